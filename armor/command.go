@@ -1,0 +1,219 @@
+package armor
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+// Command is a change of the replicated state. The set is closed: each kind is a
+// struct below, fsm gives it meaning, and fsm/fsmpb gives it a log encoding.
+//
+// Commands carry facts, not things to parse: whoever proposes one has already
+// parsed and validated certificates, patterns and addresses.
+type Command interface {
+	// Kind is the command's stable name in logs, audit and signatures.
+	Kind() string
+	// Needs is the role an operator must hold. Empty: only the cluster itself
+	// proposes this kind.
+	Needs() OperatorRole
+}
+
+// Bootstrap is the first command of a cluster's log.
+type Bootstrap struct {
+	Cluster  Cluster
+	Member   Member
+	Operator Operator
+}
+
+// PutEnvironment creates or changes an environment outside of Apply; it is what
+// `armorctl ca init` does for an environment that is not there yet.
+type PutEnvironment struct{ Environment Environment }
+
+// PutAnchor adds a trust anchor.
+type PutAnchor struct{ Anchor TrustAnchor }
+
+// RegisterCertificate records an issued certificate in the inventory and binds its
+// key to the environment. Replaces, when set, is the fingerprint it succeeds.
+type RegisterCertificate struct {
+	Record   CertRecord
+	Replaces Digest
+}
+
+// Revoke takes access away for good. Several selectors are one commit.
+type Revoke struct {
+	Selectors []Selector
+	Reason    RevocationReason
+	Comment   string
+}
+
+// ObjectRef names an object of the cluster configuration.
+type ObjectRef struct {
+	Kind        string // Environment, Database, Pool, Identity
+	Environment string
+	Name        string
+}
+
+// Apply changes the cluster configuration: all of it or nothing.
+type Apply struct {
+	// IfRevision refuses the change with ErrConflict when the state has moved on;
+	// zero applies to whatever is there.
+	IfRevision   uint64
+	Environments []Environment
+	Databases    []Database
+	Pools        []Pool
+	Identities   []IdentityConfig
+	Delete       []ObjectRef
+}
+
+// PutOperator adds an operator or changes one's certificate or roles.
+type PutOperator struct{ Operator Operator }
+
+// CreateJoinToken lets one named node ask to be admitted.
+type CreateJoinToken struct{ Token JoinToken }
+
+// RequestJoin spends a token and files the node's certificate request.
+type RequestJoin struct {
+	Token   Digest
+	Request JoinRequest
+}
+
+// ApproveJoin admits the node that asked, with the certificate an operator signed.
+type ApproveJoin struct {
+	Node        NodeID
+	Certificate Certificate
+	Chain       [][]byte
+}
+
+// RemoveMember takes a node out and leaves a tombstone.
+type RemoveMember struct{ Node NodeID }
+
+// SetMemberAddresses is what a member says of itself when it starts elsewhere.
+type SetMemberAddresses struct {
+	Node                                   NodeID
+	PeerAddress, ClientAddress, OpsAddress string
+}
+
+// SetShares moves shares of one pool. The machine refuses it when the pool's
+// granted shares would exceed its budget.
+type SetShares struct {
+	Pool   string
+	Shares []Share
+}
+
+// BuryTombstones forgets removed members whose leases and server connections are
+// all over.
+type BuryTombstones struct{ Nodes []NodeID }
+
+// PruneExpired drops tokens and unanswered join requests that ended before At.
+type PruneExpired struct{ At time.Time }
+
+func (Bootstrap) Kind() string           { return "bootstrap" }
+func (PutEnvironment) Kind() string      { return "put-environment" }
+func (PutAnchor) Kind() string           { return "put-anchor" }
+func (RegisterCertificate) Kind() string { return "register-certificate" }
+func (Revoke) Kind() string              { return "revoke" }
+func (Apply) Kind() string               { return "apply" }
+func (PutOperator) Kind() string         { return "put-operator" }
+func (CreateJoinToken) Kind() string     { return "create-join-token" }
+func (RequestJoin) Kind() string         { return "request-join" }
+func (ApproveJoin) Kind() string         { return "approve-join" }
+func (RemoveMember) Kind() string        { return "remove-member" }
+func (SetMemberAddresses) Kind() string  { return "set-member-addresses" }
+func (SetShares) Kind() string           { return "set-shares" }
+func (BuryTombstones) Kind() string      { return "bury-tombstones" }
+func (PruneExpired) Kind() string        { return "prune-expired" }
+
+func (Bootstrap) Needs() OperatorRole           { return "" }
+func (PutEnvironment) Needs() OperatorRole      { return CAAdmin }
+func (PutAnchor) Needs() OperatorRole           { return CAAdmin }
+func (RegisterCertificate) Needs() OperatorRole { return Issuer }
+func (Revoke) Needs() OperatorRole              { return Revoker }
+func (Apply) Needs() OperatorRole               { return PolicyAdmin }
+func (PutOperator) Needs() OperatorRole         { return CAAdmin }
+func (CreateJoinToken) Needs() OperatorRole     { return NodeAdmin }
+func (RequestJoin) Needs() OperatorRole         { return "" }
+func (ApproveJoin) Needs() OperatorRole         { return NodeAdmin }
+func (RemoveMember) Needs() OperatorRole        { return NodeAdmin }
+func (SetMemberAddresses) Needs() OperatorRole  { return "" }
+func (SetShares) Needs() OperatorRole           { return "" }
+func (BuryTombstones) Needs() OperatorRole      { return "" }
+func (PruneExpired) Needs() OperatorRole        { return "" }
+
+// RequestWindow is the longest life of a request. Within it a retry with the same
+// id returns the first outcome; after it the request is refused, never run again.
+const RequestWindow = 15 * time.Minute
+
+// RequestID makes retries safe. It is random: 16 bytes, hex.
+type RequestID string
+
+// ParseRequestID checks that s is 32 lower-case hex digits.
+func ParseRequestID(s string) (RequestID, error) {
+	if b, err := hex.DecodeString(s); err != nil || len(b) != 16 {
+		return "", fmt.Errorf("%w: request id %q is not 32 hex digits", ErrInvalid, clip(s))
+	}
+	return RequestID(s), nil
+}
+
+// Request is a command as somebody asked for it.
+type Request struct {
+	ID        RequestID
+	Principal string    // operator name, or "node/" and a node id for the cluster's own commands
+	Expires   time.Time // at most RequestWindow after it was made
+	Command   Command
+	// Signature is the operator's, over SigningDigest: ECDSA P-256, ASN.1. The
+	// cluster's own commands have none.
+	Signature []byte
+}
+
+// NodePrincipal is the principal of commands that a node proposes by itself.
+func NodePrincipal(n NodeID) string { return "node/" + string(n) }
+
+// Digest identifies what is asked, whoever asks and whenever: the deduplication
+// table refuses one request id with two payloads.
+func (r Request) Digest() Digest {
+	return sha256.Sum256(Canonical(struct {
+		Kind    string
+		Command Command
+	}{r.Command.Kind(), r.Command}))
+}
+
+// SigningDigest is what the operator signs: the command, bound to one cluster, one
+// request id, one principal and one deadline, so that no node can replay, reuse or
+// change it.
+func (r Request) SigningDigest(clusterID string) Digest {
+	payload := r.Digest()
+	return sha256.Sum256(Canonical(struct {
+		Purpose, Cluster, ID, Principal, Kind string
+		Expires                               time.Time
+		Payload                               Digest
+	}{"armor request v1", clusterID, string(r.ID), r.Principal, r.Command.Kind(), r.Expires, payload}))
+}
+
+// Verify checks the signature against an operator's public key (a 65-byte
+// uncompressed P-256 point). It returns ErrDenied when it does not hold.
+func (r Request) Verify(clusterID string, publicKey []byte) error {
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), publicKey)
+	if err != nil {
+		return fmt.Errorf("%w: public key of operator %q: %v", ErrDenied, r.Principal, err)
+	}
+	digest := r.SigningDigest(clusterID)
+	if !ecdsa.VerifyASN1(key, digest[:], r.Signature) {
+		return fmt.Errorf("%w: signature of operator %q does not match the request", ErrDenied, r.Principal)
+	}
+	return nil
+}
+
+// Result is what applying a request came to, the same on every node.
+type Result struct {
+	Revision uint64 // index of the entry, also when it was refused
+	Term     uint64
+	Time     time.Time // log time of the command
+	Err      error     // one of the sentinels, wrapped with what was wrong
+	// Repeated is true when the request id had been applied before: this is the
+	// first outcome, and nothing was changed again.
+	Repeated bool
+}

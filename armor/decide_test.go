@@ -1,0 +1,250 @@
+package armor_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func digest(s string) armor.Digest { return sha256.Sum256([]byte(s)) }
+
+// world is a state in which the client below may reach database orders of
+// production as checkout_rw from 10.0.0.0/8.
+func world() *armor.State {
+	s := &armor.State{Revision: 7}
+	s.Environments = s.Environments.
+		With("production", armor.Environment{Name: "production", Inventory: armor.InventoryOpen}).
+		With("staging", armor.Environment{Name: "staging", Inventory: armor.InventoryOpen})
+	s.Anchors = s.Anchors.With(digest("prod-ca").String(), armor.TrustAnchor{
+		Name: "prod-ca", Environment: "production", Prefix: "spiffe://production.acme/*",
+		Certificate: armor.Certificate{Fingerprint: digest("prod-ca"), Key: digest("prod-ca-key")},
+	})
+	s.Databases = s.Databases.
+		With("production/orders", armor.Database{Name: "orders", Environment: "production"}).
+		With("staging/scratch", armor.Database{Name: "scratch", Environment: "staging"})
+	s.Pools = s.Pools.With("production/orders", armor.Pool{Name: "orders", Environment: "production", Database: "orders", Budget: 4})
+	return withIdentity(s, armor.Grant{
+		Database: "orders", Roles: []string{"checkout_rw"}, Pool: "orders",
+		CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+	})
+}
+
+func withIdentity(s *armor.State, grants ...armor.Grant) *armor.State {
+	s.Identities = s.Identities.With("production/checkout", armor.IdentityConfig{
+		Name: "checkout", Environment: "production", ID: "spiffe://production.acme/app/checkout", Owner: "payments", Grants: grants,
+	})
+	s.Grants = s.Grants.With("production/spiffe://production.acme/app/checkout", "checkout")
+	return s
+}
+
+func checkout() armor.Facts {
+	return armor.Facts{
+		Peer: armor.Peer{
+			Leaf: armor.Certificate{
+				ID:          armor.CertID{Issuer: digest("prod-ca-key"), Serial: "4f1a"},
+				Fingerprint: digest("leaf"), Key: digest("leaf-key"),
+				Identity:  "spiffe://production.acme/app/checkout",
+				NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour),
+			},
+			Chains: [][]armor.Certificate{{{ID: armor.CertID{Issuer: digest("prod-ca-key"), Serial: "1"}, Fingerprint: digest("prod-ca"), Key: digest("prod-ca-key")}}},
+			Source: netip.MustParseAddrPort("10.2.3.4:5555"),
+		},
+		Database: "orders", Role: "checkout_rw",
+	}
+}
+
+func revoke(s *armor.State, selector armor.Selector) {
+	s.Revocations = s.Revocations.With(selector.MarshalKey(), armor.Revocation{Selector: selector})
+}
+
+func TestGrantedClientGetsItsPool(t *testing.T) {
+	access, denial := world().Decide(checkout(), noon)
+	if denial != nil {
+		t.Fatal(denial)
+	}
+	if access.Pool.Key() != "production/orders" || access.Owner != "payments" || access.Anchor != "prod-ca" || access.Revision != 7 {
+		t.Fatalf("access = %+v", access)
+	}
+}
+
+func TestEveryWrongThingIsDeniedWithItsOwnReason(t *testing.T) {
+	cases := []struct {
+		name   string
+		change func(*armor.State, *armor.Facts)
+		want   armor.Reason
+	}{
+		{"certificate revoked", func(s *armor.State, f *armor.Facts) {
+			revoke(s, armor.Selector{Kind: armor.SelectCertificate, Certificate: f.Peer.Leaf.ID})
+		}, armor.ReasonRevoked},
+		{"key revoked", func(s *armor.State, f *armor.Facts) {
+			revoke(s, armor.Selector{Kind: armor.SelectKey, Key: digest("leaf-key")})
+		}, armor.ReasonRevoked},
+		{"identity revoked", func(s *armor.State, f *armor.Facts) {
+			revoke(s, armor.Selector{Kind: armor.SelectIdentity, Identity: "spiffe://production.acme/app/*"})
+		}, armor.ReasonRevoked},
+		{"identity revoked before a later issue", func(s *armor.State, f *armor.Facts) {
+			revoke(s, armor.Selector{Kind: armor.SelectIdentity, Identity: "spiffe://production.acme/app/checkout", IssuedBefore: noon})
+		}, armor.ReasonRevoked},
+		{"issuer revoked", func(s *armor.State, f *armor.Facts) {
+			revoke(s, armor.Selector{Kind: armor.SelectIssuer, Issuer: digest("prod-ca-key")})
+		}, armor.ReasonRevoked},
+		{"an issuer in the chain revoked", func(s *armor.State, f *armor.Facts) {
+			revoke(s, armor.Selector{Kind: armor.SelectCertificate, Certificate: armor.CertID{Issuer: digest("prod-ca-key"), Serial: "1"}})
+		}, armor.ReasonRevoked},
+		{"expired", func(_ *armor.State, f *armor.Facts) { f.Peer.Leaf.NotAfter = noon.Add(-1) }, armor.ReasonExpired},
+		{"not valid yet", func(_ *armor.State, f *armor.Facts) {
+			f.Peer.Leaf.NotBefore = noon.Add(armor.ClockSkew + 1)
+		}, armor.ReasonNotYetValid},
+		{"too long a life", func(s *armor.State, _ *armor.Facts) {
+			s.Environments = s.Environments.With("production", armor.Environment{Name: "production", MaxLeafLifetime: time.Hour})
+		}, armor.ReasonLifetime},
+		{"anchor taken back", func(s *armor.State, _ *armor.Facts) {
+			s.Anchors = s.Anchors.Without(digest("prod-ca").String())
+		}, armor.ReasonUntrusted},
+		{"no chain at all", func(_ *armor.State, f *armor.Facts) { f.Peer.Chains = nil }, armor.ReasonUntrusted},
+		{"anchor bound elsewhere", func(s *armor.State, _ *armor.Facts) {
+			s.Anchors = s.Anchors.With(digest("prod-ca").String(), armor.TrustAnchor{Environment: "production", Prefix: "spiffe://production.acme/batch/*"})
+		}, armor.ReasonBinding},
+		{"serverAuth from an anchor not marked for it", func(_ *armor.State, f *armor.Facts) { f.Peer.ServerAuth = true }, armor.ReasonProfile},
+		{"issuer expired", func(_ *armor.State, f *armor.Facts) { f.Peer.Chains[0][0].NotAfter = noon.Add(-1) }, armor.ReasonExpired},
+		{"key of another environment", func(s *armor.State, _ *armor.Facts) {
+			s.KeyEnvironments = s.KeyEnvironments.With(digest("leaf-key").String(), "staging")
+		}, armor.ReasonKeyReuse},
+		{"unregistered", func(s *armor.State, _ *armor.Facts) {
+			s.Environments = s.Environments.With("production", armor.Environment{Name: "production", Inventory: armor.InventoryRequired})
+		}, armor.ReasonUnregistered},
+		{"database of another environment", func(_ *armor.State, f *armor.Facts) { f.Database = "scratch" }, armor.ReasonEnvironment},
+		{"no such database", func(_ *armor.State, f *armor.Facts) { f.Database = "nowhere" }, armor.ReasonDatabase},
+		{"identity without grants", func(s *armor.State, _ *armor.Facts) { withIdentity(s) }, armor.ReasonDatabase},
+		{"identity nobody knows", func(_ *armor.State, f *armor.Facts) { f.Peer.Leaf.Identity = "spiffe://production.acme/app/other" }, armor.ReasonDatabase},
+		{"role not granted", func(_ *armor.State, f *armor.Facts) { f.Role = "postgres" }, armor.ReasonRole},
+		{"address not granted", func(_ *armor.State, f *armor.Facts) {
+			f.Peer.Source = netip.MustParseAddrPort("192.0.2.1:1")
+		}, armor.ReasonAddress},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s, f := world(), checkout()
+			c.change(s, &f)
+			_, denial := s.Decide(f, noon)
+			if denial == nil || denial.Reason != c.want {
+				t.Fatalf("denial = %+v, want reason %s", denial, c.want)
+			}
+			if !errors.Is(denial, armor.ErrDenied) || denial.Message == "" || denial.Detail == "" {
+				t.Fatalf("denial says too little: %+v", denial)
+			}
+		})
+	}
+}
+
+func TestUnknownAndNotGrantedDatabasesReadAlike(t *testing.T) {
+	s := world()
+	texts := map[string]bool{}
+	for _, database := range []string{"orders2", "scratch"} {
+		f := checkout()
+		f.Database = database
+		_, denial := s.Decide(f, noon)
+		texts[denial.Message[:len(denial.Message)-len(database)-2]] = true
+	}
+	if len(texts) != 1 {
+		t.Fatalf("a stranger can tell them apart: %v", texts)
+	}
+}
+
+func TestReissuedCertificateOutlivesIssuedBeforeRevocation(t *testing.T) {
+	s, f := world(), checkout()
+	revoke(s, armor.Selector{Kind: armor.SelectIdentity, Identity: "spiffe://production.acme/app/checkout", IssuedBefore: f.Peer.Leaf.NotBefore})
+	if _, denial := s.Decide(f, noon); denial != nil {
+		t.Fatalf("a certificate issued at the cut is refused: %v", denial)
+	}
+}
+
+func TestOneGoodChainIsEnough(t *testing.T) {
+	s, f := world(), checkout()
+	bad := []armor.Certificate{{Fingerprint: digest("old-ca"), Key: digest("old-ca-key")}}
+	f.Peer.Chains = append([][]armor.Certificate{bad}, f.Peer.Chains...)
+	if _, denial := s.Decide(f, noon); denial != nil {
+		t.Fatal(denial)
+	}
+}
+
+func TestEvenSharesNeverExceedTheBudget(t *testing.T) {
+	nodes := []armor.NodeID{"n3", "n1", "n2"}
+	for budget := 3; budget < 50; budget++ {
+		shares, err := armor.EvenShares("e/p", budget, nodes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := 0
+		for _, s := range shares {
+			sum += s.Granted
+			if s.Limit() == 0 {
+				t.Fatalf("budget %d leaves %s without a connection", budget, s.Node)
+			}
+		}
+		if sum != budget {
+			t.Fatalf("budget %d was cut into %d", budget, sum)
+		}
+	}
+	if _, err := armor.EvenShares("e/p", 2, nodes); !errors.Is(err, armor.ErrInvalid) {
+		t.Fatalf("two connections for three nodes: %v", err)
+	}
+}
+
+func TestCancelKeyNamesItsNode(t *testing.T) {
+	for _, node := range []uint16{1, 2, 513, armor.MaxNodeIndex} {
+		for _, random := range []uint64{0, 1, 1<<63 | 12345, 1<<64 - 1} {
+			if got, _ := armor.NewTransactionKey(node, random).Nodes(); got != node {
+				t.Fatalf("transaction key of node %d names %d", node, got)
+			}
+			key := armor.NewSessionKey(node, 4242, random)
+			if _, got := key.Nodes(); got != node || key.PID != 4242 {
+				t.Fatalf("session key of node %d names %d, pid %d", node, got, key.PID)
+			}
+			if int32(armor.NewTransactionKey(node, random).PID) <= 0 {
+				t.Fatal("a process id must be positive")
+			}
+		}
+	}
+}
+
+func TestCanonicalEncodingTellsValuesApart(t *testing.T) {
+	type pair struct{ A, B string }
+	values := []any{pair{"ab", "c"}, pair{"a", "bc"}, pair{A: "abc"}, pair{B: "abc"}, []string{"a", "b"}, []string{"ab"}, []byte("ab"), 1, uint(1), true, noon}
+	seen := map[string]int{}
+	for i, v := range values {
+		key := string(armor.Canonical(v))
+		if j, dup := seen[key]; dup {
+			t.Errorf("values %d and %d have one encoding", i, j)
+		}
+		seen[key] = i
+	}
+}
+
+func FuzzParseIdentity(f *testing.F) {
+	f.Add("spiffe://production.acme.internal/app/checkout")
+	f.Add("spiffe://td/../x")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := armor.ParseIdentity(s)
+		if err != nil {
+			return
+		}
+		if string(id) != s || "spiffe://"+id.TrustDomain()+id.Path() != s {
+			t.Fatalf("%q is not what was parsed", s)
+		}
+		for _, p := range id.Patterns() {
+			if !p.Matches(id) {
+				t.Fatalf("%q does not match its own %q", s, p)
+			}
+			if _, err := armor.ParsePattern(string(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

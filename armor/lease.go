@@ -1,0 +1,58 @@
+package armor
+
+import "time"
+
+// RateError is the bound ρ on the difference in rate between the boot-time clocks
+// of any two nodes that our promises rest on.
+const RateError = 0.01
+
+// Freshness is the leader's answer to a node's question "how much must I know to
+// be up to date?". It is good from the moment the node *sent* the question.
+type Freshness struct {
+	Term  uint64
+	Index uint64        // the node is fresh once it has applied and published this revision
+	Time  time.Time     // the leader's wall clock when it answered
+	Bound time.Duration // longest T_live that any environment had: when the node has fenced itself at the latest
+}
+
+// Renewal is a node's question, and its report.
+type Renewal struct {
+	Node  NodeID
+	Epoch uint64 // random, new with each start of the process
+	// Succeeds is the epoch of the node's former life when it can prove that life
+	// over: same data directory, same boot of the same machine, and the lock is ours.
+	Succeeds uint64
+	Applied  uint64 // last revision applied and published
+	Enforced uint64 // last revision to which every session here conforms
+	Closed   int    // sessions closed by enforcing it
+	// Held is, per pool key, how many server connections are open or being opened,
+	// with the revision of the shares they respect.
+	Held     map[string]int
+	HeldAt   uint64
+	Draining bool
+	// Leased is true while this life still holds a running grant of any leader's.
+	Leased bool
+	// Where the node can be reached now; the leader records what has changed.
+	PeerAddress, ClientAddress, OpsAddress string
+}
+
+// NodeEnforcement is what became of one node when a revision was to be enforced.
+type NodeEnforcement struct {
+	Node     NodeID
+	Enforced bool
+	After    time.Duration // from commit to the node's confirmation
+	Closed   int           // sessions it closed
+	// FencedBy, for a node that has not confirmed, is the instant by the leader's
+	// wall clock after which it serves nobody until it has caught up.
+	FencedBy time.Time
+}
+
+// Enforcement is the cluster's answer to a change that takes access away.
+type Enforcement struct {
+	Revision    uint64
+	Term        uint64
+	CommittedAt time.Time
+	Nodes       []NodeEnforcement
+	// Complete is true once every node has confirmed or fenced itself.
+	Complete bool
+}

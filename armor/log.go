@@ -1,0 +1,26 @@
+package armor
+
+// The keys of our log lines. A line uses these and no others, so that one search
+// finds every line about a node, a session or a revision.
+const (
+	KeyNode     = "node"
+	KeyPeer     = "peer"
+	KeyIdentity = "identity"
+	KeySerial   = "serial"
+	KeySource   = "source"
+	KeyPool     = "pool"
+	KeyDatabase = "database"
+	KeyRole     = "role"
+	KeyRevision = "revision"
+	KeyTerm     = "term"
+	KeySession  = "session"
+	KeyReason   = "reason"
+	KeyDenial   = "denial_id"
+	KeySQLState = "sqlstate"
+	KeyMethod   = "method"
+	KeyCause    = "cause"
+	KeyErr      = "err"
+	KeyTook     = "took"
+	KeyCount    = "count"
+	KeyAddress  = "address"
+)

@@ -1,0 +1,101 @@
+package armor
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Cluster is what never changes after init.
+type Cluster struct {
+	ID        string // random, 32 hex digits; every signature and gossip packet is bound to it
+	Name      string
+	PeerCA    []byte // DER certificate that signs nodes and operators
+	CreatedAt time.Time
+}
+
+// TrustDomain is the SPIFFE trust domain of the cluster's own nodes and operators.
+func (c Cluster) TrustDomain() string { return strings.ToLower(c.Name) + ".armor.internal" }
+
+// NodeIdentity is the identity that a node's certificate must carry.
+func (c Cluster) NodeIdentity(n NodeID) Identity {
+	return Identity(spiffeScheme + c.TrustDomain() + "/node/" + string(n))
+}
+
+// OperatorIdentity is the identity that an operator's certificate must carry.
+func (c Cluster) OperatorIdentity(name string) Identity {
+	return Identity(spiffeScheme + c.TrustDomain() + "/operator/" + name)
+}
+
+// Member is a node that was admitted.
+type Member struct {
+	ID          NodeID
+	Index       uint16 // 1 to 1023, never reused; goes into cancel keys
+	Certificate Certificate
+	// PeerAddress is where other nodes dial it (Raft, gRPC); ClientAddress and
+	// OpsAddress are shown to people. Each is host:port.
+	PeerAddress   string
+	ClientAddress string
+	OpsAddress    string
+	Voter         bool // whether it was admitted to vote; Raft's configuration says whether it does yet
+	AdmittedAt    time.Time
+}
+
+// Tombstone remembers a removed member until no lease of its can still be running
+// and no server connection of its can still be open.
+type Tombstone struct {
+	ID        NodeID
+	RemovedAt time.Time
+}
+
+// JoinToken lets one node ask to be admitted, once.
+type JoinToken struct {
+	Hash    Digest // SHA-256 of the token
+	Node    NodeID // who may use it
+	Voter   bool
+	Expires time.Time
+	By      string
+}
+
+// JoinRequest is a node that has spent its token and waits for an operator to sign
+// its certificate.
+type JoinRequest struct {
+	Node          NodeID
+	CSR           []byte // PKCS #10, DER
+	Voter         bool
+	PeerAddress   string
+	ClientAddress string
+	OpsAddress    string
+	At            time.Time
+	// Chain is set once approved: the node's certificate and its issuers, DER.
+	Chain [][]byte
+}
+
+// OperatorRole is what an operator may do. Roles do not include one another.
+type OperatorRole string
+
+const (
+	Viewer      OperatorRole = "viewer"       // read everything
+	Revoker     OperatorRole = "revoker"      // take access away, never give it
+	Issuer      OperatorRole = "issuer"       // register certificates
+	PolicyAdmin OperatorRole = "policy-admin" // databases, pools, identities, grants
+	CAAdmin     OperatorRole = "ca-admin"     // trust anchors, environments and operators
+	NodeAdmin   OperatorRole = "node-admin"   // admit and remove nodes
+)
+
+// OperatorRoles are all of them.
+func OperatorRoles() []OperatorRole {
+	return []OperatorRole{Viewer, Revoker, Issuer, PolicyAdmin, CAAdmin, NodeAdmin}
+}
+
+// Operator is a person or program that may change the cluster. Its requests are
+// signed with the key of its certificate.
+type Operator struct {
+	Name        string
+	Certificate Certificate
+	PublicKey   []byte // P-256 point, uncompressed, 65 bytes (SEC 1 §2.3.3)
+	Roles       []OperatorRole
+}
+
+// Has reports whether the operator holds the role.
+func (o Operator) Has(r OperatorRole) bool { return slices.Contains(o.Roles, r) }

@@ -1,0 +1,209 @@
+package pki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Bounds on what a client presents. MaxChain counts the leaf and the anchor.
+const (
+	MaxChain       = 4
+	maxCertificate = 16 << 10 // bytes of DER
+)
+
+// Verifier builds chains from clients' leaves to trust anchors. One is made for
+// each revision of the trust state; it is immutable and safe for concurrent use.
+type Verifier struct {
+	roots   *x509.CertPool
+	anchors []*x509.Certificate
+	trusted map[armor.Digest]bool // fingerprints
+}
+
+// NewVerifier takes the anchors of one revision. An anchor that does not parse, is
+// no CA or does not match its fingerprint is left out, so that it vouches for
+// nobody; the error names each. The Verifier is usable even then.
+func NewVerifier(anchors []armor.TrustAnchor) (*Verifier, error) {
+	v := &Verifier{roots: x509.NewCertPool(), trusted: map[armor.Digest]bool{}}
+	var faults []error
+	for _, a := range anchors {
+		cert, err := checkAnchor(a)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("trust anchor %s: %w", a.Name, err))
+			continue
+		}
+		v.roots.AddCert(cert)
+		v.anchors = append(v.anchors, cert)
+		v.trusted[a.Certificate.Fingerprint] = true
+	}
+	return v, errors.Join(faults...)
+}
+
+func checkAnchor(a armor.TrustAnchor) (*x509.Certificate, error) {
+	if armor.Digest(sha256.Sum256(a.DER)) != a.Certificate.Fingerprint {
+		return nil, fmt.Errorf("%w: its certificate has another fingerprint", armor.ErrInvalid)
+	}
+	return ParseAnchor(a.DER)
+}
+
+// ParseAnchor parses a CA certificate and checks that it can be a trust anchor.
+func ParseAnchor(der []byte) (*x509.Certificate, error) {
+	if len(der) > maxCertificate {
+		return nil, fmt.Errorf("%w: certificate is longer than %d bytes", armor.ErrInvalid, maxCertificate)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: parse certificate: %w", armor.ErrInvalid, err)
+	}
+	if fault := issuerFault(cert); fault != "" {
+		return nil, fmt.Errorf("%w: certificate %s", armor.ErrInvalid, fault)
+	}
+	return cert, nil
+}
+
+// issuerFault says why a certificate is not accepted as an issuer, or nothing.
+func issuerFault(cert *x509.Certificate) string {
+	switch {
+	case !cert.BasicConstraintsValid || !cert.IsCA:
+		return "is not a CA certificate"
+	case statesKeyUsage(cert) && cert.KeyUsage&x509.KeyUsageCertSign == 0:
+		return "may not sign certificates by its key usage"
+	}
+	if key, ok := cert.PublicKey.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P521() {
+		return "" // a common choice for roots
+	}
+	return KeyFault(cert.PublicKey)
+}
+
+var oidKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 15}
+
+// statesKeyUsage tells a key usage without any bit from none at all, which
+// x509.Certificate.KeyUsage does not.
+func statesKeyUsage(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidKeyUsage) })
+}
+
+// Anchors returns the certificates in use, for the CA hints of the handshake. The
+// caller must not change them.
+func (v *Verifier) Anchors() []*x509.Certificate { return v.anchors }
+
+// Pool returns the anchors as a pool, which the caller must not change.
+func (v *Verifier) Pool() *x509.CertPool { return v.roots }
+
+// Verify builds every chain from chain[0], the leaf, over the other certificates
+// presented to an anchor, and returns the issuers of each: nearest first, the
+// anchor last. Name constraints, path lengths and the extended key usages of
+// issuers hold, and issuers must be valid at now.
+//
+// The leaf's own validity, usages and critical extensions are not judged here:
+// armor.State and CheckLeaf do, after the client has proved possession of the key,
+// so that it can be told what is wrong. Verify is pure.
+func (v *Verifier) Verify(chain []*x509.Certificate, now time.Time) ([][]armor.Certificate, error) {
+	if err := bounded(chain); err != nil {
+		return nil, err
+	}
+	leaf := withoutOwnFaults(chain[0], now)
+	built, err := leaf.Verify(x509.VerifyOptions{
+		Roots: v.roots, Intermediates: intermediates(chain), CurrentTime: now,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("verify client certificate: %w", err)
+	}
+	chains, err := v.issuersOf(built)
+	if err != nil {
+		return nil, fmt.Errorf("verify client certificate: %w", err)
+	}
+	return chains, nil
+}
+
+// bounded refuses what no honest client sends before work is spent on it.
+func bounded(chain []*x509.Certificate) error {
+	if len(chain) == 0 {
+		return fmt.Errorf("%w: no certificate", armor.ErrInvalid)
+	}
+	if len(chain) > MaxChain {
+		return fmt.Errorf("%w: %d certificates presented, at most %d are looked at", armor.ErrInvalid, len(chain), MaxChain)
+	}
+	for _, c := range chain {
+		if len(c.Raw) > maxCertificate {
+			return fmt.Errorf("%w: a certificate of %d bytes presented, at most %d are looked at", armor.ErrInvalid, len(c.Raw), maxCertificate)
+		}
+	}
+	return nil
+}
+
+func intermediates(chain []*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
+// withoutOwnFaults copies the leaf and takes away what would end chain building but
+// is judged elsewhere. The signed bytes stay as they are.
+func withoutOwnFaults(leaf *x509.Certificate, now time.Time) *x509.Certificate {
+	c := *leaf
+	c.NotBefore, c.NotAfter = now, now
+	c.ExtKeyUsage, c.UnknownExtKeyUsage = nil, nil
+	c.UnhandledCriticalExtensions = nil
+	return &c
+}
+
+// issuersOf keeps the chains that are short and strong enough, as facts.
+func (v *Verifier) issuersOf(built [][]*x509.Certificate) ([][]armor.Certificate, error) {
+	var chains [][]armor.Certificate
+	fault := error(nil)
+	for _, chain := range built {
+		issuers := chain[1:]
+		if len(issuers) == 0 { // the client holds the key of an anchor itself
+			issuers = chain
+		}
+		if err := checkIssuers(issuers, len(chain)); err != nil {
+			fault = err
+			continue
+		}
+		chains = append(chains, issuerFacts(issuers))
+	}
+	if len(chains) == 0 {
+		return nil, fault
+	}
+	for _, c := range chains[1:] {
+		if c[0].Key != chains[0][0].Key {
+			return nil, fmt.Errorf("%w: two keys could have signed it", armor.ErrInvalid)
+		}
+	}
+	return chains, nil
+}
+
+func checkIssuers(issuers []*x509.Certificate, length int) error {
+	if length > MaxChain {
+		return fmt.Errorf("%w: its chain has %d certificates, more than %d", armor.ErrInvalid, length, MaxChain)
+	}
+	for _, c := range issuers {
+		if fault := issuerFault(c); fault != "" {
+			return fmt.Errorf("%w: issuer %q %s", armor.ErrInvalid, c.Subject, fault)
+		}
+	}
+	return nil
+}
+
+func issuerFacts(issuers []*x509.Certificate) []armor.Certificate {
+	facts := make([]armor.Certificate, len(issuers))
+	last := len(issuers) - 1
+	for i, c := range issuers[:last] {
+		facts[i] = Facts(c, SPKI(issuers[i+1]))
+	}
+	facts[last] = AnchorFacts(issuers[last])
+	return facts
+}

@@ -1,0 +1,46 @@
+package armor
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// IdentityConfig is an Identity object of the cluster configuration: who answers
+// for an identity, and what it may reach. Whatever it does not grant is denied.
+type IdentityConfig struct {
+	Name        string
+	Environment string
+	ID          Pattern
+	Owner       string
+	Contact     string
+	Grants      []Grant
+}
+
+// Grant lets an identity reach one database in some roles through one pool.
+type Grant struct {
+	Database string
+	Roles    []string // matched exactly against the startup packet's user
+	Pool     string
+	CIDRs    []netip.Prefix // empty: from anywhere
+}
+
+func (g Grant) hasRole(role string) bool { return slices.Contains(g.Roles, role) }
+
+func (g Grant) hasSource(source netip.Addr) bool {
+	if len(g.CIDRs) == 0 {
+		return true
+	}
+	source = source.Unmap()
+	return slices.ContainsFunc(g.CIDRs, func(p netip.Prefix) bool { return p.Contains(source) })
+}
+
+// IdentityFor returns the Identity object that speaks for id in an environment:
+// the one with the most exact pattern, and no other.
+func (s *State) IdentityFor(environment string, id Identity) (IdentityConfig, bool) {
+	for _, p := range id.Patterns() {
+		if name, ok := s.Grants.Get(ObjectKey(environment, string(p))); ok {
+			return s.Identities.Get(ObjectKey(environment, name))
+		}
+	}
+	return IdentityConfig{}, false
+}

@@ -1,0 +1,150 @@
+package armor
+
+import (
+	"fmt"
+	"time"
+)
+
+// SelectorKind says what a revocation takes away.
+type SelectorKind string
+
+const (
+	SelectCertificate SelectorKind = "certificate" // one certificate
+	SelectKey         SelectorKind = "key"         // every certificate that holds this key (SPKI)
+	SelectIdentity    SelectorKind = "identity"    // an identity, or all below a "/*"
+	SelectIssuer      SelectorKind = "issuer"      // everything this CA key has signed
+)
+
+// Selector names the certificates that a revocation takes away. Exactly the field
+// of its kind is set.
+type Selector struct {
+	Kind        SelectorKind
+	Certificate CertID
+	Key         Digest
+	Identity    Pattern
+	Issuer      Digest
+	// IssuedBefore, with SelectIdentity, spares certificates whose NotBefore is not
+	// before it; zero spares none. It is how a compromised identity is emptied and
+	// can then be issued anew.
+	IssuedBefore time.Time
+}
+
+// Validate checks that the selector is of a known kind and names something.
+func (s Selector) Validate() error {
+	ok := false
+	switch s.Kind {
+	case SelectCertificate:
+		ok = !s.Certificate.Issuer.IsZero() && s.Certificate.Serial != ""
+	case SelectKey:
+		ok = !s.Key.IsZero()
+	case SelectIssuer:
+		ok = !s.Issuer.IsZero()
+	case SelectIdentity:
+		_, err := ParsePattern(string(s.Identity))
+		ok = err == nil
+	default:
+		return fmt.Errorf("%w: selector kind %q", ErrInvalid, s.Kind)
+	}
+	if !ok {
+		return fmt.Errorf("%w: %s selector names nothing", ErrInvalid, s.Kind)
+	}
+	if !s.IssuedBefore.IsZero() && s.Kind != SelectIdentity {
+		return fmt.Errorf("%w: issued-before goes with an identity selector", ErrInvalid)
+	}
+	return nil
+}
+
+// MarshalKey returns the selector's key in State.Revocations. IssuedBefore is not
+// part of it: the widest revocation of an identity is the one that counts.
+func (s Selector) MarshalKey() string {
+	switch s.Kind {
+	case SelectCertificate:
+		return certificateKey(s.Certificate)
+	case SelectKey:
+		return keyKey(s.Key)
+	case SelectIssuer:
+		return issuerKey(s.Issuer)
+	default:
+		return identityKey(s.Identity)
+	}
+}
+
+func certificateKey(id CertID) string { return "certificate " + id.String() }
+func keyKey(d Digest) string          { return "key " + d.String() }
+func issuerKey(d Digest) string       { return "issuer " + d.String() }
+func identityKey(p Pattern) string    { return "identity " + string(p) }
+
+// String is for people: "identity spiffe://…", "certificate 4f1a…".
+func (s Selector) String() string {
+	text := s.MarshalKey()
+	if !s.IssuedBefore.IsZero() {
+		text += " issued before " + s.IssuedBefore.UTC().Format(time.RFC3339)
+	}
+	return text
+}
+
+// RevocationReason is why, in RFC 5280 §5.3.1's words.
+type RevocationReason string
+
+const (
+	Unspecified          RevocationReason = "unspecified"
+	KeyCompromise        RevocationReason = "key-compromise"
+	CACompromise         RevocationReason = "ca-compromise"
+	AffiliationChanged   RevocationReason = "affiliation-changed"
+	Superseded           RevocationReason = "superseded"
+	CessationOfOperation RevocationReason = "cessation-of-operation"
+)
+
+// ParseRevocationReason checks that s is one of the reasons above.
+func ParseRevocationReason(s string) (RevocationReason, error) {
+	switch r := RevocationReason(s); r {
+	case Unspecified, KeyCompromise, CACompromise, AffiliationChanged, Superseded, CessationOfOperation:
+		return r, nil
+	}
+	return "", fmt.Errorf("%w: reason %q is not one of unspecified, key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation", ErrInvalid, clip(s))
+}
+
+// Revocation is permanent: there is no command that takes one back.
+type Revocation struct {
+	Selector Selector
+	Reason   RevocationReason
+	Comment  string
+	At       time.Time // log time of the command
+	By       string    // the operator
+	Revision uint64
+}
+
+// Revokes reports whether a revocation ends sessions of the certificate, looking at
+// the leaf and at each issuer of the chain, the anchor included.
+func (s *State) Revokes(leaf Certificate, chain []Certificate) (Revocation, bool) {
+	if r, found := s.revokesLeaf(leaf); found {
+		return r, true
+	}
+	return s.revokesChain(chain)
+}
+
+func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {
+	for _, key := range []string{certificateKey(leaf.ID), keyKey(leaf.Key), issuerKey(leaf.ID.Issuer)} {
+		if r, found := s.Revocations.Get(key); found {
+			return r, true
+		}
+	}
+	for _, p := range leaf.Identity.Patterns() {
+		r, found := s.Revocations.Get(identityKey(p))
+		if found && (r.Selector.IssuedBefore.IsZero() || leaf.NotBefore.Before(r.Selector.IssuedBefore)) {
+			return r, true
+		}
+	}
+	return Revocation{}, false
+}
+
+func (s *State) revokesChain(chain []Certificate) (Revocation, bool) {
+	for _, c := range chain {
+		for _, key := range []string{certificateKey(c.ID), keyKey(c.Key), issuerKey(c.Key)} {
+			if r, found := s.Revocations.Get(key); found {
+				return r, true
+			}
+		}
+	}
+	return Revocation{}, false
+}

@@ -1,0 +1,44 @@
+package armor
+
+import "time"
+
+// State is one immutable version of all that the cluster has agreed on. The state
+// machine makes and publishes them; everyone else reads. Deciding anything means
+// loading one State and asking only that one: its Revision says how much it knows.
+type State struct {
+	// Revision is the Raft index of the last command applied.
+	Revision uint64
+	// Time is the log's own clock: the latest ProposedAt so far. Expiry of tokens
+	// and requests is judged by it, so that all nodes judge alike.
+	Time time.Time
+
+	Cluster      Cluster
+	Environments Table[Environment]    // by name
+	Anchors      Table[TrustAnchor]    // by fingerprint
+	Inventory    Table[CertRecord]     // by fingerprint
+	Revocations  Table[Revocation]     // by Selector.MarshalKey
+	Identities   Table[IdentityConfig] // by ObjectKey(environment, name)
+	Databases    Table[Database]       // by ObjectKey(environment, name)
+	Pools        Table[Pool]           // by ObjectKey(environment, name)
+	Shares       Table[Share]          // by ShareKey(pool key, node)
+	Members      Table[Member]         // by id
+	Tombstones   Table[Tombstone]      // by id
+	Tokens       Table[JoinToken]      // by hash
+	Joins        Table[JoinRequest]    // by node id
+	Operators    Table[Operator]       // by name
+
+	// Indexes, derived from the tables above and kept with them.
+	KeyEnvironments Table[string] // SPKI → environment it is bound to
+	Grants          Table[string] // ObjectKey(environment, pattern) → identity name
+
+	// NextIndex is the Index that the next member gets.
+	NextIndex uint16
+}
+
+// Trust is where the state in force is read. Current never blocks; superseded is
+// closed as soon as a newer state is in force, so a follower loops: take the state,
+// act on it, wait for superseded. It skips versions when it is slow and still ends
+// on the last one.
+type Trust interface {
+	Current() (s *State, superseded <-chan struct{})
+}

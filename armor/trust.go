@@ -1,0 +1,230 @@
+package armor
+
+import (
+	"fmt"
+	"time"
+)
+
+// ClockSkew is how far a client's issuer may be ahead of us: a certificate counts
+// as valid from NotBefore less this, and never after NotAfter.
+const ClockSkew = 30 * time.Second
+
+// InventoryMode says whether a certificate must be registered to be accepted.
+type InventoryMode string
+
+const (
+	// InventoryOpen accepts any certificate that chains to a bound anchor.
+	InventoryOpen InventoryMode = "open"
+	// InventoryRequired also wants the certificate in the inventory, so that a
+	// stolen CA key alone opens nothing.
+	InventoryRequired InventoryMode = "required"
+)
+
+// Default freshness bounds; see Environment.
+const (
+	DefaultFreshNew  = 5 * time.Second
+	DefaultFreshLive = 15 * time.Second
+)
+
+// Environment is one island of trust: production, staging. Anchors, identities,
+// databases and pools each belong to exactly one.
+type Environment struct {
+	Name      string
+	Inventory InventoryMode
+	// MaxLeafLifetime refuses longer-lived client certificates; zero is no bound.
+	MaxLeafLifetime time.Duration
+	// FreshNew and FreshLive are T_new and T_live: how old a node's proof of the
+	// trust state may grow before it refuses new sessions, and before it closes
+	// live ones.
+	FreshNew, FreshLive time.Duration
+}
+
+// TrustAnchor is a CA certificate that may vouch for clients, bound to one
+// environment and to the identities below Prefix: whatever it signs, it cannot
+// yield an identity outside of them.
+type TrustAnchor struct {
+	Name        string
+	Environment string
+	Prefix      Pattern
+	Certificate Certificate
+	DER         []byte
+	SVID        bool // its leaves may also carry serverAuth, as X.509-SVIDs do
+}
+
+// CertRecord is the inventory's entry for one issued certificate.
+type CertRecord struct {
+	Certificate Certificate
+	Environment string
+	Owner       string // the team that answers for it
+	Contact     string
+	IssuedAt    time.Time
+	IssuedBy    string // the operator
+	ReplacedBy  Digest // fingerprint of its successor, zero while it is current
+}
+
+// Facts are what a session is judged by: who the client proved to be and, once its
+// startup packet has been read, what it asked for. They are kept for the session's
+// life, because every new revision judges them again.
+type Facts struct {
+	Peer     Peer
+	Database string // empty until the startup packet has been read
+	Role     string
+}
+
+// Access is what the state grants a session.
+type Access struct {
+	Environment string
+	Anchor      string // name of the trust anchor that vouched
+	Name        string // name of the Identity object that granted it
+	Owner       string
+	Database    Database
+	Pool        Pool
+	Revision    uint64 // of the state that decided
+}
+
+// Decide judges facts at the given time. It is the only judge of client sessions:
+// the edge, armorctl explain and every re-check of a live session call it. Before
+// the startup packet (Facts.Database empty) it answers whether the certificate is
+// trusted at all. The denial is nil when access is granted; it has no id yet.
+func (s *State) Decide(f Facts, now time.Time) (Access, *Denial) {
+	env, anchor, denial := s.trusts(f.Peer, now)
+	if denial != nil {
+		return Access{}, denial
+	}
+	access := Access{Environment: env.Name, Anchor: anchor.Name, Revision: s.Revision}
+	if f.Database == "" {
+		return access, nil
+	}
+	return s.grants(access, f)
+}
+
+// trusts finds the anchor that vouches for the peer and checks the certificate.
+func (s *State) trusts(p Peer, now time.Time) (Environment, TrustAnchor, *Denial) {
+	leaf := p.Leaf
+	if r, found := s.revokesLeaf(leaf); found {
+		return Environment{}, TrustAnchor{}, revokedDenial(leaf, r)
+	}
+	anchor, denial := s.vouchingAnchor(p, now)
+	if denial != nil {
+		return Environment{}, anchor, denial
+	}
+	env, ok := s.Environments.Get(anchor.Environment)
+	if !ok {
+		return env, anchor, deny(ReasonUntrusted, "the issuer of the client certificate is not trusted any more", leaf)
+	}
+	switch {
+	case now.Before(leaf.NotBefore.Add(-ClockSkew)):
+		return env, anchor, deny(ReasonNotYetValid, fmt.Sprintf("client certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339)), leaf)
+	case now.After(leaf.NotAfter):
+		return env, anchor, deny(ReasonExpired, fmt.Sprintf("client certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339)), leaf)
+	case env.MaxLeafLifetime > 0 && leaf.NotAfter.Sub(leaf.NotBefore) > env.MaxLeafLifetime:
+		return env, anchor, deny(ReasonLifetime, fmt.Sprintf("client certificate lives longer than the %s that environment %q allows", env.MaxLeafLifetime, env.Name), leaf)
+	}
+	if bound, ok := s.KeyEnvironments.Get(leaf.Key.String()); ok && bound != env.Name {
+		return env, anchor, deny(ReasonKeyReuse, "the key of the client certificate belongs to another environment", leaf)
+	}
+	if env.Inventory == InventoryRequired && !s.Inventory.Has(leaf.Fingerprint.String()) {
+		return env, anchor, deny(ReasonUnregistered, fmt.Sprintf("client certificate is not registered in environment %q", env.Name), leaf)
+	}
+	return env, anchor, nil
+}
+
+// vouchingAnchor returns the anchor of the first chain that still holds.
+func (s *State) vouchingAnchor(p Peer, now time.Time) (TrustAnchor, *Denial) {
+	var denial *Denial
+	for _, chain := range p.Chains {
+		if len(chain) == 0 {
+			continue
+		}
+		if r, found := s.revokesChain(chain); found {
+			denial = revokedDenial(p.Leaf, r)
+			continue
+		}
+		anchor, ok := s.Anchors.Get(chain[len(chain)-1].Fingerprint.String())
+		if !ok {
+			continue
+		}
+		if !anchor.Prefix.Matches(p.Leaf.Identity) {
+			denial = deny(ReasonBinding, fmt.Sprintf("the issuer of the client certificate may not vouch for identity %q", p.Leaf.Identity), p.Leaf)
+			continue
+		}
+		if p.ServerAuth && !anchor.SVID {
+			denial = deny(ReasonProfile, "client certificate has the extended key usage serverAuth, which its issuer is not marked for", p.Leaf)
+			continue
+		}
+		if until, over := chainOver(chain, now); over {
+			denial = deny(ReasonExpired, fmt.Sprintf("the issuer of the client certificate expired at %s", until.UTC().Format(time.RFC3339)), p.Leaf)
+			continue
+		}
+		return anchor, nil
+	}
+	if denial == nil {
+		denial = deny(ReasonUntrusted, "the issuer of the client certificate is not trusted", p.Leaf)
+	}
+	return TrustAnchor{}, denial
+}
+
+// chainOver reports whether an issuer has expired, and when.
+func chainOver(chain []Certificate, now time.Time) (time.Time, bool) {
+	for _, c := range chain {
+		if !c.NotAfter.IsZero() && now.After(c.NotAfter) {
+			return c.NotAfter, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// grants looks for the grant that lets a trusted peer have the database and role.
+func (s *State) grants(access Access, f Facts) (Access, *Denial) {
+	identity, ok := s.IdentityFor(access.Environment, f.Peer.Leaf.Identity)
+	if !ok {
+		return access, s.noDatabase(access, f)
+	}
+	access.Name, access.Owner = identity.Name, identity.Owner
+	var database, role bool
+	for _, g := range identity.Grants {
+		if g.Database != f.Database {
+			continue
+		}
+		database = true
+		if !g.hasRole(f.Role) {
+			continue
+		}
+		role = true
+		if !g.hasSource(f.Peer.Source.Addr()) {
+			continue
+		}
+		return s.reach(access, g, f)
+	}
+	switch {
+	case !database:
+		return access, s.noDatabase(access, f)
+	case !role:
+		return access, deny(ReasonRole, fmt.Sprintf("identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
+	default:
+		return access, deny(ReasonAddress, fmt.Sprintf("identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr()), f.Peer.Leaf)
+	}
+}
+
+func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {
+	database, okDatabase := s.Databases.Get(ObjectKey(access.Environment, g.Database))
+	pool, okPool := s.Pools.Get(ObjectKey(access.Environment, g.Pool))
+	if !okDatabase || !okPool {
+		return access, s.noDatabase(access, f)
+	}
+	access.Database, access.Pool = database, pool
+	return access, nil
+}
+
+// noDatabase has one text for a database that does not exist and one that is not
+// granted, so that the answer tells a stranger nothing; the reason, which only
+// operators see, tells an attempt across environments from a plain one.
+func (s *State) noDatabase(access Access, f Facts) *Denial {
+	reason := ReasonDatabase
+	for _, d := range s.Databases.All() {
+		if d.Name == f.Database && d.Environment != access.Environment && !s.Databases.Has(ObjectKey(access.Environment, d.Name)) {
+			reason = ReasonEnvironment
+		}
+	}
+	return deny(reason, fmt.Sprintf("identity %q of environment %q may not reach database %q", f.Peer.Leaf.Identity, access.Environment, f.Database), f.Peer.Leaf)
+}
