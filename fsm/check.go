@@ -1,0 +1,158 @@
+package fsm
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// The checks here are on facts that were parsed before they were proposed. They use
+// only armor's own grammar and arithmetic; to tighten one takes a new level, since a
+// build that refuses what another accepts has diverged.
+
+const (
+	maxText255 = 255     // owners, contacts, addresses, hosts
+	maxDER     = 1 << 14 // one certificate or certificate request
+	maxChain   = 8
+	maxPGName  = 63 // PostgreSQL's NAMEDATALEN - 1
+)
+
+// p256SPKI is what stands before the point in the SubjectPublicKeyInfo of a P-256
+// key (RFC 5480 §2.1.1).
+var p256SPKI = []byte{0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
+	0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00}
+
+// checkCertificate checks the facts of a certificate that is to carry an identity, or
+// none when it is a CA's.
+func checkCertificate(c armor.Certificate, isCA bool) error {
+	switch {
+	case c.ID.Issuer.IsZero() || c.Fingerprint.IsZero() || c.Key.IsZero():
+		return refuse(armor.ErrInvalid, "certificate lacks the digest of its issuer, its DER encoding or its key")
+	case !isSerial(c.ID.Serial):
+		return refuse(armor.ErrInvalid, "certificate serial %.60q is not lower-case hex without leading zeros", c.ID.Serial)
+	case !c.NotBefore.Before(c.NotAfter):
+		return refuse(armor.ErrInvalid, "certificate %s is never valid: %s to %s", c.ID.Serial, stamp(c.NotBefore), stamp(c.NotAfter))
+	case isCA && c.Identity != "":
+		return refuse(armor.ErrInvalid, "certificate %s carries identity %q, so it is no CA certificate", c.ID.Serial, c.Identity)
+	case isCA:
+		return nil
+	}
+	_, err := armor.ParseIdentity(string(c.Identity))
+	return describe(err, "certificate %s", c.ID.Serial)
+}
+
+func isSerial(s string) bool {
+	if s == "0" {
+		return true
+	}
+	if s == "" || len(s) > 40 || s[0] == '0' {
+		return false
+	}
+	return strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// checkOwn checks a certificate of the cluster's own, a node's or an operator's.
+func (d *draft) checkOwn(c armor.Certificate, want armor.Identity) error {
+	if err := checkCertificate(c, false); err != nil {
+		return err
+	}
+	if c.Identity != want {
+		return refuse(armor.ErrInvalid, "certificate %s carries identity %q, and %q is needed", c.ID.Serial, c.Identity, want)
+	}
+	return d.usable(c)
+}
+
+// usable returns why a certificate of the cluster's own does not count now, by log
+// time; nil when it does.
+func (d *draft) usable(c armor.Certificate) error {
+	if r, found := revokes(d.state(), c); found {
+		return refuse(armor.ErrRevoked, "%s is revoked", r.Selector)
+	}
+	if d.time.After(c.NotAfter) {
+		return refuse(armor.ErrInvalid, "certificate %s expired at %s", c.ID.Serial, stamp(c.NotAfter))
+	}
+	return nil
+}
+
+// revokes judges a leaf together with what is known of its issuer: its key.
+func revokes(s *armor.State, c armor.Certificate) (armor.Revocation, bool) {
+	return s.Revokes(c, []armor.Certificate{{Key: c.ID.Issuer}})
+}
+
+// checkOperatorKey ties the key that verifies signatures to the certificate, so that
+// revoking one ends the other.
+func checkOperatorKey(o armor.Operator) error {
+	if _, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), o.PublicKey); err != nil {
+		return refuse(armor.ErrInvalid, "public key of operator %s is not an uncompressed P-256 point", o.Name)
+	}
+	if spki := append(p256SPKI[:len(p256SPKI):len(p256SPKI)], o.PublicKey...); sha256.Sum256(spki) != o.Certificate.Key {
+		return refuse(armor.ErrInvalid, "public key of operator %s is not the key of its certificate", o.Name)
+	}
+	return nil
+}
+
+func checkText(what, s string, limit int, required bool) error {
+	switch {
+	case required && s == "":
+		return refuse(armor.ErrInvalid, "%s is missing", what)
+	case len(s) > limit:
+		return refuse(armor.ErrInvalid, "%s has %d bytes, more than %d", what, len(s), limit)
+	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r == 0x7f }):
+		return refuse(armor.ErrInvalid, "%s holds control characters", what)
+	}
+	return nil
+}
+
+// checkAddress checks host:port. An empty address passes unless it is required.
+func checkAddress(what, s string, required bool) error {
+	if s == "" && !required {
+		return nil
+	}
+	if err := checkText(what, s, maxText255, required); err != nil {
+		return err
+	}
+	i := strings.LastIndexByte(s, ':')
+	if i <= 0 || strings.ContainsAny(s, " \n\t") {
+		return refuse(armor.ErrInvalid, "%s %q is not host:port", what, s)
+	}
+	if port, err := strconv.Atoi(s[i+1:]); err != nil || port < 1 || port > 65535 {
+		return refuse(armor.ErrInvalid, "%s %q has no port between 1 and 65535", what, s)
+	}
+	return nil
+}
+
+func checkAddresses(peer, client, ops string) error {
+	return firstError(
+		checkAddress("peer address", peer, true),
+		checkAddress("client address", client, false),
+		checkAddress("ops address", ops, false),
+	)
+}
+
+func checkPrefix(p netip.Prefix) error {
+	if p != p.Masked() {
+		return refuse(armor.ErrInvalid, "network %s has bits set beyond its length: write %s", p, p.Masked())
+	}
+	return nil
+}
+
+func checkDER(what string, der []byte) error {
+	if len(der) == 0 || len(der) > maxDER {
+		return refuse(armor.ErrInvalid, "%s has %d bytes; 1 to %d are taken", what, len(der), maxDER)
+	}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

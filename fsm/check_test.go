@@ -1,0 +1,138 @@
+package fsm
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// spoilt makes a copy of something good and spoils it.
+func spoilt[V any](good V, spoil func(*V)) V {
+	spoil(&good)
+	return good
+}
+
+func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
+	l := furnished(t)
+	leaf := l.leaf("new", "dev-ca", "spiffe://dev.acme/new")
+	record := armor.CertRecord{Certificate: leaf, Environment: "dev", Owner: "team"}
+	register := func(spoil func(*armor.CertRecord)) armor.Command {
+		return armor.RegisterCertificate{Record: spoilt(record, spoil)}
+	}
+	join := func(spoil func(*armor.JoinRequest)) armor.Command {
+		return armor.RequestJoin{Token: tokenHash("n4"), Request: spoilt(l.join("n4").Request, spoil)}
+	}
+	approve := func(spoil func(*armor.ApproveJoin)) armor.Command { return spoilt(l.approve("n5"), spoil) }
+	db := func(spoil func(*armor.Database)) armor.Command {
+		return armor.Apply{Databases: []armor.Database{spoilt(database("dev", "other", "rw"), spoil)}}
+	}
+	grant := func(spoil func(*armor.Grant)) armor.Command {
+		g := spoilt(armor.Grant{Database: "app", Roles: []string{"rw"}, Pool: "app"}, spoil)
+		return armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "spiffe://dev.acme/x", Grants: []armor.Grant{g}}}}
+	}
+	bad := map[string]armor.Command{
+		"no issuer":             register(func(r *armor.CertRecord) { r.Certificate.ID.Issuer = armor.Digest{} }),
+		"no key":                register(func(r *armor.CertRecord) { r.Certificate.Key = armor.Digest{} }),
+		"upper-case serial":     register(func(r *armor.CertRecord) { r.Certificate.ID.Serial = "AB" }),
+		"leading zero":          register(func(r *armor.CertRecord) { r.Certificate.ID.Serial = "0ab" }),
+		"never valid":           register(func(r *armor.CertRecord) { r.Certificate.NotAfter = r.Certificate.NotBefore }),
+		"no identity":           register(func(r *armor.CertRecord) { r.Certificate.Identity = "" }),
+		"unclean identity":      register(func(r *armor.CertRecord) { r.Certificate.Identity = "spiffe://dev.acme/../x" }),
+		"control characters":    register(func(r *armor.CertRecord) { r.Owner = "a\x1b[2J" }),
+		"an endless owner":      register(func(r *armor.CertRecord) { r.Owner = strings.Repeat("x", 300) }),
+		"no CSR":                join(func(r *armor.JoinRequest) { r.CSR = nil }),
+		"a giant CSR":           join(func(r *armor.JoinRequest) { r.CSR = make([]byte, maxDER+1) }),
+		"no peer address":       join(func(r *armor.JoinRequest) { r.PeerAddress = "" }),
+		"port 0":                join(func(r *armor.JoinRequest) { r.OpsAddress = "h:0" }),
+		"no chain":              approve(func(c *armor.ApproveJoin) { c.Chain = nil }),
+		"a long chain":          approve(func(c *armor.ApproveJoin) { c.Chain = make([][]byte, 9) }),
+		"another leaf":          approve(func(c *armor.ApproveJoin) { c.Chain = [][]byte{[]byte("x")} }),
+		"an empty issuer":       approve(func(c *armor.ApproveJoin) { c.Chain = append(c.Chain, nil) }),
+		"another node's name":   approve(func(c *armor.ApproveJoin) { c.Certificate.Identity = l.nodeCert("n1").Identity }),
+		"an expired node":       approve(func(c *armor.ApproveJoin) { c.Certificate.NotAfter = epoch.Add(-time.Minute) }),
+		"no hosts":              db(func(o *armor.Database) { o.Hosts = nil }),
+		"no dbname":             db(func(o *armor.Database) { o.DBName = "" }),
+		"no tls mode":           db(func(o *armor.Database) { o.TLSMode = "" }),
+		"a path for a CA":       db(func(o *armor.Database) { o.CA = "/etc/passwd" }),
+		"a role without secret": db(func(o *armor.Database) { o.Roles[0].Secret = "" }),
+		"no roles":              grant(func(g *armor.Grant) { g.Roles = nil }),
+		"an empty role":         grant(func(g *armor.Grant) { g.Roles = []string{""} }),
+		"loose network":         grant(func(g *armor.Grant) { g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8")} }),
+		"no such pool":          grant(func(g *armor.Grant) { g.Pool = "none" }),
+		"negative wait":         armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5, QueryWait: -1}}},
+		"no mode":               armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Budget: 5}}},
+		"an unknown reason":     armor.Revoke{Reason: "bored", Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("x")}}},
+		"a forged anchor":       spoilt(l.anchor("other-ca", "dev", "spiffe://dev.acme/*"), func(c *armor.PutAnchor) { c.Anchor.DER = []byte("x") }),
+		"a token without hash":  armor.CreateJoinToken{Token: armor.JoinToken{Node: "n9", Expires: l.now.Add(time.Hour)}},
+		"a pattern of nothing":  armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "dev"}}},
+	}
+	for name, c := range bad {
+		principal := "ada"
+		if c.Needs() == "" {
+			principal = "node/n1"
+		}
+		state := l.state()
+		if err := l.apply(l.request(principal, c)).Err; !errors.Is(err, armor.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now := l.state(); now.Inventory.Len() != state.Inventory.Len() || now.Databases.Len() != state.Databases.Len() || now.Members.Len() != state.Members.Len() {
+			t.Errorf("%s changed something", name)
+		}
+	}
+	// What was spoilt is accepted whole.
+	l.must(l.by("ada", register(func(*armor.CertRecord) {})))
+	l.must(l.node("n1", join(func(*armor.JoinRequest) {})))
+	l.must(l.by("ada", approve(func(*armor.ApproveJoin) {})))
+	l.must(l.by("ada", db(func(*armor.Database) {})))
+	l.must(l.by("ada", grant(func(*armor.Grant) {})))
+}
+
+func TestBadBootstrapsAreRefused(t *testing.T) {
+	bad := map[string]func(*armor.Bootstrap){
+		"a short cluster id":     func(b *armor.Bootstrap) { b.Cluster.ID = "c1" },
+		"no peer CA":             func(b *armor.Bootstrap) { b.Cluster.PeerCA = nil },
+		"no name":                func(b *armor.Bootstrap) { b.Cluster.Name = "" },
+		"a member not to vote":   func(b *armor.Bootstrap) { b.Member.Voter = false },
+		"an operator in name":    func(b *armor.Bootstrap) { b.Operator.Roles = []armor.OperatorRole{armor.Viewer} },
+		"a nameless certificate": func(b *armor.Bootstrap) { b.Member.Certificate.ID = armor.CertID{} },
+		"another's key":          func(b *armor.Bootstrap) { b.Operator.PublicKey = make([]byte, 65) },
+	}
+	l := newLab(t)
+	for name, spoil := range bad {
+		if err := l.node("n1", spoilt(l.bootstrap("n1", "ada"), spoil)).Err; !errors.Is(err, armor.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if l.state().Cluster.ID != "" || l.state().NextIndex != 0 {
+		t.Fatal("a refused bootstrap left something behind")
+	}
+	l.must(l.node("n1", l.bootstrap("n1", "ada")))
+}
+
+func TestAClusterRunsOutOfNodeNumbersLoudly(t *testing.T) {
+	l := governed(t)
+	d := l.machine.current.Load().world.edit()
+	d.nextIndex = armor.MaxNodeIndex
+	l.machine.publish(l.machine.current.Load(), &version{world: d.finish()})
+	l.admit("n2")
+	if m, _ := l.state().Members.Get("n2"); m.Index != armor.MaxNodeIndex {
+		t.Fatal(m.Index)
+	}
+	l.must(l.by("ada", l.token("n3", time.Hour)))
+	l.must(l.node("n1", l.join("n3")))
+	if err := l.by("ada", l.approve("n3")).Err; !errors.Is(err, armor.ErrExhausted) {
+		t.Fatal(err)
+	}
+}
+
+func TestLongRefusalsAreCutAtACharacter(t *testing.T) {
+	long := strings.Repeat("é", maxText)
+	_, text := encodeError(refuse(armor.ErrInvalid, "%s", long))
+	if len(text) > maxText || !strings.HasSuffix(text, "é") {
+		t.Fatalf("%d bytes, ends in %q", len(text), text[len(text)-4:])
+	}
+}

@@ -1,0 +1,171 @@
+package fsm
+
+import (
+	"encoding/hex"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/fsm/fsmpb"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	maxPrincipal = 80
+	maxSignature = 128 // an ASN.1 ECDSA P-256 signature has at most 72 bytes
+)
+
+// The span of log time: nanoseconds since 1970 fit an int64 with room to add windows.
+var (
+	firstTime = time.Unix(0, 0)
+	lastTime  = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+var marshal = proto.MarshalOptions{Deterministic: true}
+
+// Encode makes the log entry that proposes r at the given time. It returns
+// armor.ErrInvalid for a request that no machine could read back: a malformed id or
+// principal, text that is not UTF-8, or more than MaxEntry bytes.
+func Encode(r armor.Request, proposedAt time.Time) ([]byte, error) {
+	if r.Command == nil {
+		return nil, refuse(armor.ErrInvalid, "request %s has no command", r.ID)
+	}
+	k, known := kinds[r.Command.Kind()]
+	if !known || reflect.TypeOf(r.Command) != reflect.TypeOf(k.command) {
+		return nil, refuse(armor.ErrInvalid, "%T is no command of the log", r.Command)
+	}
+	id, err := encodeID(r)
+	if err != nil {
+		return nil, err
+	}
+	message := k.message.ProtoReflect().New().Interface()
+	toMessage(message, r.Command)
+	payload, err := marshal.Marshal(message)
+	if err != nil {
+		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
+	}
+	entry, err := marshal.Marshal(&fsmpb.Envelope{
+		Version: envelopeVersion, Kind: r.Command.Kind(), Level: k.level, RequestId: id, Principal: r.Principal,
+		ProposedAt: encodeTime(proposedAt), Expires: encodeTime(r.Expires), Signature: r.Signature, Payload: payload,
+	})
+	if err != nil {
+		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
+	}
+	if len(entry) > MaxEntry {
+		return nil, refuse(armor.ErrInvalid, "%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(entry), MaxEntry)
+	}
+	// What was written is read back before anyone else has to.
+	if _, _, err := Decode(entry); err != nil {
+		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
+	}
+	return entry, nil
+}
+
+func encodeID(r armor.Request) ([]byte, error) {
+	if _, err := armor.ParseRequestID(string(r.ID)); err != nil {
+		return nil, err
+	}
+	if err := checkEnvelope(r); err != nil {
+		return nil, refuse(armor.ErrInvalid, "%v", err)
+	}
+	return hex.DecodeString(string(r.ID))
+}
+
+// Decode reads a log entry. Any error means that this build must not apply it; it
+// wraps ErrCannotApply.
+func Decode(entry []byte) (armor.Request, time.Time, error) {
+	r, proposedAt, err := decode(entry)
+	if err != nil {
+		return armor.Request{}, time.Time{}, fmt.Errorf("%w: %w", ErrCannotApply, err)
+	}
+	return r, proposedAt, nil
+}
+
+func decode(entry []byte) (r armor.Request, proposedAt time.Time, err error) {
+	var e fsmpb.Envelope
+	if err := unmarshal(entry, &e); err != nil {
+		return r, proposedAt, fmt.Errorf("envelope: %w", err)
+	}
+	if e.Version != envelopeVersion {
+		return r, proposedAt, fmt.Errorf("envelope version %d, and this build reads %d: run a newer armord", e.Version, envelopeVersion)
+	}
+	if e.Level < MinLevel || e.Level > MaxLevel {
+		return r, proposedAt, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
+	}
+	if proposedAt, err = decodeTime(e.ProposedAt); err != nil {
+		return r, proposedAt, fmt.Errorf("proposed at: %w", err)
+	}
+	if proposedAt.Before(firstTime) || proposedAt.After(lastTime) {
+		return r, proposedAt, fmt.Errorf("proposed at %s, which no clock shows", stamp(proposedAt))
+	}
+	if r.Expires, err = decodeTime(e.Expires); err != nil {
+		return r, proposedAt, fmt.Errorf("expires: %w", err)
+	}
+	if len(e.RequestId) != 16 {
+		return r, proposedAt, fmt.Errorf("request id of %d bytes", len(e.RequestId))
+	}
+	r.ID = armor.RequestID(hex.EncodeToString(e.RequestId))
+	r.Principal, r.Signature = e.Principal, e.Signature
+	if err = checkEnvelope(r); err != nil {
+		return r, proposedAt, err
+	}
+	r.Command, err = decodeCommand(e.Kind, e.Payload)
+	return r, proposedAt, err
+}
+
+func decodeCommand(name string, payload []byte) (armor.Command, error) {
+	k, known := kinds[name]
+	if !known {
+		return nil, fmt.Errorf("unknown kind %.40q: run a newer armord", name)
+	}
+	message := k.message.ProtoReflect().New().Interface()
+	if err := unmarshal(payload, message); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	command := reflect.New(reflect.TypeOf(k.command))
+	if err := fromMessage(command.Interface(), message); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return command.Elem().Interface().(armor.Command), nil
+}
+
+func unmarshal(b []byte, m proto.Message) error {
+	if len(b) > MaxEntry {
+		return fmt.Errorf("%d bytes, more than %d", len(b), MaxEntry)
+	}
+	if err := proto.Unmarshal(b, m); err != nil {
+		return err
+	}
+	if name, found := unknownField(m.ProtoReflect()); found {
+		return fmt.Errorf("%s has a field that this build does not know: run a newer armord", name)
+	}
+	return nil
+}
+
+func checkEnvelope(r armor.Request) error {
+	if r.Principal == "" || len(r.Principal) > maxPrincipal || strings.ContainsFunc(r.Principal, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return fmt.Errorf("principal %.100q is not 1 to %d printable ASCII characters", r.Principal, maxPrincipal)
+	}
+	if len(r.Signature) > maxSignature {
+		return fmt.Errorf("signature of %d bytes", len(r.Signature))
+	}
+	return nil
+}
+
+func encodeTime(t time.Time) *fsmpb.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &fsmpb.Time{Seconds: t.Unix(), Nanos: int32(t.Nanosecond())}
+}
+
+func decodeTime(m *fsmpb.Time) (time.Time, error) {
+	var t time.Time
+	if m == nil {
+		return t, nil
+	}
+	err := setTime(reflect.ValueOf(&t).Elem(), m.ProtoReflect())
+	return t, err
+}

@@ -1,0 +1,314 @@
+package fsm
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/armordb/armordb/armor"
+)
+
+const (
+	maxHosts     = 16
+	maxRoles     = 256
+	maxGrants    = 256
+	maxCIDRs     = 256
+	maxBudget    = 100_000
+	maxQueryWait = 24 * 60 * 60 * 1_000_000_000 // a day
+)
+
+// apply changes the configuration: all of it or nothing. Objects are judged by
+// themselves as they are put, and by what they refer to once all are in place.
+func (d *draft) apply(c armor.Apply) error {
+	if err := d.checkRevision(c.IfRevision); err != nil {
+		return err
+	}
+	if err := checkNamedOnce(c); err != nil {
+		return err
+	}
+	for _, e := range c.Environments {
+		if err := d.putEnvironment(e); err != nil {
+			return err
+		}
+	}
+	if err := d.putObjects(c); err != nil {
+		return err
+	}
+	for _, ref := range c.Delete {
+		if err := d.delete(ref); err != nil {
+			return err
+		}
+	}
+	if err := d.checkReferences(c.Delete); err != nil {
+		return err
+	}
+	return d.cutShares(c)
+}
+
+// checkRevision is the compare of compare-and-swap. Only what Apply itself can change
+// counts: shares that move and nodes that join meanwhile invalidate no plan.
+func (d *draft) checkRevision(planned uint64) error {
+	switch {
+	case planned == 0:
+		return nil
+	case planned >= d.revision:
+		return refuse(armor.ErrInvalid, "revision %d has not come yet: this is %d", planned, d.revision)
+	case d.configured > planned:
+		return refuse(armor.ErrConflict, "the configuration was changed by revision %d, and the plan was made at %d: plan again", d.configured, planned)
+	}
+	return nil
+}
+
+func objectName(kind, environment, name string) string {
+	if kind == "Environment" {
+		return "environment " + name
+	}
+	return strings.ToLower(kind) + " " + armor.ObjectKey(environment, name)
+}
+
+func checkNamedOnce(c armor.Apply) error {
+	seen := map[string]bool{}
+	once := func(kind, environment, name string) error {
+		object := objectName(kind, environment, name)
+		if seen[object] {
+			return refuse(armor.ErrInvalid, "%s is named twice", object)
+		}
+		seen[object] = true
+		return nil
+	}
+	var errs []error
+	for _, e := range c.Environments {
+		errs = append(errs, once("Environment", "", e.Name))
+	}
+	for _, o := range c.Databases {
+		errs = append(errs, once("Database", o.Environment, o.Name))
+	}
+	for _, p := range c.Pools {
+		errs = append(errs, once("Pool", p.Environment, p.Name))
+	}
+	for _, i := range c.Identities {
+		errs = append(errs, once("Identity", i.Environment, i.Name))
+	}
+	for _, r := range c.Delete {
+		errs = append(errs, once(r.Kind, r.Environment, r.Name))
+	}
+	return firstError(errs...)
+}
+
+// putObjects first takes the patterns of the identities that change out of the index,
+// so that two may swap theirs.
+func (d *draft) putObjects(c armor.Apply) error {
+	for _, o := range c.Databases {
+		if err := d.putDatabase(o); err != nil {
+			return describe(err, "database %s", armor.ObjectKey(o.Environment, o.Name))
+		}
+	}
+	for _, p := range c.Pools {
+		if err := d.putPool(p); err != nil {
+			return describe(err, "pool %s", p.Key())
+		}
+	}
+	for _, i := range c.Identities {
+		d.forgetGrant(i.Environment, i.Name)
+	}
+	for _, ref := range c.Delete {
+		if ref.Kind == "Identity" {
+			d.forgetGrant(ref.Environment, ref.Name)
+		}
+	}
+	for _, i := range c.Identities {
+		if err := d.putIdentity(i); err != nil {
+			return describe(err, "identity %s", armor.ObjectKey(i.Environment, i.Name))
+		}
+	}
+	return nil
+}
+
+func (d *draft) forgetGrant(environment, name string) {
+	if old, had := d.identities.get(armor.ObjectKey(environment, name)); had {
+		d.grants.remove(armor.ObjectKey(environment, string(old.ID)))
+	}
+}
+
+func (d *draft) putDatabase(o armor.Database) error {
+	if err := checkDatabase(o); err != nil {
+		return err
+	}
+	slices.SortFunc(o.Roles, func(a, b armor.RoleAuth) int { return strings.Compare(a.Role, b.Role) })
+	for i := 1; i < len(o.Roles); i++ {
+		if o.Roles[i].Role == o.Roles[i-1].Role {
+			return refuse(armor.ErrInvalid, "role %q has two credentials", o.Roles[i].Role)
+		}
+	}
+	d.configure(d.databases.changed(armor.ObjectKey(o.Environment, o.Name), o))
+	return nil
+}
+
+func checkDatabase(o armor.Database) error {
+	if err := firstError(armor.CheckName("name", o.Name), checkText("dbname", o.DBName, maxPGName, true)); err != nil {
+		return err
+	}
+	if !slices.Contains([]armor.TLSMode{armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull}, o.TLSMode) {
+		return refuse(armor.ErrInvalid, "tls mode %.40q is not one of disable, require, verify-ca, verify-full", o.TLSMode)
+	}
+	if len(o.Hosts) == 0 || len(o.Hosts) > maxHosts || len(o.Roles) > maxRoles {
+		return refuse(armor.ErrInvalid, "%d hosts and %d roles; 1 to %d hosts and up to %d roles are taken", len(o.Hosts), len(o.Roles), maxHosts, maxRoles)
+	}
+	for _, h := range o.Hosts {
+		if err := checkAddress("host", h, true); err != nil {
+			return err
+		}
+	}
+	// Names of secrets are file names in a node's secrets directory: a path in one
+	// would be a way to read any file of the node.
+	if o.CA != "" {
+		if err := armor.CheckName("ca", string(o.CA)); err != nil {
+			return err
+		}
+	}
+	for _, r := range o.Roles {
+		if err := firstError(checkText("role", r.Role, maxPGName, true), armor.CheckName("secret", string(r.Secret))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *draft) putPool(p armor.Pool) error {
+	if p.QueryWait == 0 {
+		p.QueryWait = armor.DefaultQueryWait
+	}
+	if err := armor.CheckName("name", p.Name); err != nil {
+		return err
+	}
+	switch {
+	case p.Mode != armor.SessionMode && p.Mode != armor.TransactionMode:
+		return refuse(armor.ErrInvalid, "mode %.40q is not session or transaction", p.Mode)
+	case p.Budget < 1 || p.Budget > maxBudget:
+		return refuse(armor.ErrInvalid, "budget %d is not between 1 and %d", p.Budget, maxBudget)
+	case p.QueryWait < 0 || p.QueryWait > maxQueryWait:
+		return refuse(armor.ErrInvalid, "query wait %s is negative or more than a day", p.QueryWait)
+	}
+	// A pool that was deleted and comes back must not open a second budget beside
+	// the server connections of the first.
+	if !d.pools.has(p.Key()) && len(d.sharesOf(p.Key())) > 0 {
+		return refuse(armor.ErrConflict, "a deleted pool of that name still has %d server connections granted: try again once they are closed", granted(d.sharesOf(p.Key())))
+	}
+	d.configure(d.pools.changed(p.Key(), p))
+	return nil
+}
+
+func (d *draft) putIdentity(i armor.IdentityConfig) error {
+	if err := checkIdentity(i); err != nil {
+		return err
+	}
+	index := armor.ObjectKey(i.Environment, string(i.ID))
+	if other, taken := d.grants.get(index); taken {
+		return refuse(armor.ErrConflict, "identity %s of the same environment has the same id %s: put all grants into one", other, i.ID)
+	}
+	if err := d.reachable(i); err != nil {
+		return err
+	}
+	d.grants.put(index, i.Name)
+	d.configure(d.identities.changed(armor.ObjectKey(i.Environment, i.Name), i))
+	return nil
+}
+
+func checkIdentity(i armor.IdentityConfig) error {
+	_, badPattern := armor.ParsePattern(string(i.ID))
+	if err := firstError(
+		armor.CheckName("name", i.Name),
+		badPattern,
+		checkText("owner", i.Owner, maxText255, false),
+		checkText("contact", i.Contact, maxText255, false),
+	); err != nil {
+		return err
+	}
+	if len(i.Grants) > maxGrants {
+		return refuse(armor.ErrInvalid, "%d grants, more than %d", len(i.Grants), maxGrants)
+	}
+	for _, g := range i.Grants {
+		if err := checkGrant(g); err != nil {
+			return describe(err, "grant of database %q", g.Database)
+		}
+	}
+	return nil
+}
+
+func checkGrant(g armor.Grant) error {
+	if len(g.Roles) == 0 || len(g.Roles) > maxRoles || len(g.CIDRs) > maxCIDRs {
+		return refuse(armor.ErrInvalid, "%d roles and %d networks; 1 to %d roles and up to %d networks are taken", len(g.Roles), len(g.CIDRs), maxRoles, maxCIDRs)
+	}
+	for _, role := range g.Roles {
+		if err := checkText("role", role, maxPGName, true); err != nil {
+			return err
+		}
+	}
+	for _, p := range g.CIDRs {
+		if err := checkPrefix(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reachable refuses an identity that no trust anchor of its environment could vouch
+// for. While there is no anchor yet, configuration may come first.
+func (d *draft) reachable(i armor.IdentityConfig) error {
+	anchors := 0
+	for _, a := range d.anchors.done().All() {
+		if a.Environment != i.Environment {
+			continue
+		}
+		anchors++
+		if a.Prefix.Covers(i.ID) || i.ID.Covers(a.Prefix) {
+			return nil
+		}
+	}
+	if anchors == 0 {
+		return nil
+	}
+	return refuse(armor.ErrInvalid, "no trust anchor of environment %s may vouch for %s", i.Environment, i.ID)
+}
+
+func (d *draft) delete(ref armor.ObjectRef) error {
+	key, found := armor.ObjectKey(ref.Environment, ref.Name), false
+	switch ref.Kind {
+	case "Environment":
+		found = removed(&d.environments, ref.Name)
+	case "Database":
+		found = removed(&d.databases, key)
+	case "Pool":
+		if found = removed(&d.pools, key); found {
+			d.retire(key, func(armor.Share) bool { return true })
+		}
+	case "Identity":
+		found = removed(&d.identities, key)
+	default:
+		return refuse(armor.ErrInvalid, "kind %.40q is not one of Environment, Database, Pool, Identity", ref.Kind)
+	}
+	if !found {
+		return refuse(armor.ErrNotFound, "there is no %s", objectName(ref.Kind, ref.Environment, ref.Name))
+	}
+	d.configure(true)
+	return nil
+}
+
+func removed[V any](e *edit[V], key string) bool {
+	found := e.has(key)
+	e.remove(key)
+	return found
+}
+
+// cutShares levels the pools whose budget is new.
+func (d *draft) cutShares(c armor.Apply) error {
+	for _, changed := range c.Pools {
+		p, _ := d.pools.get(changed.Key())
+		if targeted(d.sharesOf(p.Key())) == p.Budget {
+			continue
+		}
+		if err := d.levelPool(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}

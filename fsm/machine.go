@@ -1,0 +1,98 @@
+package fsm
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Machine is the replicated state machine. Its published state may be read from any
+// goroutine at any time; whoever feeds it calls Apply and Restore.
+type Machine struct {
+	current atomic.Pointer[version]
+
+	mu sync.Mutex // serialises Apply and Restore; readers never take it
+}
+
+// version is one published world. It is immutable but for superseded, which is closed
+// once the next version can be loaded.
+type version struct {
+	world      *world
+	chain      armor.Digest
+	superseded chan struct{}
+}
+
+// New returns a machine that has applied nothing: its state is revision 0.
+func New() *Machine {
+	m := &Machine{}
+	m.current.Store(&version{world: emptyWorld(), superseded: make(chan struct{})})
+	return m
+}
+
+func emptyWorld() *world { return &world{state: &armor.State{}} }
+
+// Current returns the state in force and a channel that is closed as soon as a newer
+// one is (armor.Trust). It never blocks.
+func (m *Machine) Current() (*armor.State, <-chan struct{}) {
+	v := m.current.Load()
+	return v.world.state, v.superseded
+}
+
+// LastCommand returns the index of the last entry whose outcome is published; zero
+// before the first. Whoever reads it and then Current gets at least that state.
+func (m *Machine) LastCommand() uint64 { return m.current.Load().world.state.Revision }
+
+// Hash returns the last revision, the digest of the history that led to it and the
+// digest of the state it holds. Equal revisions must have equal digests on all nodes.
+func (m *Machine) Hash() (revision uint64, chain, state armor.Digest) {
+	v := m.current.Load()
+	return v.world.state.Revision, v.chain, v.world.hash()
+}
+
+// Apply takes the committed entry at index and publishes the state that follows. The
+// Result is the cluster's answer, refusals included. The error is non-nil only when
+// this build cannot apply the entry (it wraps ErrCannotApply): nothing was changed,
+// and the caller must stop the node.
+func (m *Machine) Apply(index, term uint64, entry []byte) (armor.Result, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.current.Load()
+	if last := v.world.state.Revision; index <= last {
+		return armor.Result{}, fmt.Errorf("%w: entry %d comes after %d", ErrCannotApply, index, last)
+	}
+	r, proposedAt, err := Decode(entry)
+	if err != nil {
+		return armor.Result{}, fmt.Errorf("entry %d of term %d: %w", index, term, err)
+	}
+	next, result := v.world.step(index, term, proposedAt, r)
+	m.publish(v, &version{world: next, chain: link(v.chain, index, term, entry)})
+	return result, nil
+}
+
+// publish makes next the version in force. The order matters: whoever wakes from
+// superseded must find the new state.
+func (m *Machine) publish(old, next *version) {
+	next.superseded = make(chan struct{})
+	m.current.Store(next)
+	close(old.superseded)
+}
+
+// Check answers whether Apply would accept r now, by running it on the state in force
+// without publishing anything. A request that was applied already gives its first
+// outcome. Check may run beside Apply.
+func (m *Machine) Check(r armor.Request, now time.Time) error {
+	entry, err := Encode(r, now)
+	if err != nil {
+		return err
+	}
+	r, proposedAt, err := Decode(entry)
+	if err != nil {
+		return err
+	}
+	w := m.current.Load().world
+	_, result := w.step(w.state.Revision+1, 0, proposedAt, r)
+	return result.Err
+}

@@ -1,0 +1,274 @@
+package fsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+const (
+	// maxTokenLife bounds how long a leaked join token is worth something.
+	maxTokenLife = 7 * 24 * time.Hour
+	// joinLife is how long a join request waits for an operator.
+	joinLife = 24 * time.Hour
+)
+
+// bootstrap is the first command of a log, and only the first.
+func (d *draft) bootstrap(b armor.Bootstrap) error {
+	if d.cluster.ID != "" {
+		return refuse(armor.ErrConflict, "the cluster is initialised: it is %s, created at %s", d.cluster.Name, stamp(d.cluster.CreatedAt))
+	}
+	if _, err := armor.ParseRequestID(b.Cluster.ID); err != nil {
+		return refuse(armor.ErrInvalid, "cluster id %.40q is not 32 hex digits", b.Cluster.ID)
+	}
+	if err := firstError(
+		armor.CheckName("cluster", b.Cluster.Name),
+		checkDER("peer CA", b.Cluster.PeerCA),
+	); err != nil {
+		return err
+	}
+	d.cluster = b.Cluster
+	d.cluster.CreatedAt, d.nextIndex = d.time, 1
+	if !b.Member.Voter {
+		return refuse(armor.ErrInvalid, "the first member must be a voter")
+	}
+	if !b.Operator.Has(armor.CAAdmin) {
+		return refuse(armor.ErrInvalid, "the first operator needs role %s", armor.CAAdmin)
+	}
+	if err := d.addMember(b.Member); err != nil {
+		return err
+	}
+	return d.putOperator(b.Operator)
+}
+
+// addMember gives a node that may join its index, and its part of every pool.
+func (d *draft) addMember(m armor.Member) error {
+	if _, err := armor.ParseNodeID(string(m.ID)); err != nil {
+		return err
+	}
+	if err := firstError(
+		checkAddresses(m.PeerAddress, m.ClientAddress, m.OpsAddress),
+		d.addressFree(m.ID, m.PeerAddress),
+		describe(d.checkOwn(m.Certificate, d.cluster.NodeIdentity(m.ID)), "node %s", m.ID),
+		d.nodeIsNew(m.ID),
+	); err != nil {
+		return err
+	}
+	for _, other := range d.members.done().All() {
+		if other.Certificate.Key == m.Certificate.Key {
+			return refuse(armor.ErrConflict, "node %s has the same key: each node makes its own", other.ID)
+		}
+	}
+	if d.nextIndex > armor.MaxNodeIndex {
+		return refuse(armor.ErrExhausted, "all %d node numbers of this cluster have been used", armor.MaxNodeIndex)
+	}
+	m.Index, m.AdmittedAt = d.nextIndex, d.time
+	d.nextIndex++
+	d.members.put(string(m.ID), m)
+	return d.levelPools()
+}
+
+func (d *draft) nodeIsNew(n armor.NodeID) error {
+	if d.members.has(string(n)) {
+		return refuse(armor.ErrConflict, "node %s is a member", n)
+	}
+	if t, found := d.tombstones.get(string(n)); found {
+		return refuse(armor.ErrConflict, "node %s was removed at %s, and its server connections may not be over yet: try again later, or join under another id", n, stamp(t.RemovedAt))
+	}
+	return nil
+}
+
+func (d *draft) addressFree(n armor.NodeID, peer string) error {
+	for _, m := range d.members.done().All() {
+		if m.ID != n && m.PeerAddress == peer {
+			return refuse(armor.ErrConflict, "peer address %s is node %s's", peer, m.ID)
+		}
+	}
+	return nil
+}
+
+func (d *draft) createJoinToken(t armor.JoinToken) error {
+	t.By = d.by
+	if old, had := d.tokens.get(t.Hash.String()); had {
+		if !same(old, t) {
+			return refuse(armor.ErrConflict, "that join token exists and is for node %s", old.Node)
+		}
+		return nil
+	}
+	if _, err := armor.ParseNodeID(string(t.Node)); err != nil {
+		return err
+	}
+	switch {
+	case t.Hash.IsZero():
+		return refuse(armor.ErrInvalid, "join token for node %s has no hash", t.Node)
+	case !t.Expires.After(d.time):
+		return refuse(armor.ErrInvalid, "join token for node %s is over at %s, and it is %s", t.Node, stamp(t.Expires), stamp(d.time))
+	case t.Expires.After(d.time.Add(maxTokenLife)):
+		return refuse(armor.ErrInvalid, "join token for node %s lives longer than %s", t.Node, maxTokenLife)
+	}
+	if err := d.nodeIsNew(t.Node); err != nil {
+		return err
+	}
+	d.tokens.put(t.Hash.String(), t)
+	return nil
+}
+
+// requestJoin spends a token and files the request. A retry that finds its token spent
+// and its own request filed has succeeded.
+func (d *draft) requestJoin(c armor.RequestJoin) error {
+	r := c.Request
+	if err := d.checkJoin(r); err != nil {
+		return err
+	}
+	token, found := d.tokens.get(c.Token.String())
+	switch {
+	case !found:
+		if filed, had := d.joins.get(string(r.Node)); had && sameJoin(filed, r) {
+			return nil
+		}
+		return refuse(armor.ErrDenied, "the join token is unknown or was used: ask an operator for a new one")
+	case token.Node != r.Node:
+		return refuse(armor.ErrDenied, "the join token is not for node %q", r.Node)
+	case token.Expires.Before(d.time):
+		return refuse(armor.ErrExpired, "the join token for node %s was good until %s: ask an operator for a new one", r.Node, stamp(token.Expires))
+	}
+	if err := d.nodeIsNew(r.Node); err != nil {
+		return err
+	}
+	r.Voter, r.At, r.Chain = token.Voter, d.time, nil
+	d.tokens.remove(c.Token.String())
+	d.joins.put(string(r.Node), r)
+	return nil
+}
+
+func (d *draft) checkJoin(r armor.JoinRequest) error {
+	if _, err := armor.ParseNodeID(string(r.Node)); err != nil {
+		return err
+	}
+	return firstError(
+		checkDER("certificate request of node "+string(r.Node), r.CSR),
+		checkAddresses(r.PeerAddress, r.ClientAddress, r.OpsAddress),
+		d.addressFree(r.Node, r.PeerAddress),
+	)
+}
+
+func sameJoin(filed, r armor.JoinRequest) bool {
+	return bytes.Equal(filed.CSR, r.CSR) && filed.PeerAddress == r.PeerAddress &&
+		filed.ClientAddress == r.ClientAddress && filed.OpsAddress == r.OpsAddress
+}
+
+// approveJoin admits the node that asked. Its request stays, with the chain, so that
+// the node can fetch its certificate.
+func (d *draft) approveJoin(c armor.ApproveJoin) error {
+	if err := checkIssued(c); err != nil {
+		return err
+	}
+	request, found := d.joins.get(string(c.Node))
+	if !found {
+		return refuse(armor.ErrNotFound, "node %q has not asked to join", c.Node)
+	}
+	if len(request.Chain) > 0 {
+		if !same(request.Chain, c.Chain) {
+			return refuse(armor.ErrConflict, "node %s was admitted with another certificate", c.Node)
+		}
+		return nil
+	}
+	request.Chain = c.Chain
+	d.joins.put(string(c.Node), request)
+	return d.addMember(armor.Member{
+		ID: c.Node, Certificate: c.Certificate, Voter: request.Voter,
+		PeerAddress: request.PeerAddress, ClientAddress: request.ClientAddress, OpsAddress: request.OpsAddress,
+	})
+}
+
+func checkIssued(c armor.ApproveJoin) error {
+	if len(c.Chain) == 0 || len(c.Chain) > maxChain {
+		return refuse(armor.ErrInvalid, "the chain of node %q has %d certificates; 1 to %d are taken", c.Node, len(c.Chain), maxChain)
+	}
+	for _, der := range c.Chain {
+		if err := checkDER("a certificate of the chain", der); err != nil {
+			return err
+		}
+	}
+	if sha256.Sum256(c.Chain[0]) != c.Certificate.Fingerprint {
+		return refuse(armor.ErrInvalid, "the chain of node %q does not begin with certificate %s", c.Node, c.Certificate.ID.Serial)
+	}
+	return nil
+}
+
+// removeMember takes a node out. What it holds stays counted until its tombstone is
+// buried: the node may not know yet, and its server connections may still be open.
+func (d *draft) removeMember(c armor.RemoveMember) error {
+	if !d.members.has(string(c.Node)) {
+		if d.tombstones.has(string(c.Node)) {
+			return nil
+		}
+		return refuse(armor.ErrNotFound, "there is no node %q", c.Node)
+	}
+	before := d.strength()
+	d.members.remove(string(c.Node))
+	d.joins.remove(string(c.Node))
+	d.tombstones.put(string(c.Node), armor.Tombstone{ID: c.Node, RemovedAt: d.time})
+	after := d.strength()
+	if after.voters == 0 {
+		return refuse(armor.ErrConflict, "node %s is the last voter", c.Node)
+	}
+	if err := before.mayBecome(after); err != nil {
+		return err
+	}
+	return d.levelPools()
+}
+
+func (d *draft) setMemberAddresses(c armor.SetMemberAddresses) error {
+	m, found := d.members.get(string(c.Node))
+	if !found {
+		return refuse(armor.ErrNotFound, "there is no node %q", c.Node)
+	}
+	if err := firstError(
+		checkAddresses(c.PeerAddress, c.ClientAddress, c.OpsAddress),
+		d.addressFree(c.Node, c.PeerAddress),
+	); err != nil {
+		return err
+	}
+	m.PeerAddress, m.ClientAddress, m.OpsAddress = c.PeerAddress, c.ClientAddress, c.OpsAddress
+	d.members.put(string(c.Node), m)
+	return nil
+}
+
+// buryTombstones forgets removed members; the proposer vouches that their leases and
+// server connections are over, so what they held is free for the others.
+func (d *draft) buryTombstones(c armor.BuryTombstones) error {
+	for _, n := range c.Nodes {
+		if !d.tombstones.has(string(n)) {
+			continue
+		}
+		d.tombstones.remove(string(n))
+		for key, share := range d.shares.done().All() {
+			if share.Node == n {
+				d.shares.remove(key)
+			}
+		}
+	}
+	return d.levelPools()
+}
+
+// pruneExpired drops tokens and unanswered join requests that were over before At; a
+// proposer whose clock is ahead drops nothing that is good by log time.
+func (d *draft) pruneExpired(c armor.PruneExpired) error {
+	if c.At.After(d.time) {
+		c.At = d.time
+	}
+	for key, t := range d.tokens.done().All() {
+		if t.Expires.Before(c.At) {
+			d.tokens.remove(key)
+		}
+	}
+	for key, j := range d.joins.done().All() {
+		if len(j.Chain) == 0 && j.At.Add(joinLife).Before(c.At) {
+			d.joins.remove(key)
+		}
+	}
+	return nil
+}

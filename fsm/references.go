@@ -1,0 +1,90 @@
+package fsm
+
+import (
+	"slices"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// checkReferences walks the whole configuration. What refers to an object that this
+// very command deletes is in the way of the deletion (ErrConflict); any other dangling
+// reference is a mistake in what was put (ErrInvalid).
+func (d *draft) checkReferences(deleted []armor.ObjectRef) error {
+	missing := func(user, kind, environment, name string) error {
+		target := objectName(kind, environment, name)
+		if slices.ContainsFunc(deleted, func(r armor.ObjectRef) bool {
+			return objectName(r.Kind, r.Environment, r.Name) == target
+		}) {
+			return refuse(armor.ErrConflict, "%s is in use by %s", target, user)
+		}
+		return refuse(armor.ErrInvalid, "%s refers to %s, which does not exist", user, target)
+	}
+	if err := d.checkEnvironments(missing); err != nil {
+		return err
+	}
+	for _, p := range d.pools.done().All() {
+		if !d.databases.has(armor.ObjectKey(p.Environment, p.Database)) {
+			return missing("pool "+p.Key(), "Database", p.Environment, p.Database)
+		}
+	}
+	for _, i := range d.identities.done().All() {
+		for _, g := range i.Grants {
+			if err := d.checkGrantTargets(i, g, missing); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type missingFunc func(user, kind, environment, name string) error
+
+// checkEnvironments checks that all that belongs to an environment has it still.
+func (d *draft) checkEnvironments(missing missingFunc) error {
+	check := func(user, environment string) error {
+		if d.environments.has(environment) {
+			return nil
+		}
+		return missing(user, "Environment", "", environment)
+	}
+	var errs []error
+	for key, o := range d.databases.done().All() {
+		errs = append(errs, check("database "+key, o.Environment))
+	}
+	for key, p := range d.pools.done().All() {
+		errs = append(errs, check("pool "+key, p.Environment))
+	}
+	for key, i := range d.identities.done().All() {
+		errs = append(errs, check("identity "+key, i.Environment))
+	}
+	for _, a := range d.anchors.done().All() {
+		errs = append(errs, check("trust anchor "+a.Name, a.Environment))
+	}
+	for _, r := range d.inventory.done().All() {
+		errs = append(errs, check("certificate "+r.Certificate.ID.Serial, r.Environment))
+	}
+	return firstError(errs...)
+}
+
+// checkGrantTargets keeps a grant inside its environment, where its database and pool
+// are looked up, and refuses a role that nobody could log in as.
+func (d *draft) checkGrantTargets(i armor.IdentityConfig, g armor.Grant, missing missingFunc) error {
+	user := "identity " + armor.ObjectKey(i.Environment, i.Name)
+	database, found := d.databases.get(armor.ObjectKey(i.Environment, g.Database))
+	if !found {
+		return missing(user, "Database", i.Environment, g.Database)
+	}
+	pool, found := d.pools.get(armor.ObjectKey(i.Environment, g.Pool))
+	if !found {
+		return missing(user, "Pool", i.Environment, g.Pool)
+	}
+	if pool.Database != g.Database {
+		return refuse(armor.ErrInvalid, "%s would reach database %s through pool %s, which is a pool of database %s", user, g.Database, g.Pool, pool.Database)
+	}
+	for _, role := range g.Roles {
+		if _, ok := database.Auth(role); !ok {
+			return refuse(armor.ErrInvalid, "%s is granted role %q, for which database %s has no credential", user, role, armor.ObjectKey(i.Environment, g.Database))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package fsm
+
+import (
+	"slices"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// The ledger. A pool's shares are records by (pool, node):
+//
+//	           levelPool                    SetShares, once the node
+//	           sets targets                 holds no more than its target
+//	granted ───────────────▶ target falls ───────────────▶ granted falls
+//	           and raises granted
+//	           while there is room
+//
+// A record outlives its pool and its node for as long as it is granted anything.
+// Invariant: the granted shares of a pool exceed its budget only by what they did
+// before the budget was lowered, and then they only fall.
+
+// levelPools levels every pool, after the set of members has changed.
+func (d *draft) levelPools() error {
+	for _, p := range d.pools.done().All() {
+		if err := d.levelPool(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// levelPool cuts the pool's budget evenly over the members: targets at once, granted
+// shares only upwards and only while the budget has room.
+func (d *draft) levelPool(p armor.Pool) error {
+	want, err := armor.EvenShares(p.Key(), p.Budget, d.nodes())
+	if err != nil {
+		return err
+	}
+	d.retire(p.Key(), func(s armor.Share) bool { return !d.members.has(string(s.Node)) })
+	room := p.Budget - granted(d.sharesOf(p.Key()))
+	for _, share := range want {
+		key := armor.ShareKey(share.Pool, share.Node)
+		old, _ := d.shares.get(key)
+		share.Granted = old.Granted + max(0, min(share.Target-old.Granted, room))
+		room -= share.Granted - old.Granted
+		d.shares.put(key, share)
+	}
+	return nil
+}
+
+// retire aims the chosen shares at nothing; those that hold nothing are forgotten.
+func (d *draft) retire(pool string, chosen func(armor.Share) bool) {
+	for _, share := range d.sharesOf(pool) {
+		key := armor.ShareKey(pool, share.Node)
+		switch {
+		case !chosen(share):
+		case share.Granted == 0:
+			d.shares.remove(key)
+		default:
+			share.Target = 0
+			d.shares.put(key, share)
+		}
+	}
+}
+
+func (d *draft) nodes() []armor.NodeID {
+	var nodes []armor.NodeID
+	for _, m := range d.members.done().All() {
+		nodes = append(nodes, m.ID)
+	}
+	return nodes
+}
+
+func (d *draft) sharesOf(pool string) []armor.Share {
+	var shares []armor.Share
+	for _, share := range d.shares.done().Prefixed(pool + " ") {
+		shares = append(shares, share)
+	}
+	return shares
+}
+
+func granted(shares []armor.Share) int {
+	sum := 0
+	for _, s := range shares {
+		sum += s.Granted
+	}
+	return sum
+}
+
+func targeted(shares []armor.Share) int {
+	sum := 0
+	for _, s := range shares {
+		sum += s.Target
+	}
+	return sum
+}
+
+// setShares moves shares of one pool, all of them or none.
+func (d *draft) setShares(c armor.SetShares) error {
+	before := d.sharesOf(c.Pool)
+	p, live := d.pools.get(c.Pool)
+	if !live && len(before) == 0 {
+		return refuse(armor.ErrNotFound, "there is no pool %q", c.Pool)
+	}
+	if err := checkDistinct(c); err != nil {
+		return err
+	}
+	for _, share := range c.Shares {
+		if err := d.setShare(share, live && d.members.has(string(share.Node))); err != nil {
+			return err
+		}
+	}
+	// A deleted pool has budget 0.
+	after := d.sharesOf(c.Pool)
+	if sum := targeted(after); sum > p.Budget && sum > targeted(before) {
+		return refuse(armor.ErrConflict, "the targets of pool %s would be %d server connections, and its budget is %d", c.Pool, sum, p.Budget)
+	}
+	return withinBudget(p.Budget, before, after)
+}
+
+// withinBudget refuses whatever leaves more granted than the budget allows, unless
+// nothing has risen: above a lowered budget shares only fall.
+func withinBudget(budget int, before, after []armor.Share) error {
+	sum := granted(after)
+	if sum <= budget {
+		return nil
+	}
+	for _, share := range after {
+		old := 0
+		if i := slices.IndexFunc(before, func(s armor.Share) bool { return s.Node == share.Node }); i >= 0 {
+			old = before[i].Granted
+		}
+		if share.Granted > old {
+			return refuse(armor.ErrConflict, "pool %s would have %d server connections granted, and its budget is %d: the share of node %s may not rise from %d", share.Pool, sum, budget, share.Node, old)
+		}
+	}
+	return nil
+}
+
+func checkDistinct(c armor.SetShares) error {
+	for i, share := range c.Shares {
+		if share.Pool != c.Pool {
+			return refuse(armor.ErrInvalid, "a share of pool %q among those of %q", share.Pool, c.Pool)
+		}
+		if share.Granted < 0 || share.Target < 0 {
+			return refuse(armor.ErrInvalid, "the share of node %s of pool %s is negative", share.Node, c.Pool)
+		}
+		if slices.ContainsFunc(c.Shares[:i], func(s armor.Share) bool { return s.Node == share.Node }) {
+			return refuse(armor.ErrInvalid, "node %s is given two shares of pool %s", share.Node, c.Pool)
+		}
+	}
+	return nil
+}
+
+// setShare changes one record. holds says whether the node may hold any of the pool:
+// that of a removed node or a deleted pool may only fall.
+func (d *draft) setShare(share armor.Share, holds bool) error {
+	key := armor.ShareKey(share.Pool, share.Node)
+	old, had := d.shares.get(key)
+	switch {
+	case !holds && (!had || share.Granted > old.Granted || share.Target > old.Target):
+		return refuse(armor.ErrConflict, "node %s is no member, or pool %s was deleted: its share may only fall from %d (target %d)", share.Node, share.Pool, old.Granted, old.Target)
+	case share.Granted < old.Limit():
+		return refuse(armor.ErrConflict, "node %s may be using %d server connections of pool %s: lower its target first, and what is granted once it has closed them", share.Node, old.Limit(), share.Pool)
+	case !holds && share.Granted == 0:
+		d.shares.remove(key)
+	default:
+		d.shares.put(key, share)
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/fsm/fsmpb"
+)
+
+// A snapshot is
+//
+//	"ARMRSNAP", u16 format, then sections:
+//	u16 type, u16 flags, u64 length, payload, u32 CRC-32C of all before it in the section
+//
+// in this order: the header, one section for each table, sections of later builds that
+// they marked as optional, the trailer; then the end. Numbers are big-endian. A table's
+// payload is its rows, each with its length as a uvarint before it.
+const (
+	snapshotMagic  = "ARMRSNAP"
+	snapshotFormat = 1
+
+	headerSection  = 1
+	trailerSection = 0xffff
+	firstTable     = 16
+
+	flagCritical = 1 // a build that does not know the section must not read the snapshot
+
+	maxSection  = 1 << 32 // bytes
+	maxSections = 1 << 10
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+type section struct {
+	kind    uint16
+	flags   uint16
+	payload []byte
+}
+
+// Snapshot is one published version, to be written whenever there is time for it.
+// Taking one copies nothing, and later Applies do not change it.
+type Snapshot struct{ version *version }
+
+// Snapshot returns the version in force.
+func (m *Machine) Snapshot() Snapshot { return Snapshot{m.current.Load()} }
+
+// Revision is the index of the last entry that the snapshot covers.
+func (s Snapshot) Revision() uint64 { return s.version.world.state.Revision }
+
+// WriteTo writes the snapshot (io.WriterTo). It may run beside Apply. The bytes depend
+// only on the entries applied.
+func (s Snapshot) WriteTo(w io.Writer) (int64, error) {
+	out := &counter{w: w}
+	if err := s.write(out); err != nil {
+		return out.n, fmt.Errorf("write snapshot of revision %d: %w", s.Revision(), err)
+	}
+	return out.n, nil
+}
+
+func (s Snapshot) write(w io.Writer) error {
+	world := s.version.world
+	if _, err := w.Write(binary.BigEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat)); err != nil {
+		return err
+	}
+	header := &fsmpb.SnapshotHeader{}
+	toMessage(header, world.header())
+	payload, err := marshal.Marshal(header)
+	if err != nil {
+		return err
+	}
+	if err := writeSection(w, section{headerSection, flagCritical, payload}); err != nil {
+		return err
+	}
+	for i, t := range tables {
+		payload, err := t.rows(world)
+		if err != nil {
+			return fmt.Errorf("table %s: %w", t.name(), err)
+		}
+		if err := writeSection(w, section{firstTable + uint16(i), flagCritical, payload}); err != nil {
+			return err
+		}
+	}
+	for _, x := range world.extra {
+		if err := writeSection(w, x); err != nil {
+			return err
+		}
+	}
+	return s.writeTrailer(w)
+}
+
+func (s Snapshot) writeTrailer(w io.Writer) error {
+	state := s.version.world.hash()
+	payload, err := marshal.Marshal(&fsmpb.SnapshotTrailer{
+		Chain: s.version.chain[:], State: state[:], Sections: uint32(1 + len(tables) + len(s.version.world.extra)),
+	})
+	if err != nil {
+		return err
+	}
+	return writeSection(w, section{trailerSection, flagCritical, payload})
+}
+
+func writeSection(w io.Writer, s section) error {
+	b := binary.BigEndian.AppendUint16(nil, s.kind)
+	b = binary.BigEndian.AppendUint16(b, s.flags)
+	b = binary.BigEndian.AppendUint64(b, uint64(len(s.payload)))
+	crc := crc32.Update(crc32.Checksum(b, castagnoli), castagnoli, s.payload)
+	for _, part := range [][]byte{b, s.payload, binary.BigEndian.AppendUint32(nil, crc)} {
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Restore replaces the machine's state with a snapshot's and publishes it, as Apply
+// does: followers see it like any other new state. The new state is built aside and
+// its digests are checked first; on an error nothing has changed.
+func (m *Machine) Restore(r io.Reader) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next, err := readSnapshot(r)
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	m.publish(m.current.Load(), next)
+	return nil
+}
+
+func readSnapshot(r io.Reader) (*version, error) {
+	start := make([]byte, len(snapshotMagic)+2)
+	if _, err := io.ReadFull(r, start); err != nil {
+		return nil, fmt.Errorf("read its beginning: %w", err)
+	}
+	if string(start[:len(snapshotMagic)]) != snapshotMagic {
+		return nil, errors.New("this is no snapshot of ours")
+	}
+	if f := binary.BigEndian.Uint16(start[len(snapshotMagic):]); f != snapshotFormat {
+		return nil, fmt.Errorf("%w: snapshot format %d, and this build reads %d", ErrCannotApply, f, snapshotFormat)
+	}
+	reader := reader{draft: emptyWorld().edit()}
+	for count := range maxSections {
+		s, err := readSection(r)
+		if err != nil {
+			return nil, fmt.Errorf("section %d: %w", count, err)
+		}
+		if s.kind == trailerSection {
+			return reader.close(s, uint32(count), r)
+		}
+		if err := reader.take(s, count); err != nil {
+			return nil, fmt.Errorf("section %d of type %d: %w", count, s.kind, err)
+		}
+	}
+	return nil, fmt.Errorf("more than %d sections", maxSections)
+}
+
+func readSection(r io.Reader) (section, error) {
+	head := make([]byte, 12)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return section{}, noEOF(err)
+	}
+	length := binary.BigEndian.Uint64(head[4:])
+	if length > maxSection {
+		return section{}, fmt.Errorf("%d bytes, more than %d", length, maxSection)
+	}
+	// The buffer grows with what is read, so a length alone allocates nothing.
+	var payload bytes.Buffer
+	if _, err := io.CopyN(&payload, r, int64(length)); err != nil {
+		return section{}, noEOF(err)
+	}
+	tail := make([]byte, 4)
+	if _, err := io.ReadFull(r, tail); err != nil {
+		return section{}, noEOF(err)
+	}
+	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, payload.Bytes())
+	if crc != binary.BigEndian.Uint32(tail) {
+		return section{}, errors.New("the checksum does not hold: the snapshot is damaged")
+	}
+	return section{binary.BigEndian.Uint16(head), binary.BigEndian.Uint16(head[2:]), payload.Bytes()}, nil
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// reader builds a world from sections.
+type reader struct{ draft *draft }
+
+func (r *reader) take(s section, position int) error {
+	if (position == 0) != (s.kind == headerSection) {
+		return errors.New("the header is not where it belongs")
+	}
+	if s.kind == headerSection {
+		return r.header(s.payload)
+	}
+	if i := int(s.kind) - firstTable; i >= 0 && i < len(tables) {
+		if i != position-1 {
+			return errors.New("the tables are not in order")
+		}
+		if err := tables[i].read(r.draft, s.payload); err != nil {
+			return fmt.Errorf("table %s: %w", tables[i].name(), err)
+		}
+		return nil
+	}
+	if s.flags&flagCritical != 0 {
+		return fmt.Errorf("%w: this build does not know the section", ErrCannotApply)
+	}
+	if position <= len(tables) {
+		return errors.New("an optional section before the tables")
+	}
+	r.draft.extra = append(r.draft.extra, s)
+	return nil
+}
+
+// header is the part of a world that is no table, as it is written.
+type header struct {
+	Level, MinReaderLevel uint32
+	Revision              uint64
+	Time                  time.Time
+	Cluster               armor.Cluster
+	NextIndex             uint16
+	Configured            uint64
+}
+
+func (w *world) header() header {
+	s := w.state
+	return header{Level, MinLevel, s.Revision, s.Time, s.Cluster, s.NextIndex, w.configured}
+}
+
+func (r *reader) header(payload []byte) error {
+	var message fsmpb.SnapshotHeader
+	var h header
+	if err := unmarshal(payload, &message); err != nil {
+		return err
+	}
+	if err := fromMessage(&h, &message); err != nil {
+		return err
+	}
+	if h.MinReaderLevel > MaxLevel || h.Level < MinLevel {
+		return fmt.Errorf("%w: snapshot of level %d, to be read by %d or later, and this build reads %d to %d", ErrCannotApply, h.Level, h.MinReaderLevel, MinLevel, MaxLevel)
+	}
+	d := r.draft
+	d.revision, d.time, d.cluster, d.nextIndex, d.configured = h.Revision, h.Time, h.Cluster, h.NextIndex, h.Configured
+	return nil
+}
+
+// close checks what was built against the trailer, and that nothing comes after it.
+func (r *reader) close(s section, count uint32, rest io.Reader) (*version, error) {
+	var trailer fsmpb.SnapshotTrailer
+	if err := unmarshal(s.payload, &trailer); err != nil {
+		return nil, fmt.Errorf("trailer: %w", err)
+	}
+	if trailer.Sections != count || int(count) < 1+len(tables) || len(trailer.Chain) != len(armor.Digest{}) {
+		return nil, fmt.Errorf("%d sections, and the trailer says %d: the snapshot is damaged", count, trailer.Sections)
+	}
+	if n, err := io.ReadFull(rest, make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		return nil, errors.New("bytes follow the trailer")
+	}
+	w := r.draft.finish()
+	if state := w.hash(); !bytes.Equal(trailer.State, state[:]) {
+		return nil, fmt.Errorf("the state has digest %s, and the trailer says %x", state, trailer.State)
+	}
+	return &version{world: w, chain: armor.Digest(trailer.Chain)}, nil
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,214 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"testing"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"pgregory.net/rapid"
+)
+
+func restore(t rapid.TB, m *Machine, s Snapshot) {
+	t.Helper()
+	var b bytes.Buffer
+	if _, err := s.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Restore(&b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// furnished returns a lab with something in every table.
+func furnished(t rapid.TB) *lab {
+	t.Helper()
+	l := governed(t, "n2", "n3")
+	l.must(l.by("ada", armor.Apply{
+		Environments: []armor.Environment{{Name: "dev"}}, Databases: []armor.Database{database("dev", "app", "rw")},
+		Pools: []armor.Pool{pool("dev", "app", "app", 10)},
+		Identities: []armor.IdentityConfig{{Name: "web", Environment: "dev", ID: "spiffe://dev.acme/web",
+			Grants: []armor.Grant{{Database: "app", Roles: []string{"rw"}, Pool: "app"}}}},
+	}))
+	l.must(l.by("ada", l.anchor("dev-ca", "dev", "spiffe://dev.acme/*")))
+	l.must(l.by("ada", armor.RegisterCertificate{Record: armor.CertRecord{
+		Certificate: l.leaf("web", "dev-ca", "spiffe://dev.acme/web"), Environment: "dev", Owner: "team",
+	}}))
+	l.must(l.by("ada", armor.Revoke{Reason: armor.Superseded, Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("old")}}}))
+	l.must(l.by("ada", armor.RemoveMember{Node: "n3"}))
+	l.must(l.by("ada", l.token("n4", time.Hour)))
+	l.must(l.by("ada", l.token("n5", time.Hour)))
+	l.must(l.node("n1", l.join("n5")))
+	return l
+}
+
+func TestSnapshotHoldsEveryTable(t *testing.T) {
+	l := furnished(t)
+	w := l.machine.current.Load().world
+	for _, table := range tables {
+		if rows, err := table.rows(w); err != nil || len(rows) == 0 {
+			t.Errorf("table %s: %d bytes, %v", table.name(), len(rows), err)
+		}
+	}
+	m := New()
+	restore(t, m, l.machine.Snapshot())
+	sameMachine(t, "restored", l.machine, m)
+}
+
+func TestSnapshotIsNotMovedByLaterEntries(t *testing.T) {
+	l := governed(t)
+	s, want := l.machine.Snapshot(), snapshotBytes(t, l.machine)
+	l.must(l.by("ada", armor.PutEnvironment{Environment: armor.Environment{Name: "dev"}}))
+	var b bytes.Buffer
+	if _, err := s.WriteTo(&b); err != nil || !bytes.Equal(b.Bytes(), want) {
+		t.Fatal("the snapshot moved", err)
+	}
+}
+
+func TestRetriesAreKnownAfterARestore(t *testing.T) {
+	l := governed(t)
+	r := l.request("ada", armor.PutEnvironment{Environment: armor.Environment{Name: "bad/name"}})
+	first := l.apply(r)
+	restore(t, l.machine, l.machine.Snapshot())
+	again := l.apply(r)
+	if !again.Repeated || again.Revision != first.Revision || again.Err == nil || again.Err.Error() != first.Err.Error() || !errors.Is(again.Err, armor.ErrInvalid) {
+		t.Fatalf("%+v", again)
+	}
+}
+
+func TestDamagedSnapshotsAreRefusedAndChangeNothing(t *testing.T) {
+	good := snapshotBytes(t, furnished(t).machine)
+	l := governed(t)
+	before, _ := l.machine.Current()
+	refused := func(what string, b []byte) {
+		t.Helper()
+		if err := l.machine.Restore(bytes.NewReader(b)); err == nil {
+			t.Errorf("%s was restored", what)
+		}
+		if after, _ := l.machine.Current(); after != before {
+			t.Fatalf("%s changed the state", what)
+		}
+	}
+	for i := 0; i < len(good); i += 13 {
+		refused("a shorter snapshot", good[:i])
+		flipped := bytes.Clone(good)
+		flipped[i] ^= 0x10
+		refused("a flipped bit", flipped)
+	}
+	refused("a longer snapshot", append(bytes.Clone(good), 0))
+	huge := bytes.Clone(good[:10+12])
+	binary.BigEndian.PutUint64(huge[10+4:], 1<<31)
+	refused("a length that nothing follows", huge)
+}
+
+// sections splits a good snapshot.
+func sections(t rapid.TB, b []byte) []section {
+	t.Helper()
+	r := bytes.NewReader(b[len(snapshotMagic)+2:])
+	var all []section
+	for r.Len() > 0 {
+		s, err := readSection(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func joined(t rapid.TB, all []section) []byte {
+	t.Helper()
+	b := bytes.NewBuffer(binary.BigEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat))
+	for _, s := range all {
+		if err := writeSection(b, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func TestSnapshotWithOneRowLessIsRefused(t *testing.T) {
+	all := sections(t, snapshotBytes(t, furnished(t).machine))
+	for i, s := range all[1 : len(all)-1] {
+		length, size := binary.Uvarint(s.payload)
+		missing := append([]section(nil), all...)
+		missing[i+1].payload = s.payload[size+int(length):]
+		if err := New().Restore(bytes.NewReader(joined(t, missing))); err == nil {
+			t.Errorf("table %s with a row less was restored: the checksum holds, the state's digest must not", tables[i].name())
+		}
+	}
+}
+
+func TestLaterSnapshotsAreUnderstoodAsFarAsTheySay(t *testing.T) {
+	l := furnished(t)
+	all := sections(t, snapshotBytes(t, l.machine))
+	trailer := all[len(all)-1]
+	later := func(flags uint16, count byte) []byte {
+		with := append(append([]section(nil), all[:len(all)-1]...), section{900, flags, []byte("from the future")})
+		s := trailer
+		s.payload = bytes.Clone(trailer.payload)
+		s.payload[len(s.payload)-1] += count // the section count is its last varint
+		return joined(t, append(with, s))
+	}
+	if err := New().Restore(bytes.NewReader(later(flagCritical, 1))); !errors.Is(err, ErrCannotApply) {
+		t.Errorf("a critical unknown section: %v", err)
+	}
+	if err := New().Restore(bytes.NewReader(later(0, 0))); err == nil {
+		t.Error("the trailer's count was not looked at")
+	}
+	m := New()
+	b := later(0, 1)
+	if err := m.Restore(bytes.NewReader(b)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(snapshotBytes(t, m), b) {
+		t.Error("the optional section was not kept for the next snapshot")
+	}
+}
+
+func TestSnapshotChecksumIsCastagnoli(t *testing.T) {
+	// RFC 3720 §B.4: 32 bytes of zeros.
+	if got := crc32.Checksum(make([]byte, 32), castagnoli); got != 0x8a9136aa {
+		t.Fatalf("%08x", got)
+	}
+}
+
+func FuzzRestore(f *testing.F) {
+	good := snapshotBytes(f, furnished(f).machine)
+	f.Add(good)
+	f.Add(snapshotBytes(f, New()))
+	f.Add(good[:len(good)/2])
+	all := sections(f, good)
+	for i := range all {
+		f.Add(joined(f, all[:i]))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := New()
+		if err := m.Restore(bytes.NewReader(b)); err != nil {
+			if m.LastCommand() != 0 {
+				t.Fatal("a refused snapshot changed the state")
+			}
+			return
+		}
+		again := New()
+		restore(t, again, m.Snapshot())
+		sameMachine(t, "restored twice", m, again)
+	})
+}
+
+// FuzzRestoreRows gets past the checksums, to the rows.
+func FuzzRestoreRows(f *testing.F) {
+	all := sections(f, snapshotBytes(f, furnished(f).machine))
+	for i, s := range all {
+		f.Add(byte(i), s.payload)
+	}
+	f.Fuzz(func(t *testing.T, position byte, payload []byte) {
+		changed := append([]section(nil), all...)
+		i := int(position) % len(changed)
+		changed[i].payload = payload
+		_ = New().Restore(bytes.NewReader(joined(t, changed)))
+	})
+}

@@ -1,0 +1,209 @@
+package fsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// The bounds of an environment's freshness: shorter than minFresh and a node that asks
+// twice a second flaps; longer than maxFresh and a revocation waits that long for a
+// node that is cut off.
+const (
+	minFresh = time.Second
+	maxFresh = 10 * time.Minute
+)
+
+// putEnvironment adds or replaces an environment; what is left open gets its default.
+func (d *draft) putEnvironment(e armor.Environment) error {
+	if e.Inventory == "" {
+		e.Inventory = armor.InventoryOpen
+	}
+	if e.FreshLive == 0 {
+		e.FreshLive = max(armor.DefaultFreshLive, e.FreshNew)
+	}
+	if e.FreshNew == 0 {
+		e.FreshNew = min(armor.DefaultFreshNew, e.FreshLive)
+	}
+	if err := checkEnvironment(e); err != nil {
+		return err
+	}
+	d.configure(d.environments.changed(e.Name, e))
+	return nil
+}
+
+func checkEnvironment(e armor.Environment) error {
+	if err := armor.CheckName("environment", e.Name); err != nil {
+		return err
+	}
+	switch {
+	case e.Inventory != armor.InventoryOpen && e.Inventory != armor.InventoryRequired:
+		return refuse(armor.ErrInvalid, "inventory of environment %s is %q: say open or required", e.Name, e.Inventory)
+	case e.MaxLeafLifetime < 0:
+		return refuse(armor.ErrInvalid, "longest certificate lifetime of environment %s is negative", e.Name)
+	case e.FreshNew < minFresh || e.FreshLive < e.FreshNew || e.FreshLive > maxFresh:
+		return refuse(armor.ErrInvalid, "freshness of environment %s is %s for new and %s for live sessions: new must be at least %s, live at least new and at most %s", e.Name, e.FreshNew, e.FreshLive, minFresh, maxFresh)
+	}
+	return nil
+}
+
+// configure records that the configuration changed with this revision.
+func (d *draft) configure(changed bool) {
+	if changed {
+		d.configured = d.revision
+	}
+}
+
+// changed puts a value and reports whether it is another than before.
+func (e *edit[V]) changed(key string, value V) bool {
+	if old, had := e.get(key); had && same(old, value) {
+		return false
+	}
+	e.put(key, value)
+	return true
+}
+
+// same compares by canonical bytes: slices are compared by what they hold, and nil and
+// empty are one.
+func same(a, b any) bool {
+	return bytes.Equal(armor.Canonical(a), armor.Canonical(b))
+}
+
+// putAnchor adds a trust anchor. An anchor never moves: whoever could rebind one would
+// move every certificate below it into another environment.
+func (d *draft) putAnchor(a armor.TrustAnchor) error {
+	if err := d.checkAnchor(a); err != nil {
+		return err
+	}
+	key := a.Certificate.Fingerprint.String()
+	if old, had := d.anchors.get(key); had {
+		if !same(old, a) {
+			return refuse(armor.ErrConflict, "trust anchor %s is bound to environment %s as %s with prefix %s, and stays so", a.Certificate.Fingerprint.Short(), old.Environment, old.Name, old.Prefix)
+		}
+		return nil
+	}
+	for _, other := range d.anchors.done().All() {
+		if other.Certificate.Key == a.Certificate.Key && other.Environment != a.Environment {
+			return refuse(armor.ErrConflict, "the key of trust anchor %s is bound to environment %s", a.Name, other.Environment)
+		}
+		if other.Environment == a.Environment && other.Name == a.Name {
+			return refuse(armor.ErrConflict, "environment %s has a trust anchor %s with another certificate: choose another name", a.Environment, a.Name)
+		}
+	}
+	d.anchors.put(key, a)
+	return nil
+}
+
+func (d *draft) checkAnchor(a armor.TrustAnchor) error {
+	_, badPrefix := armor.ParsePattern(string(a.Prefix))
+	if err := firstError(
+		armor.CheckName("trust anchor", a.Name),
+		d.environmentExists(a.Environment),
+		describe(badPrefix, "prefix of trust anchor %s", a.Name),
+		checkCertificate(a.Certificate, true),
+		checkDER("trust anchor "+a.Name, a.DER),
+	); err != nil {
+		return err
+	}
+	if sha256.Sum256(a.DER) != a.Certificate.Fingerprint {
+		return refuse(armor.ErrInvalid, "trust anchor %s: the certificate does not have fingerprint %s", a.Name, a.Certificate.Fingerprint)
+	}
+	if sha256.Sum256(d.cluster.PeerCA) == a.Certificate.Fingerprint {
+		return refuse(armor.ErrInvalid, "trust anchor %s is the CA of nodes and operators, which must not vouch for clients", a.Name)
+	}
+	if r, found := d.state().Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {
+		return refuse(armor.ErrRevoked, "trust anchor %s: %s is revoked", a.Name, r.Selector)
+	}
+	return nil
+}
+
+func (d *draft) environmentExists(name string) error {
+	if !d.environments.has(name) {
+		return refuse(armor.ErrNotFound, "there is no environment %q", name)
+	}
+	return nil
+}
+
+// registerCertificate takes a certificate into the inventory. Who issued it and when
+// is what the log says, not what the request claims.
+func (d *draft) registerCertificate(c armor.RegisterCertificate) error {
+	record := c.Record
+	record.IssuedAt, record.IssuedBy, record.ReplacedBy = d.time, d.by, armor.Digest{}
+	key := record.Certificate.Fingerprint.String()
+	if old, had := d.inventory.get(key); had {
+		record.IssuedAt, record.IssuedBy, record.ReplacedBy = old.IssuedAt, old.IssuedBy, old.ReplacedBy
+		if !same(old, record) {
+			return refuse(armor.ErrConflict, "certificate %s is registered in environment %s for %s already", record.Certificate.ID.Serial, old.Environment, old.Owner)
+		}
+		return d.replace(c.Replaces, record)
+	}
+	if err := d.checkRecord(record); err != nil {
+		return err
+	}
+	if err := d.bindKey(record); err != nil {
+		return err
+	}
+	d.inventory.put(key, record)
+	return d.replace(c.Replaces, record)
+}
+
+func (d *draft) checkRecord(r armor.CertRecord) error {
+	if err := firstError(
+		checkCertificate(r.Certificate, false),
+		d.environmentExists(r.Environment),
+		checkText("owner", r.Owner, maxText255, true),
+		checkText("contact", r.Contact, maxText255, false),
+		d.vouched(r),
+	); err != nil {
+		return err
+	}
+	env, _ := d.environments.get(r.Environment)
+	if life := r.Certificate.NotAfter.Sub(r.Certificate.NotBefore); env.MaxLeafLifetime > 0 && life > env.MaxLeafLifetime {
+		return refuse(armor.ErrInvalid, "certificate %s lives %s, and environment %s allows %s", r.Certificate.ID.Serial, life, env.Name, env.MaxLeafLifetime)
+	}
+	if revoked, found := revokes(d.state(), r.Certificate); found {
+		return refuse(armor.ErrRevoked, "certificate %s: %s is revoked", r.Certificate.ID.Serial, revoked.Selector)
+	}
+	return nil
+}
+
+// vouched checks that some anchor of the environment could vouch for the identity.
+func (d *draft) vouched(r armor.CertRecord) error {
+	for _, a := range d.anchors.done().All() {
+		if a.Environment == r.Environment && a.Prefix.Matches(r.Certificate.Identity) {
+			return nil
+		}
+	}
+	return refuse(armor.ErrInvalid, "no trust anchor of environment %s may vouch for identity %q", r.Environment, r.Certificate.Identity)
+}
+
+// bindKey binds the certificate's key to the environment. The first binding stays.
+func (d *draft) bindKey(r armor.CertRecord) error {
+	key := r.Certificate.Key.String()
+	if bound, had := d.keyEnvironments.get(key); had && bound != r.Environment {
+		return refuse(armor.ErrConflict, "the key of certificate %s belongs to environment %s: make a new key", r.Certificate.ID.Serial, bound)
+	}
+	d.keyEnvironments.put(key, r.Environment)
+	return nil
+}
+
+func (d *draft) replace(fingerprint armor.Digest, by armor.CertRecord) error {
+	if fingerprint.IsZero() {
+		return nil
+	}
+	old, found := d.inventory.get(fingerprint.String())
+	successor := by.Certificate.Fingerprint
+	switch {
+	case !found || old.Environment != by.Environment:
+		return refuse(armor.ErrNotFound, "environment %s has no certificate with fingerprint %s to replace", by.Environment, fingerprint)
+	case fingerprint == successor:
+		return refuse(armor.ErrInvalid, "certificate %s cannot replace itself", by.Certificate.ID.Serial)
+	case !old.ReplacedBy.IsZero() && old.ReplacedBy != successor:
+		return refuse(armor.ErrConflict, "certificate %s was replaced by %s already", old.Certificate.ID.Serial, old.ReplacedBy)
+	}
+	old.ReplacedBy = successor
+	d.inventory.put(fingerprint.String(), old)
+	return nil
+}
