@@ -1,0 +1,99 @@
+package pgwire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// MaxStartup bounds a startup packet, its length word included, as PostgreSQL does
+// (MAX_STARTUP_PACKET_LENGTH).
+const MaxStartup = 10000
+
+// cancelCode stands in a CancelRequest where a startup packet has its protocol
+// version.
+const cancelCode = 1234<<16 | 5678
+
+// IsCancel reports whether a packet, without its length word, is a CancelRequest.
+func IsCancel(packet []byte) bool {
+	return len(packet) >= 4 && binary.BigEndian.Uint32(packet) == cancelCode
+}
+
+// protocolMajor is the only protocol that there is; optionPrefix marks startup
+// parameters that are protocol options.
+const (
+	protocolMajor = 3
+	optionPrefix  = "_pq_."
+)
+
+// Startup is what a client asks for: a protocol version, parameters in the order
+// they came in, and the names of protocol options, none of which we know.
+type Startup struct {
+	Minor      int
+	Parameters [][2]string
+	Options    []string
+}
+
+// Get returns a parameter's value, or "". Of a name that is given twice the last
+// one counts, as in PostgreSQL.
+func (s Startup) Get(name string) string {
+	for i := len(s.Parameters) - 1; i >= 0; i-- {
+		if s.Parameters[i][0] == name {
+			return s.Parameters[i][1]
+		}
+	}
+	return ""
+}
+
+// ParseStartup reads a startup packet without its length word (PostgreSQL,
+// "StartupMessage").
+func ParseStartup(packet []byte) (Startup, error) {
+	if len(packet) < 5 || len(packet) > MaxStartup-4 {
+		return Startup{}, fmt.Errorf("%w: invalid length of startup packet", armor.ErrInvalid)
+	}
+	version := binary.BigEndian.Uint32(packet)
+	if version>>16 != protocolMajor {
+		return Startup{}, fmt.Errorf("%w: unsupported frontend protocol %d.%d: server supports 3.0", armor.ErrInvalid, version>>16, version&0xffff)
+	}
+	s := Startup{Minor: int(version & 0xffff)}
+	rest := packet[4:]
+	for len(rest) > 0 && rest[0] != 0 {
+		name, more, ok := cutString(rest)
+		if !ok {
+			return Startup{}, badLayout()
+		}
+		value, more, ok := cutString(more)
+		if !ok {
+			return Startup{}, badLayout()
+		}
+		s.add(string(name), string(value))
+		rest = more
+	}
+	if len(rest) != 1 {
+		return Startup{}, badLayout()
+	}
+	return s, nil
+}
+
+func (s *Startup) add(name, value string) {
+	if strings.HasPrefix(name, optionPrefix) {
+		s.Options = append(s.Options, name)
+		return
+	}
+	s.Parameters = append(s.Parameters, [2]string{name, value})
+}
+
+func badLayout() error {
+	return fmt.Errorf("%w: invalid startup packet layout: expected terminator as last byte", armor.ErrInvalid)
+}
+
+// ParseCancel reads a CancelRequest without its length word. Only the four-byte
+// secrets of protocol 3.0 are known.
+func ParseCancel(packet []byte) (armor.CancelKey, error) {
+	if len(packet) != 12 || !IsCancel(packet) {
+		return armor.CancelKey{}, fmt.Errorf("%w: cancel request of %d bytes", armor.ErrInvalid, len(packet)+4)
+	}
+	return armor.CancelKey{PID: binary.BigEndian.Uint32(packet[4:]), Secret: binary.BigEndian.Uint32(packet[8:])}, nil
+}
