@@ -1,0 +1,353 @@
+package core
+
+import (
+	"bytes"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// extended deals with the messages of the extended query protocol. In session mode
+// they pass as they are. In transaction mode the client's statements have names on
+// the server that follow from their text, so that any server connection can be made
+// to have them: Parse is sent when this connection lacks the statement, whether the
+// client has just sent it or hours ago.
+func (s *Session) extended(h pgwire.Header, b []byte, out *Output) int {
+	if s.mode == armor.SessionMode {
+		return s.extendedAsItIs(h, b, out)
+	}
+	switch h.Type {
+	case pgwire.Parse:
+		return s.parse(h, b, out)
+	case pgwire.Bind:
+		return s.bind(h, b, out)
+	case pgwire.Describe:
+		return s.describe(h, b, out)
+	case pgwire.Close:
+		return s.closeStatement(h, b, out)
+	default:
+		return s.execute(h, b, out)
+	}
+}
+
+// opOf is the reply that a message of the extended protocol is owed.
+func opOf(message byte) opKind {
+	switch message {
+	case pgwire.Parse:
+		return opParse
+	case pgwire.Bind:
+		return opBind
+	case pgwire.Describe:
+		return opDescribe
+	case pgwire.Close:
+		return opClosePortal
+	}
+	return opExecute
+}
+
+func (s *Session) extendedAsItIs(h pgwire.Header, b []byte, out *Output) int {
+	if !s.begin(out) {
+		return 0
+	}
+	o := op{kind: opOf(h.Type)}
+	if h.Type == pgwire.Execute {
+		s.stats.Queries++
+		o.marks = commits // for all we know
+	}
+	s.sv.owed.push(o)
+	return s.pass(h, b, out)
+}
+
+// begin makes sure of a server connection for a cycle of messages up to Sync.
+func (s *Session) begin(out *Output) bool {
+	if !s.lent(out) {
+		return false
+	}
+	s.cycle = true
+	return true
+}
+
+func (s *Session) parse(h pgwire.Header, b []byte, out *Output) int {
+	if h.Body > scanLimit && len(b) > pgwire.HeaderSize && b[pgwire.HeaderSize] == 0 {
+		return s.parseLong(h, b, out)
+	}
+	if h.Body > maxStatement {
+		s.fail(&pgwire.Error{
+			Severity: pgwire.SeverityFatal, Code: "54000", Message: "prepared statement is too long to be kept in transaction mode",
+			Hint: "Use an unnamed statement, or a pool in session mode.",
+		}, out)
+		return 0
+	}
+	if !s.whole(h, b, out) {
+		return 0
+	}
+	name, tail, err := pgwire.ParseFields(body(h, b))
+	if err != nil {
+		s.protocolError(err, out)
+		return 0
+	}
+	if !s.begin(out) {
+		return 0
+	}
+	if len(name) == 0 {
+		return s.parseUnnamed(h, b, tail, out)
+	}
+	return s.parseNamed(h, string(name), tail, out)
+}
+
+// parseLong forwards an unnamed statement that is too long to be kept: it can be
+// bound until the transaction ends.
+func (s *Session) parseLong(h pgwire.Header, b []byte, out *Output) int {
+	if !s.begin(out) {
+		return 0
+	}
+	s.unnamed.kept = false
+	s.tookUnnamed(leavesState | commits)
+	return s.pass(h, b, out)
+}
+
+func (s *Session) parseUnnamed(h pgwire.Header, b, tail []byte, out *Output) int {
+	s.unnamed.tail = append(s.unnamed.tail[:0], tail...)
+	s.unnamed.kept = true
+	s.tookUnnamed(scan(pgwire.ParseText(tail)))
+	return s.pass(h, b, out)
+}
+
+// tookUnnamed notes that the server connection is about to have this session's
+// unnamed statement.
+func (s *Session) tookUnnamed(m marks) {
+	s.unnamed.turn++
+	s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
+	s.unnamed.marks = m
+	s.sv.dirty = s.sv.dirty || m&leavesState != 0
+	s.sv.owed.push(op{kind: opParse, marks: m})
+}
+
+func (s *Session) parseNamed(h pgwire.Header, name string, tail []byte, out *Output) int {
+	if have := s.names[name]; have != nil {
+		return s.parseAgain(h, have, tail, out)
+	}
+	st := s.statements.intern(tail)
+	if st == nil {
+		s.fail(&pgwire.Error{
+			Severity: pgwire.SeverityFatal, Code: "53200", Message: "no room for another prepared statement",
+			Detail: "The clients of this node have prepared too many different statements.",
+		}, out)
+		return 0
+	}
+	n := &named{name: name, st: st}
+	if s.names == nil {
+		s.names = map[string]*named{}
+	}
+	s.names[name] = n
+	if s.sv.prepared.touch(st.key) {
+		s.sv.owed.push(op{kind: opParsed, name: n})
+		s.answerDue(out)
+		return h.Size()
+	}
+	s.closeStale(st, out)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, st.name, st.tail) })
+	s.sv.owed.push(op{kind: opParse, name: n, st: st})
+	s.keep(st, out)
+	return h.Size()
+}
+
+// parseAgain lets PostgreSQL refuse a name that is taken: it is told to prepare the
+// new text under the old one's name. Its answer is put into the client's words.
+func (s *Session) parseAgain(h pgwire.Header, have *named, tail []byte, out *Output) int {
+	s.ensure(have.st, out)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, have.st.name, tail) })
+	s.sv.owed.push(op{kind: opParse, name: &named{name: have.name, st: have.st}})
+	return h.Size()
+}
+
+// ensure prepares a statement that this server connection lacks.
+func (s *Session) ensure(st *statement, out *Output) {
+	if s.sv.prepared.touch(st.key) {
+		return
+	}
+	s.closeStale(st, out)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, st.name, st.tail) })
+	s.sv.owed.push(op{kind: opParseAhead, st: st})
+	s.keep(st, out)
+}
+
+// closeStale closes a statement that PostgreSQL would not run any more.
+func (s *Session) closeStale(st *statement, out *Output) {
+	if s.sv.prepared.isStale(st.key) {
+		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, st.name) })
+		s.sv.owed.push(op{kind: opCloseAhead})
+	}
+}
+
+// keep notes a statement as prepared, and closes the oldest one when there are too
+// many.
+func (s *Session) keep(st *statement, out *Output) {
+	s.sv.prepared.add(st.key, st.name)
+	if s.sv.prepared.len() <= preparedLimit {
+		return
+	}
+	key, name := s.sv.prepared.oldest()
+	s.sv.prepared.remove(key)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, name) })
+	s.sv.owed.push(op{kind: opCloseAhead, st: &statement{key: key, name: name}})
+}
+
+// bind forwards a Bind, with the statement's name on the server. Its parameters pass
+// as they come.
+func (s *Session) bind(h pgwire.Header, b []byte, out *Output) int {
+	part := b[pgwire.HeaderSize:min(h.Size(), len(b))]
+	portal, name, tail, ok, err := pgwire.BindFields(part, len(part) == h.Body)
+	switch {
+	case err != nil:
+		s.protocolError(err, out)
+		return 0
+	case !ok:
+		out.Need = min(h.Size(), len(b)+1)
+		return 0
+	case !s.begin(out):
+		return 0
+	}
+	n := s.target(name, out)
+	if len(portal) == 0 {
+		s.portal = s.marksOf(n)
+	}
+	o := op{kind: opBind, name: n}
+	if n == nil {
+		s.sv.owed.push(o)
+		return s.pass(h, b, out)
+	}
+	head := len(part) - len(tail)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendBindHead(b, portal, n.st.name, h.Body-head) })
+	s.sv.owed.push(o)
+	s.clientLeft, s.clientDrop = h.Body-head, false
+	return pgwire.HeaderSize + head
+}
+
+// target returns the client's statement that a message is about, having seen to it
+// that the server has it; nil for the unnamed one, and for a name that the client has
+// not prepared: then the message may pass as it is, and PostgreSQL says so.
+func (s *Session) target(name []byte, out *Output) *named {
+	if len(name) == 0 {
+		s.ensureUnnamed(out)
+		return nil
+	}
+	n := s.names[string(name)]
+	switch {
+	case n != nil:
+		s.ensure(n.st, out)
+		s.sv.dirty = s.sv.dirty || n.st.marks&leavesState != 0
+	case bytes.HasPrefix(name, []byte(statementPrefix)):
+		// A guess at somebody else's statement: let it miss.
+		n = &named{name: string(name), st: &statement{name: "?" + string(name)}}
+	}
+	return n
+}
+
+func (s *Session) marksOf(n *named) marks {
+	if n == nil {
+		return s.unnamed.marks
+	}
+	return n.st.marks
+}
+
+// ensureUnnamed sees to it that the server's unnamed statement is this client's, or
+// nobody's.
+func (s *Session) ensureUnnamed(out *Output) {
+	if s.sv.unnamedOwner == s.id && s.sv.unnamedTurn == s.unnamed.turn {
+		return
+	}
+	if s.unnamed.kept {
+		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, "", s.unnamed.tail) })
+		s.sv.owed.push(op{kind: opParseAhead})
+		s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
+		s.sv.dirty = s.sv.dirty || s.unnamed.marks&leavesState != 0
+		return
+	}
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, "") })
+	s.sv.owed.push(op{kind: opCloseAhead})
+	s.sv.unnamedOwner = 0
+}
+
+func (s *Session) describe(h pgwire.Header, b []byte, out *Output) int {
+	if !s.whole(h, b, out) {
+		return 0
+	}
+	prepared, name, err := pgwire.TargetFields(h.Type, body(h, b))
+	if err != nil {
+		s.protocolError(err, out)
+		return 0
+	}
+	if !s.begin(out) {
+		return 0
+	}
+	o := op{kind: opDescribe}
+	if prepared {
+		o.name = s.target(name, out)
+	}
+	s.sv.owed.push(o)
+	if o.name == nil {
+		return s.pass(h, b, out)
+	}
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendDescribeStatement(b, o.name.st.name) })
+	return h.Size()
+}
+
+// closeStatement forwards the Close of a portal. A statement's is answered here: the
+// server connection keeps it for the next client that prepares the same.
+func (s *Session) closeStatement(h pgwire.Header, b []byte, out *Output) int {
+	if !s.whole(h, b, out) {
+		return 0
+	}
+	prepared, name, err := pgwire.TargetFields(h.Type, body(h, b))
+	if err != nil {
+		s.protocolError(err, out)
+		return 0
+	}
+	if s.sv == nil { // no portal is open either
+		if n := s.names[string(name)]; prepared && n != nil {
+			s.forget(n.name)
+		}
+		if prepared && len(name) == 0 {
+			s.dropUnnamed()
+		}
+		out.ToClient.compose(pgwire.AppendCloseComplete)
+		return h.Size()
+	}
+	if !s.begin(out) {
+		return 0
+	}
+	if !prepared {
+		s.sv.owed.push(op{kind: opClosePortal})
+		return s.pass(h, b, out)
+	}
+	n := s.names[string(name)]
+	delete(s.names, string(name))
+	if len(name) == 0 {
+		s.dropUnnamed()
+	}
+	s.sv.owed.push(op{kind: opClosed, name: n})
+	s.answerDue(out)
+	return h.Size()
+}
+
+func (s *Session) execute(h pgwire.Header, b []byte, out *Output) int {
+	if !s.whole(h, b, out) {
+		return 0
+	}
+	portal, err := pgwire.ExecutePortal(body(h, b))
+	if err != nil {
+		s.protocolError(err, out)
+		return 0
+	}
+	if !s.begin(out) {
+		return 0
+	}
+	o := op{kind: opExecute, marks: commits}
+	if len(portal) == 0 {
+		o.marks = s.portal
+	}
+	s.stats.Queries++
+	s.sv.owed.push(o)
+	return s.pass(h, b, out)
+}

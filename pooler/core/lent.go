@@ -1,0 +1,136 @@
+package core
+
+import (
+	"fmt"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// Server is the protocol state of one server connection. It travels with the
+// connection from session to session; whoever has the connection has it.
+type Server struct {
+	params   *Params
+	settings *Settings // applied beyond what is reported
+	// matched are the parameters of a client that were last found to be in force, so
+	// that lending to one with the same is a comparison of pointers.
+	matched  *Params
+	prepared preparedSet
+	// unnamed says whose unnamed statement the connection has: of which session, and
+	// the how manieth of it. Zero: nobody's.
+	unnamedOwner uint64
+	unnamedTurn  uint32
+	dirty        bool
+
+	owed   queue // the replies that PostgreSQL owes; empty while idle
+	status byte  // of the last ReadyForQuery
+}
+
+// NewServer returns the state of a connection that has just logged in, with the
+// parameters that were reported.
+func NewServer(params *Params) *Server { return &Server{params: params, status: 'I'} }
+
+// Params returns the parameters in force.
+func (sv *Server) Params() *Params { return sv.params }
+
+// Dirty reports whether a session may have left something behind, so that the
+// connection must be reset (DISCARD ALL) before it is lent again.
+func (sv *Server) Dirty() bool { return sv.dirty }
+
+// WasReset tells that DISCARD ALL has been answered: nothing is prepared or set any
+// more.
+func (sv *Server) WasReset() {
+	sv.prepared.clear()
+	sv.settings, sv.matched, sv.unnamedOwner, sv.dirty = nil, nil, 0, false
+}
+
+// Applied tells that settings were put in force outside of a session.
+func (sv *Server) Applied(s *Settings) { sv.settings, sv.matched = s, nil }
+
+func (sv *Server) setParam(name, value string) {
+	if p := sv.params.With(name, value); p != sv.params {
+		sv.params, sv.matched = p, nil
+	}
+}
+
+// smallReply bounds the server messages that are looked at as a whole, in bytes.
+const smallReply = 1 << 20
+
+// FromIdle takes bytes that arrive while the connection is lent to nobody and
+// returns how many it consumed; the rest is the beginning of a message. What
+// PostgreSQL may say unasked is noted or dropped (PostgreSQL, "Asynchronous
+// Operations"). Anything else is an error, and the connection is of no use.
+func (sv *Server) FromIdle(b []byte) (n int, err error) {
+	return eachMessage(b, func(h pgwire.Header, body []byte) error {
+		switch h.Type {
+		case pgwire.ParameterStatus:
+			return sv.takeStatus(body)
+		case pgwire.NoticeResponse, pgwire.NotificationResponse:
+			return nil
+		case pgwire.ErrorResponse:
+			e := pgwire.ParseError(body)
+			return &e
+		}
+		return fmt.Errorf("%w: message %q from PostgreSQL on an idle connection", armor.ErrInvalid, h.Type)
+	})
+}
+
+// Exchange collects the answer to one simple query that the pool asks by itself.
+type Exchange struct {
+	Err  *pgwire.Error // the first error, if any
+	Done bool          // ReadyForQuery has come
+}
+
+// FromExchange is FromIdle while an Exchange is in progress.
+func (sv *Server) FromExchange(b []byte, x *Exchange) (n int, err error) {
+	return eachMessage(b, func(h pgwire.Header, body []byte) error {
+		if x.Done {
+			return fmt.Errorf("%w: message %q from PostgreSQL after its answer", armor.ErrInvalid, h.Type)
+		}
+		switch h.Type {
+		case pgwire.ParameterStatus:
+			return sv.takeStatus(body)
+		case pgwire.ErrorResponse:
+			if e := pgwire.ParseError(body); x.Err == nil {
+				x.Err = &e
+			}
+		case pgwire.ReadyForQuery:
+			status, err := pgwire.ReadyStatus(body)
+			if err == nil && status != 'I' {
+				err = fmt.Errorf("%w: PostgreSQL is still in a transaction", armor.ErrInvalid)
+			}
+			x.Done = true
+			return err
+		}
+		return nil
+	})
+}
+
+func (sv *Server) takeStatus(body []byte) error {
+	name, value, err := pgwire.StatusFields(body)
+	if err == nil {
+		sv.setParam(string(name), string(value))
+	}
+	return err
+}
+
+// eachMessage hands over every whole message of b and returns the length of them.
+func eachMessage(b []byte, take func(h pgwire.Header, body []byte) error) (n int, err error) {
+	for len(b)-n >= pgwire.HeaderSize {
+		h, err := pgwire.ServerHeader(b[n:])
+		if err == nil && h.Size() > smallReply {
+			err = fmt.Errorf("%w: message %q of %d bytes from PostgreSQL", armor.ErrInvalid, h.Type, h.Size())
+		}
+		if err != nil {
+			return n, err
+		}
+		if len(b)-n < h.Size() {
+			return n, nil
+		}
+		if err := take(h, b[n+pgwire.HeaderSize:n+h.Size()]); err != nil {
+			return n, err
+		}
+		n += h.Size()
+	}
+	return n, nil
+}

@@ -1,0 +1,399 @@
+package core
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// FromServer takes bytes from the server connection that is lent and returns how many
+// it consumed. The driver keeps the others and feeds them again with at least Need
+// bytes.
+func (s *Session) FromServer(b []byte, out *Output) (n int) {
+	out.reset()
+	for n < len(b) && s.sv != nil {
+		used := s.fromServer(b[n:], out)
+		if used == 0 {
+			break
+		}
+		n += used
+		if s.sv != nil && s.serverLeft == 0 {
+			s.answerDue(out)
+			s.settle(out)
+		}
+	}
+	return n
+}
+
+// fromServer deals with the rest of a message, or with the head of the next one.
+func (s *Session) fromServer(b []byte, out *Output) int {
+	if s.serverLeft > 0 {
+		n := min(s.serverLeft, len(b))
+		s.serverLeft -= n
+		if !s.serverDrop {
+			out.ToClient.pass(b[:n])
+		}
+		return n
+	}
+	if len(b) < pgwire.HeaderSize {
+		out.Need = pgwire.HeaderSize
+		return 0
+	}
+	h, err := pgwire.ServerHeader(b)
+	if err != nil {
+		s.broken(err, out)
+		return 0
+	}
+	return s.reply(h, b, out)
+}
+
+// broken ends the session because PostgreSQL sent what we cannot follow.
+func (s *Session) broken(err error, out *Output) {
+	s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08P01", Message: "PostgreSQL sent what its protocol does not allow", Detail: text(err)}, out)
+}
+
+// forward passes the head of a message on, or swallows it when it answers a message
+// of our own, and lets the body follow.
+func (s *Session) forward(h pgwire.Header, b []byte, out *Output) int {
+	n := min(h.Size(), len(b))
+	s.serverLeft, s.serverDrop = h.Size()-n, s.swallows()
+	if !s.serverDrop {
+		out.ToClient.pass(b[:n])
+	}
+	return n
+}
+
+// swallows reports whether the reply that is due is not the client's.
+func (s *Session) swallows() bool {
+	if s.sv.owed.empty() {
+		return false
+	}
+	switch s.sv.owed.first().kind {
+	case opReplay, opParseAhead, opCloseAhead:
+		return true
+	}
+	return false
+}
+
+// reply deals with the head of a message.
+func (s *Session) reply(h pgwire.Header, b []byte, out *Output) int {
+	switch h.Type {
+	case pgwire.DataRow, pgwire.CopyData:
+		return s.forward(h, b, out)
+	case pgwire.ErrorResponse, pgwire.CommandComplete, pgwire.ParameterStatus, pgwire.ReadyForQuery:
+		return s.replyThatSteers(h, b, out)
+	case pgwire.ParseComplete, pgwire.BindComplete, pgwire.CloseComplete, pgwire.NoData, pgwire.EmptyQueryResponse, pgwire.PortalSuspended:
+		if len(b) < h.Size() {
+			out.Need = h.Size()
+			return 0
+		}
+		n := s.forward(h, b, out)
+		s.answered(h.Type)
+		return n
+	case pgwire.RowDescription:
+		n := s.forward(h, b, out)
+		if s.due(opDescribe) {
+			s.sv.owed.pop() // the body follows; nothing is answered in between
+		}
+		return n
+	case pgwire.CopyInResponse, pgwire.CopyBothResponse:
+		n := s.forward(h, b, out)
+		s.copyBegins()
+		return n
+	}
+	return s.forward(h, b, out)
+}
+
+// copyBegins notes that PostgreSQL takes COPY data. In the extended protocol a Sync is
+// still to come then, since those before the data do not count.
+func (s *Session) copyBegins() {
+	if s.sv.owed.empty() {
+		return
+	}
+	s.copying = !s.sv.owed.copyBegins()
+	if s.due(opExecute) {
+		s.cycle = !s.sv.owed.holds(opSync)
+	}
+}
+
+// due reports whether the reply to a message of this kind is the next.
+func (s *Session) due(kind opKind) bool {
+	return !s.sv.owed.empty() && s.sv.owed.first().kind == kind
+}
+
+// answered takes the entry off the queue that a short reply answers.
+func (s *Session) answered(reply byte) {
+	if s.sv.owed.empty() {
+		return
+	}
+	o := s.sv.owed.first()
+	switch reply {
+	case pgwire.ParseComplete:
+		s.popIf(o.kind == opParse || o.kind == opParseAhead)
+	case pgwire.BindComplete:
+		s.popIf(o.kind == opBind)
+	case pgwire.CloseComplete:
+		s.popIf(o.kind == opClosePortal || o.kind == opCloseAhead)
+	case pgwire.NoData:
+		s.popIf(o.kind == opDescribe)
+	case pgwire.EmptyQueryResponse, pgwire.PortalSuspended, pgwire.CommandComplete:
+		s.popIf(o.kind == opExecute)
+	}
+}
+
+func (s *Session) popIf(matches bool) {
+	if matches {
+		s.sv.owed.pop()
+	}
+}
+
+// answerDue gives the answers that are ours to give, now that all before them are
+// given.
+func (s *Session) answerDue(out *Output) {
+	for !s.sv.owed.empty() {
+		switch o := s.sv.owed.first(); o.kind {
+		case opParsed:
+			out.ToClient.compose(pgwire.AppendParseComplete)
+		case opClosed:
+			if o.name != nil {
+				s.statements.release(o.name.st)
+			}
+			out.ToClient.compose(pgwire.AppendCloseComplete)
+		case opCopyEnd: // of no COPY, or of one that failed
+		default:
+			return
+		}
+		s.sv.owed.pop()
+	}
+}
+
+// errorSeen is how much of a long error is enough to know its severity and code.
+const errorSeen = 512
+
+// replyThatSteers deals with messages whose content we must know.
+func (s *Session) replyThatSteers(h pgwire.Header, b []byte, out *Output) int {
+	enough := h.Size()
+	if h.Type == pgwire.ErrorResponse && h.Body > scanLimit {
+		enough = pgwire.HeaderSize + errorSeen
+	} else if h.Size() > smallReply {
+		s.broken(errTooLong, out)
+		return 0
+	}
+	if len(b) < enough {
+		out.Need = enough
+		return 0
+	}
+	body := b[pgwire.HeaderSize:enough]
+	switch h.Type {
+	case pgwire.ErrorResponse:
+		return s.errorReply(h, b, body, out)
+	case pgwire.CommandComplete:
+		return s.complete(h, b, body, out)
+	case pgwire.ParameterStatus:
+		return s.status(h, b, body, out)
+	}
+	return s.readyForQuery(h, b, body, out)
+}
+
+var (
+	errTooLong = errors.New("message is too long")
+	errUnasked = errors.New("ReadyForQuery that no message has asked for")
+)
+
+func (s *Session) status(h pgwire.Header, b, body []byte, out *Output) int {
+	name, value, err := pgwire.StatusFields(body)
+	if err != nil {
+		s.broken(err, out)
+		return 0
+	}
+	s.sv.setParam(string(name), string(value))
+	if !s.swallows() {
+		s.params = s.params.With(string(name), string(value))
+		out.ToClient.pass(b[:h.Size()])
+	}
+	return h.Size()
+}
+
+func (s *Session) complete(h pgwire.Header, b, body []byte, out *Output) int {
+	tag, err := pgwire.CompleteTag(body)
+	if err != nil {
+		s.broken(err, out)
+		return 0
+	}
+	if s.mode == armor.TransactionMode && !s.sv.owed.empty() && !s.swallows() {
+		s.noteTag(tag, s.sv.owed.first().marks, out)
+	}
+	s.copying = false
+	n := s.forward(h, b, out)
+	s.answered(h.Type)
+	return n
+}
+
+// noteTag looks at what a command was. Some leave a state behind that the next client
+// must not meet, and that this one will not find again.
+func (s *Session) noteTag(tag []byte, m marks, out *Output) {
+	switch string(tag) {
+	case "SET":
+		if m&harmlessSet == 0 {
+			s.leaves("a setting", out)
+		}
+	case "PREPARE":
+		s.leaves("a statement prepared by SQL", out)
+	case "LISTEN":
+		s.leaves("a LISTEN", out)
+	case "RESET", "LOAD":
+		s.sv.dirty = true
+	case "DISCARD ALL":
+		s.forgetNames()
+		s.sv.WasReset()
+	case "DEALLOCATE ALL":
+		s.forgetNames()
+		s.sv.prepared.clear()
+	}
+}
+
+// leaves marks the server connection and warns the client, once.
+func (s *Session) leaves(what string, out *Output) {
+	s.sv.dirty = true
+	if s.warned {
+		return
+	}
+	s.warned = true
+	out.ToClient.compose(func(b []byte) []byte {
+		return pgwire.AppendNotice(b, &pgwire.Error{
+			Severity: pgwire.SeverityWarning, Code: "01000", Message: what + " is not kept between transactions",
+			Detail: "This pool lends server connections by transaction.", Hint: "Use a pool in session mode, or SET LOCAL inside of a transaction.",
+		})
+	})
+}
+
+// forgetNames lets go of the names that the client has given to statements.
+func (s *Session) forgetNames() {
+	for name := range s.names {
+		s.forget(name)
+	}
+}
+
+// errorReply forwards an error. After one, PostgreSQL skips what comes before the
+// next Sync, so that no reply to it is due.
+func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
+	e := pgwire.ParseError(body)
+	s.ending = s.ending || e.Fatal()
+	s.copying = false
+	if s.due(opReplay) {
+		s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code, Message: "the session's settings could not be restored: " + e.Message}, out)
+		return 0
+	}
+	n := h.Size()
+	if name := s.serverName(); name != nil && len(body) == h.Body && bytes.Contains(body, []byte(name.st.name)) {
+		whole := bytes.ReplaceAll(b[:n], []byte(name.st.name), []byte(name.name))
+		out.ToClient.compose(func(dst []byte) []byte { return pgwire.AppendResized(dst, whole) })
+	} else {
+		n = min(n, len(b))
+		out.ToClient.pass(b[:n])
+		s.serverLeft, s.serverDrop = h.Size()-n, false
+	}
+	s.skipOwed(e)
+	return n
+}
+
+// serverName returns the statement that the next reply due is about, if the server
+// knows it under another name than the client.
+func (s *Session) serverName() *named {
+	if s.sv.owed.empty() {
+		return nil
+	}
+	return s.sv.owed.first().name
+}
+
+// stalePlan is how PostgreSQL refuses a prepared statement whose result has changed.
+const stalePlan = "cached plan must not change result type"
+
+// skipOwed takes off the queue what will not be answered after an error.
+func (s *Session) skipOwed(e pgwire.Error) {
+	if s.sv.owed.empty() {
+		return
+	}
+	if o := s.sv.owed.first(); o.name != nil && e.Code == "0A000" && e.Message == stalePlan {
+		s.sv.prepared.markStale(o.name.st.key)
+	}
+	switch s.sv.owed.first().kind {
+	case opQuery, opFunction, opSync:
+		return // ReadyForQuery comes by itself
+	}
+	for !s.sv.owed.empty() && s.sv.owed.first().kind != opSync {
+		s.undo(s.sv.owed.pop())
+	}
+	s.aborted = s.sv.owed.empty()
+}
+
+// undo takes back what was noted when a message was sent that PostgreSQL has skipped
+// or refused.
+func (s *Session) undo(o op) {
+	switch o.kind {
+	case opParse, opParsed:
+		if o.name == nil {
+			s.unnamed.kept, s.sv.unnamedOwner = false, 0
+			return
+		}
+		if s.names[o.name.name] == o.name {
+			s.forget(o.name.name)
+		}
+		if o.st != nil {
+			s.sv.prepared.remove(o.st.key)
+		}
+	case opParseAhead:
+		if o.st == nil {
+			s.sv.unnamedOwner = 0
+			return
+		}
+		s.sv.prepared.remove(o.st.key)
+	case opCloseAhead:
+		if o.st != nil {
+			s.sv.prepared.add(o.st.key, o.st.name)
+		}
+	case opClosed:
+		s.reopen(o.name)
+	}
+}
+
+// reopen takes back a Close that PostgreSQL would have skipped.
+func (s *Session) reopen(n *named) {
+	switch {
+	case n == nil:
+	case s.names[n.name] == nil:
+		s.names[n.name] = n
+	default:
+		s.statements.release(n.st)
+	}
+}
+
+// readyForQuery ends a cycle.
+func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) int {
+	status, err := pgwire.ReadyStatus(body)
+	if err != nil {
+		s.broken(err, out)
+		return 0
+	}
+	for !s.sv.owed.empty() {
+		o := s.sv.owed.pop()
+		switch o.kind {
+		case opReplay:
+			s.sv.status = status
+			return h.Size()
+		case opQuery, opFunction, opSync:
+			s.copying = false
+			s.sv.status = status
+			if status == 'I' {
+				s.stats.Transactions++
+			}
+			out.ToClient.pass(b[:h.Size()])
+			return h.Size()
+		}
+		s.undo(o) // it was not answered
+	}
+	s.broken(errUnasked, out)
+	return 0
+}

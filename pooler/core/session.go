@@ -1,0 +1,284 @@
+package core
+
+import (
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// Config is what a Session begins with.
+type Config struct {
+	ID   uint64 // unique in the process, not zero
+	Mode armor.PoolMode
+	// Params are what the client was told at login. They must not be nil.
+	Params *Params
+	// Settings are what it asked for besides.
+	Settings *Settings
+	// Statements is required in transaction mode. It is used in every event.
+	Statements *Statements
+}
+
+// Session is one client's conversation. Its events may be called by one goroutine
+// at a time; after one that wished Hangup or Reset there may be no other.
+//
+// In transaction mode:
+//
+//	       Want, Granted                ReadyForQuery 'I', nothing owed
+//	idle ────────────────▶ lent ──────────────────────────────────────▶ idle
+//	                        │ cut, lost, gone: Discard
+//	                        ▼
+//	                       over
+//
+// In session mode a server connection is lent from the first Granted to the end.
+type Session struct {
+	id         uint64
+	mode       armor.PoolMode
+	params     *Params
+	settings   *Settings
+	statements *Statements
+
+	sv   *Server
+	over bool
+
+	names   map[string]*named // the client's prepared statements; nil until the first
+	unnamed unnamedStatement
+	portal  marks // of the statement that the unnamed portal was bound to
+
+	// Of a message from the client whose head has been dealt with.
+	clientLeft int  // bytes of its body still to come
+	clientDrop bool // and they are not for the server
+
+	// Of a message from the server.
+	serverLeft int
+	serverDrop bool
+
+	cycle    bool          // an extended-query cycle is open: no release before its Sync
+	waiting  bool          // a server connection was asked for
+	skipping bool          // until Sync: answered in the server's place
+	aborted  bool          // until Sync: the server skips what comes
+	copying  bool          // the server takes COPY data
+	ending   bool          // the server has sent a FATAL
+	refusal  *pgwire.Error // what answers the next message
+	warned   bool          // that session state is not kept
+	stats    Stats
+}
+
+// unnamedStatement is the client's unnamed statement. PostgreSQL keeps one between
+// transactions, so that we keep its text for the next server connection.
+type unnamedStatement struct {
+	tail  []byte // of the Parse message; its array is used again
+	turn  uint32 // counts them
+	kept  bool
+	marks marks
+}
+
+// unnamedKept is the longest unnamed statement that can be bound in a later
+// transaction than it was parsed in, in bytes.
+const unnamedKept = 64 << 10
+
+// Stats counts what a session has done.
+type Stats struct {
+	Queries      uint64 // simple queries, function calls and Executes
+	Transactions uint64
+}
+
+// New returns a Session that has logged in and is idle.
+func New(cfg Config) *Session {
+	return &Session{id: cfg.ID, mode: cfg.Mode, params: cfg.Params, settings: cfg.Settings, statements: cfg.Statements}
+}
+
+// Server returns the server connection that is lent, or nil.
+func (s *Session) Server() *Server { return s.sv }
+
+// Stats returns the counts so far.
+func (s *Session) Stats() Stats { return s.stats }
+
+// Idle reports whether the client is between transactions, owed nothing and in the
+// middle of no message: it may be sent away without losing anything.
+func (s *Session) Idle() bool {
+	return !s.waiting && !s.cycle && !s.skipping && !s.aborted && s.clientLeft == 0 && s.serverLeft == 0 &&
+		(s.sv == nil || s.sv.status == 'I' && s.sv.owed.empty())
+}
+
+// State is one word for `armorctl session list`.
+func (s *Session) State() string {
+	switch {
+	case s.waiting:
+		return "waiting"
+	case s.Idle():
+		return "idle"
+	case s.sv != nil && s.sv.owed.empty():
+		return "in transaction"
+	}
+	return "active"
+}
+
+// Granted lends a server connection to the session. In session mode it may be called
+// before the first bytes; else it answers Want.
+func (s *Session) Granted(sv *Server, out *Output) {
+	out.reset()
+	s.sv, s.waiting = sv, false
+	if sv.params == s.params && sv.settings == s.settings || sv.matched == s.params && sv.settings == s.settings {
+		return
+	}
+	sql := replay(sv.settings, s.settings, sv.params.lacks(s.params))
+	sv.settings, sv.matched = s.settings, s.params
+	if sql == "" {
+		return
+	}
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendQuery(b, sql) })
+	sv.owed.push(op{kind: opReplay})
+}
+
+// Refuse answers Want when no server connection can be had. A FATAL ends the
+// session; an ERROR answers the request that waits, as PostgreSQL would.
+func (s *Session) Refuse(e *pgwire.Error, out *Output) {
+	out.reset()
+	s.waiting = false
+	if e.Fatal() {
+		s.fail(e, out)
+		return
+	}
+	s.refusal = e
+}
+
+// ServerLost tells that the server connection that is lent has ended or failed.
+func (s *Session) ServerLost(out *Output) {
+	out.reset()
+	if s.sv == nil || s.over {
+		return
+	}
+	if s.ending && s.serverLeft == 0 { // PostgreSQL has said why
+		s.end(out)
+		out.Client = Hangup
+		return
+	}
+	s.fail(s.lostError(), out)
+}
+
+// lostError says what is known of the outcome: nothing, once something was sent that
+// may have committed.
+func (s *Session) lostError() *pgwire.Error {
+	e := &pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08006", Message: "the connection to PostgreSQL was lost"}
+	if s.sv.owed.empty() {
+		return e
+	}
+	open := s.sv.status == 'I'
+	for _, o := range s.sv.owed.ops[s.sv.owed.head:] {
+		open = open || o.marks&commits != 0
+	}
+	if open {
+		e.Code = "08007"
+		e.Detail = "The transaction may have been committed or not."
+	}
+	return e
+}
+
+// ClientGone tells that the client has closed its connection.
+func (s *Session) ClientGone(out *Output) {
+	out.reset()
+	if !s.over {
+		s.end(out)
+		out.Client = Hangup
+	}
+}
+
+// Cut ends the session: with e at a message boundary, else with a reset.
+func (s *Session) Cut(e *pgwire.Error, out *Output) {
+	out.reset()
+	if !s.over {
+		s.fail(e, out)
+	}
+}
+
+// dropUnnamed forgets the client's unnamed statement, wherever it is.
+func (s *Session) dropUnnamed() {
+	s.unnamed.kept = false
+	s.unnamed.turn++
+}
+
+// fail ends the session with an error. The client reads it only between messages.
+func (s *Session) fail(e *pgwire.Error, out *Output) {
+	if s.serverLeft > 0 && !s.serverDrop {
+		s.abandon(out)
+		out.Client = Reset
+		return
+	}
+	s.abandon(out)
+	s.sayFatal(e, out)
+}
+
+func (s *Session) sayFatal(e *pgwire.Error, out *Output) {
+	out.ToClient.compose(func(b []byte) []byte { return pgwire.AppendError(b, e) })
+	out.Client = Hangup
+}
+
+// protocolError ends the session because of what the client sent, in PostgreSQL's
+// words.
+func (s *Session) protocolError(err error, out *Output) {
+	s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08P01", Message: text(err)}, out)
+}
+
+// text is an error without the sentinel that it wraps.
+func text(err error) string {
+	const prefix = "invalid: "
+	if t := err.Error(); len(t) > len(prefix) && t[:len(prefix)] == prefix {
+		return t[len(prefix):]
+	}
+	return err.Error()
+}
+
+// end is the client's own end: the server connection goes back if it is idle.
+func (s *Session) end(out *Output) {
+	if s.sv == nil || !s.Idle() || s.ending {
+		s.abandon(out)
+		return
+	}
+	if s.mode == armor.SessionMode {
+		s.sv.dirty = true
+	}
+	s.forgetAll()
+	s.sv, s.over = nil, true
+	out.Server = Release
+}
+
+// abandon ends the session and whatever PostgreSQL is doing for it.
+func (s *Session) abandon(out *Output) {
+	s.forgetAll()
+	out.Server = Keep
+	if s.sv != nil {
+		out.Server = Discard
+	}
+	s.sv, s.over, s.waiting = nil, true, false
+}
+
+// forgetAll lets go of the client's prepared statements, those included whose Close
+// is not yet answered.
+func (s *Session) forgetAll() {
+	if s.sv != nil {
+		for !s.sv.owed.empty() {
+			if o := s.sv.owed.pop(); o.kind == opClosed && o.name != nil {
+				s.statements.release(o.name.st)
+			}
+		}
+	}
+	for name := range s.names {
+		s.forget(name)
+	}
+	s.unnamed = unnamedStatement{turn: s.unnamed.turn}
+}
+
+func (s *Session) forget(name string) {
+	s.statements.release(s.names[name].st)
+	delete(s.names, name)
+}
+
+// settle releases the server connection once nothing keeps it.
+func (s *Session) settle(out *Output) {
+	if s.sv == nil || s.over || s.mode == armor.SessionMode {
+		return
+	}
+	if s.sv.status == 'I' && s.sv.owed.empty() && !s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0 && !s.ending {
+		s.sv = nil
+		out.Server = Release
+	}
+}
