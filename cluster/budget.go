@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"context"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// shareCheck is how often the node looks whether its lease still covers its pools.
+const shareCheck = 250 * time.Millisecond
+
+// sharesInForce are the limits last given to the Holder, and up to which revision they
+// are right.
+type sharesInForce struct {
+	revision uint64
+	limits   map[string]int
+}
+
+type sharesHeld struct{ heldAt atomic.Pointer[sharesInForce] }
+
+// holdShares gives the Holder its limits whenever they change: with each new state,
+// when the lease begins or ends, and when the wait for a former life's server
+// connections is over.
+func (n *Node) holdShares(ctx context.Context) {
+	tick := time.NewTicker(shareCheck)
+	defer tick.Stop()
+	for {
+		state, superseded := n.machine.Current()
+		n.giveShares(state)
+		select {
+		case <-superseded:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Node) giveShares(state *armor.State) {
+	limits := n.limits(state)
+	before := n.shares.heldAt.Load()
+	changed := before.limits == nil || !maps.Equal(before.limits, limits)
+	if changed {
+		n.cfg.Holder.SetShares(state.Revision, limits)
+	}
+	if changed || before.revision != state.Revision {
+		n.shares.heldAt.Store(&sharesInForce{state.Revision, limits})
+	}
+	if changed {
+		n.askSoon()
+	}
+}
+
+// limits are what this node may hold now. Fenced pools may hold nothing, and neither
+// may any while server connections of a former life may still be open.
+func (n *Node) limits(state *armor.State) map[string]int {
+	limits := map[string]int{}
+	usable := n.usable() && state.Members.Has(string(n.cfg.Node))
+	for share := range state.Shares.Values() {
+		if share.Node != n.cfg.Node {
+			continue
+		}
+		limits[share.Pool] = 0
+		pool, ok := state.Pools.Get(share.Pool)
+		if usable && ok && n.KeepLive(pool.Environment) == nil {
+			limits[share.Pool] = max(share.Limit(), 0)
+		}
+	}
+	return limits
+}
+
+// usable reports whether a former life's server connections are certainly gone.
+func (n *Node) usable() bool { return n.cfg.Clock.Boot() >= n.usableAt }
+
+// held is what a renewal reports. The revision is read first: what is held afterwards
+// respects it. While a former life's connections may be open the revision is 0, for
+// then our count is not the whole count.
+func (n *Node) held() (map[string]int, uint64) {
+	if n.cfg.Holder == nil {
+		return nil, n.machine.LastCommand()
+	}
+	inForce := n.shares.heldAt.Load()
+	held := nonZero(n.cfg.Holder.Held())
+	if !n.usable() {
+		return held, 0
+	}
+	return held, inForce.revision
+}
+
+func nonZero(held map[string]int) map[string]int {
+	held = maps.Clone(held)
+	maps.DeleteFunc(held, func(_ string, count int) bool { return count == 0 })
+	return held
+}

@@ -1,0 +1,159 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/fsm"
+)
+
+// Network is how nodes reach each other. Link is the real one; memnet has another
+// for tests in a bubble. What it hands out is proven: the other end is who Peer says.
+type Network interface {
+	// Route returns the listener of one protocol's incoming connections.
+	Route(alpn string) net.Listener
+	// Dial connects to a node; the connection ends at that node or nowhere.
+	Dial(ctx context.Context, node armor.NodeID, alpn string) (net.Conn, error)
+	// Peer says which node an incoming connection comes from.
+	Peer(c net.Conn) (armor.NodeID, error)
+}
+
+// Courier carries a node's question to another node: in armord, rpc over Link. It
+// returns what the other's Node.Answer returned, NotLeaderError included.
+type Courier interface {
+	Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error)
+}
+
+// Holder is whoever opens server connections. SetShares passes the limits in force,
+// per pool key; pools that are absent may hold nothing. After it has returned, no
+// pool's count rises above its limit, and Held says what is still open or being
+// opened. Neither call may block.
+type Holder interface {
+	Held() map[string]int
+	SetShares(revision uint64, limits map[string]int)
+}
+
+// Timings are the node's periods. The zero value of a field means its default.
+type Timings struct {
+	Heartbeat, Election, LeaderLease time.Duration // Raft's; 500, 500 and 250 ms
+	Commit                           time.Duration // 50 ms: how late an idle follower learns of a commit that no nudge told it of
+	Transport                        time.Duration // 1 s: a Raft message and its answer
+	SnapshotInterval                 time.Duration // 2 min
+	SnapshotThreshold                uint64        // 8192 entries
+	TrailingLogs                     uint64        // 10240 entries kept behind a snapshot
+	Renew                            time.Duration // 500 ms between questions
+	RenewTimeout                     time.Duration // 1 s for an answer
+	Reconcile                        time.Duration // 1 s between the leader's rounds of housekeeping
+	DiskStall                        time.Duration // 10 s: a write that takes longer ends the process
+}
+
+func (t Timings) withDefaults() Timings {
+	for _, d := range []struct {
+		field    *time.Duration
+		standard time.Duration
+	}{
+		{&t.Heartbeat, 500 * time.Millisecond}, {&t.Election, 500 * time.Millisecond},
+		{&t.LeaderLease, 250 * time.Millisecond}, {&t.Commit, 50 * time.Millisecond},
+		{&t.Transport, time.Second}, {&t.SnapshotInterval, 2 * time.Minute},
+		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
+		{&t.Reconcile, time.Second}, {&t.DiskStall, 10 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.standard
+		}
+	}
+	if t.SnapshotThreshold == 0 {
+		t.SnapshotThreshold = 8192
+	}
+	if t.TrailingLogs == 0 {
+		t.TrailingLogs = 10240
+	}
+	return t
+}
+
+// Config is what a Node is made of. Node, Network, Courier and Machine are required,
+// and DataDir.
+type Config struct {
+	Node armor.NodeID
+	// Cluster, when known (a joiner's invitation says it), must be the id of the
+	// cluster whose data DataDir holds.
+	Cluster string
+	// DataDir holds the Raft log, its snapshots and the record of the node's former
+	// life. It is made when absent, and locked while the node runs.
+	DataDir string
+	Machine *fsm.Machine
+	Network Network
+	Courier Courier
+	Holder  Holder // nil: this node opens no server connections
+	// Seeds are the nodes that a joiner was told of. Until it has received the
+	// cluster's configuration, it takes Raft's word from them only.
+	Seeds []armor.NodeID
+	// Gossip is nil in tests that need no gossip; then Status has no gossip view.
+	Gossip *GossipConfig
+
+	Version                                string
+	PeerAddress, ClientAddress, OpsAddress string      // as advertised
+	Draining                               func() bool // nil: never
+
+	Timings Timings
+	Clock   Clock // nil: the machine's
+	Logger  *slog.Logger
+
+	stores   *stores   // tests in a bubble keep the log in memory
+	mistakes *mistakes // tests plant mistakes to see that they are noticed
+}
+
+// stores are the places Raft writes to.
+type stores struct {
+	log       raft.LogStore
+	stable    raft.StableStore
+	snapshots raft.SnapshotStore
+	close     func() error
+}
+
+// mistakes are what the mutants of our tests do wrong. Nothing outside of the
+// package's tests can set one.
+type mistakes struct {
+	countNonvoters    bool // a confirmation counts answers of nodes that do not vote
+	countStaleAnswers bool // a confirmation counts answers to messages sent before the question
+	trustHeaders      bool // a Raft message is believed whatever its certificate says
+	forgetTombstones  bool // a new leader does not remember removed members' leases
+}
+
+func (c Config) validate() (Config, error) {
+	if _, err := armor.ParseNodeID(string(c.Node)); err != nil {
+		return c, err
+	}
+	switch {
+	case c.DataDir == "" && c.stores == nil:
+		return c, fmt.Errorf("%w: a node needs a data directory", armor.ErrInvalid)
+	case c.Machine == nil || c.Network == nil || c.Courier == nil:
+		return c, fmt.Errorf("%w: a node needs a machine, a network and a courier", armor.ErrInvalid)
+	}
+	if c.Gossip != nil {
+		if err := c.Gossip.validate(); err != nil {
+			return c, err
+		}
+	}
+	c.Timings = c.Timings.withDefaults()
+	if c.Clock == nil {
+		c.Clock = bootClock{}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Draining == nil {
+		c.Draining = func() bool { return false }
+	}
+	if c.mistakes == nil {
+		c.mistakes = &mistakes{}
+	}
+	c.Logger = c.Logger.With(armor.KeyNode, string(c.Node))
+	return c, nil
+}

@@ -1,0 +1,238 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// How long a node waits before its first server login after a life that did not end
+// cleanly: until then its former server connections may still be open. PostgreSQL
+// notices a dead client within client_connection_check_interval (2 s) when the
+// machine still runs, and by keepalives when it does not.
+const (
+	waitSameBoot  = 3 * time.Second
+	waitOtherBoot = 15 * time.Second
+)
+
+// life is the record a node leaves of itself. The lock file it names is held while
+// the life lasts, so whoever holds that lock in the same boot of the same machine
+// knows that the life is over.
+type lifeRecord struct {
+	Node    armor.NodeID `json:"node"`
+	Cluster string       `json:"cluster,omitempty"`
+	Epoch   uint64       `json:"epoch"`
+	BootID  string       `json:"boot_id"`
+	Device  uint64       `json:"device"`
+	Inode   uint64       `json:"inode"`
+	Clean   bool         `json:"clean"` // it ended with no server connection open
+}
+
+// dataDir is a locked data directory.
+type dataDir struct {
+	path string
+	lock *os.File
+	// succeeds is the epoch of the former life when it is proven over, else zero.
+	succeeds uint64
+	// wait is how long former server connections may still be open.
+	wait time.Duration
+
+	mu     sync.Mutex // guards record and its file
+	record lifeRecord
+}
+
+const maxLifeRecord = 4096
+
+// openDataDir makes, locks and checks the directory and records the new life.
+func openDataDir(path string, node armor.NodeID, cluster string, epoch uint64) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(path, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	d := &dataDir{path: path, lock: lock}
+	if err := d.begin(node, cluster, epoch); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return d, nil
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of the data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w: another process runs this node", path, err), f.Close())
+	}
+	return f, nil
+}
+
+func (d *dataDir) begin(node armor.NodeID, cluster string, epoch uint64) error {
+	now, err := d.describe(node, epoch)
+	if err != nil {
+		return err
+	}
+	former, err := d.read()
+	if err != nil {
+		return err
+	}
+	if former != nil {
+		if err := former.mayBecome(d.path, node, cluster); err != nil {
+			return err
+		}
+		now.Cluster = former.Cluster
+		d.succeeds, d.wait = former.end(now)
+	}
+	if cluster != "" {
+		now.Cluster = cluster
+	}
+	d.record = now
+	return d.write()
+}
+
+func (r *lifeRecord) mayBecome(path string, node armor.NodeID, cluster string) error {
+	if r.Node != node {
+		return fmt.Errorf("%w: data directory %s belongs to node %q, not to %q: use the directory of this node, or an empty one", armor.ErrConflict, path, r.Node, node)
+	}
+	if cluster != "" && r.Cluster != "" && r.Cluster != cluster {
+		return fmt.Errorf("%w: data directory %s belongs to cluster %s, not to %s: use an empty one to join another cluster", armor.ErrConflict, path, r.Cluster, cluster)
+	}
+	return nil
+}
+
+// end says what is known of the former life's end.
+func (r *lifeRecord) end(now lifeRecord) (succeeds uint64, wait time.Duration) {
+	sameBoot := r.BootID == now.BootID
+	if sameBoot && r.Device == now.Device && r.Inode == now.Inode {
+		succeeds = r.Epoch
+	}
+	switch {
+	case r.Clean:
+		return succeeds, 0
+	case sameBoot:
+		return succeeds, waitSameBoot
+	default:
+		return succeeds, waitOtherBoot
+	}
+}
+
+func (d *dataDir) describe(node armor.NodeID, epoch uint64) (lifeRecord, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return lifeRecord{}, fmt.Errorf("read the machine's boot id: %w", err)
+	}
+	info, err := d.lock.Stat()
+	if err != nil {
+		return lifeRecord{}, fmt.Errorf("look at the lock: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return lifeRecord{}, errors.New("this system does not tell inodes")
+	}
+	return lifeRecord{Node: node, Epoch: epoch, BootID: strings.TrimSpace(string(boot)), Device: uint64(stat.Dev), Inode: stat.Ino}, nil
+}
+
+func (d *dataDir) file() string { return filepath.Join(d.path, "life.json") }
+
+// read returns the former life's record, or nil in a fresh directory.
+func (d *dataDir) read() (*lifeRecord, error) {
+	data, err := os.ReadFile(d.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the record of the former life: %w", err)
+	}
+	r, err := parseLife(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.file(), err)
+	}
+	return r, nil
+}
+
+func parseLife(data []byte) (*lifeRecord, error) {
+	if len(data) > maxLifeRecord {
+		return nil, fmt.Errorf("%w: the record of the former life is longer than %d bytes", armor.ErrInvalid, maxLifeRecord)
+	}
+	var r lifeRecord
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%w: the record of the former life is damaged: %v", armor.ErrInvalid, err)
+	}
+	if _, err := armor.ParseNodeID(string(r.Node)); err != nil {
+		return nil, fmt.Errorf("the record of the former life: %w", err)
+	}
+	return &r, nil
+}
+
+// belongsTo records the cluster once it is known, and refuses another one.
+func (d *dataDir) belongsTo(cluster string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.record.Cluster == cluster {
+		return nil
+	}
+	if d.record.Cluster != "" {
+		return fmt.Errorf("%w: the log is of cluster %s, and the data directory of %s", armor.ErrConflict, cluster, d.record.Cluster)
+	}
+	d.record.Cluster = cluster
+	return d.write()
+}
+
+// close records how the life ended and gives up the lock.
+func (d *dataDir) close(clean bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
+	if clean {
+		d.record.Clean = true
+		err = d.write()
+	}
+	return errors.Join(err, d.lock.Close())
+}
+
+// write replaces the record so that a crash leaves the old or the new one.
+func (d *dataDir) write() error {
+	data, err := json.Marshal(d.record)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(d.file(), data); err != nil {
+		return fmt.Errorf("write the record of this life: %w", err)
+	}
+	return nil
+}
+
+func replaceFile(path string, data []byte) error {
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

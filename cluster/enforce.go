@@ -1,0 +1,174 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// maxHeld bounds the pools that one renewal may report.
+const maxHeld = 10_000
+
+// Answer is the leader's side of the freshness question. The caller must have proved
+// that q.Node is who asks. It is a NotLeaderError elsewhere, ErrDenied for a node that
+// is not a member, ErrConflict while another life of the node may still serve, and
+// ErrNoQuorum when the voters did not confirm in time.
+func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error) {
+	if err := checkRenewal(q); err != nil {
+		return armor.Freshness{}, err
+	}
+	t, err := n.tenure()
+	if err != nil {
+		return armor.Freshness{}, err
+	}
+	if err := n.takeReport(t, q); err != nil {
+		return armor.Freshness{}, err
+	}
+	answer := armor.Freshness{Term: t.term}
+	err = t.ledger.grant(q.Node, q.Epoch, func() time.Duration {
+		state, _ := n.machine.Current()
+		answer.Index, answer.Bound = state.Revision, longestLive(state)
+		return answer.Bound
+	})
+	if err != nil {
+		return armor.Freshness{}, err
+	}
+	if err := t.pulse.confirm(ctx); err != nil {
+		return armor.Freshness{}, fmt.Errorf("answer node %s: %w", q.Node, err)
+	}
+	// The node may have lost and regained office meanwhile, around a change of another
+	// leader's that the index does not cover.
+	if !n.holdsOffice(t) {
+		return armor.Freshness{}, n.notLeader()
+	}
+	answer.Time = n.Now()
+	return answer, nil
+}
+
+func checkRenewal(q armor.Renewal) error {
+	if _, err := armor.ParseNodeID(string(q.Node)); err != nil {
+		return err
+	}
+	if q.Epoch == 0 || q.Epoch == q.Succeeds {
+		return fmt.Errorf("%w: the renewal of node %q names no life of its own", armor.ErrInvalid, q.Node)
+	}
+	if len(q.Held) > maxHeld || q.Closed < 0 {
+		return fmt.Errorf("%w: the renewal of node %q is out of bounds", armor.ErrInvalid, q.Node)
+	}
+	return nil
+}
+
+// takeReport notes what the node says of itself. A removed node is still listened to,
+// because its word ends the wait for it, but it is granted nothing.
+func (n *Node) takeReport(t *tenure, q armor.Renewal) error {
+	state, _ := n.machine.Current()
+	member, removed := state.Members.Has(string(q.Node)), state.Tombstones.Has(string(q.Node))
+	if member || removed {
+		t.ledger.report(q)
+	}
+	if !member {
+		return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, q.Node)
+	}
+	return nil
+}
+
+// AwaitEnforced waits until every member and every removed member has enforced the
+// result's revision or can serve nobody without it. When ctx ends first the answer is
+// incomplete and the error nil. When this node stops leading meanwhile the error is a
+// NotLeaderError: the new leader can be asked the same.
+func (n *Node) AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforcement, error) {
+	t, err := n.readyTenure(ctx)
+	if err != nil {
+		return armor.Enforcement{}, err
+	}
+	state, _ := n.machine.Current()
+	if r.Revision == 0 || r.Revision > state.Revision {
+		return armor.Enforcement{}, fmt.Errorf("%w: revision %d was not committed here", armor.ErrInvalid, r.Revision)
+	}
+	w := n.newWait(t, state, r)
+	for {
+		changed := t.ledger.watch()
+		e, next := w.look()
+		if e.Complete {
+			return e, nil
+		}
+		timer := time.NewTimer(max(next, time.Millisecond))
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-t.ended:
+			err = n.notLeader()
+		case <-ctx.Done():
+			timer.Stop()
+			return e, nil
+		}
+		timer.Stop()
+		if err != nil {
+			return e, err
+		}
+	}
+}
+
+// wait is one AwaitEnforced in progress.
+type wait struct {
+	node      *Node
+	t         *tenure
+	result    armor.Result
+	published publication
+	fences    []fences
+}
+
+func (n *Node) newWait(t *tenure, state *armor.State, r armor.Result) *wait {
+	published, ok := n.adapter.publishedAt(r.Revision)
+	if !ok { // long ago, or under another leader
+		published = publication{r.Revision, t.began, r.Time}
+	}
+	return &wait{node: n, t: t, result: r, published: published, fences: t.ledger.fencesOf(everyNode(state))}
+}
+
+// everyNode is every member and every removed member that is still remembered.
+func everyNode(state *armor.State) []armor.NodeID {
+	var all []armor.NodeID
+	for m := range state.Members.Values() {
+		all = append(all, m.ID)
+	}
+	for t := range state.Tombstones.Values() {
+		all = append(all, t.ID)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// look takes stock. next is how long it is until time alone may change the answer.
+func (w *wait) look() (e armor.Enforcement, next time.Duration) {
+	boot, wall := w.node.cfg.Clock.Boot(), w.node.cfg.Clock.Wall()
+	e = armor.Enforcement{Revision: w.result.Revision, Term: w.result.Term, CommittedAt: w.published.wall, Complete: true}
+	next = time.Minute
+	for _, f := range w.fences {
+		s := w.t.ledger.stand(f, w.result.Revision)
+		one := armor.NodeEnforcement{Node: f.node, Enforced: s.confirmed}
+		if s.confirmed {
+			one.After, one.Closed = max(s.ack.at-w.published.at, 0), s.ack.closed
+		} else {
+			one.FencedBy = fencedBy(s.until, boot, wall)
+		}
+		e.Nodes = append(e.Nodes, one)
+		if !s.confirmed && !s.fenced {
+			e.Complete = false
+			next = min(next, s.until-boot)
+		}
+	}
+	return e, next
+}
+
+// fencedBy puts a boot instant on the wall clock; a node that was granted nothing is
+// fenced as of now.
+func fencedBy(until, boot time.Duration, wall time.Time) time.Time {
+	if until == 0 {
+		return wall
+	}
+	return wall.Add(until - boot)
+}

@@ -1,0 +1,280 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// clockJump is how far the wall clock may move against the boot clock before a proof
+// of freshness no longer counts: the machine was paused or restored, or its clock was
+// set.
+const clockJump = 500 * time.Millisecond
+
+// grant is one answer to "how much must I know?". It is good from the instant the
+// question was sent.
+type grant struct {
+	index      uint64        // what must be known
+	bound      time.Duration // it ends at asked+bound for every environment
+	asked      time.Duration // boot clock
+	answered   time.Duration // boot clock
+	leaderTime time.Time
+	ahead      time.Duration // wall clock less boot clock when it was asked
+}
+
+// lease is what a node may still do by its grants. A grant lets new sessions in once
+// its index is published here. It lets live ones go on once that index is *enforced*
+// here: so a node whose enforcement hangs does not prolong the sessions it should
+// have cut, and the leader need wait only for grants given before the change.
+type lease struct {
+	admit, live atomic.Pointer[grant]
+	latest      atomic.Pointer[grant] // also one that does not hold yet: for the validity clock
+
+	mu      sync.Mutex // guards waiting
+	waiting []*grant   // in the order they were asked for
+}
+
+// maxWaiting bounds the grants of a node that lags behind.
+const maxWaiting = 64
+
+// add takes a grant; it counts once settle sees what it demands.
+func (l *lease) add(g *grant) {
+	l.latest.Store(g)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == maxWaiting {
+		l.waiting = l.waiting[:maxWaiting-1]
+	}
+	l.waiting = append(l.waiting, g)
+}
+
+// settle puts the newest grants in force that the published and the enforced revision
+// satisfy.
+func (l *lease) settle(published, enforced uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, g := range slices.Backward(l.waiting) {
+		if g.index <= published && later(g, l.admit.Load()) {
+			l.admit.Store(g)
+		}
+		if g.index <= published && g.index <= enforced {
+			if later(g, l.live.Load()) {
+				l.live.Store(g)
+			}
+			l.waiting = slices.Clone(l.waiting[i+1:])
+			return
+		}
+	}
+}
+
+func later(g, old *grant) bool { return old == nil || g.asked > old.asked }
+
+// holds reports whether a grant still runs for an environment whose bound is given.
+func (g *grant) holds(c Clock, bound time.Duration) bool {
+	if g == nil {
+		return false
+	}
+	boot := c.Boot()
+	jump := ahead(c.Wall(), boot) - g.ahead
+	return boot-g.asked < min(bound, g.bound) && jump.Abs() <= clockJump
+}
+
+func ahead(wall time.Time, boot time.Duration) time.Duration {
+	return time.Duration(wall.UnixNano()) - boot
+}
+
+// age is for people: negative when there is no proof.
+func (l *lease) age(c Clock) time.Duration {
+	g := l.admit.Load()
+	if g == nil {
+		return -1
+	}
+	return c.Boot() - g.asked
+}
+
+// AdmitNew returns nil when a new session may begin in the environment, else ErrStale.
+func (n *Node) AdmitNew(environment string) error {
+	fresh, _ := n.bounds(environment)
+	if n.failed.cause() == nil && n.lease.admit.Load().holds(n.cfg.Clock, fresh) {
+		return nil
+	}
+	return n.stale(environment, fresh)
+}
+
+// KeepLive returns nil when live sessions of the environment may go on, else ErrStale.
+// It reads two clocks and a few atomics.
+func (n *Node) KeepLive(environment string) error {
+	_, live := n.bounds(environment)
+	if n.failed.cause() == nil && n.lease.live.Load().holds(n.cfg.Clock, live) {
+		return nil
+	}
+	return n.stale(environment, live)
+}
+
+func (n *Node) bounds(environment string) (fresh, live time.Duration) {
+	state, _ := n.machine.Current()
+	e, _ := state.Environments.Get(environment)
+	return bounds(e)
+}
+
+func (n *Node) stale(environment string, bound time.Duration) error {
+	return fmt.Errorf("%w: no proof within %s for environment %q", armor.ErrStale, bound, environment)
+}
+
+// leased reports whether any grant of ours may still let live sessions go on.
+func (n *Node) leased() bool {
+	g := n.lease.live.Load()
+	return g != nil && g.holds(n.cfg.Clock, g.bound)
+}
+
+// Now is the clock by which certificates are judged: the later of our own and the
+// leader's in its last answer, carried on by the boot clock. Setting a clock back
+// revives nothing.
+func (n *Node) Now() time.Time {
+	now := n.cfg.Clock.Wall()
+	if g := n.lease.latest.Load(); g != nil {
+		if theirs := g.leaderTime.Add(n.cfg.Clock.Boot() - g.answered); theirs.After(now) {
+			return theirs
+		}
+	}
+	return now
+}
+
+// enforced is how far every session here conforms.
+type enforced struct {
+	revision atomic.Uint64
+
+	mu     sync.Mutex // guards closed
+	closed int        // sessions closed that the leader has not been told of
+}
+
+func (e *enforced) upTo() uint64 { return e.revision.Load() }
+
+func (e *enforced) raise(revision uint64, closed int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed += closed
+	if revision > e.revision.Load() {
+		e.revision.Store(revision)
+	}
+}
+
+func (e *enforced) report() (revision uint64, closed int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.revision.Load(), e.closed
+}
+
+func (e *enforced) told(closed int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed -= closed
+}
+
+// Enforced says that every session here conforms to revision, and how many were closed
+// for it. The leader is told at once.
+func (n *Node) Enforced(revision uint64, closed int) {
+	n.enforced.raise(revision, closed)
+	n.lease.settle(n.machine.LastCommand(), n.enforced.upTo())
+	n.askSoon()
+}
+
+func (n *Node) askSoon() {
+	select {
+	case n.ask <- struct{}{}:
+	default:
+	}
+}
+
+// renewals asks the leader again and again.
+func (n *Node) renewals(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.Timings.Renew)
+	defer tick.Stop()
+	for turn := 0; ; turn++ {
+		n.renew(ctx, turn)
+		select {
+		case <-tick.C:
+		case <-n.ask:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// renew asks whoever seems to lead, and once more whom that node names.
+func (n *Node) renew(ctx context.Context, turn int) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timings.RenewTimeout)
+	defer cancel()
+	to, ok := n.whomToAsk(turn)
+	if !ok {
+		return
+	}
+	err := n.question(ctx, to)
+	var elsewhere *armor.NotLeaderError
+	if errors.As(err, &elsewhere) && elsewhere.Leader != "" && elsewhere.Leader != to {
+		n.heardOfLeader(to, elsewhere.Leader)
+		err = n.question(ctx, elsewhere.Leader)
+	}
+	if err != nil && ctx.Err() == nil {
+		n.cfg.Logger.Debug("no proof of freshness", armor.KeyPeer, string(to), armor.KeyErr, err)
+	}
+}
+
+// whomToAsk is the leader; while none is known, each member and seed in turn.
+func (n *Node) whomToAsk(turn int) (armor.NodeID, bool) {
+	if leader, ok := n.Leader(); ok {
+		return leader, true
+	}
+	others := slices.Clone(n.cfg.Seeds)
+	state, _ := n.machine.Current()
+	for m := range state.Members.Values() {
+		others = append(others, m.ID)
+	}
+	others = slices.DeleteFunc(others, func(id armor.NodeID) bool { return id == n.cfg.Node })
+	if len(others) == 0 {
+		return "", false
+	}
+	return others[turn%len(others)], true
+}
+
+// question asks one node and takes its answer.
+func (n *Node) question(ctx context.Context, to armor.NodeID) error {
+	q := n.renewal()
+	g := &grant{asked: n.cfg.Clock.Boot()}
+	g.ahead = ahead(n.cfg.Clock.Wall(), g.asked)
+	answer, err := n.carry(ctx, to, q)
+	if err != nil {
+		return err
+	}
+	n.enforced.told(q.Closed)
+	g.index, g.bound, g.leaderTime, g.answered = answer.Index, answer.Bound, answer.Time, n.cfg.Clock.Boot()
+	n.lease.add(g)
+	n.lease.settle(n.machine.LastCommand(), n.enforced.upTo())
+	return nil
+}
+
+func (n *Node) carry(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error) {
+	if to == n.cfg.Node {
+		return n.Answer(ctx, q)
+	}
+	return n.cfg.Courier.Renew(ctx, to, q)
+}
+
+func (n *Node) renewal() armor.Renewal {
+	q := armor.Renewal{
+		Node: n.cfg.Node, Epoch: n.epoch, Applied: n.machine.LastCommand(), Draining: n.cfg.Draining(), Leased: n.leased(),
+		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
+	}
+	q.Enforced, q.Closed = n.enforced.report()
+	if n.dir != nil {
+		q.Succeeds = n.dir.succeeds
+	}
+	q.Held, q.HeldAt = n.held()
+	return q
+}

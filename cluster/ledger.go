@@ -1,0 +1,282 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// ledger is the leader's memory of one tenure: until when each life of each node may
+// serve without having asked again, and what each has enforced.
+type ledger struct {
+	clock   Clock
+	mu      sync.Mutex // guards all below
+	nodes   map[armor.NodeID]*account
+	changed chan struct{} // closed and replaced with each report
+}
+
+// account is what is known of one node.
+type account struct {
+	// inherited is the boot instant until which a grant of an earlier leader may run
+	// in a life of the node that this leader has not met. Zero: none.
+	inherited time.Duration
+	heir      uint64           // the life that took over what was inherited
+	lives     map[uint64]*life // by epoch
+	latest    uint64           // epoch that reported last
+}
+
+// life is one start of a node's process.
+type life struct {
+	bound    time.Duration // boot instant until which its grants may run
+	enforced uint64
+	acks     []ack
+	last     armor.Renewal
+	seen     time.Duration // boot clock
+}
+
+// ack is one report of enforcement.
+type ack struct {
+	revision uint64
+	at       time.Duration // boot clock
+	closed   int
+}
+
+// acksKept bounds the reports remembered per life: enough for every change whose
+// caller is still waiting.
+const acksKept = 128
+
+// newLedger remembers what earlier leaders may have granted: every member and every
+// removed member is taken to have been granted the longest lease just now.
+func (n *Node) newLedger(began time.Duration) *ledger {
+	l := &ledger{clock: n.cfg.Clock, nodes: map[armor.NodeID]*account{}, changed: make(chan struct{})}
+	until := began + stretch(time.Duration(n.adapter.longest.Load()))
+	state, _ := n.machine.Current()
+	for m := range state.Members.Values() {
+		l.nodes[m.ID] = &account{inherited: until, lives: map[uint64]*life{}}
+	}
+	if n.cfg.mistakes.forgetTombstones {
+		return l
+	}
+	for t := range state.Tombstones.Values() {
+		l.nodes[t.ID] = &account{inherited: until, lives: map[uint64]*life{}}
+	}
+	return l
+}
+
+// stretch allows for clocks that run at different rates.
+func stretch(d time.Duration) time.Duration {
+	return d + time.Duration(float64(d)*armor.RateError)
+}
+
+func (l *ledger) accountLocked(node armor.NodeID) *account {
+	a := l.nodes[node]
+	if a == nil {
+		a = &account{lives: map[uint64]*life{}}
+		l.nodes[node] = a
+	}
+	return a
+}
+
+// report takes what a renewal says of its node.
+func (l *ledger) report(q armor.Renewal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Boot()
+	a := l.accountLocked(q.Node)
+	a.sweep(now, q)
+	me := a.meet(q)
+	me.last, me.seen, a.latest = q, now, q.Epoch
+	if q.Enforced > me.enforced || q.Closed > 0 {
+		me.enforced = max(me.enforced, q.Enforced)
+		me.acks = append(me.acks, ack{me.enforced, now, q.Closed})
+		if len(me.acks) > acksKept {
+			me.acks = slices.Delete(me.acks, 0, len(me.acks)-acksKept)
+		}
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// sweep forgets lives that are over, by proof or because nothing of theirs runs.
+func (a *account) sweep(now time.Duration, q armor.Renewal) {
+	maps.DeleteFunc(a.lives, func(epoch uint64, l *life) bool {
+		return epoch != q.Epoch && (epoch == q.Succeeds || now >= l.bound)
+	})
+}
+
+// meet returns the asking life's record. What the node inherited becomes this life's
+// own when it is known to be the only one that can hold it: it still has a running
+// grant (no leader grants a second life while the first one's grant runs), or it has
+// proved the former life over.
+func (a *account) meet(q armor.Renewal) *life {
+	me := a.lives[q.Epoch]
+	if me == nil {
+		me = &life{}
+		a.lives[q.Epoch] = me
+	}
+	if a.inherited != 0 && (q.Leased || q.Succeeds != 0) {
+		me.bound = max(me.bound, a.inherited)
+		a.inherited, a.heir = 0, q.Epoch
+	}
+	return me
+}
+
+// grant notes that a life is about to be granted length from now on, before anything
+// is promised to it. read is called under the lock, so that whoever looks at the
+// bounds after a commit either sees this one or knows that the grant demands the
+// commit. A life must wait while another life of the same node may still serve.
+func (l *ledger) grant(node armor.NodeID, epoch uint64, read func() (length time.Duration)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Boot()
+	a := l.accountLocked(node)
+	for other, o := range a.lives {
+		if other != epoch && now < o.bound {
+			return fmt.Errorf("%w: another life of node %q may still serve for %s", armor.ErrConflict, node, (o.bound - now).Round(time.Millisecond))
+		}
+	}
+	me := a.lives[epoch]
+	if me == nil {
+		return fmt.Errorf("%w: node %q has not reported", armor.ErrConflict, node)
+	}
+	me.bound = max(me.bound, now+stretch(read()))
+	return nil
+}
+
+// lastReport returns the latest life's last renewal and how old it is; ok is false
+// when the node has not reported in this tenure.
+func (l *ledger) lastReport(node armor.NodeID) (q armor.Renewal, age time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.nodes[node]
+	if a == nil || a.lives[a.latest] == nil {
+		return q, 0, false
+	}
+	me := a.lives[a.latest]
+	return me.last, l.clock.Boot() - me.seen, true
+}
+
+// quiet reports whether no life of the node can still serve by any grant.
+func (l *ledger) quiet(node armor.NodeID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Boot()
+	a := l.nodes[node]
+	if a == nil {
+		return true
+	}
+	for _, o := range a.lives {
+		if now < o.bound {
+			return false
+		}
+	}
+	return now >= a.inherited
+}
+
+// onlyLife reports whether the node's latest life is the only one that can still
+// serve, so that what it reports of its server connections is all there is.
+func (l *ledger) onlyLife(node armor.NodeID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Boot()
+	a := l.nodes[node]
+	if a == nil || now < a.inherited {
+		return false
+	}
+	for epoch, o := range a.lives {
+		if epoch != a.latest && now < o.bound {
+			return false
+		}
+	}
+	return true
+}
+
+// watch returns a channel that is closed with the next report.
+func (l *ledger) watch() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// fences are the bounds of a node's lives at one moment.
+type fences struct {
+	node  armor.NodeID
+	until map[uint64]time.Duration // by epoch; epoch 0 is a life that was never met
+}
+
+func (l *ledger) fencesOf(nodes []armor.NodeID) []fences {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]fences, 0, len(nodes))
+	for _, node := range nodes {
+		f := fences{node: node, until: map[uint64]time.Duration{}}
+		if a := l.nodes[node]; a != nil {
+			if a.inherited != 0 {
+				f.until[0] = a.inherited
+			}
+			for epoch, o := range a.lives {
+				f.until[epoch] = o.bound
+			}
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// standing is how far a node has come with one revision.
+type standing struct {
+	confirmed bool          // every life has enforced it
+	fenced    bool          // those that have not cannot serve any more
+	until     time.Duration // when fenced will be true
+	ack       ack           // the latest life's
+}
+
+// stand looks at the lives that f names. A life that has been proved over, or that was
+// swept after its bound, is done; one that began later was granted nothing that does
+// not demand the revision.
+func (l *ledger) stand(f fences, revision uint64) standing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Boot()
+	s := standing{confirmed: true, fenced: true}
+	a := l.nodes[f.node]
+	for epoch, until := range f.until {
+		if a.done(epoch, revision) {
+			continue
+		}
+		s.confirmed = false
+		s.until = max(s.until, until)
+		s.fenced = s.fenced && now >= until
+	}
+	met := a != nil && a.lives[a.latest] != nil
+	if met {
+		s.ack, met = a.lives[a.latest].ackOf(revision)
+	}
+	s.confirmed = s.confirmed && met
+	return s
+}
+
+func (a *account) done(epoch, revision uint64) bool {
+	if epoch == 0 {
+		if a.inherited != 0 {
+			return false
+		}
+		epoch = a.heir
+	}
+	me := a.lives[epoch]
+	return me == nil || me.enforced >= revision
+}
+
+// ackOf is the first report that covers a revision.
+func (l *life) ackOf(revision uint64) (ack, bool) {
+	for _, k := range l.acks {
+		if k.revision >= revision {
+			return k, true
+		}
+	}
+	return ack{}, false
+}

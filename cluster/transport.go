@@ -1,0 +1,186 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// transport is Raft's transport. It sends through an ordinary network transport. It
+// receives each connection through a network transport of its own, because only then
+// is it known, for every message, which node's certificate it came under: a message is
+// passed on when its header names that node, and that node may speak for the cluster.
+type transport struct {
+	*raft.NetworkTransport // sends
+
+	local    armor.NodeID
+	network  Network
+	timeout  time.Duration
+	log      *slog.Logger
+	consumer chan raft.RPC
+	// heartbeat is Raft's way to take heartbeats past its main loop.
+	heartbeat atomic.Pointer[func(raft.RPC)]
+	// speaks says whether a node may speak for the cluster.
+	speaks   func(armor.NodeID) error
+	mistakes *mistakes
+
+	once sync.Once
+	done chan struct{}
+}
+
+const (
+	// pooledConns is how many connections to each node are kept for reuse.
+	pooledConns = 3
+	// inFlight is one message to each node at a time, which turns Raft's pipelining off.
+	// In raft 1.8.0 a pipeline whose follower says no can block on handing over the next
+	// message, for good: that follower still gets heartbeats and never another entry,
+	// and Shutdown never returns (hashicorp/raft issue 612).
+	inFlight = 1
+)
+
+func newTransport(cfg Config, speaks func(armor.NodeID) error) *transport {
+	t := &transport{
+		local: cfg.Node, network: cfg.Network, timeout: cfg.Timings.Transport, log: cfg.Logger,
+		consumer: make(chan raft.RPC), speaks: speaks, mistakes: cfg.mistakes, done: make(chan struct{}),
+	}
+	t.NetworkTransport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: newOutgoing(cfg.Network, cfg.Node), MaxPool: pooledConns, MaxRPCsInFlight: inFlight, Timeout: t.timeout,
+		Logger: newLibraryLog(cfg.Logger, "raft transport"), MsgpackUseNewTimeFormat: true,
+	})
+	return t
+}
+
+// Consumer returns the messages of all connections.
+func (t *transport) Consumer() <-chan raft.RPC { return t.consumer }
+
+// LocalAddr is this node's id.
+func (t *transport) LocalAddr() raft.ServerAddress { return raft.ServerAddress(t.local) }
+
+// EncodePeer sends addresses as they are: they are node ids.
+func (t *transport) EncodePeer(_ raft.ServerID, address raft.ServerAddress) []byte {
+	return []byte(address)
+}
+
+// SetHeartbeatHandler is Raft's.
+func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) { t.heartbeat.Store(&handle) }
+
+// Close ends both directions.
+func (t *transport) Close() error {
+	t.once.Do(func() { close(t.done) })
+	return t.NetworkTransport.Close()
+}
+
+// header is what this node's own Raft messages carry.
+func (t *transport) header() raft.RPCHeader {
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.local), Addr: []byte(t.local)}
+}
+
+// receive accepts connections until the transport is closed or ctx ends, and returns
+// when no message of theirs is being passed on any more.
+func (t *transport) receive(ctx context.Context) {
+	listener := t.network.Route(ALPNRaft)
+	var running sync.WaitGroup
+	defer running.Wait()
+	stop := context.AfterFunc(ctx, func() { listener.Close() })
+	defer stop()
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		running.Go(func() { t.serve(ctx, conn) })
+	}
+}
+
+// serve passes on the messages of one connection.
+func (t *transport) serve(ctx context.Context, conn net.Conn) {
+	peer, err := t.network.Peer(conn)
+	if err != nil {
+		t.log.Warn("refused a raft connection", armor.KeyErr, err)
+		conn.Close()
+		return
+	}
+	stream := &incoming{conn: conn, local: t.local, done: make(chan struct{})}
+	receiver := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: 1, Timeout: t.timeout,
+		Logger: newLibraryLog(t.log, "raft transport"), MsgpackUseNewTimeFormat: true,
+	})
+	defer receiver.Close()
+	receiver.SetHeartbeatHandler(func(rpc raft.RPC) { t.pass(peer, stream, rpc, true) })
+	for {
+		select {
+		case rpc := <-receiver.Consumer():
+			t.pass(peer, stream, rpc, false)
+		case <-stream.done:
+			return
+		case <-t.done:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pass gives a message to Raft, or refuses it.
+func (t *transport) pass(peer armor.NodeID, stream *incoming, rpc raft.RPC, heartbeat bool) {
+	if err := t.judge(peer, rpc); err != nil {
+		t.log.Warn("refused a raft message", armor.KeyPeer, string(peer), armor.KeyErr, err)
+		rpc.Respond(nil, err)
+		if rpc.Reader != nil { // a snapshot follows on the wire, and nobody will read it
+			stream.Close()
+		}
+		return
+	}
+	if handle := t.heartbeat.Load(); heartbeat && handle != nil {
+		(*handle)(rpc)
+		return
+	}
+	select {
+	case t.consumer <- rpc:
+	case <-stream.done:
+	case <-t.done:
+	}
+}
+
+// judge holds a message against the certificate it came under. One stolen node key
+// must not be the cluster: who does not vote cannot speak for a leader.
+func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
+	if t.mistakes.trustHeaders {
+		return nil
+	}
+	with, ok := rpc.Command.(raft.WithRPCHeader)
+	if !ok {
+		return fmt.Errorf("%w: a raft message without a header", armor.ErrDenied)
+	}
+	header := with.GetRPCHeader()
+	if string(header.ID) != string(peer) || string(header.Addr) != string(peer) {
+		return fmt.Errorf("%w: node %q sent a raft message in the name of %.80q", armor.ErrDenied, peer, header.ID)
+	}
+	for _, name := range namedSenders(rpc.Command) {
+		if len(name) > 0 && string(name) != string(peer) {
+			return fmt.Errorf("%w: node %q sent a raft message in the name of %.80q", armor.ErrDenied, peer, name)
+		}
+	}
+	return t.speaks(peer)
+}
+
+// namedSenders are the older fields that name the sender a second time.
+func namedSenders(command any) [][]byte {
+	switch m := command.(type) {
+	case *raft.AppendEntriesRequest:
+		return [][]byte{m.Leader}
+	case *raft.RequestVoteRequest:
+		return [][]byte{m.Candidate}
+	case *raft.InstallSnapshotRequest:
+		return [][]byte{m.Leader}
+	}
+	return nil
+}
