@@ -1,0 +1,102 @@
+package tlsedge
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"slices"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+)
+
+// alpn is PostgreSQL's protocol id (IANA), which direct TLS must offer: without it
+// a browser's TLS, or anybody's, could be led here.
+const alpn = "postgresql"
+
+// door is what a handshake needs of one revision of the trust state. It is
+// immutable.
+type door struct {
+	revision uint64
+	verifier *pki.Verifier
+	tls      *tls.Config
+	faults   error // of anchors that were left out
+}
+
+// doorNow returns the door of the state in force, made once for each revision.
+func (e *Edge) doorNow() *door {
+	s, _ := e.cfg.Trust.Current()
+	d, made := e.doorOf(s)
+	if made && d.faults != nil {
+		e.cfg.Logger.Warn("trust anchors left out", armor.KeyRevision, s.Revision, armor.KeyErr, d.faults)
+	}
+	return d
+}
+
+func (e *Edge) doorOf(s *armor.State) (d *door, made bool) {
+	e.doorMu.Lock()
+	defer e.doorMu.Unlock()
+	if e.door == nil || e.door.revision != s.Revision {
+		e.door, made = e.newDoor(s), true
+	}
+	return e.door, made
+}
+
+func (e *Edge) newDoor(s *armor.State) *door {
+	var anchors []armor.TrustAnchor
+	for a := range s.Anchors.Values() {
+		if e.serves(a.Environment) {
+			anchors = append(anchors, a)
+		}
+	}
+	verifier, faults := pki.NewVerifier(anchors)
+	return &door{revision: s.Revision, verifier: verifier, faults: faults, tls: e.tlsConfig(verifier.Pool())}
+}
+
+func (e *Edge) tlsConfig(hints *x509.CertPool) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS12,
+		ClientAuth:             tls.RequireAnyClientCert, // chains are checked by proof.verify
+		ClientCAs:              hints,
+		NextProtos:             []string{alpn},
+		SessionTicketsDisabled: true, // a ticket would outlive a revocation
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return e.cfg.Certificate()
+		},
+	}
+}
+
+// proof collects what one handshake shows. Nothing else sees it before possession
+// is proven: verify runs earlier, on certificates that anyone may show.
+type proof struct {
+	edge   *Edge
+	door   *door
+	direct bool
+	chains [][]armor.Certificate
+	broken bool // the certificates lead to no anchor
+}
+
+// config is the door's, with this proof's checks in it.
+func (p *proof) config() *tls.Config {
+	c := p.door.tls.Clone()
+	c.VerifyConnection = p.verify
+	if p.direct {
+		c.GetConfigForClient = requireALPN
+	}
+	return c
+}
+
+func (p *proof) verify(cs tls.ConnectionState) error {
+	chains, err := p.door.verifier.Verify(cs.PeerCertificates, p.edge.cfg.Lease.Now())
+	p.chains, p.broken = chains, err != nil
+	return err
+}
+
+var errNoALPN = errors.New("direct TLS without ALPN protocol \"" + alpn + "\"")
+
+func requireALPN(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if !slices.Contains(hello.SupportedProtos, alpn) {
+		return nil, errNoALPN
+	}
+	return nil, nil // go on with the present one
+}

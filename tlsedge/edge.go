@@ -1,0 +1,357 @@
+package tlsedge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Lease says whether this node may rely on the trust state it has. Calls must not
+// block; KeepLive is called for every batch of bytes.
+type Lease interface {
+	// AdmitNew returns nil while a new session of the environment may begin.
+	AdmitNew(environment string) error
+	// KeepLive returns nil while live sessions of the environment may go on.
+	KeepLive(environment string) error
+	// Now is the clock by which certificates' validity is judged.
+	Now() time.Time
+}
+
+// Handler serves an authenticated connection. ServeConn returns when the session
+// has ended; the edge then closes c, should it still be open. ctx ends, with the
+// cause, when the session is cut before it was handed over to a driver.
+type Handler interface {
+	ServeConn(ctx context.Context, c net.Conn, s *Session)
+}
+
+// Canceler carries a cancel request to the session that holds the key, wherever it
+// lives. It returns once the request was delivered or found to be nobody's.
+type Canceler interface {
+	Cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
+}
+
+// Reporter is told once every session here conforms to a revision.
+type Reporter interface {
+	// Enforced says that no further byte is forwarded for any session that the
+	// revision denies; closed is how many were cut for it.
+	Enforced(revision uint64, closed int)
+}
+
+// Config is what an Edge needs. Node, Listener, Trust, Lease, Handler, Canceler,
+// Reporter, Certificate and Logger are required; a zero number means its default.
+type Config struct {
+	Node     armor.NodeID
+	Listener net.Listener // closed by Run
+	Trust    armor.Trust
+	Lease    Lease
+	Handler  Handler
+	Canceler Canceler
+	Reporter Reporter
+	// Certificate returns the server certificate in force. It is asked at every
+	// handshake, so that a renewed one is used at once, and must not block.
+	Certificate func() (*tls.Certificate, error)
+	Logger      *slog.Logger
+
+	// Environments, when set, are the only ones served here: the anchors of others
+	// are not offered, and their clients fail the handshake.
+	Environments []string
+	// Wrap, when set, makes the connection that TLS runs on. It gets one that
+	// implements syscall.Conn if the accepted one does, and its result is what
+	// (*tls.Conn).NetConn returns later.
+	Wrap func(net.Conn) net.Conn
+	// Hooks are optional.
+	Hooks Hooks
+
+	MaxSessions            int           // connections in any stage; default 10,000
+	MaxHandshakes          int           // connections whose client is not yet proven; default 1,024
+	MaxHandshakesPerSource int           // of one address, or one /64 of IPv6; default 512
+	CancelsPerSecond       float64       // cancel requests of one source; default 50, in bursts of twice as many
+	HandshakeTimeout       time.Duration // from accept to proof of possession; default 10 s
+	Sweep                  time.Duration // how often expiry and freshness are looked at; default 200 ms
+	Grace                  time.Duration // how long sessions may go on once Run's ctx has ended; default none
+}
+
+// Outcome is how the time from accept to proof of possession ended.
+type Outcome string
+
+const (
+	OutcomeProven    Outcome = "proven"    // the client holds its certificate's key
+	OutcomeCancel    Outcome = "cancel"    // a plaintext cancel request
+	OutcomePlaintext Outcome = "plaintext" // told to use TLS
+	OutcomeProbe     Outcome = "probe"     // connected and left without a word
+	OutcomeGarbage   Outcome = "garbage"   // not PostgreSQL's protocol
+	OutcomeTimeout   Outcome = "timeout"
+	OutcomeAlert     Outcome = "alert"   // TLS failed: no certificate, an unknown CA, …
+	OutcomeLimited   Outcome = "limited" // too many connections, handshakes or cancels
+)
+
+// Hooks tell what happens, for metrics. Each may be nil, is called from many
+// goroutines and must not block.
+type Hooks struct {
+	Handshake func(outcome Outcome, took time.Duration)
+	Denied    func(reason armor.Reason)                             // a client was refused
+	Cut       func(reason armor.Reason)                             // a session was ended by us
+	Enforced  func(revision uint64, closed int, took time.Duration) // since the state was seen
+	Panicked  func()                                                // a session ended by a panic: always a bug
+}
+
+// Edge is the client listener of one node.
+type Edge struct {
+	cfg      Config
+	serving  map[string]bool // Config.Environments; nil: all
+	slots    *slots
+	cancels  *cancels
+	registry *registry
+	denials  *denials
+	failures *rate.Limiter // of log lines about strangers
+
+	closing atomic.Bool
+	nextID  atomic.Uint64
+	conns   sync.WaitGroup
+
+	doorMu sync.Mutex // guards door; held while anchors are parsed
+	door   *door
+
+	// beforeCut runs between seeing a state and cutting; see mutant_on.go.
+	beforeCut func(ctx context.Context, e *Edge, s *armor.State)
+}
+
+// New checks the configuration and starts nothing.
+func New(cfg Config) (*Edge, error) {
+	if missing := missingOf(cfg); missing != nil {
+		return nil, fmt.Errorf("%w: the edge needs %s", armor.ErrInvalid, strings.Join(missing, ", "))
+	}
+	fill(&cfg.MaxSessions, 10_000)
+	fill(&cfg.MaxHandshakes, 1024)
+	fill(&cfg.MaxHandshakesPerSource, 512)
+	fill(&cfg.CancelsPerSecond, 50)
+	fill(&cfg.HandshakeTimeout, 10*time.Second)
+	fill(&cfg.Sweep, 200*time.Millisecond)
+	if cfg.Wrap == nil {
+		cfg.Wrap = func(c net.Conn) net.Conn { return c }
+	}
+	e := &Edge{
+		cfg:       cfg,
+		slots:     newSlots(cfg.MaxSessions, cfg.MaxHandshakes, cfg.MaxHandshakesPerSource),
+		cancels:   newCancels(cfg.CancelsPerSecond),
+		registry:  newRegistry(),
+		denials:   newDenials(cfg.Node),
+		failures:  rate.NewLimiter(10, 100),
+		beforeCut: mutantBeforeCut,
+	}
+	if len(cfg.Environments) > 0 {
+		e.serving = map[string]bool{}
+		for _, name := range cfg.Environments {
+			e.serving[name] = true
+		}
+	}
+	return e, nil
+}
+
+func missingOf(cfg Config) []string {
+	var missing []string
+	for name, absent := range map[string]bool{
+		"Node": cfg.Node == "", "Listener": cfg.Listener == nil, "Trust": cfg.Trust == nil, "Lease": cfg.Lease == nil,
+		"Handler": cfg.Handler == nil, "Canceler": cfg.Canceler == nil, "Reporter": cfg.Reporter == nil,
+		"Certificate": cfg.Certificate == nil, "Logger": cfg.Logger == nil,
+	} {
+		if absent {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+func fill[T int | float64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
+
+// serves reports whether clients of the environment are welcome on this listener.
+func (e *Edge) serves(environment string) bool { return e.serving == nil || e.serving[environment] }
+
+// Run accepts and serves connections until ctx ends, then stops accepting, gives
+// live sessions Config.Grace, cuts what is left, and returns once all have ended.
+// Revocation, expiry and freshness are enforced until the last of them has. The
+// error is nil unless accepting failed for good.
+func (e *Edge) Run(ctx context.Context) error {
+	inside, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var watch sync.WaitGroup
+	watch.Go(func() { e.enforce(inside) })
+	watch.Go(func() { e.sweep(inside) })
+
+	accepting, stopAccepting := context.WithCancel(ctx)
+	defer stopAccepting()
+	closed := context.AfterFunc(accepting, func() { e.cfg.Listener.Close() })
+	err := e.accept(accepting, inside)
+	if closed() {
+		e.cfg.Listener.Close()
+	}
+	stopAccepting()
+	e.finish(inside)
+	stop()
+	watch.Wait()
+	return err
+}
+
+// finish waits for every connection to end, and cuts those that do not in time.
+func (e *Edge) finish(ctx context.Context) {
+	e.closing.Store(true)
+	ended := make(chan struct{})
+	go func() { e.conns.Wait(); close(ended) }()
+	grace := time.NewTimer(e.cfg.Grace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+		return
+	case <-grace.C:
+	}
+	for again := time.NewTicker(e.cfg.Sweep); ; {
+		for _, s := range e.registry.all() {
+			s.cut(shutdownDenial(), 0)
+		}
+		select {
+		case <-ended:
+			again.Stop()
+			return
+		case <-again.C: // a handshake that was under way has become a session
+		}
+	}
+}
+
+// accept takes connections until ctx ends; inside is the ctx of the sessions.
+func (e *Edge) accept(ctx, inside context.Context) error {
+	pause := time.Duration(0)
+	for {
+		conn, err := e.cfg.Listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept clients: %w", err)
+		case err != nil: // out of file descriptors, most likely: it passes
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			e.cfg.Logger.Warn("accepting clients failed", armor.KeyErr, err, armor.KeyTook, pause)
+			sleep(ctx, pause)
+		default:
+			pause = 0
+			e.take(ctx, inside, conn)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// take reserves a slot and only then spends a goroutine.
+func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
+	place, evicted := e.slots.take(addressOf(conn).Addr(), conn)
+	if evicted != nil {
+		drop(evicted)
+	}
+	if place == nil {
+		drop(conn)
+		e.outcome(OutcomeLimited, time.Now())
+		return
+	}
+	e.conns.Go(func() {
+		defer place.free()
+		e.serve(ctx, inside, conn, place)
+	})
+}
+
+// serve is one connection's life. accepting ends when the edge stops taking new
+// clients; inside, when it has stopped altogether.
+func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *slot) {
+	defer conn.Close()
+	defer e.recovered(conn)
+	client, ok := e.prove(accepting, conn, place)
+	if !ok {
+		return
+	}
+	place.proven()
+	e.run(inside, client)
+}
+
+// recovered lets a panic end one session and no more.
+func (e *Edge) recovered(conn net.Conn) {
+	if cause := recover(); cause != nil {
+		e.cfg.Logger.Error("session panicked", armor.KeyCause, cause, armor.KeySource, conn.RemoteAddr(), "stack", string(debug.Stack()))
+		call(e.cfg.Hooks.Panicked)
+	}
+}
+
+func call(hook func()) {
+	if hook != nil {
+		hook()
+	}
+}
+
+func (e *Edge) outcome(o Outcome, since time.Time) {
+	if e.cfg.Hooks.Handshake != nil {
+		e.cfg.Hooks.Handshake(o, time.Since(since))
+	}
+}
+
+// addressOf returns the client's address; zero, which no grant with addresses
+// matches, for a connection that has none.
+func addressOf(conn net.Conn) netip.AddrPort {
+	a, ok := conn.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := a.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// drop closes at once and leaves no TIME_WAIT behind: it is for connections that
+// are in nobody's interest.
+func drop(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // it is closed either way
+	}
+	conn.Close()
+}
+
+// Sessions returns the live sessions, in the order in which they began.
+func (e *Edge) Sessions() []armor.SessionInfo {
+	all := e.registry.all()
+	infos := make([]armor.SessionInfo, len(all))
+	for i, s := range all {
+		infos[i] = s.info()
+	}
+	slices.SortFunc(infos, func(a, b armor.SessionInfo) int { return int(a.ID) - int(b.ID) })
+	return infos
+}
+
+// Count returns the number of live sessions.
+func (e *Edge) Count() int { return e.registry.count() }
+
+// Denial returns what is remembered of a refusal: the latest 4,096 are.
+func (e *Edge) Denial(id string) (armor.DenialRecord, bool) { return e.denials.get(id) }

@@ -1,0 +1,187 @@
+package tlsedge
+
+import (
+	"context"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// enforce brings every session into line with each state published, and reports a
+// revision once that is true. A slow driver delays the report, never the cuts of
+// the next revision.
+func (e *Edge) enforce(ctx context.Context) {
+	var before *armor.State
+	closed, seen := 0, time.Time{}
+	for ctx.Err() == nil {
+		s, superseded := e.cfg.Trust.Current()
+		if before == nil || before.Revision != s.Revision {
+			seen = time.Now()
+		}
+		if e.beforeCut != nil {
+			e.beforeCut(ctx, e, s)
+		}
+		closed += e.conform(before, s)
+		before = s
+		if !e.allConfirmed(ctx, superseded) {
+			continue
+		}
+		e.report(s.Revision, closed, time.Since(seen))
+		closed = 0
+		select {
+		case <-superseded:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (e *Edge) report(revision uint64, closed int, took time.Duration) {
+	e.cfg.Reporter.Enforced(revision, closed)
+	if e.cfg.Hooks.Enforced != nil {
+		e.cfg.Hooks.Enforced(revision, closed, took)
+	}
+}
+
+// conform cuts every session that s denies and returns how many. Those that the
+// latest revocations name come first; then all are judged, because a grant removed,
+// an anchor rebound or an inventory demanded ends sessions too.
+func (e *Edge) conform(before, s *armor.State) (closed int) {
+	for _, session := range e.registry.matching(newRevocations(before, s)) {
+		closed += e.judge(session, s)
+	}
+	for _, session := range e.registry.all() {
+		closed += e.judge(session, s)
+	}
+	return closed
+}
+
+// newRevocations are the keys of those that came after before.
+func newRevocations(before, s *armor.State) []string {
+	var keys []string
+	for key, r := range s.Revocations.All() {
+		if before == nil || r.Revision > before.Revision {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// judge cuts a session that the state denies, and returns 1 if it did.
+func (e *Edge) judge(session *Session, s *armor.State) int {
+	if session.cause.Load() != nil {
+		session.tell() // by Live, perhaps, which leaves the telling to others
+		return 0
+	}
+	denial := e.verdict(session, s)
+	if denial == nil || !session.cut(denial, s.Revision) {
+		return 0
+	}
+	return 1
+}
+
+// verdict judges a session by all that it is and was granted. The one that the
+// state would now serve in another way than it is being served ends too.
+func (e *Edge) verdict(session *Session, s *armor.State) *armor.Denial {
+	facts, granted, admitted := session.judged()
+	access, denial := e.decide(s, facts)
+	environment := session.boundTo()
+	switch {
+	case denial != nil:
+		return denial
+	case environment != "" && access.Environment != environment:
+		return movedEnvironment()
+	case admitted && access.Pool.Key() != granted.Pool.Key():
+		return movedPool()
+	}
+	return nil
+}
+
+// allConfirmed waits until every session that was cut, for whatever cause, forwards
+// no further byte. It returns false if there is something newer to do first.
+func (e *Edge) allConfirmed(ctx context.Context, superseded <-chan struct{}) bool {
+	for _, session := range e.registry.all() {
+		if session.cause.Load() == nil {
+			continue
+		}
+		select {
+		case <-session.confirmed:
+		case <-superseded:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// sweep ends sessions whose time is over: by their certificate's validity, or
+// because this node can no longer prove that it knows every revocation.
+func (e *Edge) sweep(ctx context.Context) {
+	tick := time.NewTicker(e.cfg.Sweep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			e.sweepOnce()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (e *Edge) sweepOnce() {
+	now := e.cfg.Lease.Now()
+	stale := map[string]bool{}
+	for _, session := range e.registry.all() {
+		switch environment := session.boundTo(); {
+		case session.cause.Load() != nil:
+			e.urge(session)
+		case environment == "": // not checked yet
+		case e.staleNow(environment, stale):
+			session.cut(staleDenial(), 0)
+		case now.After(session.until):
+			state, _ := e.cfg.Trust.Current()
+			e.judge(session, state)
+		}
+	}
+}
+
+// staleNow asks the lease once a sweep for each environment.
+func (e *Edge) staleNow(environment string, known map[string]bool) bool {
+	stale, asked := known[environment]
+	if !asked {
+		stale = e.cfg.Lease.KeepLive(environment) != nil
+		known[environment] = stale
+	}
+	return stale
+}
+
+// patience is how long a session that was cut may take to end before its connection
+// is closed under it.
+const patience = 10 * time.Second
+
+// urge sees a session that was cut to its end.
+func (e *Edge) urge(session *Session) {
+	session.tell()
+	if time.Since(session.toldAt()) > patience {
+		session.conn.Close()
+	}
+}
+
+// Preview returns the sessions here that revocations of the selectors would cut.
+func (e *Edge) Preview(selectors []armor.Selector) []armor.SessionInfo {
+	state, _ := e.cfg.Trust.Current()
+	supposed := *state
+	keys := make([]string, len(selectors))
+	for i, sel := range selectors {
+		keys[i] = sel.MarshalKey()
+		supposed.Revocations = supposed.Revocations.With(keys[i], armor.Revocation{Selector: sel})
+	}
+	var cut []armor.SessionInfo
+	for _, session := range e.registry.matching(keys) {
+		if d := e.verdict(session, &supposed); session.cause.Load() == nil && d != nil && d.Reason == armor.ReasonRevoked {
+			cut = append(cut, session.info())
+		}
+	}
+	return cut
+}

@@ -1,0 +1,146 @@
+package tlsedge
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+)
+
+// client is a connection whose peer has proved possession of a key.
+type client struct {
+	conn *tls.Conn
+	peer armor.Peer
+	// fault is a breach of the leaf profile, to be told by FATAL.
+	fault *armor.Denial
+}
+
+// prove brings an accepted connection to the point where the client has proved
+// possession of its key, or to its end.
+func (e *Edge) prove(ctx context.Context, conn net.Conn, place *slot) (client, bool) {
+	began := time.Now()
+	_ = conn.SetDeadline(began.Add(e.cfg.HandshakeTimeout)) // a dead connection shows on the next read
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	c, outcome := e.greet(ctx, conn, place)
+	e.outcome(outcome, began)
+	if outcome != OutcomeProven || !stop() {
+		return client{}, false
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return client{}, false
+	}
+	return c, true
+}
+
+func (e *Edge) greet(ctx context.Context, conn net.Conn, place *slot) (client, Outcome) {
+	o, err := negotiate(conn, place.spoke)
+	if err != nil {
+		return client{}, failure(o, err)
+	}
+	switch o.intent {
+	case wantTLS:
+		return e.handshake(ctx, o)
+	case wantCancel:
+		return client{}, e.cancel(ctx, o.key, addressOf(conn))
+	case wantPlaintext:
+		e.refusePlaintext(conn)
+		return client{}, OutcomePlaintext
+	}
+	return client{}, OutcomeGarbage
+}
+
+// refusePlaintext tells a client that asks for no TLS what to do.
+func (e *Edge) refusePlaintext(conn net.Conn) {
+	e.denied(armor.ReasonPlaintext)
+	answer := fatal("28000", "this server accepts only TLS connections with a client certificate",
+		"Set sslmode=verify-full, sslrootcert, sslcert and sslkey.")
+	if _, err := conn.Write(answer); err == nil {
+		linger(conn)
+	}
+}
+
+// cancel passes a plaintext cancel request on. PostgreSQL answers none, and closes
+// when it is done.
+func (e *Edge) cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort) Outcome {
+	if !e.cancels.allow(source.Addr()) {
+		return OutcomeLimited
+	}
+	ctx, stop := context.WithTimeout(ctx, e.cfg.HandshakeTimeout)
+	defer stop()
+	e.cfg.Canceler.Cancel(ctx, key, source)
+	return OutcomeCancel
+}
+
+func (e *Edge) handshake(ctx context.Context, o opening) (client, Outcome) {
+	p := &proof{edge: e, door: e.doorNow(), direct: o.direct}
+	under := e.cfg.Wrap(o.conn)
+	conn := tls.Server(under, p.config())
+	if err := conn.HandshakeContext(ctx); err != nil {
+		e.handshakeFailed(under, p, err)
+		return client{}, OutcomeAlert
+	}
+	presented := conn.ConnectionState().PeerCertificates
+	c := client{conn: conn, peer: peerOf(presented, p.chains, addressOf(o.conn)), fault: profileFault(presented)}
+	// The connection would keep the parsed certificates, some 20 kB, for its life.
+	clear(presented)
+	return c, OutcomeProven
+}
+
+// handshakeFailed tells the operators; the client got a TLS alert and nobody knows
+// who it is, so nothing that it claimed to be is kept.
+func (e *Edge) handshakeFailed(conn net.Conn, p *proof, err error) {
+	if p.broken {
+		e.denied(armor.ReasonUntrusted)
+	}
+	if e.failures.Allow() {
+		e.cfg.Logger.Info("client handshake failed", armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err, armor.KeyRevision, p.door.revision)
+	}
+	linger(conn)
+}
+
+// lingerTime is for an alert or FATAL to arrive; see linger.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// linger lets the other side read our last words: closing while bytes of its own
+// are unread would reset the connection and take them away.
+func linger(conn net.Conn) {
+	if closeWrite(conn) != nil {
+		return
+	}
+	if conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes) // whatever comes, we are done
+}
+
+func peerOf(presented []*x509.Certificate, chains [][]armor.Certificate, source netip.AddrPort) armor.Peer {
+	leaf := presented[0]
+	return armor.Peer{
+		Leaf: pki.Facts(leaf, chains[0][0].Key), Chains: chains, Source: source, ServerAuth: pki.ServesToo(leaf),
+	}
+}
+
+// profileFault words a breach of the leaf profile. Whether serverAuth is allowed
+// depends on the anchor, which State.Decide looks at.
+func profileFault(presented []*x509.Certificate) *armor.Denial {
+	leaf := presented[0]
+	err := pki.CheckLeaf(leaf, pki.Profile{SVID: true})
+	if err == nil {
+		return nil
+	}
+	return &armor.Denial{
+		Reason:  armor.ReasonProfile,
+		Message: "client " + err.Error(),
+		Detail:  fmt.Sprintf("Certificate serial %s.", leaf.SerialNumber.Text(16)),
+	}
+}

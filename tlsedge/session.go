@@ -1,0 +1,354 @@
+package tlsedge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Session is one client, from proof of possession to its end.
+//
+//	handshaken ──Admit──▶ admitted ──HandOver──▶ live
+//	     │                    │                    │
+//	     └──── refused or cut before HandOver ─────┴── cut: the driver confirms
+//
+// Whoever finds first that it must end stores the cause; that is the one step that
+// decides, and it is never undone. Before HandOver nothing was forwarded and
+// nothing will be, since HandOver then fails: the cut is in force at once. After
+// it, it is in force when the driver confirms.
+//
+// All methods may be called from any goroutine.
+type Session struct {
+	edge  *Edge
+	id    uint64
+	since time.Time
+	peer  armor.Peer
+	until time.Time // when the certificate, or the last chain to an anchor, expires
+	conn  net.Conn  // below TLS; for deadlines and, at last, for closing
+	stop  context.CancelCauseFunc
+
+	cause     atomic.Pointer[armor.Denial]
+	confirmed chan struct{} // closed when no further byte will be forwarded
+	once      sync.Once     // closes confirmed
+
+	mu          sync.Mutex // guards below; nothing is called while held
+	environment string     // set before the Handler sees the session
+	facts       armor.Facts
+	access      armor.Access
+	admitted    bool
+	driver      func(cause error, confirm func())
+	told        time.Time // when driver or ctx were told of the cause
+	state       string
+}
+
+// The words of SessionInfo.State that the edge itself uses.
+const (
+	stateHandshake = "handshake"
+	stateLogin     = "login"
+)
+
+func (e *Edge) newSession(peer armor.Peer, under net.Conn, stop context.CancelCauseFunc) *Session {
+	return &Session{
+		edge: e, id: e.nextID.Add(1), since: time.Now(), peer: peer, until: proofEnds(peer),
+		conn: under, stop: stop, confirmed: make(chan struct{}),
+		facts: armor.Facts{Peer: peer}, state: stateHandshake,
+	}
+}
+
+// proofEnds is the first instant at which time alone could change the verdict: the
+// leaf's expiry, or that of any issuer.
+func proofEnds(p armor.Peer) time.Time {
+	end := p.Leaf.NotAfter
+	for _, chain := range p.Chains {
+		for _, c := range chain {
+			if c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+		}
+	}
+	return end
+}
+
+// run is a proven client's session: registered first, checked second, so that no
+// revocation slips between; then served.
+func (e *Edge) run(ctx context.Context, c client) {
+	ctx, stop := context.WithCancelCause(ctx)
+	s := e.newSession(c.peer, c.conn.NetConn(), stop)
+	e.registry.add(s)
+	defer e.ended(s, c.conn)
+	e.check(s, c.fault)
+	e.cfg.Handler.ServeConn(ctx, c.conn, s)
+}
+
+// ended runs when nothing forwards for the session any more.
+func (e *Edge) ended(s *Session, conn *tls.Conn) {
+	s.confirm()
+	e.registry.remove(s)
+	s.stop(nil)
+	conn.Close()
+	e.logEnd(s)
+}
+
+// logEnd writes the one wide line of a session.
+func (e *Edge) logEnd(s *Session) {
+	info, reason, denial := s.info(), armor.Reason("closed"), ""
+	if cause := s.cause.Load(); cause != nil {
+		reason, denial = cause.Reason, cause.ID
+	}
+	e.cfg.Logger.Info("session ended",
+		armor.KeySession, s.id, armor.KeyPeer, s.peer, armor.KeyDatabase, info.Database, armor.KeyRole, info.Role,
+		armor.KeyPool, info.Pool, armor.KeyReason, reason, armor.KeyDenial, denial, armor.KeyTook, time.Since(s.since))
+}
+
+// check judges a session that has just been registered. A refusal is told when the
+// startup packet has been read: a client reads no answer before it has asked.
+func (e *Edge) check(s *Session, fault *armor.Denial) {
+	state, _ := e.cfg.Trust.Current()
+	access, denial := e.decide(state, armor.Facts{Peer: s.peer})
+	if fault != nil {
+		denial = fault
+	}
+	if denial != nil {
+		s.refuse(denial, state.Revision)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.environment = access.Environment
+}
+
+// decide asks the one judge, for this listener.
+func (e *Edge) decide(state *armor.State, facts armor.Facts) (armor.Access, *armor.Denial) {
+	access, denial := state.Decide(facts, e.cfg.Lease.Now())
+	if denial == nil && !e.serves(access.Environment) {
+		denial = movedEnvironment()
+	}
+	return access, denial
+}
+
+// Peer returns who the client proved to be.
+func (s *Session) Peer() armor.Peer { return s.peer }
+
+// Admit asks for the database and role of the startup packet. From here on every
+// revision judges the session by them. The error is a *armor.Denial, recorded and
+// with its id; the session has then ended.
+func (s *Session) Admit(database, role string) (armor.Access, error) {
+	if cause := s.cause.Load(); cause != nil {
+		return armor.Access{}, cause
+	}
+	access, denial, revision := s.admission(database, role)
+	if denial != nil {
+		return armor.Access{}, s.refuse(denial, revision)
+	}
+	s.mu.Lock()
+	s.access, s.admitted = access, true
+	s.mu.Unlock()
+	// A revision published meanwhile has judged what was asked for, but could not
+	// yet see what was granted.
+	if state, _ := s.edge.cfg.Trust.Current(); state.Revision != revision {
+		s.edge.judge(s, state)
+	}
+	if cause := s.cause.Load(); cause != nil {
+		return armor.Access{}, cause
+	}
+	return access, nil
+}
+
+// admission registers what is asked for before it loads the state that decides: a
+// revision published meanwhile judges the session by the same facts. The lease is
+// looked at before, so that the state is at least as new as the lease proves, and
+// after, in case we slept in between.
+func (s *Session) admission(database, role string) (armor.Access, *armor.Denial, uint64) {
+	e := s.edge
+	if database == "" || role == "" {
+		return armor.Access{}, &armor.Denial{Reason: armor.ReasonProtocol, Message: "the startup packet names no database or no user"}, 0
+	}
+	if e.closing.Load() {
+		return armor.Access{}, shutdownDenial(), 0
+	}
+	facts, environment := s.want(database, role)
+	if e.cfg.Lease.AdmitNew(environment) != nil {
+		return armor.Access{}, staleDenial(), 0
+	}
+	state, _ := e.cfg.Trust.Current()
+	access, denial := e.decide(state, facts)
+	switch {
+	case denial != nil:
+	case access.Environment != environment:
+		denial = movedEnvironment()
+	case e.cfg.Lease.AdmitNew(environment) != nil:
+		denial = staleDenial()
+	}
+	return access, denial, state.Revision
+}
+
+func (s *Session) want(database, role string) (armor.Facts, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.facts.Database, s.facts.Role, s.state = database, role, stateLogin
+	return s.facts, s.environment
+}
+
+// Live returns nil while bytes may be forwarded, or the cause with which the
+// session is cut. It takes no lock and allocates nothing while the answer is yes.
+func (s *Session) Live() error {
+	if cause := s.cause.Load(); cause != nil {
+		return cause
+	}
+	// Written before the Handler saw the session, so no lock is needed to read it.
+	if s.edge.cfg.Lease.KeepLive(s.environment) != nil {
+		return s.lapse()
+	}
+	return nil
+}
+
+// lapse stores the cause and leaves it to the next sweep to tell the driver, which
+// may well be the caller, in the middle of something.
+func (s *Session) lapse() error {
+	s.store(staleDenial(), 0)
+	return s.cause.Load()
+}
+
+var errHandedOver = errors.New("the session was handed over before")
+
+// HandOver gives the session's end to the driver: cut is called at most once, from
+// any goroutine, must not block, and the driver calls confirm once no further byte
+// will be forwarded. It returns the cause if the session has already ended.
+func (s *Session) HandOver(cut func(cause error, confirm func())) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cause := s.cause.Load(); cause != nil {
+		return cause
+	}
+	if s.driver != nil {
+		return errHandedOver
+	}
+	s.driver = cut
+	return nil
+}
+
+// Refuse records a denial made by the pooler and returns it with its id.
+func (s *Session) Refuse(d *armor.Denial) *armor.Denial {
+	if d.ID != "" {
+		return d
+	}
+	s.edge.denied(d.Reason)
+	facts, _, _ := s.judged()
+	state, _ := s.edge.cfg.Trust.Current()
+	return s.edge.denials.record(d, facts, state.Revision)
+}
+
+// SetState is for `armorctl session list`.
+func (s *Session) SetState(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = state
+}
+
+// cut ends the session with a denial unless it has ended already, and sees to it
+// that whoever drives it knows. It reports whether this call was the one.
+func (s *Session) cut(d *armor.Denial, revision uint64) bool {
+	mine := s.store(d, revision)
+	s.tell()
+	return mine
+}
+
+// store is the one step that decides. It reports whether d became the cause.
+func (s *Session) store(d *armor.Denial, revision uint64) bool {
+	if s.cause.Load() != nil {
+		return false
+	}
+	facts, _, _ := s.judged()
+	if !s.cause.CompareAndSwap(nil, s.edge.denials.record(d, facts, revision)) {
+		return false
+	}
+	if hook := s.edge.cfg.Hooks.Cut; hook != nil {
+		hook(d.Reason)
+	}
+	return true
+}
+
+// refuse ends a session that nobody drives yet, and leaves its connection readable,
+// so that the Handler can still read the startup packet and answer it.
+func (s *Session) refuse(d *armor.Denial, revision uint64) *armor.Denial {
+	facts, _, _ := s.judged()
+	if s.cause.CompareAndSwap(nil, s.edge.denials.record(d, facts, revision)) {
+		s.edge.denied(d.Reason)
+	}
+	if s.markTold() == nil {
+		s.confirm()
+	}
+	return s.cause.Load()
+}
+
+// markTold notes that nobody needs to be told any more, and returns the driver.
+func (s *Session) markTold() func(error, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = time.Now()
+	return s.driver
+}
+
+// startupGrace is for a startup packet that is on its way when the session is cut.
+const startupGrace = time.Second
+
+// tell passes the cause on, once: to the driver, or through ctx to a Handler that
+// has not handed over. HandOver fails from now on, so the latter is in force.
+func (s *Session) tell() {
+	s.mu.Lock()
+	told := !s.told.IsZero()
+	if !told {
+		s.told = time.Now()
+	}
+	driver := s.driver
+	s.mu.Unlock()
+	if told {
+		return
+	}
+	cause := s.cause.Load()
+	if driver != nil {
+		driver(cause, s.confirm)
+		return
+	}
+	s.confirm()
+	s.stop(cause)
+	_ = s.conn.SetReadDeadline(time.Now().Add(startupGrace)) // a dead connection needs none
+}
+
+func (s *Session) confirm() { s.once.Do(func() { close(s.confirmed) }) }
+
+// judged returns what the session is judged by.
+func (s *Session) judged() (facts armor.Facts, access armor.Access, admitted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.facts, s.access, s.admitted
+}
+
+// boundTo returns the environment, empty until the first check.
+func (s *Session) boundTo() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.environment
+}
+
+// toldAt returns when the end was passed on; zero if it was not.
+func (s *Session) toldAt() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told
+}
+
+func (s *Session) info() armor.SessionInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return armor.SessionInfo{
+		ID: s.id, Node: s.edge.cfg.Node, Certificate: s.peer.Leaf, Environment: s.environment, Source: s.peer.Source,
+		Database: s.facts.Database, Role: s.facts.Role, Pool: s.access.Pool.Name, Since: s.since, State: s.state,
+	}
+}
