@@ -40,7 +40,7 @@ type Database struct {
 // RoleAuth says which secret holds a server role's password.
 type RoleAuth struct {
 	Role   string
-	Secret SecretName
+	Secret SecretName // empty: the server asks for none
 }
 
 // Auth returns how to log in as role.

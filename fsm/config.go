@@ -159,18 +159,23 @@ func checkDatabase(o armor.Database) error {
 		}
 	}
 	// Names of secrets are file names in a node's secrets directory: a path in one
-	// would be a way to read any file of the node.
-	if o.CA != "" {
-		if err := armor.CheckName("ca", string(o.CA)); err != nil {
-			return err
-		}
+	// would be a way to read any file of the node. None means: no CA, no password.
+	if err := checkSecret("ca", o.CA); err != nil {
+		return err
 	}
 	for _, r := range o.Roles {
-		if err := firstError(checkText("role", r.Role, maxPGName, true), armor.CheckName("secret", string(r.Secret))); err != nil {
+		if err := firstError(checkText("role", r.Role, maxPGName, true), checkSecret("secret", r.Secret)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func checkSecret(what string, name armor.SecretName) error {
+	if name == "" {
+		return nil
+	}
+	return armor.CheckName(what, string(name))
 }
 
 func (d *draft) putPool(p armor.Pool) error {
