@@ -1,0 +1,213 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/rpc/armorpb"
+)
+
+const (
+	// readRounds is how often each address is tried by a call that changes nothing.
+	readRounds = 3
+	// Between rounds a client waits, twice as long each time.
+	firstPause = 50 * time.Millisecond
+	maxPause   = time.Second
+)
+
+// trying is how long and how often a call is tried.
+type trying struct {
+	within  time.Duration // for one attempt
+	forever bool          // for as long as ctx lasts, not only readRounds
+}
+
+func (c *Client) reading() trying { return trying{within: c.cfg.Timeout} }
+
+// anyNode makes a call at one node after another, beginning with the one that
+// answered last, until one answers.
+func (c *Client) anyNode(ctx context.Context, t trying, call func(context.Context, armorpb.OperatorAPIClient) error) error {
+	var last error
+	pause := firstPause
+	for round := 0; t.forever || round < readRounds; round++ {
+		if round > 0 && !sleep(ctx, pause) {
+			break
+		}
+		pause = min(2*pause, maxPause)
+		for range c.lines {
+			if ctx.Err() != nil {
+				return gaveUp(ctx, last)
+			}
+			l := c.preferred()
+			last = attempt(ctx, l, t.within, call)
+			if last == nil || !elsewhere(last) {
+				return last
+			}
+			c.passOver(l)
+		}
+	}
+	return gaveUp(ctx, last)
+}
+
+func attempt(ctx context.Context, l *line, within time.Duration, call func(context.Context, armorpb.OperatorAPIClient) error) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return l.use(ctx, func(conn grpc.ClientConnInterface) error {
+		return call(ctx, armorpb.NewOperatorAPIClient(conn))
+	})
+}
+
+// gaveUp says why nobody answered. That a node does not lead means to the caller that
+// no leader could be reached; an attempt's own deadline is not the caller's.
+func gaveUp(ctx context.Context, last error) error {
+	kind := armor.ErrUnavailable
+	switch {
+	case errors.Is(last, armor.ErrUncertain):
+		kind = armor.ErrUncertain
+	case errors.Is(last, armor.ErrNotLeader), errors.Is(last, armor.ErrNoQuorum):
+		kind = armor.ErrNoQuorum
+	}
+	switch {
+	case last == nil:
+		return fmt.Errorf("%w: %w", kind, ctx.Err())
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w; last: %v", kind, ctx.Err(), last)
+	case errors.Is(last, kind):
+		return last
+	default:
+		return fmt.Errorf("%w: %v", kind, last)
+	}
+}
+
+func (c *Client) preferred() *line {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lines[c.first]
+}
+
+// passOver moves on to the next address, unless another call has done so already.
+func (c *Client) passOver(l *line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lines[c.first] == l {
+		c.first = (c.first + 1) % len(c.lines)
+	}
+}
+
+// saw remembers the revision of a change of our own, so that what is read afterwards
+// contains it.
+func (c *Client) saw(revision uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = max(c.seen, revision)
+}
+
+// State fetches the named tables, all of them when none is named, as one node holds
+// them now; changes that this client has submitted are in it. The rest of the state's
+// tables is empty. Revision, Time and Cluster are always there, and the indexes that
+// follow from tables asked for (KeyEnvironments from the inventory, Grants from the
+// identities).
+func (c *Client) State(ctx context.Context, tables ...Table) (*armor.State, error) {
+	c.mu.Lock()
+	q := &armorpb.StateRequest{AtLeast: c.seen}
+	c.mu.Unlock()
+	for _, t := range tables {
+		q.Tables = append(q.Tables, string(t))
+	}
+	var s *armor.State
+	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
+		stream, err := api.State(ctx, q)
+		if err == nil {
+			s, err = receiveState(stream.Recv)
+		}
+		return cut(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.clusterID == "" {
+		c.clusterID = s.Cluster.ID // what requests are signed for
+	}
+	return s, nil
+}
+
+// cut turns the end of a stream that had more to say into an error of the transport.
+func cut(err error) error {
+	if errors.Is(err, io.EOF) {
+		return &transportError{message: "the answer was cut short", kind: armor.ErrUnavailable}
+	}
+	return err
+}
+
+// Nodes asks every member for its status. One that does not answer within two seconds
+// is listed with Unreachable set.
+func (c *Client) Nodes(ctx context.Context) ([]armor.NodeStatus, error) {
+	var nodes []armor.NodeStatus
+	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
+		reply, err := api.Nodes(ctx, &armorpb.Empty{})
+		if err == nil {
+			nodes, err = fromMessages[armor.NodeStatus](reply.Nodes)
+		}
+		return err
+	})
+	return nodes, err
+}
+
+// Sessions lists the live sessions of every node.
+func (c *Client) Sessions(ctx context.Context) (SessionSurvey, error) {
+	return c.survey(ctx, func(ctx context.Context, api armorpb.OperatorAPIClient) (sessionStream, error) {
+		return api.Sessions(ctx, &armorpb.Empty{})
+	})
+}
+
+// Preview lists the live sessions that a revocation with these selectors would cut.
+func (c *Client) Preview(ctx context.Context, selectors []armor.Selector) (SessionSurvey, error) {
+	q := &armorpb.PreviewRequest{Selectors: selectorMessages(selectors)}
+	return c.survey(ctx, func(ctx context.Context, api armorpb.OperatorAPIClient) (sessionStream, error) {
+		return api.Preview(ctx, q)
+	})
+}
+
+func (c *Client) survey(ctx context.Context, call func(context.Context, armorpb.OperatorAPIClient) (sessionStream, error)) (SessionSurvey, error) {
+	var all SessionSurvey
+	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
+		stream, err := call(ctx, api)
+		if err == nil {
+			all, err = receiveSessions(stream)
+		}
+		return err
+	})
+	return all, err
+}
+
+// Denial finds the record of a refusal by the id that the client was given, whichever
+// node remembers it. It is ErrNotFound when none does.
+func (c *Client) Denial(ctx context.Context, id string) (armor.DenialRecord, error) {
+	var record armor.DenialRecord
+	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
+		reply, err := api.Denial(ctx, &armorpb.DenialRequest{Id: id})
+		if err == nil {
+			record, err = fromMessage[armor.DenialRecord](reply)
+		}
+		return err
+	})
+	return record, err
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,107 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/peer"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/rpc/armorpb"
+)
+
+// callerFrom returns who called: what the connection's certificate proved.
+func callerFrom(ctx context.Context) (caller, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return caller{}, fmt.Errorf("%w: a call without a connection", armor.ErrDenied)
+	}
+	who, ok := p.AuthInfo.(caller)
+	if !ok || who.kind == "" {
+		return caller{}, fmt.Errorf("%w: this call needs a certificate of the cluster", armor.ErrDenied)
+	}
+	return who, nil
+}
+
+// authorize says whether the caller may make the call at all: operators theirs, nodes
+// theirs. A service that is not listed is for nobody.
+func (s *Server) authorize(ctx context.Context, method string) error {
+	who, err := callerFrom(ctx)
+	if err != nil {
+		return err
+	}
+	service, call, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	switch {
+	case service == armorpb.OperatorAPI_ServiceDesc.ServiceName && who.kind == pki.Operator:
+		return s.authorizeOperator(who, call)
+	case service == armorpb.PeerAPI_ServiceDesc.ServiceName && who.kind == pki.Node:
+		return s.authorizeNode(who, call)
+	}
+	return fmt.Errorf("%w: %s %q may not call %s", armor.ErrDenied, who.kind, who.name, method)
+}
+
+// authorizeOperator lets every operator of the state read. Changes are judged where
+// they are proposed, by the leader and by the signature, since this node may not have
+// heard yet of a new operator.
+func (s *Server) authorizeOperator(who caller, call string) error {
+	if call == "Submit" || call == "Validate" {
+		return nil
+	}
+	state, _ := s.cfg.Node.Current()
+	operator, ok := state.Operators.Get(who.name)
+	switch {
+	case state.Cluster.ID == "":
+		return errNoState
+	case !ok:
+		return fmt.Errorf("%w: there is no operator %q", armor.ErrDenied, who.name)
+	case operator.Certificate.Key != who.key:
+		return fmt.Errorf("%w: operator %q has another certificate now", armor.ErrDenied, who.name)
+	case len(operator.Roles) == 0:
+		return fmt.Errorf("%w: operator %q has no role", armor.ErrDenied, who.name)
+	}
+	return nil
+}
+
+// authorizeNode lets members ask. Renew is open to every node, because the answer to
+// a removed one, or to one that this node has not heard of yet, is the leader's.
+func (s *Server) authorizeNode(who caller, call string) error {
+	if call == "Renew" {
+		return nil
+	}
+	state, _ := s.cfg.Node.Current()
+	switch {
+	case state.Cluster.ID == "":
+		return errNoState
+	case !state.Members.Has(who.name):
+		return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, who.name)
+	}
+	return nil
+}
+
+// errNoState is the answer of a node that has just started: it knows nobody yet, which
+// is no reason to deny anybody.
+var errNoState = fmt.Errorf("%w: this node has no state yet", armor.ErrUnavailable)
+
+// judge checks an operator's request before it is proposed: known, signed, and with
+// the role that the command needs. The machine judges the same again when it applies.
+func judge(state *armor.State, r armor.Request) error {
+	if state.Cluster.ID == "" {
+		return errNoState
+	}
+	operator, ok := state.Operators.Get(r.Principal)
+	if !ok {
+		return fmt.Errorf("%w: there is no operator %q", armor.ErrDenied, r.Principal)
+	}
+	if err := r.Verify(state.Cluster.ID, operator.PublicKey); err != nil {
+		return err
+	}
+	switch role := r.Command.Needs(); {
+	case role == "":
+		return fmt.Errorf("%w: %s is proposed by nodes only", armor.ErrDenied, r.Command.Kind())
+	case !operator.Has(role):
+		return fmt.Errorf("%w: operator %s lacks role %s, which %s needs", armor.ErrDenied, operator.Name, role, r.Command.Kind())
+	}
+	return nil
+}

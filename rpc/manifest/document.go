@@ -1,0 +1,71 @@
+package manifest
+
+// The shapes of the documents, field by field as they are written. Durations are text
+// here, with their unit: a bare number could be taken for seconds.
+
+type document[S any] struct {
+	APIVersion text     `yaml:"apiVersion"`
+	Kind       text     `yaml:"kind"`
+	Metadata   metadata `yaml:"metadata"`
+	Spec       S        `yaml:"spec"`
+}
+
+type metadata struct {
+	Name        text `yaml:"name"`
+	Environment text `yaml:"environment,omitempty"`
+}
+
+type environmentSpec struct {
+	Inventory       text      `yaml:"inventory,omitempty"`
+	MaxLeafLifetime text      `yaml:"maxLeafLifetime,omitempty"`
+	Freshness       freshness `yaml:"freshness,omitempty"`
+}
+
+type freshness struct {
+	New  text `yaml:"new,omitempty"`
+	Live text `yaml:"live,omitempty"`
+}
+
+type databaseSpec struct {
+	Hosts  []text `yaml:"hosts,flow"`
+	DBName text   `yaml:"dbname"`
+	TLS    tls    `yaml:"tls"`
+	Auth   auth   `yaml:"auth,omitempty"`
+}
+
+type tls struct {
+	Mode text   `yaml:"mode"`
+	CA   secret `yaml:"ca,omitempty"`
+}
+
+type auth struct {
+	Roles     map[text]secret `yaml:"roles,omitempty"`
+	Exclusive bool            `yaml:"exclusive,omitempty"`
+}
+
+// secret names a secret; an empty one is none.
+type secret struct {
+	Secret text `yaml:"secret,omitempty"`
+}
+
+type poolSpec struct {
+	Database  text `yaml:"database"`
+	Mode      text `yaml:"mode"`
+	Budget    int  `yaml:"budget"`
+	QueryWait text `yaml:"queryWait,omitempty"`
+}
+
+type identitySpec struct {
+	ID      text    `yaml:"id"`
+	Owner   text    `yaml:"owner,omitempty"`
+	Contact text    `yaml:"contact,omitempty"`
+	Grants  []grant `yaml:"grants,omitempty"`
+}
+
+type grant struct {
+	Database     text   `yaml:"database"`
+	Roles        []text `yaml:"roles,flow"`
+	Pool         text   `yaml:"pool"`
+	CIDRs        []text `yaml:"cidrs,flow,omitempty"`
+	SecondFactor text   `yaml:"secondFactor,omitempty"`
+}

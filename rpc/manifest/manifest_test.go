@@ -1,0 +1,324 @@
+package manifest_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/rpc/manifest"
+)
+
+const whole = `# all kinds in one file
+apiVersion: armor/v1
+kind: Environment
+metadata: {name: production}
+spec: {inventory: required, maxLeafLifetime: 720h, freshness: {new: 4s, live: 12s}}
+---
+apiVersion: armor/v1
+kind: Database
+metadata: {name: orders, environment: production}
+spec:
+  hosts: ["pg1:5432", "[::1]:5433"]
+  dbname: orders_v2
+  tls: {mode: verify-full, ca: {secret: pg-ca}}
+  auth: {roles: {checkout_rw: {secret: orders-rw}, checkout_ro: {}}, exclusive: true}
+---
+apiVersion: armor/v1
+kind: Pool
+metadata: {name: orders, environment: production}
+spec: {database: orders, mode: transaction, budget: 40}
+---
+apiVersion: armor/v1
+kind: Identity
+metadata: {name: checkout, environment: production}
+spec:
+  id: spiffe://production.acme.internal/app/checkout/*
+  owner: team-payments
+  contact: "#payments"
+  grants:
+  - {database: orders, roles: [checkout_rw], pool: orders, cidrs: [10.2.0.0/16, "fd00::/8"]}
+  - {database: orders, roles: [checkout_ro], pool: orders}
+`
+
+func parse(t testing.TB, text string) manifest.Set {
+	t.Helper()
+	set, err := manifest.Parse("test.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func same(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if string(armor.Canonical(got)) != string(armor.Canonical(want)) {
+		t.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
+	}
+}
+
+func TestEveryFieldIsRead(t *testing.T) {
+	set := parse(t, whole)
+	same(t, "environments", set.Environments, []armor.Environment{{
+		Name: "production", Inventory: armor.InventoryRequired, MaxLeafLifetime: 720 * time.Hour, FreshNew: 4 * time.Second, FreshLive: 12 * time.Second,
+	}})
+	same(t, "databases", set.Databases, []armor.Database{{
+		Name: "orders", Environment: "production", Hosts: []string{"pg1:5432", "[::1]:5433"}, DBName: "orders_v2",
+		TLSMode: armor.TLSVerifyFull, CA: "pg-ca", Exclusive: true,
+		Roles: []armor.RoleAuth{{Role: "checkout_ro"}, {Role: "checkout_rw", Secret: "orders-rw"}},
+	}})
+	same(t, "pools", set.Pools, []armor.Pool{{
+		Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 40, QueryWait: armor.DefaultQueryWait,
+	}})
+	same(t, "identities", set.Identities, []armor.IdentityConfig{{
+		Name: "checkout", Environment: "production", ID: "spiffe://production.acme.internal/app/checkout/*", Owner: "team-payments", Contact: "#payments",
+		Grants: []armor.Grant{
+			{Database: "orders", Roles: []string{"checkout_rw"}, Pool: "orders", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd00::/8")}},
+			{Database: "orders", Roles: []string{"checkout_ro"}, Pool: "orders"},
+		},
+	}})
+}
+
+func TestErrorsSayWhere(t *testing.T) {
+	head := func(kind string) string {
+		return "apiVersion: armor/v1\nkind: " + kind + "\nmetadata: {name: x, environment: e}\n"
+	}
+	cases := []struct{ name, text, place, message string }{
+		{"unknown key", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  budgte: 2\n", "8:3", "budgte"},
+		{"bare number as duration", head("Pool") + "spec: {database: x, mode: session, budget: 1, queryWait: 120}\n", "4:", "not a duration"},
+		{"unknown mode", head("Pool") + "spec:\n  database: x\n  mode: statement\n  budget: 1\n", "6:9", `"statement" is not one of session, transaction`},
+		{"no budget", head("Pool") + "spec:\n  database: x\n  mode: session\n", "5:", "at least one server connection"},
+		{"second factor", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r]}\n  - database: x\n    pool: x\n    roles: [r]\n    secondFactor: scram\n", "11:19", "cannot be enforced"},
+		{"host bits", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r], cidrs: [10.0.0.0/8, 10.2.0.1/16]}\n", "7:60", "write 10.2.0.0/16"},
+		{"identity", head("Identity") + "spec:\n  id: spiffe://TD/x\n", "5:7", "trust domain"},
+		{"template", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: '*'\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "4:9", "not supported by this version"},
+		{"path as secret", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require, ca: {secret: ../../etc/passwd}}\n", "7:37", "secret"},
+		{"version", "apiVersion: armor/v2\nkind: Pool\n", "1:13", "this version reads armor/v1"},
+		{"kind", "apiVersion: armor/v1\nkind: Pod\n", "2:7", "not one of"},
+		{"duplicate key", head("Pool") + "kind: Pool\n", "4:", "kind"},
+		{"anchor", head("Pool") + "spec: &a {}\n", "4:7", "anchors"},
+		{"syntax", "apiVersion: armor/v1\nkind: [\n", "", ""},
+		{"scalar", "hello", "1:1", "mapping"},
+		{"wrong type", head("Pool") + "spec: {database: x, mode: session, budget: many}\n", "4:44", "this is text, and a number belongs here"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := manifest.Parse("f.yaml", []byte(c.text))
+			if !errors.Is(err, armor.ErrInvalid) {
+				t.Fatalf("accepted: %v", err)
+			}
+			if !strings.HasPrefix(err.Error(), "f.yaml:"+c.place) || !strings.Contains(err.Error(), c.message) {
+				t.Errorf("got  %v\nwant f.yaml:%s … %s", err, c.place, c.message)
+			}
+		})
+	}
+}
+
+func TestAllErrorsOfAFileAreToldWithExcerpts(t *testing.T) {
+	text := strings.Replace(whole, "mode: transaction", "mode: fast", 1)
+	text = strings.Replace(text, "inventory: required", "inventory: shut", 1)
+	text = strings.Replace(text, "10.2.0.0/16", "10.2.0.0", 1)
+	_, err := manifest.Parse("f.yaml", []byte(text))
+	for _, want := range []string{"f.yaml:5:19: \"shut\"", "f.yaml:19:32: \"fast\"", "f.yaml:29:", "    5 | spec: {inventory: shut", "\n                          ^"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in:\n%v", want, err)
+		}
+	}
+}
+
+func TestObjectsAreWrittenOnce(t *testing.T) {
+	twice := whole + "---\n" + strings.Split(whole, "---\n")[2]
+	if _, err := manifest.Parse("f.yaml", []byte(twice)); err == nil || !strings.Contains(err.Error(), "written twice") {
+		t.Errorf("twice in a file: %v", err)
+	}
+	a, b := parse(t, whole), parse(t, strings.Split(whole, "---\n")[2])
+	if _, err := a.Merge(b); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("twice in two files: %v", err)
+	}
+	var none manifest.Set
+	merged, err := none.Merge(a)
+	if err != nil || merged.Len() != a.Len() {
+		t.Errorf("merged %d of %d: %v", merged.Len(), a.Len(), err)
+	}
+}
+
+func TestOversizeAndDeepFilesAreRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"size":     strings.Repeat("#", manifest.MaxSize+1),
+		"brackets": strings.Repeat("[", 100_000),
+		"markers":  strings.Repeat("- ", 100_000),
+		"keys":     strings.Repeat("? ", 100_000),
+	} {
+		if _, err := manifest.Parse(name, []byte(text)); !errors.Is(err, armor.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// stateOf holds what a set says.
+func stateOf(set manifest.Set) *armor.State {
+	s := &armor.State{Revision: 7}
+	for _, e := range set.Environments {
+		s.Environments = s.Environments.With(e.Name, e)
+	}
+	for _, d := range set.Databases {
+		s.Databases = s.Databases.With(armor.ObjectKey(d.Environment, d.Name), d)
+	}
+	for _, p := range set.Pools {
+		s.Pools = s.Pools.With(p.Key(), p)
+	}
+	for _, i := range set.Identities {
+		s.Identities = s.Identities.With(armor.ObjectKey(i.Environment, i.Name), i)
+	}
+	return s
+}
+
+func TestPlanNamesTheFieldsThatDiffer(t *testing.T) {
+	state := stateOf(parse(t, whole))
+	changed := strings.Replace(whole, "budget: 40", "budget: 50", 1)
+	changed = strings.Replace(changed, "roles: [checkout_rw]", "roles: [checkout_rw, admin]", 1)
+	changed = strings.Replace(changed, "metadata: {name: orders, environment: production}\nspec:\n  hosts", "metadata: {name: orders2, environment: production}\nspec:\n  hosts", 1)
+	gone := armor.ObjectRef{Kind: manifest.KindDatabase, Environment: "production", Name: "orders"}
+	changes, apply, err := manifest.Plan(state, parse(t, changed), []armor.ObjectRef{gone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "changes", changes, []manifest.Change{
+		{Op: manifest.Create, Kind: "Database", Environment: "production", Name: "orders2"},
+		{Op: manifest.Update, Kind: "Pool", Environment: "production", Name: "orders", Fields: []manifest.FieldChange{{Path: "spec.budget", Old: "40", New: "50"}}},
+		{Op: manifest.Update, Kind: "Identity", Environment: "production", Name: "checkout", Fields: []manifest.FieldChange{{Path: "spec.grants[0].roles", Old: "[checkout_rw]", New: "[checkout_rw, admin]"}}},
+		{Op: manifest.Delete, Kind: "Database", Environment: "production", Name: "orders"},
+	})
+	if apply.IfRevision != 7 || len(apply.Databases) != 1 || len(apply.Pools) != 1 || len(apply.Identities) != 1 || len(apply.Environments) != 0 || len(apply.Delete) != 1 {
+		t.Errorf("apply %+v", apply)
+	}
+}
+
+func TestPlanRefusesContradictions(t *testing.T) {
+	set := parse(t, whole)
+	kept := armor.ObjectRef{Kind: manifest.KindPool, Environment: "production", Name: "orders"}
+	if _, _, err := manifest.Plan(stateOf(set), set, []armor.ObjectRef{kept}); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("kept and deleted: %v", err)
+	}
+	absent := armor.ObjectRef{Kind: manifest.KindPool, Environment: "production", Name: "absent"}
+	if _, _, err := manifest.Plan(stateOf(set), set, []armor.ObjectRef{absent}); !errors.Is(err, armor.ErrNotFound) {
+		t.Errorf("absent: %v", err)
+	}
+}
+
+func name(t *rapid.T, what string) string {
+	return rapid.StringMatching(`[a-zA-Z0-9][a-zA-Z0-9._-]{0,20}`).Draw(t, what)
+}
+
+// text is anything that the machine takes as an owner or a role: printable, and awkward
+// for YAML.
+func text(t *rapid.T, what string) string {
+	return rapid.OneOf(
+		rapid.StringMatching(`[ -~]{1,12}`), rapid.SampledFrom([]string{"yes", "null", "~", "0x1F", "1e3", "- a", "a: b", "#x", "'", `"`, "{", "ä — ß", "a\nb", " lead", "trail ", "|", ">", "*a", "&a", "!t", "2024-01-01", ".inf", "<<", "=", "true", "0o7", "12:30"}),
+	).Draw(t, what)
+}
+
+func drawState(t *rapid.T) *armor.State {
+	s := &armor.State{Revision: 3}
+	env := name(t, "environment")
+	live := time.Duration(rapid.Int64Range(1, 1e12).Draw(t, "live"))
+	e := armor.Environment{
+		Name: env, Inventory: rapid.SampledFrom([]armor.InventoryMode{armor.InventoryOpen, armor.InventoryRequired}).Draw(t, "inventory"),
+		MaxLeafLifetime: time.Duration(rapid.Int64Range(0, 1e17).Draw(t, "lifetime")),
+		FreshLive:       live, FreshNew: time.Duration(rapid.Int64Range(1, int64(live)).Draw(t, "new")),
+	}
+	s.Environments = s.Environments.With(env, e)
+	d := armor.Database{
+		Name: name(t, "database"), Environment: env, DBName: text(t, "dbname"), Exclusive: rapid.Bool().Draw(t, "exclusive"),
+		Hosts:   rapid.SliceOfN(rapid.SampledFrom([]string{"pg:5432", "[::1]:1", "/run/postgresql:5432", "10.0.0.1:80"}), 1, 3).Draw(t, "hosts"),
+		TLSMode: rapid.SampledFrom([]armor.TLSMode{armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull}).Draw(t, "tls"),
+	}
+	if rapid.Bool().Draw(t, "ca") {
+		d.CA = armor.SecretName(name(t, "ca name"))
+	}
+	for _, role := range []string{"a", "b"} {
+		d.Roles = append(d.Roles, armor.RoleAuth{Role: role + text(t, "role"), Secret: armor.SecretName(name(t, "secret"))})
+	}
+	s.Databases = s.Databases.With(armor.ObjectKey(env, d.Name), d)
+	p := armor.Pool{
+		Name: name(t, "pool"), Environment: env, Database: d.Name, Budget: rapid.IntRange(1, 1000).Draw(t, "budget"),
+		Mode:      rapid.SampledFrom([]armor.PoolMode{armor.SessionMode, armor.TransactionMode}).Draw(t, "mode"),
+		QueryWait: time.Duration(rapid.Int64Range(1, 1e14).Draw(t, "wait")),
+	}
+	s.Pools = s.Pools.With(p.Key(), p)
+	i := armor.IdentityConfig{
+		Name: name(t, "identity"), Environment: env, ID: armor.Pattern("spiffe://td/" + rapid.StringMatching(`[a-z0-9]{1,5}(/\*)?`).Draw(t, "id")),
+		Owner: text(t, "owner"), Contact: text(t, "contact"),
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "grants") {
+		g := armor.Grant{Database: d.Name, Pool: p.Name, Roles: []string{text(t, "granted"), text(t, "granted")}}
+		if rapid.Bool().Draw(t, "cidrs") {
+			g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::/0")}
+		}
+		i.Grants = append(i.Grants, g)
+	}
+	s.Identities = s.Identities.With(armor.ObjectKey(env, i.Name), i)
+	return s
+}
+
+func TestPlanOfAnExportIsEmpty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawState(t)
+		out, err := manifest.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := manifest.Parse("export.yaml", out)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, out)
+		}
+		if set.Len() != 4 {
+			t.Fatalf("%d objects in\n%s", set.Len(), out)
+		}
+		changes, _, err := manifest.Plan(s, set, nil)
+		if err != nil || len(changes) > 0 {
+			t.Fatalf("%+v, %v after\n%s", changes, err, out)
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Add([]byte("a: [*x, &x b]"))
+	f.Add([]byte("- - ? |\n"))
+	for _, path := range []string{"../../deploy/demo"} {
+		files, _ := filepath.Glob(filepath.Join(path, "*.yaml"))
+		for _, file := range files {
+			if text, err := os.ReadFile(file); err == nil {
+				f.Add(text)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		set, err := manifest.Parse("fuzz", src)
+		if err != nil {
+			if !errors.Is(err, armor.ErrInvalid) {
+				t.Fatalf("an error of another kind: %v", err)
+			}
+			return
+		}
+		s := stateOf(set)
+		out, err := manifest.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := manifest.Parse("again", out)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, out)
+		}
+		if changes, _, err := manifest.Plan(s, again, nil); err != nil || len(changes) > 0 {
+			t.Fatalf("%+v, %v in\n%s", changes, err, out)
+		}
+	})
+}

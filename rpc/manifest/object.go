@@ -1,0 +1,170 @@
+package manifest
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Each kind is read here and written in marshal.go. What is checked is what can be
+// told from the file alone; the rest is the machine's to judge.
+
+func (p *parsing) environment(body ast.Node) {
+	d, o := read[environmentSpec](p, KindEnvironment, body)
+	if !o.ok {
+		return
+	}
+	e := withDefaults(armor.Environment{
+		Name:            string(d.Metadata.Name),
+		Inventory:       armor.InventoryMode(d.Spec.Inventory),
+		MaxLeafLifetime: o.duration(d.Spec.MaxLeafLifetime, "spec", "maxLeafLifetime"),
+		FreshNew:        o.duration(d.Spec.Freshness.New, "spec", "freshness", "new"),
+		FreshLive:       o.duration(d.Spec.Freshness.Live, "spec", "freshness", "live"),
+	})
+	oneOf(o, e.Inventory, []any{"spec", "inventory"}, armor.InventoryOpen, armor.InventoryRequired)
+	if e.FreshLive < e.FreshNew {
+		o.wrong([]any{"spec", "freshness"}, "live sessions cannot be closed (%s) before new ones are refused (%s)", e.FreshLive, e.FreshNew)
+	}
+	if o.keep() {
+		p.set.Environments = append(p.set.Environments, e)
+	}
+}
+
+// withDefaults fills in what the machine fills in.
+func withDefaults(e armor.Environment) armor.Environment {
+	if e.Inventory == "" {
+		e.Inventory = armor.InventoryOpen
+	}
+	if e.FreshLive == 0 {
+		e.FreshLive = max(armor.DefaultFreshLive, e.FreshNew)
+	}
+	if e.FreshNew == 0 {
+		e.FreshNew = min(armor.DefaultFreshNew, e.FreshLive)
+	}
+	return e
+}
+
+func (p *parsing) database(body ast.Node) {
+	doc, o := read[databaseSpec](p, KindDatabase, body)
+	if !o.ok {
+		return
+	}
+	spec := doc.Spec
+	d := armor.Database{
+		Name: string(doc.Metadata.Name), Environment: string(doc.Metadata.Environment),
+		Hosts: stringsOf(spec.Hosts), DBName: string(spec.DBName),
+		TLSMode: armor.TLSMode(spec.TLS.Mode), CA: armor.SecretName(spec.TLS.CA.Secret), Exclusive: spec.Auth.Exclusive,
+	}
+	for role, s := range spec.Auth.Roles {
+		d.Roles = append(d.Roles, armor.RoleAuth{Role: string(role), Secret: armor.SecretName(s.Secret)})
+		o.secretName(s.Secret, "spec", "auth", "roles", string(role))
+	}
+	slices.SortFunc(d.Roles, func(a, b armor.RoleAuth) int { return strings.Compare(a.Role, b.Role) })
+	if len(d.Hosts) == 0 {
+		o.wrong([]any{"spec", "hosts"}, "hosts is missing: give at least one host:port")
+	}
+	if d.DBName == "" {
+		o.wrong([]any{"spec", "dbname"}, "dbname is missing: give the database's name on the server")
+	}
+	oneOf(o, d.TLSMode, []any{"spec", "tls", "mode"}, armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull)
+	o.secretName(spec.TLS.CA.Secret, "spec", "tls", "ca")
+	if o.keep() {
+		p.set.Databases = append(p.set.Databases, d)
+	}
+}
+
+func (p *parsing) pool(body ast.Node) {
+	d, o := read[poolSpec](p, KindPool, body)
+	if !o.ok {
+		return
+	}
+	pool := armor.Pool{
+		Name: string(d.Metadata.Name), Environment: string(d.Metadata.Environment), Database: string(d.Spec.Database),
+		Mode: armor.PoolMode(d.Spec.Mode), Budget: d.Spec.Budget, QueryWait: o.duration(d.Spec.QueryWait, "spec", "queryWait"),
+	}
+	if pool.QueryWait == 0 {
+		pool.QueryWait = armor.DefaultQueryWait
+	}
+	o.complain(armor.CheckName("database", pool.Database), "spec", "database")
+	oneOf(o, pool.Mode, []any{"spec", "mode"}, armor.SessionMode, armor.TransactionMode)
+	if pool.Budget < 1 {
+		o.wrong([]any{"spec", "budget"}, "budget %d: a pool has at least one server connection", pool.Budget)
+	}
+	if o.keep() {
+		p.set.Pools = append(p.set.Pools, pool)
+	}
+}
+
+func (p *parsing) identity(body ast.Node) {
+	d, o := read[identitySpec](p, KindIdentity, body)
+	if !o.ok {
+		return
+	}
+	i := armor.IdentityConfig{
+		Name: string(d.Metadata.Name), Environment: string(d.Metadata.Environment),
+		ID: armor.Pattern(d.Spec.ID), Owner: string(d.Spec.Owner), Contact: string(d.Spec.Contact),
+	}
+	_, err := armor.ParsePattern(string(i.ID))
+	o.complain(err, "spec", "id")
+	for n, g := range d.Spec.Grants {
+		i.Grants = append(i.Grants, o.grant(n, g))
+	}
+	if o.keep() {
+		p.set.Identities = append(p.set.Identities, i)
+	}
+}
+
+func (o *object) grant(n int, g grant) armor.Grant {
+	at := func(field string) []any { return []any{"spec", "grants", n, field} }
+	o.complain(armor.CheckName("database", string(g.Database)), at("database")...)
+	o.complain(armor.CheckName("pool", string(g.Pool)), at("pool")...)
+	if len(g.Roles) == 0 {
+		o.wrong(at("roles"), "roles is missing: a grant names the roles it gives")
+	}
+	if g.SecondFactor != "" {
+		o.wrong(at("secondFactor"), "secondFactor %q cannot be enforced by this version, which checks certificates only: leave it out, or do not grant this yet", clip(g.SecondFactor))
+	}
+	granted := armor.Grant{Database: string(g.Database), Roles: stringsOf(g.Roles), Pool: string(g.Pool)}
+	for k, written := range g.CIDRs {
+		prefix, err := netip.ParsePrefix(string(written))
+		switch {
+		case err != nil:
+			o.wrong(append(at("cidrs"), k), "%q is not a network such as 10.2.0.0/16", clip(written))
+		case prefix != prefix.Masked():
+			o.wrong(append(at("cidrs"), k), "network %s has bits set beyond its length: write %s", prefix, prefix.Masked())
+		}
+		granted.CIDRs = append(granted.CIDRs, prefix)
+	}
+	return granted
+}
+
+// oneOf checks a word against those there are.
+func oneOf[W ~string](o *object, word W, path []any, words ...W) {
+	if slices.Contains(words, word) {
+		return
+	}
+	var all []string
+	for _, w := range words {
+		all = append(all, string(w))
+	}
+	o.wrong(path, "%q is not one of %s", clip(word), strings.Join(all, ", "))
+}
+
+func (o *object) duration(t text, path ...any) time.Duration {
+	d, err := parseDuration(t)
+	o.complain(err, path...)
+	return d
+}
+
+// secretName checks a name that is given; none is fine. It is a file name in a node's
+// secrets directory, so a path in it is refused.
+func (o *object) secretName(s text, path ...any) {
+	if s != "" {
+		o.complain(armor.CheckName("secret", string(s)), append(path, "secret")...)
+	}
+}

@@ -1,0 +1,50 @@
+package rpc
+
+import (
+	"context"
+	"net"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Node is what the API needs of the node that it serves.
+type Node interface {
+	armor.Trust
+	Leadership
+	Proposer
+	Witness
+}
+
+// Leadership says who leads. Calls do not block.
+type Leadership interface {
+	ID() armor.NodeID
+	Leader() (armor.NodeID, bool)
+}
+
+// Proposer is the leader's side of a change. Elsewhere Propose, AwaitEnforced and
+// Answer return *armor.NotLeaderError.
+type Proposer interface {
+	Propose(ctx context.Context, r armor.Request) (armor.Result, error)
+	// ProposeOwn proposes a command of the cluster's own in this node's name.
+	ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, error)
+	// Validate is the check that precedes a proposal, by what this node knows.
+	Validate(r armor.Request) error
+	AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforcement, error)
+	Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error)
+}
+
+// Witness is what a node knows that no other does. Calls must not block, but Cancel.
+type Witness interface {
+	Status() armor.NodeStatus
+	Sessions() []armor.SessionInfo
+	Preview(selectors []armor.Selector) []armor.SessionInfo
+	Denial(id string) (armor.DenialRecord, bool)
+	// Cancel reports whether the key was this node's; it returns once delivered.
+	Cancel(ctx context.Context, key armor.CancelKey) bool
+}
+
+// Dialer connects to a node and proves both ends; the connection's TLS handshake is
+// over. The node-to-node link is one.
+type Dialer interface {
+	Dial(ctx context.Context, node armor.NodeID, alpn string) (net.Conn, error)
+}

@@ -1,0 +1,274 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/rpc/armorpb"
+)
+
+func TestANodeRenewsForItselfOnly(t *testing.T) {
+	l := newLab(t, 2)
+	peers := l.nodes["n2"].peers
+	q := filled[armor.Renewal]()
+	q.Node = "n2"
+	answer, err := peers.Renew(t.Context(), "n1", q)
+	if err != nil || answer != (armor.Freshness{Term: 3, Index: q.Applied, Bound: time.Second}) {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+	if asked := l.nodes["n1"].asked; len(asked) != 1 || fmt.Sprint(asked[0]) != fmt.Sprint(q) {
+		t.Errorf("asked %+v, want %+v", asked, q)
+	}
+	q.Node = "n1"
+	if _, err := peers.Renew(t.Context(), "n1", q); !errors.Is(err, armor.ErrDenied) {
+		t.Errorf("in another's name: %v", err)
+	}
+}
+
+func TestTheLeadersRefusalOfARenewalKeepsItsKind(t *testing.T) {
+	l := newLab(t, 2)
+	l.nodes["n1"].answer = func(context.Context, armor.Renewal) (armor.Freshness, error) {
+		return armor.Freshness{}, &armor.NotLeaderError{Leader: "n7"}
+	}
+	_, err := l.nodes["n2"].peers.Renew(t.Context(), "n1", armor.Renewal{Node: "n2"})
+	moved, ok := errors.AsType[*armor.NotLeaderError](err)
+	if !ok || moved.Leader != "n7" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestARestartedPeerIsReachedByTheNextCall(t *testing.T) {
+	l := newLab(t, 2)
+	n1, peers := l.nodes["n1"], l.nodes["n2"].peers
+	for range 3 {
+		if _, err := peers.Renew(t.Context(), "n1", armor.Renewal{Node: "n2"}); err != nil {
+			t.Fatal(err)
+		}
+		address := n1.address
+		n1.kill()
+		if _, err := peers.Renew(t.Context(), "n1", armor.Renewal{Node: "n2"}); !errors.Is(err, armor.ErrUnavailable) {
+			t.Fatalf("a dead peer answered: %v", err)
+		}
+		n1.listen(address)
+		if _, err := peers.Renew(t.Context(), "n1", armor.Renewal{Node: "n2"}); err != nil {
+			t.Fatalf("after a restart: %v", err)
+		}
+	}
+}
+
+func TestACancelIsAnsweredByTheNodeWhoseKeyItIs(t *testing.T) {
+	l := newLab(t, 2)
+	for pid, want := range map[uint32]bool{7: true, 8: false} {
+		if found, err := l.nodes["n2"].peers.Cancel(t.Context(), "n1", armor.CancelKey{PID: pid}); err != nil || found != want {
+			t.Errorf("pid %d: %v, %v", pid, found, err)
+		}
+	}
+}
+
+func TestAMuteConnectionIsGivenUpForRenewals(t *testing.T) {
+	l := newLab(t, 2)
+	peers := l.nodes["n2"].peers
+	l.nodes["n1"].answer = func(ctx context.Context, _ armor.Renewal) (armor.Freshness, error) {
+		<-ctx.Done()
+		return armor.Freshness{}, ctx.Err()
+	}
+	var seen []*wire
+	for range maxMute + 1 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if _, err := peers.Renew(ctx, "n1", armor.Renewal{Node: "n2"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		cancel()
+		n := peers.nodes["n1"]
+		n.renewals.mu.Lock()
+		seen = append(seen, n.renewals.current)
+		n.renewals.mu.Unlock()
+	}
+	if seen[0] == nil || seen[maxMute-1] != nil || seen[maxMute] == nil {
+		t.Errorf("connections after each silence: %v", seen)
+	}
+}
+
+func TestClosedPeersRefuseCalls(t *testing.T) {
+	l := newLab(t, 1)
+	peers := NewPeers(l.nodes["n1"])
+	peers.Close()
+	if _, err := peers.Renew(t.Context(), "n1", armor.Renewal{}); !errors.Is(err, armor.ErrShuttingDown) {
+		t.Error(err)
+	}
+}
+
+func session(node armor.NodeID, id uint64, identity armor.Identity) armor.SessionInfo {
+	return armor.SessionInfo{ID: id, Node: node, Certificate: armor.Certificate{Identity: identity}, State: "idle"}
+}
+
+func TestSurveysNameTheNodesThatDidNotAnswer(t *testing.T) {
+	l := newLab(t, 3)
+	c := l.client(l.enrol("vic", armor.Viewer), "n1")
+	l.nodes["n1"].sessions = []armor.SessionInfo{session("n1", 2, "spiffe://td/a"), session("n1", 1, "spiffe://td/b")}
+	l.nodes["n2"].sessions = []armor.SessionInfo{session("n2", 1, "spiffe://td/a")}
+	l.nodes["n3"].kill()
+	all, err := c.Sessions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := labels(all); got != "n1/1 n1/2 n2/1 silent n3" {
+		t.Errorf("sessions: %s", got)
+	}
+	cut, err := c.Preview(t.Context(), []armor.Selector{{Kind: armor.SelectIdentity, Identity: "spiffe://td/a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := labels(cut); got != "n1/2 n2/1 silent n3" {
+		t.Errorf("preview: %s", got)
+	}
+	nodes, err := c.Nodes(t.Context())
+	if err != nil || len(nodes) != 3 {
+		t.Fatalf("%+v, %v", nodes, err)
+	}
+	for i, n := range nodes {
+		dead := i == 2
+		if n.Node != armor.NodeID(fmt.Sprintf("n%d", i+1)) || (n.Unreachable != "") != dead || (n.Version == "") != dead || dead && n.PeerAddress != l.nodes["n3"].address {
+			t.Errorf("%+v", n)
+		}
+	}
+}
+
+func labels(s SessionSurvey) string {
+	var all []string
+	for _, x := range s.Sessions {
+		all = append(all, fmt.Sprintf("%s/%d", x.Node, x.ID))
+	}
+	for _, x := range s.Silent {
+		all = append(all, "silent "+string(x.Node))
+	}
+	return strings.Join(all, " ")
+}
+
+func TestPreviewNeedsSelectorsThatMeanSomething(t *testing.T) {
+	l := newLab(t, 1)
+	c := l.client(l.enrol("vic", armor.Viewer), "n1")
+	for _, selectors := range [][]armor.Selector{nil, {{Kind: armor.SelectIdentity}}, {{Kind: "x"}}} {
+		if _, err := c.Preview(t.Context(), selectors); !errors.Is(err, armor.ErrInvalid) {
+			t.Errorf("%v: %v", selectors, err)
+		}
+	}
+}
+
+func TestDenialsAreFoundWhereverTheyAreRemembered(t *testing.T) {
+	l := newLab(t, 3)
+	c := l.client(l.enrol("vic", armor.Viewer), "n1")
+	record := filled[armor.DenialRecord]()
+	l.nodes["n1"].denials["here"], l.nodes["n3"].denials["there"] = record, record
+	l.nodes["n2"].kill()
+	for _, id := range []string{"here", "there"} {
+		got, err := c.Denial(t.Context(), id)
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(record) {
+			t.Errorf("%s: %+v, %v", id, got, err)
+		}
+	}
+	_, err := c.Denial(t.Context(), "nowhere")
+	if !errors.Is(err, armor.ErrNotFound) || !strings.Contains(err.Error(), "node n2 did not answer") {
+		t.Errorf("nowhere: %v", err)
+	}
+}
+
+func TestStateArrivesWholeAndInSmallChunks(t *testing.T) {
+	l := newLab(t, 1)
+	c := l.client(l.enrol("vic", armor.Viewer), "n1")
+	var f filler
+	l.change(func(s *armor.State) {
+		inventory := map[string]*armor.CertRecord{}
+		for i := range 8000 {
+			f.n++
+			r := filled[armor.CertRecord]()
+			r.Certificate.Fingerprint, r.Certificate.Key = hashSecret(fmt.Append(nil, i)), hashSecret(fmt.Append(nil, "k", i))
+			inventory[r.Certificate.Fingerprint.String()] = &r
+		}
+		s.Inventory = s.Inventory.Edit(inventory)
+		i := filled[armor.IdentityConfig]()
+		s.Identities = s.Identities.With(armor.ObjectKey(i.Environment, i.Name), i)
+		t := filled[armor.JoinToken]()
+		s.Tokens = s.Tokens.With(t.Hash.String(), t)
+		s.NextIndex = 5
+	})
+	want, _ := l.nodes["n1"].Current()
+	largest, chunks := 0, 0
+	err := sendState(want, tables, func(chunk *armorpb.StateChunk) error {
+		largest, chunks = max(largest, proto.Size(chunk)), chunks+1
+		return nil
+	})
+	if err != nil || chunks < 2 || largest >= 1<<20 {
+		t.Errorf("%d chunks of up to %d bytes, %v", chunks, largest, err)
+	}
+	got, err := c.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Revision != want.Revision || got.NextIndex != 5 || !got.Time.Equal(want.Time) || fmt.Sprint(got.Cluster) != fmt.Sprint(want.Cluster) {
+		t.Errorf("head %d %d %s", got.Revision, got.NextIndex, got.Time)
+	}
+	if fmt.Sprint(got.Inventory) != fmt.Sprint(want.Inventory) || fmt.Sprint(got.Members) != fmt.Sprint(want.Members) || fmt.Sprint(got.Operators) != fmt.Sprint(want.Operators) || fmt.Sprint(got.Tokens) != fmt.Sprint(want.Tokens) {
+		t.Error("a table differs")
+	}
+	i := filled[armor.IdentityConfig]()
+	if named, ok := got.Grants.Get(armor.ObjectKey(i.Environment, string(i.ID))); !ok || named != i.Name || got.KeyEnvironments.Len() != 8000 {
+		t.Error("the indexes were not made")
+	}
+	some, err := c.State(t.Context(), TableTokens)
+	if err != nil || some.Tokens.Len() != 1 || some.Inventory.Len()+some.Operators.Len() != 0 {
+		t.Errorf("one table: %v", err)
+	}
+	if _, err := c.State(t.Context(), "passwords"); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("no such table: %v", err)
+	}
+}
+
+// Every table of the state can be asked for.
+func TestEveryTableOfTheStateIsListed(t *testing.T) {
+	fields := (&armorpb.StateChunk{}).ProtoReflect().Descriptor().Fields()
+	var lists []string
+	for i := range fields.Len() {
+		if fields.Get(i).IsList() {
+			lists = append(lists, string(fields.Get(i).Name()))
+		}
+	}
+	var named []string
+	for _, t := range tables {
+		named = append(named, string(t.name()))
+	}
+	slices.Sort(lists)
+	slices.Sort(named)
+	if !slices.Equal(lists, named) {
+		t.Errorf("messages carry %v, the table lists %v", lists, named)
+	}
+}
+
+func TestAStateThatWasCutShortIsNotTaken(t *testing.T) {
+	l := newLab(t, 1)
+	state, _ := l.nodes["n1"].Current()
+	var chunks []*armorpb.StateChunk
+	if err := sendState(state, tables, func(c *armorpb.StateChunk) error { chunks = append(chunks, c); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	chunks[len(chunks)-1].Last = false
+	_, err := receiveState(func() (*armorpb.StateChunk, error) {
+		if len(chunks) == 0 {
+			return nil, context.DeadlineExceeded
+		}
+		next := chunks[0]
+		chunks = chunks[1:]
+		return next, nil
+	})
+	if err == nil {
+		t.Error("taken")
+	}
+}
