@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/rpc"
+)
+
+// contextFile is ARMOR_CONFIG: the clusters that this operator knows.
+type contextFile struct {
+	Current  string          `yaml:"current,omitempty"`
+	Contexts []clusterAccess `yaml:"contexts"`
+
+	path string
+}
+
+// clusterAccess is a context: how this operator reaches one cluster. File names that
+// are not absolute are taken from the context file's folder.
+type clusterAccess struct {
+	Name string `yaml:"name" json:"name"`
+	// Cluster is the cluster's name, ClusterID what requests are signed for.
+	Cluster   string `yaml:"cluster" json:"cluster"`
+	ClusterID string `yaml:"clusterId,omitempty" json:"clusterId,omitempty"`
+	Operator  string `yaml:"operator" json:"operator"`
+	// Addresses are peer addresses of nodes; any one that answers will do.
+	Addresses []string `yaml:"addresses" json:"addresses"`
+	CertFile  string   `yaml:"certFile" json:"certFile"`
+	KeyFile   string   `yaml:"keyFile" json:"keyFile"`
+	// PeerCAFile is the CA that signs nodes and operators.
+	PeerCAFile string `yaml:"peerCaFile" json:"peerCaFile"`
+	// ServerCAFile is the CA that PostgreSQL clients verify the nodes with. Only
+	// connect and cert issue use it.
+	ServerCAFile string `yaml:"serverCaFile,omitempty" json:"serverCaFile,omitempty"`
+}
+
+// contextPath is where the context file lies.
+func (a *app) contextPath() (string, error) {
+	if path := a.env("ARMOR_CONFIG"); path != "" {
+		return filepath.Abs(path)
+	}
+	if base := a.env("XDG_CONFIG_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "armor", "config.yaml"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", hinted(&usageError{fmt.Errorf("find the context file: %w", err)}, "set ARMOR_CONFIG to its path")
+	}
+	return filepath.Join(home, ".config", "armor", "config.yaml"), nil
+}
+
+// loadContexts reads the context file; one that is not there holds no contexts.
+func (a *app) loadContexts() (*contextFile, error) {
+	path, err := a.contextPath()
+	if err != nil {
+		return nil, err
+	}
+	f := &contextFile{path: path}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the context file: %w", err)
+	}
+	if err := checkSecret(path); err != nil {
+		return nil, err
+	}
+	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(f); err != nil {
+		return nil, fmt.Errorf("%w: context file %s: %w", armor.ErrInvalid, path, err)
+	}
+	return f, nil
+}
+
+func (f *contextFile) save() error {
+	text, err := yaml.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("write the context file: %w", err)
+	}
+	if err := makeDir(filepath.Dir(f.path)); err != nil {
+		return err
+	}
+	return writeFile(f.path, text, modeSecret)
+}
+
+func (f *contextFile) find(name string) (clusterAccess, bool) {
+	i := slices.IndexFunc(f.Contexts, func(c clusterAccess) bool { return c.Name == name })
+	if i < 0 {
+		return clusterAccess{}, false
+	}
+	return f.Contexts[i], true
+}
+
+// put adds a context. The first one becomes the current one.
+func (f *contextFile) put(c clusterAccess) error {
+	if _, taken := f.find(c.Name); taken {
+		return hinted(fmt.Errorf("%w: there is a context %q", armor.ErrConflict, c.Name), "armorctl context remove %s, or choose another name", c.Name)
+	}
+	if err := armor.CheckName("context", c.Name); err != nil {
+		return err
+	}
+	f.Contexts = append(f.Contexts, c)
+	if f.Current == "" {
+		f.Current = c.Name
+	}
+	return nil
+}
+
+// in makes a file name of a context absolute.
+func (f *contextFile) in(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(f.path), name)
+}
+
+// chosen is the context that the command works with.
+func (a *app) chosen() (*contextFile, clusterAccess, error) {
+	f, err := a.loadContexts()
+	if err != nil {
+		return nil, clusterAccess{}, err
+	}
+	name := a.globals.context
+	if name == "" {
+		name = f.Current
+	}
+	if name == "" {
+		return nil, clusterAccess{}, hinted(&usageError{fmt.Errorf("no cluster is known: %s holds no current context", f.path)}, "armorctl init on the first node, or armorctl context add NAME")
+	}
+	c, found := f.find(name)
+	if !found {
+		return nil, clusterAccess{}, hinted(fmt.Errorf("%w: there is no context %q in %s", armor.ErrNotFound, name, f.path), "armorctl context list")
+	}
+	if len(a.globals.addresses) > 0 {
+		c.Addresses = a.globals.addresses
+	}
+	c.CertFile, c.KeyFile = f.in(c.CertFile), f.in(c.KeyFile)
+	c.PeerCAFile, c.ServerCAFile = f.in(c.PeerCAFile), f.in(c.ServerCAFile)
+	return f, c, nil
+}
+
+// connect opens the API of the chosen context's cluster; nothing is dialled yet.
+func (a *app) connect() (*rpc.Client, error) {
+	_, c, err := a.chosen()
+	if err != nil {
+		return nil, err
+	}
+	a.tell("context %s: cluster %s by %s as operator %s", c.Name, c.Cluster, strings.Join(c.Addresses, ", "), c.Operator)
+	return c.open()
+}
+
+func (c clusterAccess) open() (*rpc.Client, error) {
+	if err := checkSecret(c.KeyFile); err != nil {
+		return nil, err
+	}
+	pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: operator certificate of context %s: %w", armor.ErrInvalid, c.Name, err)
+	}
+	ca, err := loadCertificate(c.PeerCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("peer CA of context %s: %w", c.Name, err)
+	}
+	return rpc.Open(rpc.ClientConfig{
+		Addresses: c.Addresses, Cluster: c.Cluster, ClusterID: c.ClusterID, Certificate: pair, PeerCA: ca,
+	})
+}
+
+// loadCertificates reads a PEM file of certificates.
+func loadCertificates(path string) ([]*x509.Certificate, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := pki.ParseCertificatesPEM(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return certs, nil
+}
+
+// loadCertificate reads the first certificate of a PEM file.
+func loadCertificate(path string) (*x509.Certificate, error) {
+	certs, err := loadCertificates(path)
+	if err != nil {
+		return nil, err
+	}
+	return certs[0], nil
+}

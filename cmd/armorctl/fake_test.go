@@ -1,0 +1,411 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/fsm"
+	"github.com/armordb/armordb/rpc"
+)
+
+const fakeCluster = "Acme"
+
+// fakeNode is a one-node cluster in this process: the real state machine and the real
+// API server, over real TLS connections, and no consensus. Its admin socket waits for
+// armorctl init, as a new node's does.
+type fakeNode struct {
+	t      *testing.T
+	key    crypto.Signer
+	listen net.Listener // of the API; served once the node is initialised
+	socket string
+
+	machine *fsm.Machine
+	served  chan struct{} // closed once init was done
+	hanging chan struct{} // takes a value when a proposal begins to hang
+
+	mu       sync.Mutex // guards all below; never held while serving
+	index    uint64
+	mishaps  mishaps
+	sessions []armor.SessionInfo
+	denials  map[string]armor.DenialRecord
+	chain    tls.Certificate
+	peerCA   *x509.Certificate
+}
+
+// mishaps are what goes wrong at the fake.
+type mishaps struct {
+	noLeader  bool // nobody leads
+	uncertain bool // what is proposed is applied, and the answer lost
+	silent    bool // a second node neither enforces nor can be known to have fenced itself
+	fenced    bool // a second node has fenced itself
+	hung      bool // proposals are never answered
+}
+
+// startFake runs a node until the test ends.
+func startFake(t *testing.T, dir string) *fakeNode {
+	t.Helper()
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &fakeNode{
+		t: t, key: key, listen: l, socket: filepath.Join(dir, "admin.sock"),
+		machine: fsm.New(), served: make(chan struct{}), hanging: make(chan struct{}, 100), denials: map[string]armor.DenialRecord{},
+	}
+	admin, err := rpc.ListenInit(n.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { n.check(rpc.ServeInit(ctx, admin, n, nil)) })
+	running.Go(func() { n.check(n.serve(ctx)) })
+	t.Cleanup(func() {
+		cancel()
+		l.Close()
+		running.Wait()
+	})
+	return n
+}
+
+func (n *fakeNode) check(err error) {
+	if err != nil {
+		n.t.Error(err)
+	}
+}
+
+// serve answers operators once the node is initialised.
+func (n *fakeNode) serve(ctx context.Context) error {
+	select {
+	case <-n.served:
+	case <-ctx.Done():
+		return nil
+	}
+	peers := rpc.NewPeers(nobody{})
+	server, err := rpc.NewServer(rpc.ServerConfig{Node: n, Peers: peers})
+	if err != nil {
+		return err
+	}
+	err = server.Serve(ctx, &handshaking{Listener: n.listen, config: n.tlsConfig()})
+	return errors.Join(err, peers.Close())
+}
+
+func (n *fakeNode) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{n.chain}, NextProtos: []string{rpc.ALPN},
+		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			_, _, _, err := pki.VerifyPeer(n.peerCA, fakeCluster, s.PeerCertificates, time.Now())
+			return err
+		},
+	}
+}
+
+// handshaking hands out connections whose handshake is over.
+type handshaking struct {
+	net.Listener
+	config *tls.Config
+}
+
+func (l *handshaking) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Server(raw, l.config)
+		if err := c.Handshake(); err == nil {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+// startMute listens where nobody ever says a word; each connection is told to met.
+func startMute(t *testing.T) (address string, met <-chan struct{}) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	knocks := make(chan struct{}, 100)
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			knocks <- struct{}{}
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		accepting.Wait()
+	})
+	return l.Addr().String(), knocks
+}
+
+// nobody is a network on which no other node answers.
+type nobody struct{}
+
+func (nobody) Dial(context.Context, armor.NodeID, string) (net.Conn, error) {
+	return nil, fmt.Errorf("%w: connection refused", armor.ErrUnavailable)
+}
+
+// --- rpc.Initializer
+
+func (n *fakeNode) Identify(context.Context) (rpc.InitIdentity, error) {
+	csr, err := pki.NewCSR(n.key, pki.NodeIdentity(fakeCluster, n.ID()))
+	address := n.listen.Addr().String()
+	return rpc.InitIdentity{Node: n.ID(), Cluster: fakeCluster, PeerAddress: address, ClientAddress: "127.0.0.1:6432", OpsAddress: "127.0.0.1:6435", CSR: csr}, err
+}
+
+func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {
+	ca, err := x509.ParseCertificate(d.Bootstrap.Cluster.PeerCA)
+	if err != nil {
+		return err
+	}
+	chain := []*x509.Certificate{}
+	for _, der := range d.Chain {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		chain = append(chain, cert)
+	}
+	if kind, name, _, err := pki.VerifyPeer(ca, fakeCluster, chain, time.Now()); err != nil || kind != pki.Node || name != string(n.ID()) {
+		return fmt.Errorf("%w: node certificate of %s %q: %w", armor.ErrInvalid, kind, name, err)
+	}
+	if len(d.GossipKey) != 32 {
+		return fmt.Errorf("%w: gossip key of %d bytes", armor.ErrInvalid, len(d.GossipKey))
+	}
+	if _, err := n.ProposeOwn(ctx, d.Bootstrap); err != nil {
+		return err
+	}
+	n.peerCA, n.chain = ca, tls.Certificate{Certificate: d.Chain, PrivateKey: n.key}
+	close(n.served)
+	return nil
+}
+
+// --- rpc.Node
+
+func (n *fakeNode) Current() (*armor.State, <-chan struct{}) { return n.machine.Current() }
+
+func (n *fakeNode) ID() armor.NodeID { return "n1" }
+
+func (n *fakeNode) Leader() (armor.NodeID, bool) { return "n1", !n.mishap().noLeader }
+
+func (n *fakeNode) mishap() mishaps {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mishaps
+}
+
+func (n *fakeNode) setMishap(change func(*mishaps)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(&n.mishaps)
+}
+
+func (n *fakeNode) Propose(ctx context.Context, r armor.Request) (armor.Result, error) {
+	m := n.mishap()
+	if m.noLeader {
+		return armor.Result{}, &armor.NotLeaderError{}
+	}
+	if m.hung {
+		n.hanging <- struct{}{}
+		<-ctx.Done()
+		return armor.Result{}, fmt.Errorf("%w: %w", armor.ErrUncertain, ctx.Err())
+	}
+	if err := n.machine.Check(r, time.Now()); err != nil {
+		return armor.Result{}, err
+	}
+	result, err := n.apply(r)
+	if err == nil && m.uncertain {
+		return armor.Result{}, fmt.Errorf("%w: the answer was lost", armor.ErrUncertain)
+	}
+	return result, err
+}
+
+func (n *fakeNode) apply(r armor.Request) (armor.Result, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	entry, err := fsm.Encode(r, time.Now())
+	if err != nil {
+		return armor.Result{}, err
+	}
+	n.index++
+	result, err := n.machine.Apply(n.index, 3, entry)
+	if err != nil {
+		return armor.Result{}, err
+	}
+	return result, result.Err
+}
+
+func (n *fakeNode) ProposeOwn(_ context.Context, c armor.Command) (armor.Result, error) {
+	return n.apply(armor.Request{
+		ID: rpc.NewRequestID(), Principal: armor.NodePrincipal(n.ID()),
+		Expires: time.Now().Add(time.Minute), Command: c,
+	})
+}
+
+func (n *fakeNode) Validate(r armor.Request) error { return n.machine.Check(r, time.Now()) }
+
+// AwaitEnforced closes the sessions that the state revokes, and lets a second node
+// fail to confirm when that is the mishap.
+func (n *fakeNode) AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforcement, error) {
+	e := armor.Enforcement{Revision: r.Revision, Term: r.Term, CommittedAt: r.Time, Complete: true, Nodes: []armor.NodeEnforcement{
+		{Node: "n1", Enforced: true, After: 4200 * time.Microsecond, Closed: n.cutRevoked()},
+	}}
+	switch m := n.mishap(); {
+	case m.silent:
+		<-ctx.Done()
+		e.Complete = false
+		e.Nodes = append(e.Nodes, armor.NodeEnforcement{Node: "n2", FencedBy: r.Time.Add(time.Hour)})
+	case m.fenced:
+		e.Nodes = append(e.Nodes, armor.NodeEnforcement{Node: "n2", FencedBy: r.Time.Add(-time.Second)})
+	}
+	return e, nil
+}
+
+func (n *fakeNode) cutRevoked() int {
+	state, _ := n.machine.Current()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := len(n.sessions)
+	n.sessions = slices.DeleteFunc(n.sessions, func(s armor.SessionInfo) bool {
+		_, revoked := state.Revokes(s.Certificate, nil)
+		return revoked
+	})
+	return before - len(n.sessions)
+}
+
+func (n *fakeNode) Answer(context.Context, armor.Renewal) (armor.Freshness, error) {
+	return armor.Freshness{}, &armor.NotLeaderError{}
+}
+
+func (n *fakeNode) Status() armor.NodeStatus {
+	state, _ := n.machine.Current()
+	s := armor.NodeStatus{
+		Node: n.ID(), Version: "test", Leader: n.ID(), Role: "leader", Term: 3, Revision: state.Revision, Enforced: state.Revision,
+		FreshAge: 120 * time.Millisecond, Sessions: len(n.Sessions()), Gossip: []armor.NodeID{"n1"},
+		PeerAddress: n.listen.Addr().String(), ClientAddress: "127.0.0.1:6432", OpsAddress: "127.0.0.1:6435",
+		StartedAt: time.Now().Add(-time.Hour),
+	}
+	if n.mishap().noLeader {
+		s.Role, s.Leader, s.FreshAge = "candidate", "", -1
+	}
+	for key, p := range state.Pools.All() {
+		s.Pools = append(s.Pools, armor.PoolStatus{Pool: key, Limit: p.Budget, Open: 2, Idle: 1, NotReady: "secret orders-rw is missing"})
+	}
+	return s
+}
+
+func (n *fakeNode) Sessions() []armor.SessionInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.sessions)
+}
+
+func (n *fakeNode) Preview(selectors []armor.Selector) []armor.SessionInfo {
+	imagined := &armor.State{}
+	for _, s := range selectors {
+		imagined.Revocations = imagined.Revocations.With(s.MarshalKey(), armor.Revocation{Selector: s})
+	}
+	return slices.DeleteFunc(n.Sessions(), func(s armor.SessionInfo) bool {
+		_, cut := imagined.Revokes(s.Certificate, nil)
+		return !cut
+	})
+}
+
+func (n *fakeNode) Denial(id string) (armor.DenialRecord, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r, found := n.denials[id]
+	return r, found
+}
+
+func (n *fakeNode) Cancel(context.Context, armor.CancelKey) bool { return false }
+
+// --- what clients do at the fake
+
+// client makes the facts of a client with the certificate in a folder of cert issue.
+func (n *fakeNode) client(dir, database, role string) (armor.Facts, error) {
+	certs, err := loadCertificates(filepath.Join(dir, clientCert))
+	if err != nil {
+		return armor.Facts{}, err
+	}
+	state, _ := n.machine.Current()
+	verifier, err := pki.NewVerifier(slices.Collect(state.Anchors.Values()))
+	if err != nil {
+		return armor.Facts{}, err
+	}
+	chains, err := verifier.Verify(certs, time.Now())
+	if err != nil {
+		return armor.Facts{}, err
+	}
+	return armor.Facts{
+		Peer:     armor.Peer{Leaf: pki.Facts(certs[0], chains[0][0].Key), Chains: chains, Source: netip.MustParseAddrPort("10.2.0.7:50123")},
+		Database: database, Role: role,
+	}, nil
+}
+
+// arrive lets a client in as a live session, or records why not under the given id.
+func (n *fakeNode) arrive(id, dir, database, role string) error {
+	f, err := n.client(dir, database, role)
+	if err != nil {
+		return err
+	}
+	state, _ := n.machine.Current()
+	access, denial := state.Decide(f, time.Now())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if denial != nil {
+		n.denials[id] = armor.DenialRecord{Denial: *denial.WithID(id), Node: n.ID(), At: time.Now(), Facts: f, Revision: state.Revision}
+		return nil
+	}
+	n.sessions = append(n.sessions, armor.SessionInfo{
+		ID: uint64(len(n.sessions) + 1), Node: n.ID(), Certificate: f.Peer.Leaf, Environment: access.Environment, Source: f.Peer.Source,
+		Database: database, Role: role, Pool: access.Pool.Name, Since: time.Now(), State: "idle",
+	})
+	return nil
+}
+
+// join files a new node's request with a token's text.
+func (n *fakeNode) join(text string) error {
+	token, err := rpc.ParseJoinToken(text)
+	if err != nil {
+		return err
+	}
+	key, err := pki.NewKey()
+	if err != nil {
+		return err
+	}
+	csr, err := pki.NewCSR(key, pki.NodeIdentity(fakeCluster, token.Node))
+	if err != nil {
+		return err
+	}
+	_, err = n.ProposeOwn(context.Background(), armor.RequestJoin{Token: token.Hash(), Request: armor.JoinRequest{
+		Node: token.Node, CSR: csr, PeerAddress: string(token.Node) + ":6433", ClientAddress: string(token.Node) + ":6432",
+	}})
+	return err
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"encoding/pem"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/rpc"
+)
+
+// fetch opens the chosen cluster, reads tables of its state and closes it again.
+func (a *app) fetch(ctx context.Context, tables ...rpc.Table) (*armor.State, error) {
+	client, err := a.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ctx, cancel := a.within(ctx, patience)
+	defer cancel()
+	return client.State(ctx, tables...)
+}
+
+// pemOf shows a certificate.
+func pemOf(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// reportSilent names the nodes that a survey could not ask. Their sessions are missing
+// from the answer, and whoever reads it must know.
+func (a *app) reportSilent(silent []rpc.SilentNode) {
+	for _, s := range silent {
+		a.say("node %s did not answer: %s", s.Node, s.Why)
+	}
+}

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/rpc"
+)
+
+func (a *app) nodeCommand() *cobra.Command {
+	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeRemoveCommand())
+}
+
+// nodeView is a node's word about itself as -o json shows it. A node that did not
+// answer has Unreachable and what the cluster knows of it.
+type nodeView struct {
+	Node          armor.NodeID `json:"node"`
+	Role          string       `json:"role"` // leader, follower, candidate, non-voter, or unreachable
+	Leader        armor.NodeID `json:"leader"`
+	Version       string       `json:"version"`
+	Term          uint64       `json:"term"`
+	Revision      uint64       `json:"revision"`
+	Enforced      uint64       `json:"enforced"`
+	Fresh         bool         `json:"fresh"`
+	FreshAgeMs    float64      `json:"freshAgeMs"`
+	Sessions      int          `json:"sessions"`
+	Draining      bool         `json:"draining"`
+	Address       string       `json:"address"` // of the operator API
+	ClientAddress string       `json:"clientAddress"`
+	OpsAddress    string       `json:"opsAddress"`
+	StartedAt     string       `json:"startedAt,omitempty"`
+	Unreachable   string       `json:"unreachable,omitempty"`
+	Gossip        []string     `json:"gossip"`
+	Pools         []poolView   `json:"pools"`
+}
+
+type poolView struct {
+	Pool     string `json:"pool"`
+	Limit    int    `json:"limit"`
+	Open     int    `json:"open"`
+	Idle     int    `json:"idle"`
+	Waiting  int    `json:"waiting"`
+	NotReady string `json:"notReady,omitempty"`
+}
+
+// unreachable stands where a silent node's role would be.
+const unreachable = "unreachable"
+
+func viewOfNode(n armor.NodeStatus) nodeView {
+	v := nodeView{
+		Node: n.Node, Role: n.Role, Leader: n.Leader, Version: n.Version, Term: n.Term, Revision: n.Revision, Enforced: n.Enforced,
+		Fresh: n.FreshAge >= 0, FreshAgeMs: milliseconds(max(n.FreshAge, 0)), Sessions: n.Sessions, Draining: n.Draining,
+		Address: n.PeerAddress, ClientAddress: n.ClientAddress, OpsAddress: n.OpsAddress, StartedAt: stamp(n.StartedAt),
+		Unreachable: n.Unreachable, Gossip: []string{}, Pools: []poolView{},
+	}
+	if n.Unreachable != "" {
+		v.Role, v.Fresh = unreachable, false
+	}
+	for _, g := range n.Gossip {
+		v.Gossip = append(v.Gossip, string(g))
+	}
+	for _, p := range n.Pools {
+		v.Pools = append(v.Pools, poolView(p))
+	}
+	return v
+}
+
+// known shows a number, unless the node has told none.
+func (v nodeView) known(n any) string {
+	if v.Unreachable != "" {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+// freshWords tells people how old the node's proof of the trust state is.
+func (v nodeView) freshWords() string {
+	switch {
+	case v.Unreachable != "":
+		return ""
+	case !v.Fresh:
+		return "not fresh"
+	}
+	return span(time.Duration(v.FreshAgeMs * float64(time.Millisecond)))
+}
+
+func (a *app) nodeListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the nodes and what each of them enforces", Example: "  armorctl node list -o json", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			ctx, cancel := a.within(cmd.Context(), patience)
+			defer cancel()
+			nodes, err := client.Nodes(ctx)
+			if err != nil {
+				return err
+			}
+			views := nodeViews(nodes)
+			return a.show(answer{data: views, tables: []table{nodeTable(views)}})
+		},
+	}
+}
+
+func nodeViews(nodes []armor.NodeStatus) []nodeView {
+	views := make([]nodeView, len(nodes))
+	for i, n := range nodes {
+		views[i] = viewOfNode(n)
+	}
+	slices.SortFunc(views, func(a, b nodeView) int { return cmp.Compare(a.Node, b.Node) })
+	return views
+}
+
+func nodeTable(views []nodeView) table {
+	t := table{
+		columns: []string{"node", "role", "revision", "enforced", "fresh", "sessions", "clients at"},
+		wide:    []string{"address", "version", "term", "started", "gossip sees", "unreachable"},
+	}
+	for _, v := range views {
+		role := v.Role
+		if v.Draining {
+			role += ", draining"
+		}
+		t.row(string(v.Node), role, v.known(v.Revision), v.known(v.Enforced), v.freshWords(), v.known(v.Sessions), v.ClientAddress,
+			v.Address, v.Version, v.known(v.Term), v.StartedAt, strings.Join(v.Gossip, ","), v.Unreachable)
+	}
+	return t
+}
+
+func (a *app) nodeApproveCommand() *cobra.Command {
+	var o struct{ peerCA, lifetime, passphraseFile string }
+	cmd := &cobra.Command{
+		Use: "approve NODE --peer-ca DIR", Short: "admit a node that has asked to join, by signing its certificate",
+		Example: "  armorctl node approve n2 --peer-ca ./peer-ca", Args: exactly("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			node, err := armor.ParseNodeID(args[0])
+			if err != nil {
+				return err
+			}
+			lifetime, err := parsePositive("--lifetime", o.lifetime)
+			if err != nil {
+				return err
+			}
+			if o.peerCA == "" {
+				return &usageError{errors.New("node approve needs --peer-ca, the folder of the CA of nodes and operators")}
+			}
+			ca, err := a.openCA(cmd.Context(), o.peerCA, pki.PeerCA, o.passphraseFile)
+			if err != nil {
+				return err
+			}
+			return a.approve(cmd.Context(), node, ca, lifetime)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.peerCA, "peer-ca", "", "`folder` of the CA of nodes and operators")
+	f.StringVar(&o.lifetime, "lifetime", peerLifetime, "`lifetime` of the node's certificate")
+	passphraseFlag(cmd, &o.passphraseFile)
+	return cmd
+}
+
+// approvedView is the answer of node approve.
+type approvedView struct {
+	Node        armor.NodeID    `json:"node"`
+	Address     string          `json:"address"`
+	Voter       bool            `json:"voter"`
+	Fingerprint string          `json:"fingerprint"`
+	NotAfter    string          `json:"notAfter"`
+	Revision    uint64          `json:"revision"`
+	RequestID   armor.RequestID `json:"requestId"`
+}
+
+func (a *app) approve(ctx context.Context, node armor.NodeID, ca authority, lifetime time.Duration) error {
+	client, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := a.within(ctx, patience)
+	defer cancel()
+	state, err := client.State(ctx, rpc.TableJoins)
+	if err != nil {
+		return err
+	}
+	request, err := pendingJoin(state, node)
+	if err != nil {
+		return err
+	}
+	cert, err := signNode(ca, state.Cluster.Name, node, request.CSR, lifetime)
+	if err != nil {
+		return err
+	}
+	leaf := pki.Facts(cert, pki.SPKI(ca.cert))
+	a.say("node %s at %s asked %s; its key is %s", node, request.PeerAddress, relative(request.At, a.now()), leaf.Key.Short())
+	outcome, err := a.submit(ctx, client, armor.ApproveJoin{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.cert.Raw}}, rpc.SubmitOptions{})
+	if err != nil {
+		return madeAnew(err)
+	}
+	v := approvedView{node, request.PeerAddress, request.Voter, leaf.Fingerprint.String(), stamp(leaf.NotAfter), outcome.Result.Revision, outcome.RequestID}
+	return a.show(answer{data: v, tables: []table{facts("", [2]string{"admitted", string(node)}, [2]string{"address", v.Address},
+		[2]string{"votes", yesNo(v.Voter)}, [2]string{"certificate expires", v.NotAfter}, [2]string{"revision", fmt.Sprint(v.Revision)})}})
+}
+
+func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
+	request, found := s.Joins.Get(string(node))
+	switch {
+	case !found:
+		return request, hinted(fmt.Errorf("%w: node %q has not asked to join", armor.ErrNotFound, node), "start it with the token of armorctl join-token create %s", node)
+	case len(request.Chain) > 0:
+		return request, fmt.Errorf("%w: node %s was admitted already", armor.ErrConflict, node)
+	}
+	return request, nil
+}
+
+func (a *app) nodeRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "remove NODE", Short: "take a node out of the cluster",
+		Long:    "Takes a node out. Its sessions end once it learns of it, or when it has fenced itself; its share of the pools returns when its server connections are over.",
+		Example: "  armorctl node remove n3", Args: exactly("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			return a.removeNode(cmd.Context(), client, armor.NodeID(args[0]))
+		},
+	}
+}
+
+func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.NodeID) error {
+	reading, cancel := a.within(ctx, patience)
+	defer cancel()
+	state, err := client.State(reading, rpc.TableMembers, rpc.TableShares, rpc.TableEnvironments)
+	if err != nil {
+		return err
+	}
+	if !state.Members.Has(string(node)) {
+		return hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
+	}
+	sessions, err := client.Sessions(reading)
+	if err != nil {
+		return err
+	}
+	a.sayRemoval(state, sessions, node)
+	if err := a.confirm(ctx, string(node)); err != nil {
+		return err
+	}
+	ctx, cancel = a.within(ctx, patience)
+	defer cancel()
+	outcome, err := a.submit(ctx, client, armor.RemoveMember{Node: node}, rpc.SubmitOptions{})
+	if err != nil {
+		return err
+	}
+	return a.show(answer{data: viewOfChange(outcome), tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
+}
+
+// sayRemoval lists what a node's removal will cut.
+func (a *app) sayRemoval(s *armor.State, survey rpc.SessionSurvey, node armor.NodeID) {
+	sessions, granted := 0, 0
+	for _, info := range survey.Sessions {
+		if info.Node == node {
+			sessions++
+		}
+	}
+	for share := range s.Shares.Values() {
+		if share.Node == node {
+			granted += share.Granted
+		}
+	}
+	known := fmt.Sprintf("%d client sessions", sessions)
+	if slices.ContainsFunc(survey.Silent, func(n rpc.SilentNode) bool { return n.Node == node }) {
+		known = "client sessions that cannot be counted, since it does not answer"
+	}
+	a.say("node %s has %s and holds %d server connections of the pools", node, known, granted)
+}

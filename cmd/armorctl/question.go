@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+)
+
+// question is what explain is asked about a client that need not exist.
+type question struct {
+	identity, serial, file, environment string
+	database, role, source              string
+}
+
+func (q question) asked() bool { return q.identity != "" || q.serial != "" || q.file != "" }
+
+// facts makes what the judge is asked, and says which certificate is supposed.
+func (q question) facts(s *armor.State, now time.Time) (armor.Facts, string, error) {
+	f := armor.Facts{Database: q.database, Role: q.role}
+	if q.database == "" || q.role == "" {
+		return f, "", &usageError{errors.New("explain needs --database and --role beside the client")}
+	}
+	if q.source != "" {
+		address, err := netip.ParseAddr(q.source)
+		if err != nil {
+			return f, "", &usageError{fmt.Errorf("--source %q is not an IP address", q.source)}
+		}
+		f.Peer.Source = netip.AddrPortFrom(address, 0)
+	}
+	p, supposed, err := q.peer(s, now)
+	p.Source = f.Peer.Source
+	f.Peer = p
+	return f, supposed, err
+}
+
+// peer is the client with the chains to trust anchors that its certificate has, and
+// where the certificate was taken from.
+func (q question) peer(s *armor.State, now time.Time) (armor.Peer, string, error) {
+	switch {
+	case q.file != "":
+		return q.peerOfFile(s, now)
+	case q.serial != "":
+		r, err := findRecord(s, q.serial)
+		if err != nil {
+			return armor.Peer{}, "", err
+		}
+		return registeredPeer(s, r), "judging certificate " + r.Certificate.ID.Serial + ", as registered", nil
+	}
+	id, err := q.resolve(s)
+	if err != nil {
+		return armor.Peer{}, "", err
+	}
+	if r, found := longestLived(s, id, now); found {
+		return registeredPeer(s, r), "supposing certificate " + r.Certificate.ID.Serial + ", which is registered", nil
+	}
+	p, from := supposedPeer(s, id, now)
+	return p, from, nil
+}
+
+func registeredPeer(s *armor.State, r armor.CertRecord) armor.Peer {
+	return armor.Peer{Leaf: r.Certificate, Chains: chainsOf(s, r.Certificate)}
+}
+
+// supposedPeer has a certificate that nobody has issued, of a CA that could.
+func supposedPeer(s *armor.State, id armor.Identity, now time.Time) (armor.Peer, string) {
+	p := armor.Peer{Leaf: armor.Certificate{Identity: id, NotBefore: now, NotAfter: now.Add(time.Hour)}}
+	for anchor := range s.Anchors.Values() {
+		if anchor.Prefix.Matches(id) {
+			p.Leaf.ID.Issuer = anchor.Certificate.Key
+			p.Chains = [][]armor.Certificate{{anchor.Certificate}}
+			return p, "supposing a new certificate of trust anchor " + anchor.Name + ": none is registered"
+		}
+	}
+	return p, "supposing a certificate of a CA that the cluster does not know: no trust anchor may vouch for this identity"
+}
+
+// peerOfFile builds chains as the edge does.
+func (q question) peerOfFile(s *armor.State, now time.Time) (armor.Peer, string, error) {
+	certs, err := loadCertificates(q.file)
+	if err != nil {
+		return armor.Peer{}, "", err
+	}
+	verifier, err := pki.NewVerifier(slices.Collect(s.Anchors.Values()))
+	if err != nil {
+		return armor.Peer{}, "", err
+	}
+	from := "judging the certificate in " + q.file
+	chains, err := verifier.Verify(certs, now)
+	if err != nil {
+		from += "; its handshake ends with a TLS alert: " + err.Error()
+	}
+	issuer := armor.Digest{}
+	if len(chains) > 0 {
+		issuer = chains[0][0].Key
+	}
+	return armor.Peer{Leaf: pki.Facts(certs[0], issuer), Chains: chains, ServerAuth: pki.ServesToo(certs[0])}, from, nil
+}
+
+func (q question) resolve(s *armor.State) (armor.Identity, error) {
+	if q.environment != "" {
+		return resolveIdentity(s, q.environment, q.identity)
+	}
+	if id, err := armor.ParseIdentity(q.identity); err == nil {
+		return id, nil
+	}
+	object, err := findIdentity(s, q.identity, "")
+	if err != nil {
+		return "", err
+	}
+	return resolveIdentity(s, object.Environment, object.Name)
+}
+
+// longestLived is the registered certificate of an identity that is valid and ends
+// last.
+func longestLived(s *armor.State, id armor.Identity, now time.Time) (armor.CertRecord, bool) {
+	var best armor.CertRecord
+	for r := range s.Inventory.Values() {
+		_, revoked := revocationOf(s, r.Certificate)
+		if r.Certificate.Identity == id && stateWord(revoked, r.Certificate, now) == "valid" && r.Certificate.NotAfter.After(best.Certificate.NotAfter) {
+			best = r
+		}
+	}
+	return best, !best.Certificate.Fingerprint.IsZero()
+}
+
+// chainsOf are the chains of a registered certificate that trust anchors make: those
+// whose key signed it.
+func chainsOf(s *armor.State, c armor.Certificate) [][]armor.Certificate {
+	var chains [][]armor.Certificate
+	for anchor := range s.Anchors.Values() {
+		if anchor.Certificate.Key == c.ID.Issuer {
+			chains = append(chains, []armor.Certificate{anchor.Certificate})
+		}
+	}
+	return chains
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/rpc"
+)
+
+// revokeOptions are the flags of revoke.
+type revokeOptions struct {
+	targets
+	reason, comment, wait string
+	dryRun                bool
+}
+
+func (a *app) revokeCommand() *cobra.Command {
+	var o revokeOptions
+	cmd := &cobra.Command{
+		Use:   "revoke [IDENTITY] --reason REASON",
+		Short: "take access away for good, and say when that is true on every node",
+		Long: `Revokes what the flags name, in one commit, and waits until every node enforces it or
+has fenced itself. There is no way back: whoever shall have access again gets a new
+certificate, or after an identity was revoked as a whole, a new identity.
+
+With --reason key-compromise, --file and --fingerprint revoke the certificate's key and
+every certificate that its identity was issued so far. Other reasons: unspecified,
+ca-compromise, affiliation-changed, superseded, cessation-of-operation.`,
+		Example: `  armorctl revoke --file laptop.crt --reason key-compromise
+  armorctl revoke 'spiffe://production.acme.internal/app/old/*' --reason cessation-of-operation --comment "CHG-1234"`,
+		Args: atMost("IDENTITY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.identities = append(o.identities, args...)
+			return a.revoke(cmd.Context(), o)
+		},
+	}
+	targetFlags(cmd, &o.targets)
+	f := cmd.Flags()
+	f.StringVar(&o.reason, "reason", "", "why, in the words of RFC 5280; required")
+	f.StringVar(&o.comment, "comment", "", "a remark for other operators")
+	f.BoolVar(&o.dryRun, "dry-run", false, "have the leader judge it, list what would be cut, and revoke nothing")
+	f.StringVar(&o.wait, "wait", string(rpc.WaitAll), "return when `all` nodes enforce it, when the leader has it, or at once: all, leader, none")
+	return cmd
+}
+
+func (a *app) revoke(ctx context.Context, o revokeOptions) error {
+	if o.reason == "" {
+		return &usageError{errors.New("revoke needs --reason, such as key-compromise")}
+	}
+	reason, err := armor.ParseRevocationReason(o.reason)
+	if err != nil {
+		return err
+	}
+	wait, err := waitFlag(o.wait)
+	if err != nil {
+		return err
+	}
+	client, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	reading, cancel := a.within(ctx, patience)
+	defer cancel()
+	state, err := client.State(reading, rpc.TableEnvironments, rpc.TableInventory, rpc.TableAnchors, rpc.TableIdentities, rpc.TableRevocations)
+	if err != nil {
+		return err
+	}
+	selectors, err := o.selectors(scope{state: state, reason: reason, now: a.now(), retry: a.globals.requestID != ""})
+	if err != nil {
+		return err
+	}
+	r := revocation{command: armor.Revoke{Selectors: selectors, Reason: reason, Comment: o.comment}, state: state, wait: wait}
+	if o.dryRun {
+		return a.dryRunRevoke(reading, client, r)
+	}
+	if err := a.announce(reading, client, r); err != nil {
+		return err
+	}
+	if err := a.confirm(ctx, "revoke"); err != nil {
+		return err
+	}
+	return a.revokeNow(ctx, client, r)
+}
+
+// revocation is one that is about to be made.
+type revocation struct {
+	command armor.Revoke
+	state   *armor.State // it was worked out from
+	wait    rpc.Wait
+}
+
+// revokeView is the answer of revoke.
+type revokeView struct {
+	Selectors []string               `json:"selectors"`
+	Reason    armor.RevocationReason `json:"reason"`
+	Comment   string                 `json:"comment,omitempty"`
+	// Sessions would be cut; only a dry run has them.
+	Sessions []sessionView `json:"sessions,omitempty"`
+	Silent   []silentView  `json:"silent,omitempty"`
+	Result   *changeView   `json:"result,omitempty"`
+}
+
+func (r revocation) view() revokeView {
+	v := revokeView{Reason: r.command.Reason, Comment: r.command.Comment}
+	for _, s := range r.command.Selectors {
+		v.Selectors = append(v.Selectors, s.String())
+	}
+	return v
+}
+
+func (a *app) dryRunRevoke(ctx context.Context, client *rpc.Client, r revocation) error {
+	if err := client.DryRun(ctx, r.command); err != nil {
+		return fmt.Errorf("the leader would refuse this: %w", err)
+	}
+	survey, err := client.Preview(ctx, r.command.Selectors)
+	if err != nil {
+		return err
+	}
+	a.reportSilent(survey.Silent)
+	v := r.view()
+	for _, text := range v.Selectors {
+		a.say("would be revoked: %s", text)
+	}
+	var t table
+	v.Sessions, t = sessionTable(survey.Sessions, a.now())
+	for _, s := range survey.Silent {
+		v.Silent = append(v.Silent, silentView(s))
+	}
+	t.empty = "no live session would be cut"
+	return a.show(answer{data: v, tables: []table{t}})
+}
+
+// hurriedPreview is how long a revocation that nobody is asked about may be held up by
+// finding out what it will cut.
+const hurriedPreview = 500 * time.Millisecond
+
+// listedSessions is how many sessions are listed one by one.
+const listedSessions = 20
+
+// announce lists on stderr what will be cut. With --yes it is done in a hurry, and that
+// it cannot be found out stops nothing.
+func (a *app) announce(ctx context.Context, client *rpc.Client, r revocation) error {
+	for _, s := range r.command.Selectors {
+		a.say("revoking %s", s)
+	}
+	if a.globals.yes {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, hurriedPreview)
+		defer cancel()
+	}
+	survey, err := client.Preview(ctx, r.command.Selectors)
+	if err != nil && !a.globals.yes {
+		return fmt.Errorf("find out which sessions would be cut: %w", err)
+	}
+	if err != nil {
+		a.say("which sessions will be cut could not be found out in time")
+		return nil
+	}
+	a.reportSilent(survey.Silent)
+	a.say("live sessions that will be cut: %d", len(survey.Sessions))
+	for i, s := range survey.Sessions {
+		if i == listedSessions {
+			a.say("  … and %d more", len(survey.Sessions)-i)
+			break
+		}
+		a.say("  %s session %d: %s from %s, database %q as %q", s.Node, s.ID, s.Certificate.Identity, s.Source, s.Database, s.Role)
+	}
+	return nil
+}
+
+func (a *app) revokeNow(ctx context.Context, client *rpc.Client, r revocation) error {
+	if r.wait == rpc.WaitAll {
+		a.tell("waiting up to %s for every node to enforce it or to fence itself", enforcementPatience(r.state).Round(time.Second))
+	}
+	outcome, err := a.submitWatched(ctx, client, r)
+	if err != nil && !errors.Is(err, armor.ErrUnconfirmed) {
+		return r.retryHint(err)
+	}
+	v, result := r.view(), viewOfChange(outcome)
+	v.Result = &result
+	if shown := a.show(answer{data: v, tables: revokeTables(outcome, a.now())}); shown != nil {
+		return shown
+	}
+	if err != nil {
+		return err
+	}
+	return unconfirmed(outcome.Enforcement)
+}
+
+// submitWatched tells how far the revocation has come when it takes its time.
+func (a *app) submitWatched(ctx context.Context, client *rpc.Client, r revocation) (rpc.Outcome, error) {
+	watching, stop := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	if r.wait == rpc.WaitAll {
+		watcher.Go(func() { a.watch(watching, client, r) })
+	}
+	outcome, err := a.submitEnforced(ctx, client, r.command, r.wait, r.state)
+	stop()
+	watcher.Wait()
+	return outcome, err
+}
+
+func revokeTables(o rpc.Outcome, now time.Time) []table {
+	state := "committed"
+	switch {
+	case o.Result.Revision == 0:
+		state = "asked for; whether it was committed is not known"
+	case o.Enforcement != nil && o.Enforcement.Complete:
+		state = "enforced"
+	}
+	head := facts("", [2]string{"revocation", state}, [2]string{"revision", fmt.Sprint(o.Result.Revision)},
+		[2]string{"request", string(o.RequestID)})
+	return []table{head, enforcementTable(o.Enforcement, now)}
+}
+
+// retryHint says how the very same revocation is asked for again: an instant that was
+// taken from the clock must be repeated.
+func (r revocation) retryHint(err error) error {
+	failed := (*requested)(nil)
+	if !errors.Is(err, armor.ErrUncertain) || !errors.As(err, &failed) {
+		return err
+	}
+	for _, s := range r.command.Selectors {
+		if !s.IssuedBefore.IsZero() {
+			return hinted(err, "run the same command with --request-id %s --issued-before %s: it is done at most once", failed.id, s.IssuedBefore.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return err
+}

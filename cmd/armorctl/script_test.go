@@ -1,0 +1,206 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"armorctl": main})
+}
+
+// Where a script's node is kept, and the knocks at an address that never answers.
+type (
+	fakeKey struct{}
+	muteKey struct{}
+)
+
+// TestScripts runs the program itself against a node of this process.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			// A socket's path is short; a script's folder need not be.
+			dir, err := os.MkdirTemp("", "armorctl")
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			node := startFake(t, dir)
+			env.Values[fakeKey{}] = node
+			env.Setenv("ARMOR_CONFIG", filepath.Join(env.WorkDir, "config", "config.yaml"))
+			env.Setenv("SOCKET", node.socket)
+			env.Setenv("ADDRESS", node.listen.Addr().String())
+			mute, knocks := startMute(t)
+			env.Values[muteKey{}] = knocks
+			env.Setenv("MUTE", mute)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "joins": joinsCommand,
+			"mode": modeIs, "getvalue": getValue, "hangs": hangsCommand, "knocks": knocksCommand,
+		},
+	})
+}
+
+// exits CODE ARMORCTL-ARGUMENTS runs armorctl and wants that exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE ARGUMENTS")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec("armorctl", args[1:]...); err != nil {
+		if _, scanErr := fmt.Sscanf(err.Error(), "exit status %d", &got); scanErr != nil {
+			ts.Fatalf("armorctl %s: %v", strings.Join(args[1:], " "), err)
+		}
+	}
+	ts.Logf("[stdout]\n%s[stderr]\n%s", ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	if got != want {
+		ts.Fatalf("armorctl %s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// has stdout|stderr PATH VALUE compares a value of the JSON that was written; PATH has
+// dots between names and numbers. `! has … PATH` wants it absent.
+func has(ts *testscript.TestScript, neg bool, args []string) {
+	value, found := lookup(ts, args)
+	if neg {
+		if found {
+			ts.Fatalf("%s has %s: %s", args[0], args[1], value)
+		}
+		return
+	}
+	if !found || value != args[2] {
+		ts.Fatalf("%s of %s is %q, want %q", args[1], args[0], value, args[2])
+	}
+}
+
+// getvalue stdout PATH VARIABLE keeps a value of the JSON for later.
+func getValue(ts *testscript.TestScript, neg bool, args []string) {
+	value, found := lookup(ts, args)
+	if neg || !found {
+		ts.Fatalf("%s has no %s", args[0], args[1])
+	}
+	ts.Setenv(args[2], value)
+}
+
+func lookup(ts *testscript.TestScript, args []string) (string, bool) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: has|getvalue stdout|stderr PATH …")
+	}
+	var v any
+	if err := json.Unmarshal([]byte(ts.ReadFile(args[0])), &v); err != nil {
+		ts.Fatalf("%s is not JSON: %v", args[0], err)
+	}
+	for part := range strings.SplitSeq(args[1], ".") {
+		var found bool
+		if v, found = step(v, part); !found {
+			return "", false
+		}
+	}
+	if text, ok := v.(string); ok {
+		return text, true
+	}
+	text, err := json.Marshal(v)
+	ts.Check(err)
+	return string(text), true
+}
+
+func step(v any, part string) (any, bool) {
+	switch x := v.(type) {
+	case map[string]any:
+		inner, found := x[part]
+		return inner, found
+	case []any:
+		if part == "length" {
+			return len(x), true
+		}
+		i, err := strconv.Atoi(part)
+		if err != nil || i >= len(x) {
+			return nil, false
+		}
+		return x[i], true
+	}
+	return nil, false
+}
+
+// node MISHAP on|off makes something go wrong at the node.
+func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: node MISHAP on|off")
+	}
+	node := ts.Value(fakeKey{}).(*fakeNode)
+	on := args[1] == "on"
+	node.setMishap(func(m *mishaps) {
+		switch args[0] {
+		case "no-leader":
+			m.noLeader = on
+		case "uncertain":
+			m.uncertain = on
+		case "silent":
+			m.silent = on
+		case "fenced":
+			m.fenced = on
+		case "hung":
+			m.hung = on
+		default:
+			ts.Fatalf("no such mishap: %s", args[0])
+		}
+	})
+}
+
+// client ID DIR DATABASE ROLE connects with the certificate in DIR; a refusal is
+// remembered under ID.
+func clientCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: client ID DIR DATABASE ROLE")
+	}
+	ts.Check(ts.Value(fakeKey{}).(*fakeNode).arrive(args[0], ts.MkAbs(args[1]), args[2], args[3]))
+}
+
+// joins TOKENFILE lets a new node ask to join.
+func joinsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: joins TOKENFILE")
+	}
+	ts.Check(ts.Value(fakeKey{}).(*fakeNode).join(ts.ReadFile(args[0])))
+}
+
+// hangs waits until a proposal hangs at the node.
+func hangsCommand(ts *testscript.TestScript, _ bool, _ []string) {
+	await(ts, ts.Value(fakeKey{}).(*fakeNode).hanging)
+}
+
+// knocks waits until somebody has come to the address that never answers.
+func knocksCommand(ts *testscript.TestScript, _ bool, _ []string) {
+	await(ts, ts.Value(muteKey{}).(<-chan struct{}))
+}
+
+func await(ts *testscript.TestScript, event <-chan struct{}) {
+	select {
+	case <-event:
+	case <-time.After(time.Minute):
+		ts.Fatalf("it did not happen")
+	}
+}
+
+// mode FILE OCTAL wants a file's permissions.
+func modeIs(ts *testscript.TestScript, neg bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); (got == args[1]) == neg {
+		ts.Fatalf("mode of %s is %s", args[0], got)
+	}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/rpc"
+)
+
+// expirySoon is how far ahead status looks for certificates that end.
+const expirySoon = 30 * day
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "one screen: leader, quorum, nodes, pools, certificates that expire",
+		Example: "  armorctl status", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
+	}
+}
+
+// listedCerts is how many of them people are shown, so that the rest stays on the screen.
+const listedCerts = 10
+
+// statusView is the answer of status.
+type statusView struct {
+	Cluster   string       `json:"cluster"`
+	ClusterID string       `json:"clusterId"`
+	Leader    armor.NodeID `json:"leader"`
+	Term      uint64       `json:"term"`
+	Revision  uint64       `json:"revision"`
+	// Without more than half of the voters the cluster changes nothing.
+	VotersAnswering int               `json:"votersAnswering"`
+	Voters          int               `json:"voters"`
+	Quorum          bool              `json:"quorum"`
+	Nodes           []nodeView        `json:"nodes"`
+	Pools           []clusterPoolView `json:"pools"`
+	Expiring        []certView        `json:"expiring"` // client certificates, within 30 days
+	Joining         []armor.NodeID    `json:"joining"`  // nodes that wait for node approve
+}
+
+// clusterPoolView is a pool over all nodes that answered.
+type clusterPoolView struct {
+	Pool    string         `json:"pool"`
+	Budget  int            `json:"budget"`
+	Granted int            `json:"granted"`
+	Open    int            `json:"open"`
+	Waiting int            `json:"waiting"`
+	Nodes   []nodePoolView `json:"nodes"`
+}
+
+type nodePoolView struct {
+	Node armor.NodeID `json:"node"`
+	poolView
+}
+
+func (a *app) status(ctx context.Context) error {
+	client, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := a.within(ctx, patience)
+	defer cancel()
+	state, err := client.State(ctx, rpc.TableMembers, rpc.TablePools, rpc.TableShares, rpc.TableInventory, rpc.TableAnchors, rpc.TableRevocations, rpc.TableJoins)
+	if err != nil {
+		return err
+	}
+	nodes, err := client.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	v := a.viewOfStatus(state, nodeViews(nodes))
+	return a.show(answer{data: v, tables: a.statusTables(v)})
+}
+
+func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
+	v := statusView{
+		Cluster: s.Cluster.Name, ClusterID: s.Cluster.ID, Revision: s.Revision, Nodes: nodes,
+		Pools: clusterPools(s, nodes), Expiring: expiring(s, a.now()), Joining: []armor.NodeID{},
+	}
+	for m := range s.Members.Values() {
+		if !m.Voter {
+			continue
+		}
+		v.Voters++
+		if slices.ContainsFunc(nodes, func(n nodeView) bool { return n.Node == m.ID && n.Unreachable == "" }) {
+			v.VotersAnswering++
+		}
+	}
+	for _, n := range nodes {
+		v.Revision = max(v.Revision, n.Revision)
+		if n.Role == "leader" && n.Term >= v.Term {
+			v.Leader, v.Term = n.Node, n.Term
+		}
+	}
+	v.Quorum = v.Leader != "" && v.VotersAnswering > v.Voters/2
+	for j := range s.Joins.Values() {
+		if len(j.Chain) == 0 {
+			v.Joining = append(v.Joining, j.Node)
+		}
+	}
+	return v
+}
+
+func clusterPools(s *armor.State, nodes []nodeView) []clusterPoolView {
+	pools := []clusterPoolView{}
+	for key, p := range s.Pools.All() {
+		v := clusterPoolView{Pool: key, Budget: p.Budget, Nodes: []nodePoolView{}}
+		for _, share := range s.SharesOf(key) {
+			v.Granted += share.Granted
+		}
+		for _, n := range nodes {
+			for _, held := range n.Pools {
+				if held.Pool == key {
+					v.Open, v.Waiting = v.Open+held.Open, v.Waiting+held.Waiting
+					v.Nodes = append(v.Nodes, nodePoolView{n.Node, held})
+				}
+			}
+		}
+		pools = append(pools, v)
+	}
+	return pools
+}
+
+// expiring are the certificates in use that end soon and have no successor.
+func expiring(s *armor.State, now time.Time) []certView {
+	soon := []certView{}
+	for _, r := range byExpiry(s) {
+		v := viewOfCert(s, r, now)
+		if v.State == "valid" && r.Certificate.NotAfter.Before(now.Add(expirySoon)) {
+			soon = append(soon, v)
+		}
+	}
+	return soon
+}
+
+func (a *app) statusTables(v statusView) []table {
+	head := facts("",
+		[2]string{"cluster", v.Cluster + " (" + v.ClusterID + ")"}, [2]string{"leader", leaderWords(v)},
+		[2]string{"quorum", fmt.Sprintf("%s: %d of %d voters answer", yesNo(v.Quorum), v.VotersAnswering, v.Voters)},
+		[2]string{"revision", fmt.Sprint(v.Revision)})
+	for _, n := range v.Joining {
+		head.row("waits to join:", fmt.Sprintf("%s (armorctl node approve %s --peer-ca DIR)", n, n))
+	}
+	pools := table{columns: []string{"pool", "node", "share", "open", "idle", "waiting", "state"}}
+	for _, p := range v.Pools {
+		pools.row(p.Pool, "all", fmt.Sprintf("%d of %d", p.Granted, p.Budget), fmt.Sprint(p.Open), "", fmt.Sprint(p.Waiting), "")
+		for _, n := range p.Nodes {
+			pools.row("", string(n.Node), fmt.Sprint(n.Limit), fmt.Sprint(n.Open), fmt.Sprint(n.Idle), fmt.Sprint(n.Waiting), readyWord(n.NotReady))
+		}
+	}
+	certs := table{columns: []string{"expiring certificate", "environment", "owner", "serial", "expires"}}
+	for i, c := range v.Expiring {
+		if i == listedCerts {
+			a.say("%d more certificates expire within 30 days: armorctl cert list --expiring 30d", len(v.Expiring)-i)
+			break
+		}
+		certs.row(c.Identity, c.Environment, c.Owner, shortSerial(c.Serial), c.NotAfter)
+	}
+	return []table{head, nodeTable(v.Nodes), pools, certs}
+}
+
+func leaderWords(v statusView) string {
+	if v.Leader == "" {
+		return "none"
+	}
+	return fmt.Sprintf("%s, term %d", v.Leader, v.Term)
+}
+
+func readyWord(notReady string) string {
+	if notReady == "" {
+		return "ready"
+	}
+	return "not ready: " + notReady
+}
