@@ -154,6 +154,5 @@ func (c Config) validate() (Config, error) {
 	if c.mistakes == nil {
 		c.mistakes = &mistakes{}
 	}
-	c.Logger = c.Logger.With(armor.KeyNode, string(c.Node))
 	return c, nil
 }

@@ -186,7 +186,7 @@ func (l *lab) start(id armor.NodeID, disk *stores, change func(*Config)) *labNod
 	cfg := Config{
 		Node: id, Machine: fsm.New(), Network: l.net.Host(id), Courier: labCourier{l, id}, Holder: n.holder,
 		Seeds: []armor.NodeID{"n1"}, PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432",
-		Timings: l.timings, Clock: n.clock, stores: disk, mistakes: l.mistakes, Logger: labLog(),
+		Timings: l.timings, Clock: n.clock, stores: disk, mistakes: l.mistakes, Logger: labLog(id),
 	}
 	if change != nil {
 		change(&cfg)
@@ -208,11 +208,11 @@ func (l *lab) start(id armor.NodeID, disk *stores, change func(*Config)) *labNod
 	return n
 }
 
-func labLog() *slog.Logger {
+func labLog(id armor.NodeID) *slog.Logger {
 	if os.Getenv("LAB_LOG") == "" {
 		return nil
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(armor.KeyNode, string(id))
 }
 
 func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -307,7 +307,7 @@ func (p *pulse) send(s raft.Server) (current, upToDate bool) {
 	at := *n.adapter.committed.Load()
 	header := n.transport.header()
 	request := &raft.AppendEntriesRequest{
-		RPCHeader: header, Term: p.t.term, Leader: header.Addr,
+		RPCHeader: header, Term: p.t.term, Leader: header.Addr, //lint:ignore SA1019 receivers still read it
 		PrevLogEntry: at.index, PrevLogTerm: at.term, LeaderCommitIndex: at.index,
 	}
 	var answer raft.AppendEntriesResponse

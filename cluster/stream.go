@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -52,25 +54,40 @@ func (o *outgoing) Addr() net.Addr { return nodeAddr(o.local) }
 // incoming is the stream layer of a transport that receives from one connection: it
 // accepts that one and never another.
 type incoming struct {
-	conn  net.Conn
-	local armor.NodeID
-	first sync.Once
-	once  sync.Once
-	done  chan struct{} // the connection is closed
+	conn    net.Conn
+	local   armor.NodeID
+	first   sync.Once
+	gone    sync.Once
+	ended   sync.Once
+	done    chan struct{} // the connection is closed
+	release chan struct{} // the transport is closed, and Accept may return
 }
 
+func newIncoming(conn net.Conn, local armor.NodeID) *incoming {
+	return &incoming{conn: conn, local: local, done: make(chan struct{}), release: make(chan struct{})}
+}
+
+// Accept waits, after the first, until the transport is closed: to return earlier
+// would be an error in its log for every connection that ends.
 func (i *incoming) Accept() (conn net.Conn, err error) {
 	i.first.Do(func() { conn = &watchedConn{Conn: i.conn, stream: i} })
 	if conn != nil {
 		return conn, nil
 	}
-	<-i.done
+	<-i.release
 	return nil, net.ErrClosed
 }
 
 func (i *incoming) Close() error {
+	err := i.hangUp()
+	i.ended.Do(func() { close(i.release) })
+	return err
+}
+
+// hangUp closes the connection.
+func (i *incoming) hangUp() error {
 	err := i.conn.Close()
-	i.once.Do(func() { close(i.done) })
+	i.gone.Do(func() { close(i.done) })
 	return err
 }
 
@@ -86,4 +103,13 @@ type watchedConn struct {
 	stream *incoming
 }
 
-func (c *watchedConn) Close() error { return c.stream.Close() }
+// Read reports the end of a connection that we have closed as an end, not as a fault.
+func (c *watchedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (c *watchedConn) Close() error { return c.stream.hangUp() }

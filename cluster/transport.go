@@ -108,7 +108,7 @@ func (t *transport) serve(ctx context.Context, conn net.Conn) {
 		conn.Close()
 		return
 	}
-	stream := &incoming{conn: conn, local: t.local, done: make(chan struct{})}
+	stream := newIncoming(conn, t.local)
 	receiver := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: stream, MaxPool: 1, Timeout: t.timeout,
 		Logger: newLibraryLog(t.log, "raft transport"), MsgpackUseNewTimeFormat: true,
@@ -176,8 +176,10 @@ func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
 func namedSenders(command any) [][]byte {
 	switch m := command.(type) {
 	case *raft.AppendEntriesRequest:
+		//lint:ignore SA1019 a sender may still fill it in
 		return [][]byte{m.Leader}
 	case *raft.RequestVoteRequest:
+		//lint:ignore SA1019 as above
 		return [][]byte{m.Candidate}
 	case *raft.InstallSnapshotRequest:
 		return [][]byte{m.Leader}

@@ -1,5 +1,7 @@
 package cluster
 
+//lint:file-ignore SA1019 the older fields that name a sender must be judged too
+
 import (
 	"bytes"
 	"maps"

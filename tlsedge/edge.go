@@ -286,8 +286,8 @@ func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
 	})
 }
 
-// serve is one connection's life. accepting ends when the edge stops taking new
-// clients; inside, when it has stopped altogether.
+// serve is one connection's life. accepting ends when the edge takes no new clients any
+// more; inside, when it has stopped altogether.
 func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *slot) {
 	defer conn.Close()
 	defer e.recovered(conn)

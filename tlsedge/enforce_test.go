@@ -276,6 +276,48 @@ func TestEndingEdgeGivesGraceAndEnforcesUntilTheLastSessionIsGone(t *testing.T) 
 	}
 }
 
+func TestClientInItsHandshakeWhenTheEdgeEndsReadsWhy(t *testing.T) {
+	r := unstarted(t)
+	done, stop := r.start(t)
+	cert := r.ca.Leaf(t, appID)
+	conn := r.dial(t)
+	if _, err := conn.Write(eight(codeTLS)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	eventually(t, "the edge is closing", r.edge.closing.Load)
+	c := tls.Client(conn, r.clientConfig(&cert))
+	if _, err := c.Write(startup("orders", "checkout_rw")); err != nil {
+		t.Fatal(err)
+	}
+	if record := r.fatalOf(t, c); record.Denial.Reason != armor.ReasonShutdown {
+		t.Fatalf("%+v", record)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
+	r := unstarted(t, func(c *Config) { c.HandshakeTimeout = time.Hour })
+	done, stop := r.start(t)
+	conn := r.dial(t)
+	eventually(t, "it was accepted", func() bool { r.edge.slots.mu.Lock(); defer r.edge.slots.mu.Unlock(); return r.edge.slots.open == 1 })
+	stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patient):
+		t.Fatal("the edge waits for a client that says nothing")
+	}
+	conn.Close()
+}
+
 func TestEndingEdgeCutsWhoIsLeft(t *testing.T) {
 	r := unstarted(t)
 	done, stop := r.start(t)

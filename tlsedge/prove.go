@@ -22,21 +22,26 @@ type client struct {
 	fault *armor.Denial
 }
 
+// lastHandshakes is how long handshakes that are under way may take when the edge ends:
+// their clients then read why they are refused, instead of a broken connection.
+const lastHandshakes = time.Second
+
 // prove brings an accepted connection to the point where the client has proved
-// possession of its key, or to its end.
+// possession of its key, or to its end. ctx ends when the edge does.
 func (e *Edge) prove(ctx context.Context, conn net.Conn, place *slot) (client, bool) {
 	began := time.Now()
 	_ = conn.SetDeadline(began.Add(e.cfg.HandshakeTimeout)) // a dead connection shows on the next read
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	c, outcome := e.greet(ctx, conn, place)
+	hurry := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lastHandshakes)) })
+	c, outcome := e.greet(context.WithoutCancel(ctx), conn, place)
 	e.outcome(outcome, began)
-	if outcome != OutcomeProven || !stop() {
+	if outcome != OutcomeProven {
+		hurry()
 		return client{}, false
 	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
+	if hurry() && conn.SetDeadline(time.Time{}) != nil {
 		return client{}, false
 	}
-	return c, true
+	return c, true // in a hurry, the deadline is left as it is: the session will be refused
 }
 
 func (e *Edge) greet(ctx context.Context, conn net.Conn, place *slot) (client, Outcome) {
