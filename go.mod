@@ -9,14 +9,14 @@ require (
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/memberlist v0.7.0
 	github.com/hashicorp/raft v1.8.0
-	github.com/hashicorp/raft-boltdb/v2 v2.3.0
-	github.com/jackc/pgproto3/v2 v2.3.3
+	github.com/hashicorp/raft-boltdb/v2 v2.3.0 // not v2.3.1: it needs go-metrics' compat package, which raft 1.8's go-metrics 0.7 has dropped
+	github.com/jackc/pgproto3/v2 v2.3.3 // past its end of life: pooler/pgwire alone may import it, see SECURITY.md
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/lib/pq v1.12.3
 	github.com/prometheus/client_golang v1.25.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
-	go.etcd.io/bbolt v1.5.0
+	go.etcd.io/bbolt v1.5.0 // named, or raft-boltdb's requirement would choose one of 2020
 	go.uber.org/goleak v1.3.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0

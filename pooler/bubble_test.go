@@ -1,0 +1,375 @@
+package pooler_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/pgtest"
+	"github.com/armordb/armordb/pooler/portable"
+)
+
+// bubble is a house whose clients and PostgreSQL are in memory and whose time is the
+// bubble's.
+type bubble struct {
+	*house
+	fake *pgtest.Fake
+	stop func()
+}
+
+// inBubble runs a test in a bubble, with a pooler in front of fake.
+func inBubble(t *testing.T, fake *pgtest.Fake, test func(b *bubble), options ...option) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, fake, options...)
+		defer b.close()
+		test(b)
+	})
+}
+
+func newBubble(t *testing.T, fake *pgtest.Fake, options ...option) *bubble {
+	h := &house{t: t, secrets: &secrets{}}
+	h.database = armor.Database{
+		Name: "orders", Environment: "production", DBName: "orders", TLSMode: armor.TLSDisable, Hosts: []string{"/memory:5432"},
+		Roles: []armor.RoleAuth{{Role: pgtest.OtherRole}, {Role: pgtest.Role}},
+	}
+	h.pool = armor.Pool{Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 2}
+	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: portable.New(), Logger: slog.New(slog.DiscardHandler), Dial: fake.Dial}
+	for _, o := range options {
+		o(h, &cfg)
+	}
+	p, err := pooler.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Pooler = p
+	h.configure()
+	ctx, stop := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() {
+		if err := p.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return &bubble{house: h, fake: fake, stop: func() { stop(); run.Wait() }}
+}
+
+func (b *bubble) close() {
+	for _, g := range b.all() {
+		g.cut(&armor.Denial{Reason: armor.ReasonShutdown})
+	}
+	b.serving.Wait()
+	b.stop()
+	b.fake.Wait()
+}
+
+// dial is a client in memory.
+func (b *bubble) dial(size int) *pgtest.Client {
+	ours, theirs := pgtest.Pipe(size)
+	b.serving.Go(func() { b.serve(theirs) })
+	b.t.Cleanup(func() { ours.Close() })
+	return &pgtest.Client{Conn: ours}
+}
+
+func (b *bubble) login(role string) *pgtest.Client {
+	b.t.Helper()
+	c := b.dial(64 << 10)
+	b.must(c.Login("user", role, "database", "orders"))
+	return c
+}
+
+func TestQueryWaitIsWhatThePoolSays(t *testing.T) {
+	inBubble(t, &pgtest.Fake{}, func(b *bubble) {
+		holders := []*pgtest.Client{b.login(pgtest.Role), b.login(pgtest.Role)}
+		for _, c := range holders {
+			b.query(c, "BEGIN")
+		}
+		waiting := b.login(pgtest.Role)
+		began := time.Now()
+		_, err := waiting.Query("SELECT 1")
+		fields := b.wantRefusal(err, "FATAL", "53300")
+		if took := time.Since(began); took != armor.DefaultQueryWait {
+			t.Errorf("refused after %s", took)
+		}
+		if want := "no server connection became free within 2m0s"; fields['M'] != want || fields['D'] == "" || fields['H'] == "" {
+			t.Errorf("got %v, want %q with detail and hint", fields, want)
+		}
+	})
+}
+
+func TestSessionModeWaitsAtLogin(t *testing.T) {
+	inBubble(t, &pgtest.Fake{}, func(b *bubble) {
+		holder := b.login(pgtest.Role)
+		began := time.Now()
+		err := b.dial(64<<10).Login("user", pgtest.Role, "database", "orders")
+		b.wantRefusal(err, "FATAL", "53300")
+		if took := time.Since(began); took != 7*time.Second {
+			t.Errorf("refused after %s", took)
+		}
+		b.must(holder.Send(pgtest.Encode('X')))
+		b.login(pgtest.Role)
+	}, inMode(armor.SessionMode), withBudget(1), withQueryWait(7*time.Second))
+}
+
+func TestLoginsBackOff(t *testing.T) {
+	fake := &pgtest.Fake{Refuse: func(string) []byte {
+		return pgtest.Encode('E', "SFATAL", "VFATAL", "C28P01", "Mpassword authentication failed", byte(0))
+	}}
+	inBubble(t, fake, func(b *bubble) {
+		began, last := time.Now(), time.Duration(0)
+		for attempt := 1; attempt <= 8; attempt++ {
+			for fake.Logins() < attempt {
+				b.wantRefusal(b.dial(64<<10).Login("user", pgtest.Role, "database", "orders"), "FATAL", "08006")
+				time.Sleep(50 * time.Millisecond)
+			}
+			at := time.Since(began)
+			longest := min(time.Second<<max(attempt-2, 0), 15*time.Second)
+			if gap := at - last; attempt > 1 && (gap < longest/2 || gap > longest+time.Second/2) {
+				t.Errorf("login %d came %s after the one before, want up to %s", attempt, gap, longest)
+			}
+			last = at
+		}
+	})
+}
+
+// TestPlaceIsTakenUntilTheEndIsRead: PostgreSQL goes on with a query although its
+// client has gone; the place is free when it has closed, not when we have.
+func TestPlaceIsTakenUntilTheEndIsRead(t *testing.T) {
+	const stubborn = 47 * time.Second
+	fake := &pgtest.Fake{}
+	fake.Answer = func(b *pgtest.Backend, m pgtest.Message) bool {
+		if string(m.Body) == "SELECT forever\x00" {
+			time.Sleep(stubborn) // deaf to cancel, Terminate and the half-close
+			return false
+		}
+		fake.Simple(b, m)
+		return true
+	}
+	inBubble(t, fake, func(b *bubble) {
+		for range 5 {
+			began := time.Now()
+			c := b.login(pgtest.Role)
+			b.must(c.Send(pgtest.Encode('Q', "SELECT forever")))
+			synctest.Wait()
+			c.Close()
+			next := b.login(pgtest.Role)
+			b.query(next, "SELECT 1")
+			if took := time.Since(began); took != stubborn {
+				t.Errorf("the place was free after %s", took)
+			}
+		}
+		if most := fake.Most(); most != 1 {
+			t.Errorf("%d connections at once with a budget of 1", most)
+		}
+	}, withBudget(1))
+}
+
+func TestPlaceOfARefusedLoginIsTakenUntilItsEndIsRead(t *testing.T) {
+	fake := &pgtest.Fake{Linger: time.Minute, Refuse: func(string) []byte {
+		return pgtest.Encode('E', "SFATAL", "VFATAL", "C53300", "Mtoo many", byte(0))
+	}}
+	inBubble(t, fake, func(b *bubble) {
+		began := time.Now()
+		b.wantRefusal(b.dial(64<<10).Login("user", pgtest.Role, "database", "orders"), "FATAL", "08006")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the client was told after %s", took)
+		}
+		time.Sleep(time.Minute - time.Second)
+		if n := b.Held()[b.pool.Key()]; n != 1 {
+			t.Errorf("held %d while the backend lives", n)
+		}
+		time.Sleep(2 * time.Second)
+		if n := b.Held()[b.pool.Key()]; n != 0 {
+			t.Errorf("held %d after its end", n)
+		}
+	}, withBudget(1))
+}
+
+// TestOlderServersAreLoggedInToWithoutFences: PostgreSQL before 14 does not know
+// client_connection_check_interval.
+func TestOlderServersAreLoggedInToWithoutFences(t *testing.T) {
+	var seen []string
+	fake := &pgtest.Fake{Linger: time.Second, Refuse: func(packet string) []byte {
+		seen = append(seen, packet)
+		if strings.Contains(packet, "client_connection_check_interval") {
+			return pgtest.Encode('E', "SFATAL", "VFATAL", "C42704", "Munrecognized configuration parameter", byte(0))
+		}
+		return nil
+	}}
+	inBubble(t, fake, func(b *bubble) {
+		b.query(b.login(pgtest.Role), "SELECT 1")
+		if len(seen) != 2 || strings.Contains(seen[1], "options") {
+			t.Errorf("startup packets %q", seen)
+		}
+		if most := fake.Most(); most != 1 {
+			t.Errorf("%d connections at once in one place", most)
+		}
+	}, withBudget(1))
+}
+
+func TestIdleConnectionIsWatched(t *testing.T) {
+	backends := make(chan *pgtest.Backend, 4)
+	fake := &pgtest.Fake{}
+	fake.Answer = func(b *pgtest.Backend, m pgtest.Message) bool {
+		select {
+		case backends <- b:
+		default:
+		}
+		fake.Simple(b, m)
+		return true
+	}
+	inBubble(t, fake, func(b *bubble) {
+		c := b.login(pgtest.Role)
+		b.query(c, "SELECT 1")
+		backend := <-backends
+		backend.Say(pgtest.Encode('N', "SNOTICE", "VNOTICE", "C00000", "Mhello", byte(0)), pgtest.Encode('S', "application_name", "x"))
+		time.Sleep(time.Second)
+		if b.query(c, "SELECT 2"); fake.Logins() != 1 {
+			t.Error("a notice cost the connection")
+		}
+		backend.Say(pgtest.Encode('E', "SFATAL", "VFATAL", "C57P01", "Mbye", byte(0)))
+		time.Sleep(time.Second)
+		if n := len(b.Held()); n != 0 {
+			t.Errorf("held %v after the FATAL", b.Held())
+		}
+		b.query(c, "SELECT 3")
+	})
+}
+
+// TestCutIsConfirmedAtOnce: with the client not reading and PostgreSQL not reading,
+// the confirmation does not wait for either.
+func TestCutIsConfirmedAtOnce(t *testing.T) {
+	fake := &pgtest.Fake{Buffer: 1024}
+	fake.Answer = func(b *pgtest.Backend, m pgtest.Message) bool {
+		switch string(m.Body) {
+		case "flood\x00":
+			row := pgtest.Encode('D', int16(1), int32(4), []byte("abcd"))
+			for len(b.Canceled) == 0 {
+				if _, err := b.Write(row); err != nil {
+					return false
+				}
+			}
+			return false
+		case "deaf\x00":
+			<-b.Canceled
+			return false
+		}
+		fake.Simple(b, m)
+		return true
+	}
+	for _, query := range []string{"flood", "deaf"} {
+		inBubble(t, fake, func(b *bubble) {
+			c := b.dial(1024)
+			b.must(c.Login("user", pgtest.Role, "database", "orders"))
+			b.must(c.Send(pgtest.Encode('Q', query)))
+			if query == "deaf" {
+				go func() { _ = c.Send(bytes.Repeat(pgtest.Encode('Q', "more"), 100000)) }() // as much as is taken
+			}
+			synctest.Wait() // everything is blocked
+			began := time.Now()
+			g := b.last()
+			g.cut(revoked)
+			<-g.confirmed
+			if took := time.Since(began); took != 0 {
+				t.Errorf("%s: confirmed after %s", query, took)
+			}
+			<-g.ended
+		})
+	}
+}
+
+// confirmedWatch is one side of a session; it reports what is written to it once the
+// session's cut was confirmed, but for the pooler's own last words.
+type confirmedWatch struct {
+	net.Conn
+	b    *bubble
+	last string // how what may still be written begins: any of these bytes
+}
+
+func (w *confirmedWatch) Write(p []byte) (int, error) {
+	if w.b.isConfirmed() && len(p) > 0 && !strings.Contains(w.last, string(rune(p[0]))) {
+		w.b.t.Errorf("%q was written after the cut was confirmed", p[:min(len(p), 20)])
+	}
+	return w.Conn.Write(p)
+}
+
+// isConfirmed reports whether the only session's cut was.
+func (b *bubble) isConfirmed() bool {
+	for _, g := range b.all() {
+		select {
+		case <-g.confirmed:
+			return true
+		default:
+		}
+	}
+	return false
+}
+
+// NetConn is what a reset is done to.
+func (w *confirmedWatch) NetConn() net.Conn { return w.Conn }
+
+func TestNothingIsForwardedOnceTheCutIsConfirmed(t *testing.T) {
+	fake := &pgtest.Fake{Buffer: 512}
+	for i := range 200 {
+		var b *bubble
+		watched := func(_ *house, c *pooler.Config) {
+			c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := fake.Dial(ctx, network, address)
+				return &confirmedWatch{conn, b, "X\x00"}, err
+			}
+		}
+		synctest.Test(t, func(t *testing.T) {
+			b = newBubble(t, fake, watched)
+			defer b.close()
+			ours, theirs := pgtest.Pipe(512)
+			b.serving.Go(func() { b.serve(&confirmedWatch{theirs, b, "E"}) })
+			c := &pgtest.Client{Conn: ours}
+			b.must(c.Login("user", pgtest.Role, "database", "orders"))
+			var talking sync.WaitGroup
+			talking.Go(func() { // as fast as it can, both ways
+				for !b.isConfirmed() && c.Send(pgtest.Encode('Q', "SELECT more")) == nil {
+				}
+			})
+			talking.Go(func() { _, _ = io.Copy(io.Discard, c) })
+			for range i { // a different moment each time
+				runtime.Gosched()
+			}
+			b.last().cut(revoked)
+			<-b.last().ended
+			c.Close()
+			talking.Wait()
+		})
+	}
+}
+
+func TestRunEndsAlthoughAServerConnectionDoesNot(t *testing.T) {
+	fake := &pgtest.Fake{}
+	fake.Answer = func(b *pgtest.Backend, m pgtest.Message) bool {
+		time.Sleep(time.Hour)
+		return false
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, fake)
+		c := b.login(pgtest.Role)
+		b.must(c.Send(pgtest.Encode('Q', "SELECT 1")))
+		synctest.Wait()
+		c.Close()
+		b.serving.Wait()
+		began := time.Now()
+		b.stop()
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("Run ended after %s", took)
+		}
+		b.fake.Wait()
+	})
+}

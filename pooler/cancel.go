@@ -1,0 +1,165 @@
+package pooler
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// keys are the cancel keys of the live sessions.
+type keys struct {
+	mu    sync.Mutex // guards below
+	byPID map[uint32][]*client
+}
+
+func newKeys() *keys { return &keys{byPID: map[uint32][]*client{}} }
+
+// add gives a client a key that no other has; pid is PostgreSQL's in session mode.
+func (k *keys) add(c *client, node uint16, pid uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for {
+		if c.mode == armor.SessionMode {
+			c.key = armor.NewSessionKey(node, pid, random())
+		} else {
+			c.key = armor.NewTransactionKey(node, random())
+		}
+		if c.key.PID != 0 && k.holderLocked(c.key) == nil {
+			break
+		}
+	}
+	k.byPID[c.key.PID] = append(k.byPID[c.key.PID], c)
+}
+
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+	return binary.BigEndian.Uint64(b[:])
+}
+
+func (k *keys) remove(c *client) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var rest []*client
+	for _, other := range k.byPID[c.key.PID] {
+		if other != c {
+			rest = append(rest, other)
+		}
+	}
+	if k.byPID[c.key.PID] = rest; len(rest) == 0 {
+		delete(k.byPID, c.key.PID)
+	}
+}
+
+func (k *keys) holder(key armor.CancelKey) *client {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.holderLocked(key)
+}
+
+func (k *keys) holderLocked(key armor.CancelKey) (found *client) {
+	for _, c := range k.byPID[key.PID] {
+		if subtle.ConstantTimeEq(int32(c.key.Secret), int32(key.Secret)) == 1 {
+			found = c
+		}
+	}
+	return found
+}
+
+// cancelLimit bounds how often one session may be cancelled.
+type cancelLimit struct{ limiter *rate.Limiter }
+
+func newCancelLimit(perSecond float64) *cancelLimit {
+	return &cancelLimit{rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))}
+}
+
+func (l *cancelLimit) allow() bool { return l.limiter.Allow() }
+
+// cancelPatience bounds the delivery of one cancel request to PostgreSQL.
+const cancelPatience = 10 * time.Second
+
+// Cancel carries out a cancel request and reports whether the key was ours. It
+// returns once PostgreSQL has it. A session that waits for a server connection stops
+// waiting; an idle one is left alone.
+func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey) bool {
+	c := p.keys.holder(key)
+	if c == nil {
+		return false
+	}
+	if !c.limit.allow() {
+		return true
+	}
+	ctx, stop := context.WithTimeout(ctx, cancelPatience)
+	defer stop()
+	if p.cancel(ctx, c) && p.cfg.Hooks.Canceled != nil {
+		p.cfg.Hooks.Canceled(c.pool.key)
+	}
+	return true
+}
+
+// cancel reports whether there was something to be cancelled.
+func (p *Pooler) cancel(ctx context.Context, c *client) bool {
+	waiting, server := c.busy()
+	if waiting != nil {
+		return c.pool.refuse(waiting, canceledError())
+	}
+	if server == nil {
+		return false
+	}
+	// busy holds the server connection: whatever becomes of the session meanwhile, the
+	// request cannot hit another one.
+	defer c.pool.locked(func() []func() { return c.pool.cancelDoneLocked(server) })
+	if err := p.cancelQuery(ctx, server); err != nil {
+		p.cfg.Logger.Warn("cancel request failed", armor.KeyPool, c.pool.key, armor.KeyErr, err)
+		return false
+	}
+	return true
+}
+
+// busy returns what a cancel request would act on: the session's place in the queue,
+// or its server connection, which is then held until cancelDoneLocked.
+func (c *client) busy() (*waiter, *ServerConn) {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	if c.waiting == nil && c.lent != nil {
+		c.lent.cancels++
+		return nil, c.lent
+	}
+	return c.waiting, nil
+}
+
+// cancelQuery sends PostgreSQL a cancel request for what runs on c, over TLS when c
+// uses it, and waits for the end of that connection: by then the signal is sent.
+func (p *Pooler) cancelQuery(ctx context.Context, c *ServerConn) error {
+	conn, err := p.cfg.Dial(ctx, c.address.network, c.address.address)
+	if err != nil {
+		return fmt.Errorf("dial for a cancel request: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
+	defer stop()
+	var to net.Conn = conn
+	if c.tls != nil {
+		if to, err = startTLS(ctx, conn, c.tls); err != nil {
+			return fmt.Errorf("TLS for a cancel request: %w", err)
+		}
+	}
+	if _, err := to.Write(pgwire.AppendCancelRequest(nil, c.pid, c.secret)); err != nil {
+		return fmt.Errorf("write a cancel request: %w", err)
+	}
+	var b [1]byte
+	if _, err := to.Read(b[:]); !isEnd(err) {
+		return fmt.Errorf("wait for a cancel request's end: %w", err)
+	}
+	return nil
+}

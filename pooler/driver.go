@@ -1,0 +1,102 @@
+package pooler
+
+import (
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/core"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// Driver moves the bytes of authenticated sessions: it feeds a core.Session with
+// what it reads and does what the Session asks for. Nothing else in this package
+// knows which driver runs.
+type Driver interface {
+	// Drive serves one session until it has ended, closes its client connection, and
+	// returns when it has given the server connection back and nothing that it
+	// started for the session is running any more.
+	Drive(h *Handover)
+}
+
+// Handover is an authenticated session as a driver gets it.
+type Handover struct {
+	Client  net.Conn
+	Session *core.Session
+	Guest   Guest
+	// Server is the server connection lent at login, in session mode, else nil. The
+	// driver tells the Session of it by Granted.
+	Server *ServerConn
+
+	client *client
+}
+
+// Acquire gets a server connection for the session: ready is called once, perhaps
+// before Acquire returns, from any goroutine, and must not block. The error, when
+// there is no connection, is for Session.Refuse. abandon gives up; when it returns
+// false ready was or will be called all the same.
+func (h *Handover) Acquire(ready func(*ServerConn, *pgwire.Error)) (abandon func() bool) {
+	return h.client.pool.acquire(h.client, func(c *ServerConn, err error) {
+		if err != nil {
+			ready(nil, h.client.refusal(err))
+			return
+		}
+		ready(c, nil)
+	})
+}
+
+// OnDrain registers what is called, at most once, from any goroutine, when the
+// session is to end at its next idle boundary with the error given. It must not
+// block.
+func (h *Handover) OnDrain(drain func(*pgwire.Error)) { h.client.onDrain(drain) }
+
+// CutError is what Session.Cut gets for the cause of a cut.
+func (h *Handover) CutError(cause error) *pgwire.Error { return wireError(cause) }
+
+// client is a session as the pooler keeps it.
+type client struct {
+	home  *Pooler // immutable, as are all fields down to key
+	guest Guest
+	pool  *pool
+	role  string
+	mode  armor.PoolMode
+	key   armor.CancelKey
+	limit *cancelLimit
+
+	waiting *waiter     // guarded by pool.mu
+	lent    *ServerConn // guarded by pool.mu
+
+	mu       sync.Mutex // guards below
+	drain    func(*pgwire.Error)
+	draining bool
+}
+
+// refusal is what a client is told when it gets no server connection.
+func (c *client) refusal(err error) *pgwire.Error {
+	if denial, ok := errors.AsType[*armor.Denial](err); ok {
+		return wireError(c.guest.Refuse(denial))
+	}
+	return wireError(err)
+}
+
+func (c *client) onDrain(drain func(*pgwire.Error)) {
+	c.mu.Lock()
+	c.drain = drain
+	now := c.draining
+	c.mu.Unlock()
+	if now {
+		drain(c.refusal(drainingDenial()))
+	}
+}
+
+// drainNow asks for the session's end at its next idle boundary.
+func (c *client) drainNow() {
+	c.mu.Lock()
+	before, drain := c.draining, c.drain
+	c.draining = true
+	c.mu.Unlock()
+	if !before && drain != nil {
+		drain(c.refusal(drainingDenial()))
+	}
+}

@@ -1,0 +1,416 @@
+package pooler_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/pgtest"
+	"github.com/armordb/armordb/pooler/portable"
+)
+
+var postgres *pgtest.Postgres
+
+func TestMain(m *testing.M) {
+	pg, err := pgtest.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	postgres = pg
+	code := m.Run()
+	if err := pg.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// patience bounds every wait for something that must happen; nothing is measured by
+// it.
+const patience = 30 * time.Second
+
+// secrets knows one password, and which hosts may get it.
+type secrets struct {
+	mu        sync.Mutex
+	passwords []string
+	hosts     []string
+	roots     *x509.CertPool
+}
+
+func (s *secrets) Password(name armor.SecretName, host string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name != "orders" || !slices.Contains(s.hosts, host) {
+		return nil, fmt.Errorf("%w: secret %s for %s", armor.ErrNotFound, name, host)
+	}
+	return slices.Clone(s.passwords), nil
+}
+
+func (s *secrets) CA(name armor.SecretName) (*x509.CertPool, error) {
+	if s.roots == nil {
+		return nil, fmt.Errorf("%w: CA %s", armor.ErrNotFound, name)
+	}
+	return s.roots, nil
+}
+
+func (s *secrets) set(passwords ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.passwords = passwords
+}
+
+// house is a pooler and what surrounds it.
+type house struct {
+	*pooler.Pooler
+	t        *testing.T
+	database armor.Database
+	pool     armor.Pool
+	secrets  *secrets
+	address  string
+	serving  sync.WaitGroup
+	server   *pgtest.Postgres
+	tls      *pgtest.Certificate // clients use TLS, as they do behind the edge; nil: not
+
+	mu     sync.Mutex
+	guests []*guest
+}
+
+// option changes what a house is built of.
+type option func(*house, *pooler.Config)
+
+func inMode(mode armor.PoolMode) option {
+	return func(h *house, _ *pooler.Config) { h.pool.Mode = mode }
+}
+
+func withHost(host string) option {
+	return func(h *house, _ *pooler.Config) {
+		h.database.Hosts, h.secrets.hosts = []string{host}, []string{host}
+	}
+}
+
+// on puts the house in front of another server, reached at host.
+func on(pg *pgtest.Postgres, host string) option {
+	return func(h *house, c *pooler.Config) {
+		h.server = pg
+		withHost(host)(h, c)
+	}
+}
+
+func withBudget(n int) option { return func(h *house, _ *pooler.Config) { h.pool.Budget = n } }
+
+func withQueryWait(d time.Duration) option {
+	return func(h *house, _ *pooler.Config) { h.pool.QueryWait = d }
+}
+
+// newHouse runs a pooler in front of the test's PostgreSQL until the test ends.
+func newHouse(t *testing.T, options ...option) *house {
+	t.Helper()
+	h := &house{t: t, secrets: &secrets{passwords: []string{pgtest.Password}}}
+	h.database = armor.Database{
+		Name: "orders", Environment: "production", DBName: pgtest.Database, TLSMode: armor.TLSDisable,
+		Roles: []armor.RoleAuth{{Role: pgtest.OtherRole, Secret: "orders"}, {Role: pgtest.Role, Secret: "orders"}},
+	}
+	h.pool = armor.Pool{Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 5, QueryWait: patience}
+	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: portable.New(), Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	on(postgres, postgres.Socket())(h, &cfg)
+	for _, o := range options {
+		o(h, &cfg)
+	}
+	p, err := pooler.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Pooler = p
+	h.configure()
+	h.run()
+	h.listen()
+	return h
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimSuffix(string(b), "\n"))
+	return len(b), nil
+}
+
+func (h *house) configure() {
+	h.Configure([]armor.Database{h.database}, []armor.Pool{h.pool})
+	h.SetLimits(map[string]int{h.pool.Key(): h.pool.Budget})
+}
+
+func (h *house) run() {
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
+	h.t.Cleanup(func() {
+		h.serving.Wait()
+		stop()
+		if err := <-ended; err != nil {
+			h.t.Error(err)
+		}
+		if held := h.Held(); len(held) > 0 {
+			h.t.Errorf("after Run: held %v", held)
+		}
+	})
+}
+
+// listen takes clients, and ends them all when the test does.
+func (h *house) listen() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.address = l.Addr().String()
+	h.serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			h.serving.Go(func() { h.serve(conn) })
+		}
+	})
+	h.t.Cleanup(func() {
+		l.Close()
+		for _, g := range h.all() {
+			g.cut(&armor.Denial{Reason: armor.ReasonShutdown, Message: "the test is over"})
+		}
+	})
+}
+
+func (h *house) serve(conn net.Conn) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
+	g := &guest{home: h, stop: stop, ended: make(chan struct{}), confirmed: make(chan struct{})}
+	h.mu.Lock()
+	h.guests = append(h.guests, g)
+	h.mu.Unlock()
+	defer close(g.ended)
+	defer conn.Close()
+	if h.tls != nil {
+		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.tls.TLS}, SessionTicketsDisabled: true})
+	}
+	h.ServeConn(ctx, conn, g)
+}
+
+func (h *house) all() []*guest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.guests)
+}
+
+// last returns the guest that came last.
+func (h *house) last() *guest {
+	h.t.Helper()
+	all := h.all()
+	if len(all) == 0 {
+		h.t.Fatal("no guest")
+	}
+	return all[len(all)-1]
+}
+
+// guest is what the edge would be.
+type guest struct {
+	home      *house
+	stop      context.CancelCauseFunc
+	ended     chan struct{} // ServeConn has returned
+	confirmed chan struct{}
+	stale     atomic.Bool
+
+	mu      sync.Mutex
+	cause   error
+	driver  func(error, func())
+	state   string
+	refused []*armor.Denial
+}
+
+func (g *guest) Peer() armor.Peer {
+	return armor.Peer{Source: netip.MustParseAddrPort("127.0.0.1:1")}
+}
+
+func (g *guest) Admit(database, role string) (armor.Access, error) {
+	if database != "orders" {
+		return armor.Access{}, (&armor.Denial{Reason: armor.ReasonDatabase, Message: "may not reach database " + strconv.Quote(database)}).WithID("abc")
+	}
+	return armor.Access{Environment: "production", Database: g.home.database, Pool: g.home.pool}, nil
+}
+
+var errStale = &armor.Denial{Reason: armor.ReasonStale, Message: "stale"}
+
+func (g *guest) Live() error {
+	if g.stale.Load() {
+		return errStale
+	}
+	return nil
+}
+
+func (g *guest) HandOver(cut func(error, func())) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cause != nil {
+		return g.cause
+	}
+	g.driver = cut
+	return nil
+}
+
+func (g *guest) Refuse(d *armor.Denial) *armor.Denial {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refused = append(g.refused, d)
+	return d.WithID("r" + strconv.Itoa(len(g.refused)))
+}
+
+func (g *guest) SetState(state string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.state = state
+}
+
+func (g *guest) stateNow() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state
+}
+
+// cut ends the session as the edge does.
+func (g *guest) cut(cause error) {
+	g.mu.Lock()
+	first, driver := g.cause == nil, g.driver
+	if first {
+		g.cause = cause
+	}
+	g.mu.Unlock()
+	if !first {
+		return
+	}
+	if driver != nil {
+		driver(cause, func() { close(g.confirmed) })
+		return
+	}
+	close(g.confirmed)
+	g.stop(cause)
+}
+
+// client dials the pooler.
+func (h *house) dial() *pgtest.Client {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", h.address)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		h.t.Fatal(err)
+	}
+	if h.tls != nil {
+		return &pgtest.Client{Conn: tls.Client(conn, &tls.Config{RootCAs: h.tls.Roots, ServerName: "localhost"})}
+	}
+	return &pgtest.Client{Conn: conn}
+}
+
+// client logs in as the usual role.
+func (h *house) client(parameters ...string) *pgtest.Client {
+	h.t.Helper()
+	c := h.dial()
+	h.must(c.Login(append([]string{"user", pgtest.Role, "database", "orders"}, parameters...)...))
+	return c
+}
+
+func (h *house) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// query runs a query that must succeed and returns its first column.
+func (h *house) query(c *pgtest.Client, sql string) []string {
+	h.t.Helper()
+	column, err := c.Query(sql)
+	if err != nil {
+		h.t.Fatalf("%s: %v", sql, err)
+	}
+	return column
+}
+
+// wantRefusal checks that err is an ErrorResponse with this severity and SQLSTATE.
+func (h *house) wantRefusal(err error, severity, code string) map[byte]string {
+	h.t.Helper()
+	refusal, ok := errors.AsType[*pgtest.Refusal](err)
+	if !ok || refusal.Fields['V'] != severity || refusal.Fields['C'] != code {
+		h.t.Fatalf("got %v, want %s %s", err, severity, code)
+	}
+	return refusal.Fields
+}
+
+// await polls until ok, for what no event tells.
+func (h *house) await(what string, ok func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("did not happen: %s", what)
+		}
+	}
+}
+
+// awaitClosed waits for a channel.
+func (h *house) awaitClosed(what string, ch <-chan struct{}) {
+	h.t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(patience):
+		h.t.Fatalf("did not happen: %s", what)
+	}
+}
+
+func (h *house) status() armor.PoolStatus {
+	h.t.Helper()
+	all := h.Status()
+	if len(all) != 1 {
+		h.t.Fatalf("status of %d pools", len(all))
+	}
+	return all[0]
+}
+
+// observer is the superuser, connected to PostgreSQL itself.
+func (h *house) observer() *pgtest.Client {
+	h.t.Helper()
+	conn, err := net.Dial("unix", h.server.SocketFile())
+	h.must(err)
+	h.t.Cleanup(func() { conn.Close() })
+	c := &pgtest.Client{Conn: conn}
+	h.must(c.Login("user", pgtest.SuperUser, "database", "postgres"))
+	return c
+}
+
+// backends is how many PostgreSQL says it has of our roles.
+func (h *house) backends(observer *pgtest.Client) int {
+	h.t.Helper()
+	n, err := strconv.Atoi(h.query(observer, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename LIKE 'orders%'")[0])
+	h.must(err)
+	return n
+}

@@ -1,0 +1,422 @@
+package pooler
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// waiter is a client that waits for a server connection. Its pool's lock guards it.
+type waiter struct {
+	client *client
+	sub    *subpool
+	since  time.Time
+	place  *list.Element // nil once it is out of the queue
+	timer  *time.Timer   // refuses it when it has waited too long
+	gone   bool          // nobody wants the connection any more
+	// grant is called exactly once unless abandon took the waiter out of the queue
+	// first. It must not block.
+	grant func(*ServerConn, error)
+}
+
+// acquire lends client a server connection of its role: at once, or when it is its
+// turn. It returns a function that takes the client out of the queue, and reports
+// false if grant was or is being called.
+func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func() bool) {
+	w := &waiter{client: c, since: time.Now(), grant: grant}
+	p.locked(func() []func() {
+		w.sub = p.subLocked(c.role)
+		if p.waiters.Len() == 0 && len(w.sub.idle) > 0 && p.fitLocked() {
+			return p.lendLocked(w)
+		}
+		w.place = p.waiters.PushBack(w)
+		c.waiting = w
+		todo := p.settleLocked()
+		if w.place != nil {
+			p.startTimerLocked(w, p.queryWaitLocked())
+		}
+		return todo
+	})
+	return func() bool { return p.abandon(w) }
+}
+
+func (p *pool) queryWaitLocked() time.Duration {
+	if p.cfg.QueryWait > 0 {
+		return p.cfg.QueryWait
+	}
+	return armor.DefaultQueryWait
+}
+
+// fitLocked reports whether all idle connections may be lent.
+func (p *pool) fitLocked() bool { return !p.retired && p.open-p.closing <= p.limit }
+
+// startTimerLocked refuses the waiter after wait, unless it has left the queue.
+func (p *pool) startTimerLocked(w *waiter, wait time.Duration) {
+	whole := p.queryWaitLocked()
+	w.timer = time.AfterFunc(wait, func() { p.expire(w, whole) })
+}
+
+func (p *pool) abandon(w *waiter) (abandoned bool) {
+	p.locked(func() []func() {
+		w.gone = true
+		if w.place == nil {
+			return nil
+		}
+		abandoned = true
+		p.leaveLocked(w)
+		return p.settleLocked()
+	})
+	return abandoned
+}
+
+// leaveLocked takes a waiter out of the queue if it is in it.
+func (p *pool) leaveLocked(w *waiter) {
+	if w.place == nil {
+		return
+	}
+	p.waiters.Remove(w.place)
+	w.place, w.client.waiting = nil, nil
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// expire refuses a waiter that has waited too long.
+func (p *pool) expire(w *waiter, wait time.Duration) {
+	p.refuse(w, &armor.Denial{
+		Reason:  armor.ReasonQueryWait,
+		Message: fmt.Sprintf("no server connection became free within %s", wait),
+		Detail:  "All server connections of the pool are in use.",
+	})
+}
+
+// refuse takes a waiter out of the queue with an error. It reports false if it was
+// not there any more.
+func (p *pool) refuse(w *waiter, err error) (refused bool) {
+	p.locked(func() []func() {
+		if w.place == nil {
+			return nil
+		}
+		refused = true
+		p.leaveLocked(w)
+		return append(p.settleLocked(), func() { w.grant(nil, err) })
+	})
+	return refused
+}
+
+// settleLocked serves whom it can, and starts what is needed to serve the others:
+// logins while the limit allows, and the end of other roles' idle connections when
+// it does not. It is called after every change.
+func (p *pool) settleLocked() (todo []func()) {
+	todo = p.shrinkLocked()
+	if p.waiters.Len() == 0 {
+		return todo
+	}
+	r := round{pool: p, room: p.limit - (p.open - p.closing), promised: map[*subpool]int{}, stuck: map[*subpool]bool{}}
+	for e := p.waiters.Front(); e != nil && len(r.stuck) < len(p.subs); {
+		w, next := e.Value.(*waiter), e.Next()
+		if !r.stuck[w.sub] {
+			todo = append(todo, r.serve(w)...)
+		}
+		e = next
+	}
+	return todo
+}
+
+// round is one walk over the waiters, first come first served.
+type round struct {
+	pool     *pool
+	room     int               // places that are free, or will be when what is closing has closed
+	promised map[*subpool]int  // of the connections that are coming, those meant for waiters seen before
+	stuck    map[*subpool]bool // nothing more can be done for these now
+}
+
+func (r *round) serve(w *waiter) []func() {
+	p, sub := r.pool, w.sub
+	switch {
+	case p.retired:
+		return p.failLocked(w, retiredDenial())
+	case len(sub.idle) > 0:
+		return p.lendLocked(w)
+	case r.promised[sub] < sub.coming:
+		r.promised[sub]++
+		return nil
+	case sub.backingOff() && sub.live+sub.coming == 0:
+		return p.failLocked(w, sub.failure)
+	case sub.backingOff() || sub.opening >= maxLogins:
+		r.stuck[sub] = true
+		return nil
+	}
+	return r.open(sub)
+}
+
+// open begins a login for a waiter, or makes room for one.
+func (r *round) open(sub *subpool) (todo []func()) {
+	p := r.pool
+	if r.room <= 0 {
+		if todo = p.closeOtherIdleLocked(sub); todo == nil {
+			r.stuck[sub] = true
+			return nil
+		}
+		r.room++
+	}
+	r.room--
+	if p.open < p.limit {
+		r.promised[sub]++
+		todo = append(todo, p.openLocked(sub))
+	}
+	return todo
+}
+
+func retiredDenial() *armor.Denial {
+	return &armor.Denial{Reason: armor.ReasonDraining, Message: "the pool of this session is closed on this node", Detail: "Connect again."}
+}
+
+func (p *pool) failLocked(w *waiter, err error) []func() {
+	p.leaveLocked(w)
+	return []func(){func() { w.grant(nil, err) }}
+}
+
+// lendLocked lends the idle connection that was used last.
+func (p *pool) lendLocked(w *waiter) []func() {
+	last := len(w.sub.idle) - 1
+	c := w.sub.idle[last]
+	w.sub.idle[last] = nil
+	w.sub.idle = w.sub.idle[:last]
+	p.leaveLocked(w)
+	c.lentTo, w.client.lent = w.client, c
+	return []func(){func() { p.deliver(w, c) }}
+}
+
+// deliver grants a connection, unless PostgreSQL has sent something on it while it
+// lay idle: its end, most likely. Then the waiter goes back to the head of the queue.
+func (p *pool) deliver(w *waiter, c *ServerConn) {
+	if c.quiet() {
+		if hook := p.home.cfg.Hooks.QueryWait; hook != nil {
+			hook(p.key, time.Since(w.since))
+		}
+		w.grant(c, nil)
+		return
+	}
+	p.locked(func() []func() {
+		c.unlendLocked()
+		todo := p.refreshLocked(c)
+		if w.gone {
+			return append(todo, func() { w.grant(nil, context.Canceled) })
+		}
+		w.place = p.waiters.PushFront(w)
+		w.client.waiting = w
+		p.startTimerLocked(w, max(p.queryWaitLocked()-time.Since(w.since), 0))
+		return append(todo, p.settleLocked()...)
+	})
+}
+
+// shrinkLocked ends idle connections that are above the limit or of no use any more.
+func (p *pool) shrinkLocked() (todo []func()) {
+	for _, sub := range p.subs {
+		for i := 0; i < len(sub.idle); {
+			if c := sub.idle[i]; p.retired || c.generation != p.generation {
+				todo = append(todo, p.endIdleLocked(c))
+				continue
+			}
+			i++
+		}
+	}
+	for p.open-p.closing > p.limit {
+		c := p.longestIdleLocked(nil)
+		if c == nil {
+			break
+		}
+		todo = append(todo, p.endIdleLocked(c))
+	}
+	return todo
+}
+
+// closeOtherIdleLocked ends another role's idle connection to make room.
+func (p *pool) closeOtherIdleLocked(sub *subpool) []func() {
+	c := p.longestIdleLocked(sub)
+	if c == nil {
+		return nil
+	}
+	return []func(){p.endIdleLocked(c)}
+}
+
+// longestIdleLocked returns the connection that was unused for the longest time and
+// is not of the given role.
+func (p *pool) longestIdleLocked(except *subpool) (longest *ServerConn) {
+	for _, sub := range p.subs {
+		if sub == except || len(sub.idle) == 0 {
+			continue
+		}
+		if c := sub.idle[0]; longest == nil || c.idleSince.Before(longest.idleSince) {
+			longest = c
+		}
+	}
+	return longest
+}
+
+// endIdleLocked ends a connection that lies idle.
+func (p *pool) endIdleLocked(c *ServerConn) func() {
+	c.sub.removeIdle(c)
+	return p.endLocked(c)
+}
+
+// removeIdle reports whether the connection lay idle.
+func (s *subpool) removeIdle(c *ServerConn) bool {
+	for i, other := range s.idle {
+		if other == c {
+			copy(s.idle[i:], s.idle[i+1:])
+			s.idle[len(s.idle)-1] = nil
+			s.idle = s.idle[:len(s.idle)-1]
+			return true
+		}
+	}
+	return false
+}
+
+// openLocked takes a place and logs in.
+func (p *pool) openLocked(sub *subpool) func() {
+	p.open++
+	sub.opening++
+	sub.coming++
+	t := target{database: p.database, role: sub.role, generation: p.generation}
+	return func() {
+		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t) })
+	}
+}
+
+// login opens one connection, in the place that openLocked has taken.
+func (p *pool) login(ctx context.Context, sub *subpool, t target) {
+	began := time.Now()
+	c, failed, err := p.home.open(ctx, t)
+	if hook := p.home.cfg.Hooks.ServerLogin; hook != nil {
+		hook(p.key, time.Since(began), err)
+	}
+	p.locked(func() []func() {
+		sub.opening--
+		sub.coming--
+		if err != nil {
+			return p.loginFailedLocked(sub, failed, err)
+		}
+		c.pool, c.sub, c.generation = p, sub, t.generation
+		sub.loggedInLocked(c.state.Params())
+		p.conns[c] = struct{}{}
+		return p.readyLocked(c)
+	})
+}
+
+// loginFailedLocked keeps the place until PostgreSQL has closed the connection too,
+// makes further logins wait, and tells the waiters that have nothing else to wait for.
+func (p *pool) loginFailedLocked(sub *subpool, failed *dialed, err error) []func() {
+	wait := sub.loginFailedLocked(err)
+	p.closing++
+	todo := []func(){func() {
+		p.home.cfg.Logger.Warn("login to PostgreSQL failed", armor.KeyPool, p.key, armor.KeyRole, sub.role, armor.KeyErr, err, armor.KeyTook, wait)
+		p.home.errands.add(func(ctx context.Context) {
+			p.home.endFailed(ctx, failed)
+			p.locked(p.endedLocked)
+		})
+		time.AfterFunc(wait, p.settle)
+	}}
+	return append(todo, p.settleLocked()...)
+}
+
+// returnLocked takes a connection back from its session. One that a cancel request
+// is under way for is held, so that it cannot hit the next client.
+func (p *pool) returnLocked(c *ServerConn) []func() {
+	if c.cancels > 0 {
+		c.parked = true
+		c.sub.coming++
+		return nil
+	}
+	return p.readyLocked(c)
+}
+
+// cancelDoneLocked ends one cancel request's hold on a connection.
+func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
+	c.cancels--
+	c.mustPing = true
+	if c.cancels > 0 || !c.parked {
+		return nil
+	}
+	c.parked = false
+	c.sub.coming--
+	return p.readyLocked(c)
+}
+
+// readyLocked does with a connection what it needs before it can be lent again.
+func (p *pool) readyLocked(c *ServerConn) []func() {
+	switch {
+	case p.retired || c.generation != p.generation || p.open-p.closing > p.limit:
+		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
+	case c.mustPing || len(c.rest) > 0 || c.state.Dirty():
+		return append(p.refreshLocked(c), p.settleLocked()...)
+	}
+	c.idleSince = time.Now()
+	c.sub.idle = append(c.sub.idle, c)
+	return p.settleLocked()
+}
+
+// refreshLocked makes a connection fit for the next client, in an errand.
+func (p *pool) refreshLocked(c *ServerConn) []func() {
+	c.sub.coming++
+	reset, ping := c.state.Dirty(), c.mustPing
+	c.mustPing = false
+	return []func(){func() {
+		p.home.errands.add(func(context.Context) { p.refresh(c, reset, ping) })
+	}}
+}
+
+func (p *pool) refresh(c *ServerConn, reset, ping bool) {
+	err := c.refresh(reset, ping, p.home.cfg.ResetTimeout)
+	if err != nil {
+		p.home.cfg.Logger.Debug("server connection is not fit to be lent again", armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
+	}
+	p.locked(func() []func() {
+		c.sub.coming--
+		if err != nil {
+			c.busy = true
+			return append([]func(){p.endLocked(c)}, p.settleLocked()...)
+		}
+		return p.readyLocked(c)
+	})
+}
+
+// inspectIdle takes a connection out of the idle ones to read what PostgreSQL has
+// sent.
+func (p *pool) inspectIdle(c *ServerConn) {
+	p.locked(func() []func() {
+		if !c.sub.removeIdle(c) {
+			return nil
+		}
+		return p.refreshLocked(c)
+	})
+}
+
+// endLocked ends a connection that is lent to nobody; its place is free when its end
+// was read.
+func (p *pool) endLocked(c *ServerConn) func() {
+	c.sub.live--
+	p.closing++
+	return func() {
+		p.home.errands.add(func(ctx context.Context) {
+			p.home.end(ctx, c)
+			p.locked(func() []func() {
+				delete(p.conns, c)
+				return p.endedLocked()
+			})
+			if hook := p.home.cfg.Hooks.ServerEnd; hook != nil {
+				hook(p.key)
+			}
+		})
+	}
+}
+
+func (p *pool) endedLocked() []func() {
+	p.closing--
+	p.freeLocked(1)
+	return p.settleLocked()
+}

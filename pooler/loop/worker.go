@@ -1,0 +1,168 @@
+//go:build linux
+
+package loop
+
+import (
+	"log/slog"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/core"
+)
+
+// worker is one loop: one thread, one epoll instance, and buffers that all of its
+// sessions share.
+type worker struct {
+	poller *poller
+	inbox  inbox
+	log    *slog.Logger
+	ended  chan struct{}
+
+	// Everything below belongs to the thread.
+	owners   []owner // by file descriptor
+	closing  map[*session]time.Time
+	stopping bool
+	room     []func() // the inbox's other array
+
+	received [receiveSize]byte // from a socket
+	plain    []byte            // decrypted, from a client or a server with TLS
+	cipher   []byte            // encrypted, for a socket
+	gather   []byte            // parts that are sent as one
+	out      core.Output
+}
+
+// receiveSize is how much is received at once: small buffers are what makes bulk
+// results expensive.
+const receiveSize = 64 << 10
+
+// owner is told what happens on a file descriptor.
+type owner interface {
+	happened(events uint32)
+}
+
+func newWorker(log *slog.Logger) (*worker, error) {
+	p, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	return &worker{poller: p, log: log, ended: make(chan struct{}), closing: map[*session]time.Time{}}, nil
+}
+
+// post leaves work for the loop. It reports false when the loop has ended.
+func (w *worker) post(work func()) bool {
+	wake, ok := w.inbox.put(work)
+	if wake {
+		w.poller.wake()
+	}
+	return ok
+}
+
+// tick is how often sessions that are closing are looked at while there are any.
+const tick = 250 * time.Millisecond
+
+// run is the thread. It ends after stop.
+func (w *worker) run() {
+	runtime.LockOSThread() // and never unlocked: the thread ends with us
+	defer close(w.ended)
+	for {
+		if w.doWork(); w.stopping {
+			break
+		}
+		events, err := w.poller.look()
+		if err == nil && len(events) == 0 && w.inbox.sleep() {
+			events, err = w.poller.wait(w.patience())
+			w.inbox.awake()
+		}
+		if err != nil {
+			w.log.Error("event loop ends", armor.KeyErr, err)
+			break
+		}
+		for _, e := range events {
+			w.dispatch(e)
+		}
+		w.closeLate()
+	}
+	for _, work := range w.inbox.close() {
+		work()
+	}
+	_ = w.poller.close() // the process ends
+}
+
+func (w *worker) patience() int {
+	if len(w.closing) == 0 {
+		return -1
+	}
+	return int(tick / time.Millisecond)
+}
+
+func (w *worker) dispatch(e syscall.EpollEvent) {
+	fd := int(e.Fd)
+	if fd == w.poller.wakefd {
+		w.poller.woken()
+		return
+	}
+	if fd < len(w.owners) && w.owners[fd] != nil {
+		w.owners[fd].happened(e.Events)
+	}
+	w.doWork() // what it has set off: grants, mostly
+}
+
+func (w *worker) doWork() {
+	for {
+		work := w.inbox.take(w.room)
+		if len(work) == 0 {
+			w.room = work
+			return
+		}
+		for i, do := range work {
+			do()
+			work[i] = nil
+		}
+		w.room = work
+	}
+}
+
+// own registers a file descriptor.
+func (w *worker) own(fd int, events uint32, o owner) error {
+	for fd >= len(w.owners) {
+		w.owners = append(w.owners, make([]owner, len(w.owners)+64)...)
+	}
+	w.owners[fd] = o
+	return w.poller.add(fd, events)
+}
+
+// disown forgets a file descriptor that is about to be closed or moved.
+func (w *worker) disown(fd int) {
+	if fd >= 0 && fd < len(w.owners) && w.owners[fd] != nil {
+		w.owners[fd] = nil
+		_ = w.poller.remove(fd) // it may be closed already, which has removed it
+	}
+}
+
+// closeLate ends sessions whose client does not take its last words.
+func (w *worker) closeLate() {
+	if len(w.closing) == 0 {
+		return
+	}
+	now := time.Now()
+	for s, until := range w.closing {
+		if now.After(until) {
+			s.finish()
+		}
+	}
+}
+
+// joined returns the parts as one slice, copying only when they are several.
+func (w *worker) joined(b *core.Bytes) []byte {
+	parts := b.Parts()
+	switch len(parts) {
+	case 0:
+		return nil
+	case 1:
+		return parts[0]
+	}
+	w.gather = b.AppendTo(w.gather[:0])
+	return w.gather
+}

@@ -1,0 +1,253 @@
+package pooler
+
+import (
+	"container/list"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/core"
+)
+
+// pool is one armor.Pool on this node: one limit for the server connections of all
+// of its roles. Waiters are served in the order in which they came, whatever their
+// role; idle connections are lent last in, first out, so that a quiet pool's oldest
+// ones stay unused.
+//
+// Methods that end in Locked return what is to be done after unlocking: granting,
+// logging in and ending connections are never done under the lock.
+type pool struct {
+	key  string  // immutable, as is home
+	home *Pooler // its errands, configuration and hooks
+
+	mu         sync.Mutex // guards below; never held while dialling, writing or calling back
+	cfg        armor.Pool
+	database   armor.Database
+	generation int  // of database; connections of an earlier one are not lent again
+	retired    bool // serves nobody any more
+	limit      int
+	open       int // places taken: from before a dial until the end was read
+	closing    int // of those, connections that are being ended
+	conns      map[*ServerConn]struct{}
+	subs       map[string]*subpool // by role
+	waiters    list.List           // of *waiter, the longest wait first
+	empty      chan struct{}       // closed when open falls to 0; nil while nobody waits for that
+}
+
+// subpool is the part of a pool that logs in as one role. Its pool's lock guards it.
+type subpool struct {
+	role    string
+	idle    []*ServerConn // the longest unused first
+	live    int           // connections that are logged in and not being ended
+	opening int           // logins under way
+	coming  int           // connections that will be idle soon: logins, resets, and those held for a cancel
+
+	failures int       // logins that failed in a row
+	failure  error     // the last one's, while failures is not 0
+	retryAt  time.Time // no login before
+
+	base    *core.Params            // what a new connection reports; nil until the first login
+	learned map[string]*core.Params // what one reports after the startup settings in the key were applied
+}
+
+const (
+	maxLogins    = 8   // logins under way at once, of one role in one pool
+	maxLearned   = 256 // combinations of startup settings remembered
+	firstBackoff = time.Second
+	maxBackoff   = 15 * time.Second
+)
+
+func newPool(key string, home *Pooler) *pool {
+	return &pool{key: key, home: home, conns: map[*ServerConn]struct{}{}, subs: map[string]*subpool{}}
+}
+
+// locked runs change under the lock, and what it returns after.
+func (p *pool) locked(change func() []func()) {
+	p.mu.Lock()
+	todo := change()
+	p.mu.Unlock()
+	for _, do := range todo {
+		do()
+	}
+}
+
+// configure puts a configuration in force. Connections that were made to another
+// server, in another way, or lent in another mode, end when they are idle.
+func (p *pool) configure(cfg armor.Pool, database armor.Database) {
+	p.locked(func() []func() {
+		if !reflect.DeepEqual(database, p.database) || cfg.Mode != p.cfg.Mode {
+			p.database = database
+			p.generation++
+			for _, sub := range p.subs {
+				sub.base, sub.learned, sub.failures, sub.retryAt = nil, nil, 0, time.Time{}
+			}
+		}
+		p.cfg, p.retired = cfg, false
+		return p.settleLocked()
+	})
+}
+
+// retire stops lending: waiters are refused, idle connections end now and lent ones
+// when they come back.
+func (p *pool) retire() {
+	p.locked(func() []func() {
+		p.retired = true
+		return p.settleLocked()
+	})
+}
+
+func (p *pool) serves() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.retired
+}
+
+func (p *pool) setLimit(limit int) {
+	p.locked(func() []func() {
+		p.limit = max(limit, 0)
+		return p.settleLocked()
+	})
+}
+
+func (p *pool) settle() { p.locked(p.settleLocked) }
+
+func (p *pool) held() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open
+}
+
+// status describes the pool unless it is retired.
+func (p *pool) status() (armor.PoolStatus, bool) {
+	p.mu.Lock()
+	s := armor.PoolStatus{Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len()}
+	failure := ""
+	for _, sub := range p.subs {
+		s.Idle += len(sub.idle)
+		if sub.failures > 0 {
+			failure = fmt.Sprintf("login as %s: %v", sub.role, sub.failure)
+		}
+	}
+	database, retired := p.database, p.retired
+	p.mu.Unlock()
+	if s.NotReady = p.home.missingSecret(database); s.NotReady == "" {
+		s.NotReady = failure
+	}
+	if s.NotReady == "" && s.Limit == 0 {
+		s.NotReady = "this node holds no share of the pool"
+	}
+	return s, !retired
+}
+
+// whenEmpty returns a channel that is closed once no place is taken.
+func (p *pool) whenEmpty() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.empty == nil {
+		p.empty = make(chan struct{})
+		p.freeLocked(0)
+	}
+	return p.empty
+}
+
+// freeLocked gives n places back.
+func (p *pool) freeLocked(n int) {
+	if p.open -= n; p.open < 0 {
+		panic("pooler: a place was freed twice in pool " + p.key)
+	}
+	if p.open == 0 && p.empty != nil {
+		select {
+		case <-p.empty:
+		default:
+			close(p.empty)
+		}
+	}
+}
+
+// closeAll closes the sockets of all connections; nobody waits for them any more.
+func (p *pool) closeAll() {
+	p.mu.Lock()
+	all := maps.Clone(p.conns)
+	p.mu.Unlock()
+	for c := range all {
+		c.conn.Close()
+	}
+}
+
+// lookAtIdle inspects the idle connections that PostgreSQL has sent something on.
+func (p *pool) lookAtIdle() {
+	for _, c := range p.idleConns() {
+		if !c.quiet() {
+			p.inspectIdle(c)
+		}
+	}
+}
+
+func (p *pool) idleConns() []*ServerConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []*ServerConn
+	for _, sub := range p.subs {
+		all = append(all, sub.idle...)
+	}
+	return all
+}
+
+// subLocked returns the part of the pool for a role.
+func (p *pool) subLocked(role string) *subpool {
+	sub := p.subs[role]
+	if sub == nil {
+		sub = &subpool{role: role}
+		p.subs[role] = sub
+	}
+	return sub
+}
+
+// loginFailedLocked notes a failed login: the next one waits, longer each time.
+func (s *subpool) loginFailedLocked(err error) (wait time.Duration) {
+	wait = min(firstBackoff<<min(s.failures, 10), maxBackoff)
+	wait -= rand.N(wait / 4) // so that nodes do not ask in step
+	s.failures++
+	s.failure, s.retryAt = err, time.Now().Add(wait)
+	return wait
+}
+
+// loggedInLocked notes a login and what the connection reports.
+func (s *subpool) loggedInLocked(params *core.Params) {
+	s.live++
+	s.failures, s.failure, s.retryAt = 0, nil, time.Time{}
+	if s.base == nil || !reflect.DeepEqual(s.base, params) {
+		s.base, s.learned = params, nil // the server's defaults have changed
+	}
+}
+
+func (s *subpool) backingOff() bool { return s.failures > 0 && time.Now().Before(s.retryAt) }
+
+// paramsFor returns what a connection of the role reports once the settings in key
+// were applied; nil when nobody has tried yet.
+func (p *pool) paramsFor(role, key string) *core.Params {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sub := p.subLocked(role)
+	if key == "" {
+		return sub.base
+	}
+	return sub.learned[key]
+}
+
+// learn remembers what a connection reported after the settings in key were applied.
+func (p *pool) learn(c *ServerConn, key string, params *core.Params) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if key == "" || c.generation != p.generation || len(c.sub.learned) >= maxLearned {
+		return
+	}
+	if c.sub.learned == nil {
+		c.sub.learned = map[string]*core.Params{}
+	}
+	c.sub.learned[key] = params
+}

@@ -1,0 +1,291 @@
+package pooler
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Secrets resolves the names of the replicated configuration on this node. It
+// refuses to give a password for a host that the secret is not bound to. Calls may
+// read files.
+type Secrets interface {
+	// Password returns the passwords that may be valid now, the preferred one first.
+	Password(name armor.SecretName, host string) ([]string, error)
+	// CA returns the certificates that may vouch for a server.
+	CA(name armor.SecretName) (*x509.CertPool, error)
+}
+
+// DefaultDialer makes the kernel notice within half a minute that PostgreSQL's machine
+// is gone.
+var DefaultDialer = &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}}
+
+// Dial opens a connection to PostgreSQL.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Config is what a Pooler needs. Secrets, Driver and Logger are required; a zero
+// duration or number means its default.
+type Config struct {
+	Node    uint16 // this member's index, for cancel keys
+	Secrets Secrets
+	Driver  Driver
+	Logger  *slog.Logger
+	Hooks   Hooks
+	Dial    Dial // nil: DefaultDialer's
+	// Cancel carries a cancel request that came over TLS to the session that holds the
+	// key, on whatever node. Nil: to this node's sessions.
+	Cancel func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
+
+	StartupTimeout   time.Duration // from a proven client to its whole startup packet; default 10 s
+	LoginTimeout     time.Duration // one login to PostgreSQL, dialling included; default 15 s
+	ResetTimeout     time.Duration // DISCARD ALL between two clients; default 5 s
+	EndTimeout       time.Duration // one attempt to end a server connection; default 5 s
+	VanishedFor      time.Duration // how long a connection that broke without an end keeps its place; default 40 s
+	ShutdownTimeout  time.Duration // how long Run waits for server connections to end; default 10 s
+	Watch            time.Duration // how often idle server connections are looked at; default 250 ms
+	CancelsPerSecond float64       // cancel requests of one session; default 10, in bursts of twice as many
+	StatementMemory  int           // bytes of prepared statements of one session; default 8 MiB
+}
+
+// Hooks tell what happens, for metrics. Each may be nil, is called from many
+// goroutines and must not block.
+type Hooks struct {
+	QueryWait   func(pool string, took time.Duration)          // a client got its server connection
+	ServerLogin func(pool string, took time.Duration, e error) // a login to PostgreSQL ended
+	ServerEnd   func(pool string)                              // the end of a server connection was read
+	Canceled    func(pool string)                              // a cancel request was carried out
+}
+
+// Guest is a client as the edge vouches for it.
+type Guest interface {
+	// Peer is who the client proved to be.
+	Peer() armor.Peer
+	// Admit asks for what the startup packet wants; from then on every revision judges
+	// the session by it. The error is a *armor.Denial.
+	Admit(database, role string) (armor.Access, error)
+	// Live is asked before every batch of bytes forwarded: nil, or the cause with
+	// which the session is cut.
+	Live() error
+	// HandOver gives the session's end to the driver: cut is called at most once, from
+	// any goroutine, must not block, and the driver calls confirm once no further byte
+	// will be forwarded. It returns the cause if the session has already ended.
+	HandOver(cut func(cause error, confirm func())) error
+	// Refuse records a denial made by the pooler and returns it with its id.
+	Refuse(d *armor.Denial) *armor.Denial
+	// SetState is for `armorctl session list`.
+	SetState(state string)
+}
+
+// Pooler lends server connections to sessions. Its methods may be called from any
+// goroutine.
+type Pooler struct {
+	cfg     Config
+	errands *errands
+	keys    *keys
+	nextID  atomic.Uint64
+
+	mu       sync.Mutex // guards below; never held while a pool's is
+	pools    map[string]*pool
+	limits   map[string]int
+	clients  map[*client]struct{}
+	draining bool
+	drained  chan struct{} // closed when the last client has gone; nil until Drain
+}
+
+// New checks the configuration and starts nothing.
+func New(cfg Config) (*Pooler, error) {
+	if cfg.Secrets == nil || cfg.Driver == nil || cfg.Logger == nil {
+		return nil, fmt.Errorf("%w: a pooler needs Secrets, Driver and Logger", armor.ErrInvalid)
+	}
+	if cfg.Node > armor.MaxNodeIndex {
+		return nil, fmt.Errorf("%w: node index %d is above %d", armor.ErrInvalid, cfg.Node, armor.MaxNodeIndex)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = DefaultDialer.DialContext
+	}
+	fill(&cfg.StartupTimeout, 10*time.Second)
+	fill(&cfg.LoginTimeout, 15*time.Second)
+	fill(&cfg.ResetTimeout, 5*time.Second)
+	fill(&cfg.EndTimeout, 5*time.Second)
+	fill(&cfg.VanishedFor, fencedAfter)
+	fill(&cfg.ShutdownTimeout, 10*time.Second)
+	fill(&cfg.Watch, 250*time.Millisecond)
+	fill(&cfg.CancelsPerSecond, 10)
+	fill(&cfg.StatementMemory, 8<<20)
+	if err := checkEnvironment(); err != nil {
+		return nil, err
+	}
+	p := &Pooler{
+		cfg: cfg, errands: newErrands(), keys: newKeys(),
+		pools: map[string]*pool{}, limits: map[string]int{}, clients: map[*client]struct{}{},
+	}
+	if cfg.Cancel == nil {
+		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key) }
+	}
+	return p, nil
+}
+
+func fill[T int | float64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
+
+// Run does the work that no session waits for: logging in, resetting, watching and
+// ending server connections. When ctx ends it lends no more, ends what is idle and
+// what comes back, and returns once nothing is open, or after ShutdownTimeout with
+// all sockets closed. The sessions are the edge's to end before.
+func (p *Pooler) Run(ctx context.Context) error {
+	inside, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var work sync.WaitGroup
+	work.Go(func() { p.errands.run(inside) })
+	work.Go(func() { p.watch(inside) })
+	<-ctx.Done()
+	for _, pl := range p.allPools() {
+		pl.retire()
+	}
+	p.awaitEnds()
+	stop()
+	for _, pl := range p.allPools() {
+		pl.closeAll()
+	}
+	work.Wait()
+	return nil
+}
+
+// awaitEnds waits until no server connection is open any more.
+func (p *Pooler) awaitEnds() {
+	limit := time.NewTimer(p.cfg.ShutdownTimeout)
+	defer limit.Stop()
+	for _, pl := range p.allPools() {
+		for {
+			empty := pl.whenEmpty()
+			select {
+			case <-empty:
+			case <-limit.C:
+				return
+			}
+			break
+		}
+	}
+}
+
+// watch looks at idle server connections: PostgreSQL may have ended them.
+func (p *Pooler) watch(ctx context.Context) {
+	tick := time.NewTicker(p.cfg.Watch)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			for _, pl := range p.allPools() {
+				pl.lookAtIdle()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *Pooler) allPools() []*pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.pools))
+}
+
+// Configure makes the given tables the pools that there are. It is level-triggered:
+// it gets all of them each time. Pools that are gone serve nobody and stay in Held
+// until their last server connection has ended.
+func (p *Pooler) Configure(databases []armor.Database, pools []armor.Pool) {
+	byKey := map[string]armor.Database{}
+	for _, d := range databases {
+		byKey[armor.ObjectKey(d.Environment, d.Name)] = d
+	}
+	wanted := map[string]bool{}
+	for _, cfg := range pools {
+		database, ok := byKey[armor.ObjectKey(cfg.Environment, cfg.Database)]
+		if !ok {
+			continue // the state machine refuses such a pool
+		}
+		wanted[cfg.Key()] = true
+		p.ensure(cfg, database)
+	}
+	for _, pl := range p.allPools() {
+		if !wanted[pl.key] {
+			pl.retire()
+		}
+	}
+}
+
+func (p *Pooler) ensure(cfg armor.Pool, database armor.Database) {
+	pl, limit := p.findOrMake(cfg.Key())
+	pl.configure(cfg, database)
+	pl.setLimit(limit)
+}
+
+func (p *Pooler) findOrMake(key string) (*pool, int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.pools[key]
+	if pl == nil {
+		pl = newPool(key, p)
+		p.pools[key] = pl
+	}
+	return pl, p.limits[key]
+}
+
+// SetLimits says how many server connections this node may have in each pool; a
+// pool that is not named may have none. It is authoritative: what is above a limit
+// and idle ends now, what is lent ends when it comes back.
+func (p *Pooler) SetLimits(limits map[string]int) {
+	p.mu.Lock()
+	p.limits = maps.Clone(limits)
+	p.mu.Unlock()
+	for _, pl := range p.allPools() {
+		pl.setLimit(limits[pl.key])
+	}
+}
+
+// Held returns, per pool, how many server connections are open or being opened. One
+// counts from before it is dialled until its end has been read.
+func (p *Pooler) Held() map[string]int {
+	held := map[string]int{}
+	for _, pl := range p.allPools() {
+		if n := pl.held(); n > 0 {
+			held[pl.key] = n
+		}
+	}
+	return held
+}
+
+// Status returns what there is to say about each configured pool, in the order of
+// their keys.
+func (p *Pooler) Status() []armor.PoolStatus {
+	var all []armor.PoolStatus
+	for _, pl := range p.allPools() {
+		if s, ok := pl.status(); ok {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b armor.PoolStatus) int { return strings.Compare(a.Pool, b.Pool) })
+	return all
+}
+
+// poolFor returns the pool that a grant leads to.
+func (p *Pooler) poolFor(a armor.Access) (*pool, bool) {
+	p.mu.Lock()
+	pl, ok := p.pools[a.Pool.Key()]
+	p.mu.Unlock()
+	return pl, ok && pl.serves()
+}

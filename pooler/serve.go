@@ -1,0 +1,325 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/core"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// farewell bounds the writing of a last message, and the reading of a first one that
+// will be refused.
+const farewell = time.Second
+
+// ServeConn serves a client that has proved who it is, and returns when its session
+// has ended. ctx ends, with the cause, when the session is cut before the driver has
+// it.
+func (p *Pooler) ServeConn(ctx context.Context, conn net.Conn, g Guest) {
+	packet, err := readStartup(ctx, conn, p.cfg.StartupTimeout)
+	switch {
+	case errors.Is(err, armor.ErrInvalid):
+		refuse(conn, startupError(nil, err))
+		return
+	case err != nil:
+		return // there is nobody to talk to
+	case pgwire.IsCancel(packet):
+		if key, err := pgwire.ParseCancel(packet); err == nil {
+			p.cfg.Cancel(ctx, key, g.Peer().Source)
+		}
+		return // PostgreSQL does not answer either
+	}
+	h, err := p.logIn(ctx, conn, g, packet)
+	if err != nil {
+		refuse(conn, wireError(err))
+		return
+	}
+	defer p.forget(h.client)
+	p.cfg.Driver.Drive(h)
+}
+
+// refuse tells a client why it is not served. The edge closes the connection.
+func refuse(conn net.Conn, e *pgwire.Error) {
+	_ = conn.SetWriteDeadline(time.Now().Add(farewell)) // a dead connection needs none
+	_, _ = conn.Write(pgwire.AppendError(nil, e))       // it is refused whether it reads that or not
+}
+
+// logIn takes a client from its startup packet to its first ReadyForQuery.
+func (p *Pooler) logIn(ctx context.Context, conn net.Conn, g Guest, packet []byte) (*Handover, error) {
+	startup, err := pgwire.ParseStartup(packet)
+	if err != nil {
+		return nil, startupError(packet, err)
+	}
+	r := newRequest(startup)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	access, err := g.Admit(r.database, r.role)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.readSettings(); err != nil {
+		return nil, err
+	}
+	c, err := p.register(access, r.role, g)
+	if err != nil {
+		return nil, err
+	}
+	h, err := p.welcome(ctx, conn, c, &r)
+	if err != nil {
+		p.forget(c)
+	}
+	return h, err
+}
+
+// register makes the client known to Drain, unless the node is being drained.
+func (p *Pooler) register(access armor.Access, role string, g Guest) (*client, error) {
+	pl, ok := p.poolFor(access)
+	if !ok {
+		return nil, g.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: fmt.Sprintf("pool %q is not ready on this node", access.Pool.Name)})
+	}
+	c := &client{home: p, guest: g, pool: pl, role: role, mode: access.Pool.Mode, limit: newCancelLimit(p.cfg.CancelsPerSecond)}
+	p.mu.Lock()
+	draining := p.draining
+	if !draining {
+		p.clients[c] = struct{}{}
+	}
+	p.mu.Unlock()
+	if draining {
+		return nil, g.Refuse(drainingDenial())
+	}
+	return c, nil
+}
+
+// forget takes a client out of all books.
+func (p *Pooler) forget(c *client) {
+	p.keys.remove(c)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.clients, c)
+	p.checkDrainedLocked()
+}
+
+// welcome answers the startup packet. In session mode, and when it cannot be known
+// otherwise what PostgreSQL reports to such a client, that takes a server connection.
+func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *request) (*Handover, error) {
+	var server *ServerConn
+	var params *core.Params
+	var pid uint32
+	var err error
+	if c.mode == armor.SessionMode {
+		if server, err = p.lendForSession(ctx, c, r); err != nil {
+			return nil, err
+		}
+		params, pid = server.state.Params(), server.pid
+	} else if params, err = p.reported(ctx, c, r); err != nil {
+		return nil, err
+	}
+	p.keys.add(c, p.cfg.Node, pid)
+	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
+	if err := greet(conn, r.startup, params, c.key); err != nil {
+		if server != nil {
+			server.Discard() // it has the client's settings
+		}
+		return nil, err
+	}
+	session := core.New(core.Config{
+		ID: p.nextID.Add(1), Mode: c.mode, Params: params, Settings: r.unreported(params), Statements: core.NewStatements(p.cfg.StatementMemory),
+	})
+	return &Handover{Client: conn, Session: session, Guest: c.guest, Server: server, client: c}, nil
+}
+
+// greet says that the client is in (PostgreSQL, "Start-up").
+func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.CancelKey) error {
+	var b []byte
+	if s.Minor > 0 || len(s.Options) > 0 {
+		b = pgwire.AppendNegotiate(b, 0, s.Options)
+	}
+	b = pgwire.AppendAuthOK(b)
+	for name, value := range params.All() {
+		b = pgwire.AppendParameterStatus(b, name, value)
+	}
+	b = pgwire.AppendBackendKeyData(b, key.PID, key.Secret)
+	b = pgwire.AppendReady(b, 'I')
+	if err := conn.SetWriteDeadline(time.Now().Add(farewell)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(b); err != nil {
+		return err
+	}
+	return conn.SetWriteDeadline(time.Time{})
+}
+
+// lendForSession lends a server connection with the client's settings in force.
+func (p *Pooler) lendForSession(ctx context.Context, c *client, r *request) (*ServerConn, error) {
+	server, err := p.await(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if r.application != "" {
+		r.settings["application_name"] = r.application
+	}
+	if err := p.apply(ctx, server, c.guest, r.statements()); err != nil {
+		return nil, err
+	}
+	delete(r.settings, "application_name")
+	server.state.Applied(r.unreported(server.state.Params()))
+	return server, nil
+}
+
+// reported returns what PostgreSQL reports to a client with these settings. It is
+// asked once for each combination of them.
+func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Params, error) {
+	statements := r.statements()
+	params := c.pool.paramsFor(c.role, statements)
+	if params == nil {
+		var err error
+		if params, err = p.ask(ctx, c, r, statements); err != nil {
+			return nil, err
+		}
+	}
+	if r.application != "" {
+		params = params.With("application_name", r.application)
+	}
+	return params, nil
+}
+
+// ask applies the settings to a server connection and sees what it reports.
+func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements string) (*core.Params, error) {
+	server, err := p.await(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if params := c.pool.paramsFor(c.role, statements); params != nil { // somebody was faster
+		server.Release(nil)
+		return params, nil
+	}
+	if err := p.apply(ctx, server, c.guest, "DISCARD ALL"); err != nil { // it may have another client's
+		return nil, err
+	}
+	server.state.WasReset()
+	if err := p.apply(ctx, server, c.guest, statements); err != nil {
+		return nil, err
+	}
+	params := server.state.Params()
+	server.state.Applied(r.unreported(params))
+	c.pool.learn(server, statements, params)
+	server.Release(nil)
+	return params, nil
+}
+
+// await lends the client a server connection, or returns the cause with which it was
+// cut meanwhile.
+func (p *Pooler) await(ctx context.Context, c *client) (*ServerConn, error) {
+	type answer struct {
+		server *ServerConn
+		err    error
+	}
+	got := make(chan answer, 1)
+	c.guest.SetState("waiting")
+	abandon := c.pool.acquire(c, func(s *ServerConn, err error) { got <- answer{s, err} })
+	select {
+	case a := <-got:
+		if a.err != nil {
+			return nil, c.refusal(a.err)
+		}
+		return a.server, nil
+	case <-ctx.Done():
+		if !abandon() {
+			if a := <-got; a.server != nil {
+				a.server.Release(nil)
+			}
+		}
+		return nil, context.Cause(ctx)
+	}
+}
+
+// apply runs statements on a server connection that is lent to a client that is
+// logging in. It gives the connection back when it returns an error, which the client
+// may read: it is PostgreSQL's own if that has refused a setting.
+func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, statements string) error {
+	if statements == "" {
+		return nil
+	}
+	if err := g.Live(); err != nil {
+		server.Release(nil)
+		return err
+	}
+	refused, err := server.run(ctx, statements, p.cfg.ResetTimeout)
+	switch {
+	case ctx.Err() != nil:
+		server.Discard()
+		return context.Cause(ctx)
+	case err != nil:
+		server.Lost(err)
+		return loginError(err)
+	case refused != nil:
+		server.Release(nil)
+		refused.Severity = pgwire.SeverityFatal
+		return refused
+	}
+	return nil
+}
+
+// run is exchange within patience, ended early by ctx.
+func (c *ServerConn) run(ctx context.Context, sql string, patience time.Duration) (*pgwire.Error, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
+	refused, err := c.exchange(sql)
+	if stop() && err == nil {
+		err = c.conn.SetDeadline(time.Time{})
+	}
+	return refused, err
+}
+
+// Drain ends every session at its next idle boundary and begins no new one. It
+// returns once none is left, or with the cause when ctx ends first.
+func (p *Pooler) Drain(ctx context.Context) error {
+	clients, drained := p.beginDrain()
+	for _, c := range clients {
+		c.drainNow()
+	}
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("drain %d sessions: %w", p.count(), context.Cause(ctx))
+	}
+}
+
+func (p *Pooler) beginDrain() (clients []*client, drained <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.draining = true
+	if p.drained == nil {
+		p.drained = make(chan struct{})
+	}
+	for c := range p.clients {
+		clients = append(clients, c)
+	}
+	p.checkDrainedLocked()
+	return clients, p.drained
+}
+
+func (p *Pooler) checkDrainedLocked() {
+	if p.drained == nil || len(p.clients) > 0 {
+		return
+	}
+	select {
+	case <-p.drained:
+	default:
+		close(p.drained)
+	}
+}
+
+func (p *Pooler) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.clients)
+}

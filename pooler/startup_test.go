@@ -1,0 +1,161 @@
+package pooler
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgtest"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+func TestOptionsAreReadAsPostgreSQLDoes(t *testing.T) {
+	for options, want := range map[string]map[string]string{
+		"":                                  {},
+		"  ":                                {},
+		"-c a=b":                            {"a": "b"},
+		"-ca=b -c c=":                       {"a": "b", "c": ""},
+		"--a-b=c-d":                         {"a_b": "c-d"},
+		"-c A=x -c a=y":                     {"a": "y"},
+		`-c search_path=a\ b,c\\d -c e=f=g`: {"search_path": `a b,c\d`, "e": "f=g"},
+		"\t-c\na=b\r":                       {"a": "b"},
+		`-c a=\`:                            {"a": ""},
+	} {
+		got, err := parseOptions(options)
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("%q: got %v, %v, want %v", options, got, err, want)
+		}
+	}
+	for _, options := range []string{"-c", "-c a", "-B 1", "a=b", "--", "--=x", "-e", "-c =b"} {
+		if got, err := parseOptions(options); err == nil || err.Code != "0A000" {
+			t.Errorf("%q: got %v, %v, want 0A000", options, got, err)
+		}
+	}
+}
+
+func TestReplicationIsTold(t *testing.T) {
+	for value, wanted := range map[string]bool{"database": true, "true": true, "1": true, "on": true, "": true, "false": false, "0": false, "off": false, "no": false, "F": false} {
+		if got := !isFalse(value); got != wanted {
+			t.Errorf("replication=%q: got %v", value, got)
+		}
+	}
+}
+
+func TestParametersOfThePacketWinOverOptions(t *testing.T) {
+	r := newRequest(pgwire.Startup{Parameters: [][2]string{
+		{"user", "me"}, {"DateStyle", "ISO"}, {"options", "-c datestyle=German -c application_name=o"}, {"application_name", "p"},
+	}})
+	if err := r.readSettings(); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]string{"datestyle": "ISO"}; r.database != "me" || r.application != "p" || !maps.Equal(r.settings, want) {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func FuzzReadSettings(f *testing.F) {
+	f.Add("-c a=b --c-d=e", "DateStyle", "ISO")
+	f.Add(`-c \`, "replication", "x")
+	f.Fuzz(func(t *testing.T, options, name, value string) {
+		r := newRequest(pgwire.Startup{Parameters: [][2]string{{"options", options}, {name, value}}})
+		if err := r.readSettings(); err != nil {
+			if err.Severity != pgwire.SeverityFatal {
+				t.Errorf("refused with %v", err)
+			}
+			return
+		}
+		for setting := range r.settings {
+			if slices.Contains(notForClients, setting) {
+				t.Errorf("setting %q was let through", setting)
+			}
+		}
+	})
+}
+
+// TestReasonsAreToldAsDocumented reads docs/refusals.md: the table that operators and
+// developers read is the one that the code follows.
+func TestReasonsAreToldAsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/refusals.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 || !strings.Contains(cells[4], "`") {
+			continue
+		}
+		reason := armor.Reason(strings.Trim(cells[4], " `"))
+		code := strings.TrimSpace(cells[3])
+		if code == "08007" { // the core's own
+			continue
+		}
+		rows++
+		if got := wireError(&armor.Denial{Reason: reason, Message: "m"}); got.Code != code || got.Severity != "FATAL" {
+			t.Errorf("%s: got %v, documented %s", reason, got, code)
+		}
+	}
+	if rows < 15 {
+		t.Errorf("only %d rows were found", rows)
+	}
+}
+
+func TestErrorsThatAreNobodysBusinessStayInside(t *testing.T) {
+	secret := fmt.Errorf("dial tcp 10.1.2.3:5432: %w", errors.New("no route to host"))
+	for _, err := range []error{secret, loginError(secret), notReady(secret)} {
+		e := wireError(err)
+		if text := e.Message + e.Detail + e.Hint; strings.Contains(text, "10.1.2.3") || e.Code == "" {
+			t.Errorf("the client reads %+v", e)
+		}
+	}
+	if e := wireError(secret); e.Code != "XX000" {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestHostsAreTakenApart(t *testing.T) {
+	for s, want := range map[string]string{
+		"db.internal:5432": "db.internal 5432", "[::1]:5433": "::1 5433", "/run/postgresql:5432": "/run/postgresql 5432",
+	} {
+		host, port, err := splitHost(s)
+		if got := fmt.Sprintf("%s %d", host, port); err != nil || got != want {
+			t.Errorf("%q: got %q, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "db", "db:", ":5432", "db:0", "db:70000", "db:x", "::1:5432"} {
+		if host, port, err := splitHost(s); err == nil {
+			t.Errorf("%q: got %q %d", s, host, port)
+		}
+	}
+}
+
+// TestLoginReadsNothingPastReadyForQuery: what follows stays in the connection when we
+// take it over, although pgconn may have a goroutine that reads ahead.
+func TestLoginReadsNothingPastReadyForQuery(t *testing.T) {
+	ours, theirs := pgtest.Pipe(1 << 10)
+	login := append(pgtest.Encode('S', "a", "b"), pgtest.Encode('Z', byte('I'))...)
+	notice := pgtest.Encode('N', "SNOTICE", byte(0))
+	if _, err := theirs.Write(append(slices.Clone(login), notice...)); err != nil {
+		t.Fatal(err)
+	}
+	taken := make(chan struct{})
+	read := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(&exact{Conn: ours, ours: taken}) // the bytes tell
+		read <- b
+	}()
+	close(taken)
+	if got := <-read; string(got) != string(login) {
+		t.Errorf("read %q, want %q", got, login)
+	}
+	rest := make([]byte, 100)
+	if n, err := ours.Read(rest); err != nil || string(rest[:n]) != string(notice) {
+		t.Errorf("left %q, %v", rest[:n], err)
+	}
+}
