@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// api is the node as its API sees it (rpc.Node): the cluster's member, and the rooms
+// that serve clients once they are there.
+type api node
+
+func (a *api) ID() armor.NodeID                         { return armor.NodeID(a.cfg.Node) }
+func (a *api) Leader() (armor.NodeID, bool)             { return a.cluster.Leader() }
+func (a *api) Current() (*armor.State, <-chan struct{}) { return a.cluster.Current() }
+func (a *api) Validate(r armor.Request) error           { return a.cluster.Validate(r) }
+
+// Propose makes a change; on the leader only.
+func (a *api) Propose(ctx context.Context, r armor.Request) (armor.Result, error) {
+	return a.cluster.Propose(ctx, r)
+}
+
+// ProposeOwn makes a change of the cluster's own.
+func (a *api) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, error) {
+	return a.cluster.ProposeOwn(ctx, c)
+}
+
+// AwaitEnforced waits until a change is in force everywhere; on the leader only.
+func (a *api) AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforcement, error) {
+	return a.cluster.AwaitEnforced(ctx, r)
+}
+
+// Answer answers a freshness question; on the leader only.
+func (a *api) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error) {
+	return a.cluster.Answer(ctx, q)
+}
+
+// Status is the cluster's word about this node, completed by what serves clients.
+func (a *api) Status() armor.NodeStatus {
+	s := a.cluster.Status()
+	if c := a.clients.Load(); c != nil {
+		s.Sessions, s.Pools = c.edge.Count(), c.pooler.Status()
+	}
+	return s
+}
+
+// Sessions are the live sessions here.
+func (a *api) Sessions() []armor.SessionInfo {
+	if c := a.clients.Load(); c != nil {
+		return c.edge.Sessions()
+	}
+	return nil
+}
+
+// Preview are the sessions here that revocations would end.
+func (a *api) Preview(selectors []armor.Selector) []armor.SessionInfo {
+	if c := a.clients.Load(); c != nil {
+		return c.edge.Preview(selectors)
+	}
+	return nil
+}
+
+// Denial is what is remembered of a refusal here.
+func (a *api) Denial(id string) (armor.DenialRecord, bool) {
+	if c := a.clients.Load(); c != nil {
+		return c.edge.Denial(id)
+	}
+	return armor.DenialRecord{}, false
+}
+
+// Cancel cancels a query of a session here.
+func (a *api) Cancel(ctx context.Context, key armor.CancelKey) bool {
+	c := a.clients.Load()
+	return c != nil && c.pooler.Cancel(ctx, key)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"maps"
+	"sync"
+
+	"github.com/armordb/armordb/pooler"
+)
+
+// holder is the pooler as the cluster sees it (cluster.Holder). The pooler comes later
+// than the cluster, which has to say what this node's number is; until then nothing is
+// held.
+type holder struct {
+	mu      sync.Mutex // guards below; the pooler is not called while held
+	pooler  *pooler.Pooler
+	limits  map[string]int
+	version uint64 // of limits
+}
+
+// Held is what the pooler has open.
+func (h *holder) Held() map[string]int {
+	h.mu.Lock()
+	p := h.pooler
+	h.mu.Unlock()
+	if p == nil {
+		return map[string]int{}
+	}
+	return p.Held()
+}
+
+// SetShares passes the limits on.
+func (h *holder) SetShares(_ uint64, limits map[string]int) {
+	h.mu.Lock()
+	h.limits = maps.Clone(limits)
+	h.version++
+	h.mu.Unlock()
+	h.pass()
+}
+
+// attach gives the pooler the limits that it missed, and all later ones.
+func (h *holder) attach(p *pooler.Pooler) {
+	h.mu.Lock()
+	h.pooler = p
+	h.mu.Unlock()
+	h.pass()
+}
+
+// pass gives the pooler the limits in force, and does so again if they have changed
+// meanwhile, so that whoever passes last passes the latest.
+func (h *holder) pass() {
+	for {
+		h.mu.Lock()
+		p, limits, version := h.pooler, h.limits, h.version
+		h.mu.Unlock()
+		if p == nil || limits == nil {
+			return
+		}
+		p.SetLimits(limits)
+		h.mu.Lock()
+		done := version == h.version
+		h.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"log/slog"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/rpc"
+)
+
+// founding is the making of a cluster by its first node. It is written down before
+// anything is made, so that a node that was stopped in the middle finishes it at its
+// next start.
+type founding struct {
+	data rpc.InitData
+	// conclude tells whoever asked how it went, and ends the admin socket.
+	conclude func(error)
+}
+
+func (c Config) foundingFile() string { return filepath.Join(c.DataDir, "peer", "founding.json") }
+
+// begunFounding returns the founding that an earlier start did not finish, or nil.
+func (c Config) begunFounding() (*founding, error) {
+	text, err := os.ReadFile(c.foundingFile())
+	if isMissing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the founding that was begun: %w", err)
+	}
+	f := &founding{conclude: func(error) {}}
+	if err := json.Unmarshal(text, &f.data); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", armor.ErrInvalid, c.foundingFile(), err)
+	}
+	return f, c.settle(f.data)
+}
+
+// settle writes down what a founding makes of this node.
+func (c Config) settle(d rpc.InitData) error {
+	b := d.Bootstrap
+	if b.Member.ID != armor.NodeID(c.Node) || b.Cluster.Name != c.Cluster {
+		return fmt.Errorf("%w: this is node %s of cluster %s, not %s of %s", armor.ErrInvalid, c.Node, c.Cluster, b.Member.ID, b.Cluster.Name)
+	}
+	return c.writeAdmission(admission{
+		membership: membership{ClusterID: b.Cluster.ID}, chain: d.Chain, peerCA: b.Cluster.PeerCA, gossipKey: d.GossipKey,
+	})
+}
+
+// awaitInit waits until an operator makes this node the first of a cluster, by
+// `armorctl init` over the admin socket.
+func (c Config) awaitInit(ctx context.Context, log *slog.Logger) (*founding, error) {
+	i, err := newInitializer(c)
+	if err != nil {
+		return nil, err
+	}
+	socket, err := rpc.ListenInit(c.AdminSocket)
+	if err != nil {
+		return nil, err
+	}
+	serving, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- rpc.ServeInit(serving, socket, i, log) }()
+	end := func() error {
+		stop()
+		return <-ended
+	}
+	log.Info("waiting to be initialised", armor.KeyAddress, c.AdminSocket)
+	select {
+	case d := <-i.asked:
+		return &founding{data: d, conclude: func(err error) {
+			i.answer <- err
+			if err := end(); err != nil {
+				log.Warn("the admin socket did not end well", armor.KeyErr, err)
+			}
+		}}, nil
+	case err := <-ended:
+		stop()
+		return nil, err
+	case <-ctx.Done():
+		return nil, end()
+	}
+}
+
+// initializer is this node while it belongs to no cluster (rpc.Initializer).
+type initializer struct {
+	cfg    Config
+	csr    []byte
+	turn   chan struct{} // one caller at a time; never given back after a success
+	asked  chan rpc.InitData
+	answer chan error
+}
+
+var _ rpc.Initializer = (*initializer)(nil)
+
+func newInitializer(c Config) (*initializer, error) {
+	key, err := c.nodeKey()
+	if err != nil {
+		return nil, err
+	}
+	csr, err := c.request(key)
+	if err != nil {
+		return nil, err
+	}
+	return &initializer{
+		cfg: c, csr: csr, turn: make(chan struct{}, 1), asked: make(chan rpc.InitData), answer: make(chan error, 1),
+	}, nil
+}
+
+// Identify says who the node is and what its certificate should be made for.
+func (i *initializer) Identify(context.Context) (rpc.InitIdentity, error) {
+	c := i.cfg
+	return rpc.InitIdentity{
+		Node: armor.NodeID(c.Node), Cluster: c.Cluster, CSR: i.csr,
+		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Listen,
+	}, nil
+}
+
+// Initialize makes the node the first of a cluster and returns once that cluster has
+// its first state.
+func (i *initializer) Initialize(ctx context.Context, d rpc.InitData) error {
+	select {
+	case i.turn <- struct{}{}:
+	default:
+		return fmt.Errorf("%w: this node is being initialised", armor.ErrConflict)
+	}
+	if err := i.write(d); err != nil {
+		<-i.turn
+		return err
+	}
+	select {
+	case i.asked <- d:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: the node is ending, and finishes at its next start: %w", armor.ErrUncertain, context.Cause(ctx))
+	}
+	select {
+	case err := <-i.answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: the node goes on: %w", armor.ErrUncertain, context.Cause(ctx))
+	}
+}
+
+// write makes the founding one that will be finished.
+func (i *initializer) write(d rpc.InitData) error {
+	if err := i.cfg.settle(d); err != nil {
+		return err
+	}
+	text, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return writeFile(i.cfg.foundingFile(), text, 0o600)
+}
+
+// found carries a founding out. It may be repeated.
+func (n *node) found(ctx context.Context, f *founding) error {
+	err := n.cluster.Bootstrap(ctx, f.data.Bootstrap)
+	if state, _ := n.cluster.Current(); err != nil && state.Cluster.ID == f.data.Bootstrap.Cluster.ID {
+		err = nil // an earlier start had come this far
+	}
+	if err == nil {
+		err = removeIfThere(n.cfg.foundingFile())
+	}
+	f.conclude(err)
+	if err != nil {
+		return fmt.Errorf("make a cluster of this node: %w", err)
+	}
+	return nil
+}

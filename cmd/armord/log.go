@@ -1,0 +1,29 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"golang.org/x/term"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// newLogger makes the node's logger. The level and format were checked with the
+// configuration.
+func newLogger(c LogConfig, w io.Writer, node armor.NodeID) *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(c.Level))
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
+	if c.Format == "text" || c.Format == "auto" && isTerminal(w) {
+		handler = slog.NewTextHandler(w, options)
+	}
+	return slog.New(handler).With(armor.KeyNode, string(node))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker: -X main.version=1.2.3.
+var version = "devel"
+
+func main() {
+	// The first signal asks for an orderly end; once it was taken the default
+	// action is back, so that the second one kills.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, command(), os.Args[1:]))
+}
+
+// run executes the command line and returns the exit code: 0 done, 1 failed, 2 the
+// command line or the configuration is wrong.
+func run(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch usage := (*usageError)(nil); {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(root.ErrOrStderr(), "armord: %v\n", err)
+		return 2
+	default:
+		fmt.Fprintf(root.ErrOrStderr(), "armord: %v\n", err)
+		return 1
+	}
+}
+
+// command is the whole command line.
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "armord",
+		Short:         "the mutual-TLS door, the pooler and the cluster member of Armor",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(runCommand(), devCommand(), configCommand(), versionCommand())
+	return root
+}
+
+// usageError is a mistake in the command line or the configuration file: nothing has
+// been started.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+)
+
+// membership is what makes a node one of a cluster, in files: its certificate and key,
+// the peer CA, the gossip key, and by what to find the others the first time.
+type membership struct {
+	ClusterID string                  `yaml:"clusterId"`
+	Seeds     map[armor.NodeID]string `yaml:"seeds,omitempty"` // peer addresses of voters at the time of joining
+}
+
+// enrolled reports whether the node has been given what it needs. The certificate is
+// written last.
+func (c Config) enrolled() bool {
+	return isThere(c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile, c.Gossip.KeyFile)
+}
+
+func (c Config) membershipFile() string { return filepath.Join(c.DataDir, "peer", "membership.yaml") }
+
+// readMembership returns what joining has left. Nothing, for a node whose files an
+// operator has put there.
+func (c Config) readMembership() (membership, error) {
+	var m membership
+	text, err := os.ReadFile(c.membershipFile())
+	if isMissing(err) {
+		return m, nil
+	}
+	if err != nil {
+		return m, fmt.Errorf("read what joining has left: %w", err)
+	}
+	if err := guarded(func() error { return yaml.UnmarshalWithOptions(text, &m, yaml.Strict()) }); err != nil {
+		return m, fmt.Errorf("%w: %s: %s", armor.ErrInvalid, c.membershipFile(), yaml.FormatError(err, false, false))
+	}
+	return m, nil
+}
+
+// admission is what a node is given when it becomes a member.
+type admission struct {
+	membership
+	chain     [][]byte // DER, leaf first
+	peerCA    []byte   // DER
+	gossipKey []byte
+}
+
+// writeAdmission checks that the admission is for this node and its key, and writes it
+// down.
+func (c Config) writeAdmission(a admission) error {
+	ca, chain, err := c.checkAdmission(a)
+	if err != nil {
+		return err
+	}
+	text, err := yaml.Marshal(a.membership)
+	if err != nil {
+		return err
+	}
+	gossip := base64.StdEncoding.EncodeToString(a.gossipKey) + "\n"
+	for _, f := range []struct {
+		path    string
+		content []byte
+	}{
+		{c.membershipFile(), text},
+		{c.Peer.CAFile, pki.EncodeCertificatesPEM(ca)},
+		{c.Gossip.KeyFile, []byte(gossip)},
+		{c.Peer.CertFile, pki.EncodeCertificatesPEM(chain...)},
+	} {
+		if err := writeFile(f.path, f.content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) checkAdmission(a admission) (ca *x509.Certificate, chain []*x509.Certificate, err error) {
+	if len(a.gossipKey) != gossipKeySize {
+		return nil, nil, fmt.Errorf("%w: a gossip key of %d bytes, not %d", armor.ErrInvalid, len(a.gossipKey), gossipKeySize)
+	}
+	if ca, err = x509.ParseCertificate(a.peerCA); err != nil {
+		return nil, nil, fmt.Errorf("%w: peer CA: %w", armor.ErrInvalid, err)
+	}
+	for _, der := range a.chain {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: certificate of this node: %w", armor.ErrInvalid, err)
+		}
+		chain = append(chain, cert)
+	}
+	key, err := c.nodeKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	return ca, chain, c.checkChain(ca, chain, key)
+}
+
+func (c Config) checkChain(ca *x509.Certificate, chain []*x509.Certificate, key crypto.Signer) error {
+	kind, name, leaf, err := pki.VerifyPeer(ca, c.Cluster, chain, time.Now())
+	if err != nil {
+		return fmt.Errorf("certificate of this node: %w", err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return fmt.Errorf("key of this node: %w", err)
+	}
+	if kind != pki.Node || name != c.Node || leaf.Key != sha256.Sum256(public) {
+		return fmt.Errorf("%w: the certificate is not for node %s and its key", armor.ErrInvalid, c.Node)
+	}
+	return nil
+}
+
+const gossipKeySize = 32
+
+// gossipKey reads the key that all gossip is encrypted with.
+func (c Config) gossipKey() ([]byte, error) {
+	text, err := os.ReadFile(c.Gossip.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the gossip key: %w", err)
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != gossipKeySize {
+		return nil, fmt.Errorf("%w: %s does not hold %d bytes in base64", armor.ErrInvalid, c.Gossip.KeyFile, gossipKeySize)
+	}
+	return key, nil
+}
+
+// nodeKey returns the node's key, making it when there is none: it never leaves the
+// node.
+func (c Config) nodeKey() (crypto.Signer, error) {
+	text, err := os.ReadFile(c.Peer.KeyFile)
+	if isMissing(err) {
+		return c.makeNodeKey()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the node's key: %w", err)
+	}
+	key, err := pki.ParsePrivateKeyPEM(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Peer.KeyFile, err)
+	}
+	return key, nil
+}
+
+func (c Config) makeNodeKey() (crypto.Signer, error) {
+	key, err := pki.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	text, err := pki.EncodePrivateKeyPEM(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, writeFile(c.Peer.KeyFile, text, 0o600)
+}
+
+// request returns the node's certificate request: the same bytes at each start, since
+// a request that was filed is recognised by them.
+func (c Config) request(key crypto.Signer) ([]byte, error) {
+	path := filepath.Join(c.DataDir, "peer", "node.csr")
+	csr, err := os.ReadFile(path)
+	if err == nil && isRequestOf(csr, key) {
+		return csr, nil
+	}
+	if err != nil && !isMissing(err) {
+		return nil, fmt.Errorf("read the node's certificate request: %w", err)
+	}
+	csr, err = pki.NewCSR(key, pki.NodeIdentity(c.Cluster, armor.NodeID(c.Node)))
+	if err != nil {
+		return nil, err
+	}
+	return csr, writeFile(path, csr, 0o600)
+}
+
+// isRequestOf reports whether the key has not been replaced since.
+func isRequestOf(csr []byte, key crypto.Signer) bool {
+	parsed, err := pki.ParseCSR(csr)
+	if err != nil {
+		return false
+	}
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(parsed.PublicKey)
+}
+
+// makeFolders makes the folders that a node writes to, for its eyes only.
+func (c Config) makeFolders() error {
+	var all error
+	for _, dir := range []string{c.DataDir, filepath.Join(c.DataDir, "peer"), filepath.Dir(c.AdminSocket)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			all = errors.Join(all, fmt.Errorf("make folder: %w", err))
+		}
+	}
+	return all
+}

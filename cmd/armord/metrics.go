@@ -1,0 +1,159 @@
+package main
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/tlsedge"
+)
+
+// metrics are the node's Prometheus metrics. Counters are moved by the rooms' hooks;
+// everything that NodeStatus knows is read from it when somebody asks.
+type metrics struct {
+	registry    *prometheus.Registry
+	connections *prometheus.CounterVec
+	denials     *prometheus.CounterVec
+	handshake   prometheus.Histogram
+	enforced    prometheus.Histogram
+	queryWait   *prometheus.HistogramVec
+	logins      *prometheus.CounterVec
+	panics      prometheus.Counter
+}
+
+// newMetrics registers all metrics in a registry of its own.
+func newMetrics(status func() armor.NodeStatus) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "armor_connections_total", Help: "Client connections by what became of them.",
+		}, []string{"result", "reason"}),
+		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "armor_denials_total", Help: "Refusals and cuts that were told to clients, by reason.",
+		}, []string{"reason"}),
+		handshake: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "armor_handshake_duration_seconds", Help: "From accept to a proven identity.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 13),
+		}),
+		enforced: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "armor_revocation_enforced_seconds", Help: "From a new revision being in force here to every session conforming to it.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
+		}),
+		queryWait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "armor_query_wait_seconds", Help: "How long clients waited for a server connection.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 11),
+		}, []string{"pool"}),
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "armor_server_logins_total", Help: "Logins to PostgreSQL by how they ended.",
+		}, []string{"pool", "result"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "armor_session_panics_total", Help: "Sessions that a bug has ended. Anything above 0 is worth a report.",
+		}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "armor_build_info", Help: "Always 1; the labels say what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.panics,
+		statusCollector{status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// handler serves the metrics.
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// edgeHooks are how the edge moves the counters.
+func (m *metrics) edgeHooks() tlsedge.Hooks {
+	return tlsedge.Hooks{
+		Handshake: func(o tlsedge.Outcome, took time.Duration) {
+			m.connections.WithLabelValues(string(o), "").Inc()
+			if o == tlsedge.OutcomeProven {
+				m.handshake.Observe(took.Seconds())
+			}
+		},
+		Denied: func(reason armor.Reason) {
+			m.connections.WithLabelValues("denied", string(reason)).Inc()
+			m.denials.WithLabelValues(string(reason)).Inc()
+		},
+		Cut: func(reason armor.Reason) {
+			m.connections.WithLabelValues("cut", string(reason)).Inc()
+			m.denials.WithLabelValues(string(reason)).Inc()
+		},
+		Enforced: func(_ uint64, _ int, took time.Duration) { m.enforced.Observe(took.Seconds()) },
+		Panicked: m.panics.Inc,
+	}
+}
+
+// poolerHooks are how the pooler does.
+func (m *metrics) poolerHooks() pooler.Hooks {
+	return pooler.Hooks{
+		QueryWait: func(pool string, took time.Duration) { m.queryWait.WithLabelValues(pool).Observe(took.Seconds()) },
+		ServerLogin: func(pool string, _ time.Duration, err error) {
+			result := "ok"
+			if err != nil {
+				result = "failed"
+			}
+			m.logins.WithLabelValues(pool, result).Inc()
+		},
+	}
+}
+
+// statusCollector reads a node's status once for each scrape.
+type statusCollector struct{ status func() armor.NodeStatus }
+
+var (
+	sessionsDesc  = prometheus.NewDesc("armor_sessions", "Live client sessions.", nil, nil)
+	freshnessDesc = prometheus.NewDesc("armor_trust_freshness_seconds", "Age of the proof that this node knows every revocation; -1 when it has none.", nil, nil)
+	appliedDesc   = prometheus.NewDesc("armor_policy_applied_index", "Revision in force on this node.", nil, nil)
+	leaderDesc    = prometheus.NewDesc("armor_raft_is_leader", "1 on the leader.", nil, nil)
+	termDesc      = prometheus.NewDesc("armor_raft_term", "Raft term.", nil, nil)
+	enforcedDesc  = prometheus.NewDesc("armor_raft_enforced_index", "Revision to which every session here conforms.", nil, nil)
+	limitDesc     = prometheus.NewDesc("armor_pool_limit", "Server connections this node may have.", []string{"pool"}, nil)
+	openDesc      = prometheus.NewDesc("armor_pool_open", "Server connections open or being opened.", []string{"pool"}, nil)
+	idleDesc      = prometheus.NewDesc("armor_pool_idle", "Server connections lent to nobody.", []string{"pool"}, nil)
+	waitingDesc   = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
+)
+
+// Describe sends every description: the set never changes.
+func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc, idleDesc, waitingDesc} {
+		ch <- d
+	}
+}
+
+// Collect reads the status.
+func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.status()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	fresh := -1.0
+	if s.FreshAge >= 0 {
+		fresh = s.FreshAge.Seconds()
+	}
+	leads := 0.0
+	if s.Role == "leader" {
+		leads = 1
+	}
+	gauge(sessionsDesc, float64(s.Sessions))
+	gauge(freshnessDesc, fresh)
+	gauge(appliedDesc, float64(s.Revision))
+	gauge(enforcedDesc, float64(s.Enforced))
+	gauge(leaderDesc, leads)
+	gauge(termDesc, float64(s.Term))
+	for _, p := range s.Pools {
+		gauge(limitDesc, float64(p.Limit), p.Pool)
+		gauge(openDesc, float64(p.Open), p.Pool)
+		gauge(idleDesc, float64(p.Idle), p.Pool)
+		gauge(waitingDesc, float64(p.Waiting), p.Pool)
+	}
+}

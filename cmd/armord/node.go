@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cluster"
+	"github.com/armordb/armordb/fsm"
+	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/rpc"
+	"github.com/armordb/armordb/tlsedge"
+)
+
+// What each room asks for is supplied by another, and fits.
+var (
+	_ cluster.Network  = (*cluster.Link)(nil)
+	_ cluster.Courier  = (*rpc.Peers)(nil)
+	_ cluster.Holder   = (*holder)(nil)
+	_ rpc.Dialer       = (*cluster.Link)(nil)
+	_ rpc.Node         = (*api)(nil)
+	_ armor.Trust      = (*cluster.Node)(nil)
+	_ tlsedge.Lease    = (*cluster.Node)(nil)
+	_ tlsedge.Reporter = (*cluster.Node)(nil)
+	_ tlsedge.Canceler = (*node)(nil)
+	_ tlsedge.Handler  = handler{}
+	_ pooler.Guest     = (*tlsedge.Session)(nil)
+	_ pooler.Secrets   = secrets{}
+)
+
+const (
+	// drainPatience is how long clients may finish their transactions when the node
+	// ends.
+	drainPatience = 15 * time.Second
+	// brokenPatience is how long each part may take to end once one has failed.
+	brokenPatience = 5 * time.Second
+)
+
+// node is a member of a cluster with all of its rooms.
+type node struct {
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	draining *atomic.Bool
+	serving  func() // called once clients are served
+
+	server  *keyPair // what clients see
+	link    *cluster.Link
+	cluster *cluster.Node
+	peers   *rpc.Peers
+	api     *rpc.Server
+	holder  *holder
+	clients atomic.Pointer[clients] // nil until this node knows its own number
+}
+
+// clients are the rooms that serve clients.
+type clients struct {
+	edge   *tlsedge.Edge
+	pooler *pooler.Pooler
+	engine engine
+}
+
+// newNode makes the rooms of an enrolled node, and starts nothing but the peer
+// listener's socket.
+func newNode(cfg Config, m *metrics, draining *atomic.Bool, serving func(), log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log, metrics: m, draining: draining, serving: serving, holder: &holder{}}
+	own, err := cfg.readMembership()
+	if err != nil {
+		return nil, err
+	}
+	if n.server, err = openKeyPair(cfg.Client.CertFile, cfg.Client.KeyFile, log); err != nil {
+		return nil, fmt.Errorf("what clients shall see: %w", err)
+	}
+	machine := fsm.New()
+	if n.link, err = n.listenForPeers(machine, own); err != nil {
+		return nil, err
+	}
+	n.peers = rpc.NewPeers(n.link)
+	if n.cluster, err = n.newMember(machine, own); err != nil {
+		return nil, errors.Join(err, n.peers.Close())
+	}
+	n.api, err = rpc.NewServer(rpc.ServerConfig{Node: (*api)(n), Peers: n.peers, GossipKey: cfg.gossipKey, Logger: log})
+	return n, err
+}
+
+func (n *node) listenForPeers(trust armor.Trust, own membership) (*cluster.Link, error) {
+	pair, err := openKeyPair(n.cfg.Peer.CertFile, n.cfg.Peer.KeyFile, n.log)
+	if err != nil {
+		return nil, fmt.Errorf("what other nodes shall see: %w", err)
+	}
+	ca, err := readCertificate(n.cfg.Peer.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("peer CA: %w", err)
+	}
+	return cluster.Listen(cluster.LinkConfig{
+		Cluster: n.cfg.Cluster, Node: armor.NodeID(n.cfg.Node), Address: n.cfg.Peer.Listen, Trust: trust,
+		Certificate: func() (*tls.Certificate, error) { return pair.get() },
+		PeerCA:      func() (*x509.Certificate, error) { return ca, nil },
+		Seeds:       func() map[armor.NodeID]string { return own.Seeds },
+		Hint:        n.hint, Now: n.now, Logger: n.log,
+	})
+}
+
+// hint and now may be asked while the rooms are being made: the link is made first.
+func (n *node) hint(id armor.NodeID) (string, bool) {
+	if n.cluster == nil {
+		return "", false
+	}
+	return n.cluster.Hint(id)
+}
+
+func (n *node) now() time.Time {
+	if n.cluster == nil {
+		return time.Now()
+	}
+	return n.cluster.Now()
+}
+
+func (n *node) newMember(machine *fsm.Machine, own membership) (*cluster.Node, error) {
+	key, err := n.cfg.gossipKey()
+	if err != nil {
+		return nil, err
+	}
+	return cluster.New(cluster.Config{
+		Node: armor.NodeID(n.cfg.Node), Cluster: own.ClusterID, DataDir: n.cfg.DataDir,
+		Machine: machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
+		Gossip:  &cluster.GossipConfig{Listen: n.cfg.Gossip.Listen, Advertise: n.cfg.Gossip.Advertise, Keys: [][]byte{key}, Join: n.gossipers},
+		Version: version, PeerAddress: n.cfg.Peer.Advertise, ClientAddress: n.cfg.Client.Advertise, OpsAddress: n.cfg.Ops.Listen,
+		Draining: n.draining.Load, Logger: n.log,
+	})
+}
+
+// gossipers are where other nodes may gossip: where the configuration says so, and at
+// each member's host on our own port.
+func (n *node) gossipers() []string {
+	all := slices.Clone(n.cfg.Gossip.Join)
+	_, port, err := splitAddress(n.cfg.Gossip.Listen)
+	if err != nil {
+		return all // it was checked with the configuration
+	}
+	state, _ := n.cluster.Current()
+	for m := range state.Members.Values() {
+		if host, _, err := splitAddress(m.PeerAddress); err == nil && m.ID != armor.NodeID(n.cfg.Node) {
+			all = append(all, net.JoinHostPort(host, strconv.Itoa(port)))
+		}
+	}
+	return all
+}
+
+// run takes part in the cluster and serves clients until ctx ends. The stages end in
+// the opposite order: clients leave under full enforcement, then the API goes, then
+// leadership, gossip and the stores, and the connections to other nodes at last.
+func (n *node) run(ctx context.Context, f *founding) error {
+	stages := []stage{
+		{"link", n.link.Run},
+		{"cluster", n.runCluster},
+		{"api", n.serveAPI},
+		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(cluster.ALPNJoin)) }},
+		{"clients", func(ctx context.Context) error { return n.serveClients(ctx) }},
+	}
+	if f != nil {
+		stages = slices.Insert(stages, 4, stage{"founding", func(ctx context.Context) error {
+			if err := n.found(ctx, f); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return nil
+		}})
+	}
+	return runStages(ctx, stages, brokenPatience, n.log)
+}
+
+// runCluster ends the calls to other nodes after the member that makes them.
+func (n *node) runCluster(ctx context.Context) error {
+	return errors.Join(n.cluster.Run(ctx), n.peers.Close())
+}
+
+// serveAPI answers operators and nodes once this node knows what the cluster knows:
+// before, it would deny members and operators that it has yet to read of in its log.
+func (n *node) serveAPI(ctx context.Context) error {
+	n.awaitKnowledge(ctx)
+	return n.api.Serve(ctx, n.link.Route(cluster.ALPNGRPC))
+}
+
+const (
+	// knowledgePatience is how long the API waits for the node to catch up. Without a
+	// quorum there is nobody to catch up with, and operators want to see that.
+	knowledgePatience = 5 * time.Second
+	knowledgePoll     = 20 * time.Millisecond
+)
+
+func (n *node) awaitKnowledge(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, knowledgePatience)
+	defer cancel()
+	for ctx.Err() == nil && n.cluster.AdmitNew("") != nil {
+		pause(ctx, knowledgePoll)
+	}
+}
+
+// serveClients serves clients once the state says which member this node is: its
+// number is in every cancel key.
+func (n *node) serveClients(ctx context.Context) error {
+	member, ok := n.awaitMembership(ctx)
+	if !ok {
+		return nil
+	}
+	c, err := n.newClients(member)
+	if err != nil {
+		return err
+	}
+	n.clients.Store(c)
+	n.holder.attach(c.pooler)
+	n.serving()
+	return runStages(ctx, []stage{
+		{"engine", c.engine.run},
+		{"pooler", c.pooler.Run},
+		{"configuration", func(ctx context.Context) error { return follow(ctx, n.cluster, c.pooler) }},
+		{"edge", c.serve},
+	}, brokenPatience, n.log)
+}
+
+func (n *node) awaitMembership(ctx context.Context) (armor.Member, bool) {
+	for {
+		state, superseded := n.cluster.Current()
+		if m, ok := state.Members.Get(n.cfg.Node); ok {
+			return m, true
+		}
+		select {
+		case <-superseded:
+		case <-ctx.Done():
+			return armor.Member{}, false
+		}
+	}
+}
+
+// serve serves clients. When ctx ends, each ends at its next idle boundary; the edge
+// cuts those that have not within its grace.
+func (c *clients) serve(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		<-ctx.Done()
+		limit, stop := context.WithTimeout(context.WithoutCancel(ctx), drainPatience)
+		defer stop()
+		_ = c.pooler.Drain(limit) // the edge cuts who is left then
+	}()
+	err := c.edge.Run(ctx)
+	end() // the edge may have ended by itself
+	<-drained
+	return err
+}
+
+// follow keeps the pooler's tables those of the state in force, until ctx ends.
+func follow(ctx context.Context, trust armor.Trust, p *pooler.Pooler) error {
+	for {
+		state, superseded := trust.Current()
+		p.Configure(slices.Collect(state.Databases.Values()), slices.Collect(state.Pools.Values()))
+		select {
+		case <-superseded:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// newClients makes the rooms that serve clients, and opens their port.
+func (n *node) newClients(member armor.Member) (*clients, error) {
+	engine, err := newEngine(n.cfg.Limits.Loops, n.log)
+	if err != nil {
+		return nil, err
+	}
+	p, err := pooler.New(pooler.Config{
+		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
+		Hooks: n.metrics.poolerHooks(), Cancel: n.Cancel,
+	})
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", n.cfg.Client.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	edge, err := tlsedge.New(tlsedge.Config{
+		Node: armor.NodeID(n.cfg.Node), Listener: listener, Trust: n.cluster, Lease: n.cluster, Handler: handler{p}, Canceler: n,
+		Reporter: n.cluster, Certificate: n.server.get, Logger: n.log, Environments: n.cfg.Client.Environments,
+		Wrap: engine.client, Hooks: n.metrics.edgeHooks(), MaxSessions: n.cfg.Limits.MaxClients, Grace: drainPatience,
+	})
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return &clients{edge, p, engine}, nil
+}
+
+// handler lets the pooler serve the edge's sessions.
+type handler struct{ pooler *pooler.Pooler }
+
+// ServeConn serves one session (tlsedge.Handler).
+func (h handler) ServeConn(ctx context.Context, c net.Conn, s *tlsedge.Session) {
+	h.pooler.ServeConn(ctx, c, s)
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// probe is one condition of readiness: nil, or why a load balancer should send no new
+// clients here.
+type probe struct {
+	name  string
+	check func() error
+}
+
+// ops is the HTTP listener for load balancers and monitoring.
+type ops struct {
+	listener net.Listener
+	handler  http.Handler
+	log      *slog.Logger
+}
+
+// newOps puts the handlers together; it starts nothing.
+func newOps(l net.Listener, probes []probe, metrics http.Handler, withPprof bool, log *slog.Logger) *ops {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { answerReady(w, r, probes) })
+	mux.Handle("GET /metrics", metrics)
+	if withPprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return &ops{listener: l, handler: mux, log: log}
+}
+
+// answerReady says 200 when every probe is content, else 503. With ?verbose it names
+// each.
+func answerReady(w http.ResponseWriter, r *http.Request, probes []probe) {
+	status := http.StatusOK
+	var lines []byte
+	for _, p := range probes {
+		if err := p.check(); err != nil {
+			status = http.StatusServiceUnavailable
+			lines = fmt.Appendf(lines, "[-] %s: %v\n", p.name, err)
+			continue
+		}
+		lines = fmt.Appendf(lines, "[+] %s\n", p.name)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	if r.URL.Query().Has("verbose") {
+		w.Write(lines)
+	}
+	fmt.Fprintln(w, map[bool]string{true: "ready", false: "not ready"}[status == http.StatusOK])
+}
+
+// Run serves until ctx ends.
+func (o *ops) Run(ctx context.Context) error {
+	server := &http.Server{
+		Handler:           o.handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(o.log.Handler(), slog.LevelDebug),
+	}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	err := server.Serve(o.listener)
+	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s on %s: %w", "health and metrics", o.listener.Addr(), err)
+}
+
+// readiness is what /readyz asks of a node's status.
+func readiness(status func() armor.NodeStatus, admit func() error, certificate func() error) []probe {
+	return []probe{
+		{"server certificate", certificate},
+		{"trust state", admit},
+		{"not draining", func() error {
+			if status().Draining {
+				return armor.ErrDraining
+			}
+			return nil
+		}},
+	}
+}

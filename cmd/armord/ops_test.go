@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/armordb/armordb/armor"
+)
+
+func startOps(t *testing.T, probes []probe, withPprof bool) string {
+	t.Helper()
+	l := listen(t)
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics here") })
+	o := newOps(l, probes, metrics, withPprof, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func TestReadinessNamesWhatIsMissing(t *testing.T) {
+	status := armor.NodeStatus{}
+	var stale, certificate error
+	url := startOps(t, readiness(func() armor.NodeStatus { return status }, func() error { return stale }, func() error { return certificate }), false)
+	if code, body := get(t, url+"/readyz"); code != 200 || body != "ready\n" {
+		t.Fatalf("ready node says %d %q", code, body)
+	}
+	stale = armor.ErrStale
+	certificate = errors.New("expired")
+	status.Draining = true
+	code, body := get(t, url+"/readyz?verbose")
+	if code != 503 {
+		t.Errorf("code %d", code)
+	}
+	for _, want := range []string{"[-] trust state: " + armor.ErrStale.Error(), "[-] server certificate: expired", "[-] not draining: draining", "not ready"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in\n%s", want, body)
+		}
+	}
+	if code, _ := get(t, url+"/livez"); code != 200 {
+		t.Errorf("livez = %d while not ready", code)
+	}
+}
+
+func TestPprofIsServedOnlyWhenAsked(t *testing.T) {
+	for with, want := range map[bool]int{true: 200, false: 404} {
+		if code, _ := get(t, startOps(t, nil, with)+"/debug/pprof/"); code != want {
+			t.Errorf("pprof: %v gives %d, want %d", with, code, want)
+		}
+	}
+}

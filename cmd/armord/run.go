@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/armordb/armordb/armor"
+)
+
+func runCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run --config FILE",
+		Short: "run a node",
+		Long: `Runs a node until it is asked to end: by SIGTERM or an interrupt, once for an orderly
+end, twice for one at once. A node that belongs to no cluster yet asks for admission
+when join.addresses is set, and else waits for armorctl init on its admin socket.`,
+		Args: noArgs,
+	}
+	path := configFlag(cmd)
+	attached := cmd.Flags().Bool("until-stdin-ends", false, "also end when standard input does")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := loadConfig(*path)
+		if err != nil {
+			return err
+		}
+		ctx := cmd.Context()
+		if *attached {
+			ctx = untilEnd(ctx, cmd.InOrStdin())
+		}
+		return runNode(ctx, cfg, cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// untilEnd returns a ctx that also ends when r does. The goroutine that reads it can
+// be ended by nobody but the other side, and so lives until the process ends.
+func untilEnd(ctx context.Context, r io.Reader) context.Context {
+	ctx, end := context.WithCancelCause(ctx)
+	go func() {
+		_, err := io.Copy(io.Discard, r)
+		end(fmt.Errorf("%w: standard input has ended: %w", armor.ErrShuttingDown, errors.Join(io.EOF, err)))
+	}()
+	return ctx
+}
+
+// runNode runs a node until ctx ends or it cannot go on.
+func runNode(ctx context.Context, cfg Config, logs io.Writer) error {
+	if err := cfg.makeFolders(); err != nil {
+		return err
+	}
+	if err := cfg.settlePorts(); err != nil {
+		return err
+	}
+	p := &process{cfg: cfg, log: newLogger(cfg.Log, logs, armor.NodeID(cfg.Node))}
+	p.metrics = newMetrics(p.status)
+	listener, err := net.Listen("tcp", cfg.Ops.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for health and metrics: %w", err)
+	}
+	probes := readiness(p.status, p.admits, p.hasCertificate)
+	health := newOps(listener, probes, p.metrics.handler(), cfg.Ops.Pprof, p.log)
+	leaving := context.AfterFunc(ctx, p.leave)
+	defer leaving()
+	return runStages(ctx, []stage{{"health", health.Run}, {"node", p.runMember}}, drainPatience+brokenPatience, p.log)
+}
+
+// process is the node's process, before and after it is a member.
+type process struct {
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	draining atomic.Bool
+	node     atomic.Pointer[node] // nil until the node is enrolled
+}
+
+// leave says to load balancers, to the cluster and to systemd that we are going.
+func (p *process) leave() {
+	p.draining.Store(true)
+	p.notify(daemon.SdNotifyStopping)
+}
+
+// notify tells systemd, if it has started us.
+func (p *process) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		p.log.Warn("cannot tell systemd", armor.KeyReason, state, armor.KeyErr, err)
+	}
+}
+
+// runMember enrols the node if it has to, and runs it.
+func (p *process) runMember(ctx context.Context) error {
+	f, err := p.enrol(ctx)
+	if ctx.Err() != nil {
+		if f != nil {
+			f.conclude(armor.ErrShuttingDown)
+		}
+		return nil // asked to end while it waited for somebody
+	}
+	if err != nil {
+		return err
+	}
+	n, err := newNode(p.cfg, p.metrics, &p.draining, func() { p.notify(daemon.SdNotifyReady) }, p.log)
+	if err != nil {
+		if f != nil {
+			f.conclude(err)
+		}
+		return err
+	}
+	p.node.Store(n)
+	return n.run(ctx, f)
+}
+
+// enrol makes sure that the node has what a member needs. The founding is nil unless
+// this node has yet to make its cluster.
+func (p *process) enrol(ctx context.Context) (*founding, error) {
+	f, err := p.cfg.begunFounding()
+	switch {
+	case err != nil || f != nil:
+		return f, err
+	case p.cfg.enrolled():
+		return nil, nil
+	}
+	p.notify(daemon.SdNotifyReady + "\nSTATUS=waiting to become a member")
+	if len(p.cfg.Join.Addresses) > 0 {
+		return nil, p.cfg.join(ctx, p.log)
+	}
+	return p.cfg.awaitInit(ctx, p.log)
+}
+
+// status is the node's word about itself, also while it is none yet.
+func (p *process) status() armor.NodeStatus {
+	if n := p.node.Load(); n != nil {
+		return (*api)(n).Status()
+	}
+	return armor.NodeStatus{Node: armor.NodeID(p.cfg.Node), Version: version, FreshAge: -1, Draining: p.draining.Load()}
+}
+
+// admits is for /readyz: why no new client can be served.
+func (p *process) admits() error {
+	n := p.node.Load()
+	if n == nil {
+		return fmt.Errorf("%w: this node belongs to no cluster yet", armor.ErrStale)
+	}
+	if n.clients.Load() == nil {
+		return fmt.Errorf("%w: this node has not heard from its cluster yet", armor.ErrStale)
+	}
+	return n.cluster.AdmitNew("")
+}
+
+func (p *process) hasCertificate() error {
+	if n := p.node.Load(); n != nil {
+		return n.server.check()
+	}
+	return nil
+}
