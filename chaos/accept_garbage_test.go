@@ -1,0 +1,179 @@
+package chaos
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// assaults are what a stranger may do to a port. Each ends by itself.
+var assaults = map[string]func(ctx context.Context, address string, random *rand.Rand){
+	"random bytes": func(ctx context.Context, address string, random *rand.Rand) {
+		shout(ctx, address, randomBytes(random, 1+random.IntN(4096)))
+	},
+	"a giant length": func(ctx context.Context, address string, random *rand.Rand) {
+		packet := binary.BigEndian.AppendUint32(nil, 0x7fffffff)
+		shout(ctx, address, append(packet, randomBytes(random, 1000)...))
+	},
+	"a TLS record that is none": func(ctx context.Context, address string, random *rand.Rand) {
+		shout(ctx, address, append([]byte{0x16, 3, 1, 0x40, 0}, randomBytes(random, 1<<14)...))
+	},
+	"SSLRequest and garbage": func(ctx context.Context, address string, random *rand.Rand) {
+		packet := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, 80877103)
+		shout(ctx, address, append(packet, randomBytes(random, 500)...))
+	},
+	"a startup packet too long": func(ctx context.Context, address string, random *rand.Rand) {
+		packet := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 9999), 3<<16)
+		shout(ctx, address, append(packet, randomBytes(random, 9991)...))
+	},
+}
+
+func randomBytes(random *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(random.Uint32())
+	}
+	return b
+}
+
+// shout sends bytes, waits a moment for an answer, and leaves.
+func shout(ctx context.Context, address string, b []byte) {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	c.Write(b)
+	c.Read(make([]byte, 100))
+}
+
+var listenLine = regexp.MustCompile(`listen: "?(127\.0\.0\.1:\d+)`)
+
+// ports returns every address that a node listens on.
+func (n *node) ports(t *testing.T) []string {
+	t.Helper()
+	config, err := os.ReadFile(filepath.Join(n.dir, "armord.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, m := range listenLine.FindAllSubmatch(config, -1) {
+		all = append(all, string(m[1]))
+	}
+	if len(all) != 4 { // clients, peers, gossip, operations
+		t.Fatalf("%s listens on %v", n.name, all)
+	}
+	return all
+}
+
+// TestGarbageHurtsNobody attacks every port of every node, and compares a good client's
+// waits under attack with its own before.
+func TestGarbageHurtsNobody(t *testing.T) {
+	a := acceptance(t)
+	app := a.demoClient(t)
+	calm := a.waits(t, app, 200)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var attack sync.WaitGroup
+	for i, n := range a.nodes {
+		for j, address := range n.ports(t) {
+			attack.Go(func() {
+				random := rand.New(rand.NewPCG(uint64(i), uint64(j)))
+				for ctx.Err() == nil {
+					for _, assault := range assaults {
+						assault(ctx, address, random)
+					}
+				}
+			})
+		}
+	}
+	silent := a.halfOpen(t, 1000)
+	attacked := a.waits(t, app, 200)
+	cancel()
+	attack.Wait()
+	for _, c := range silent {
+		c.Close()
+	}
+	a.flood(t, 10_000)
+	t.Logf("p99 of a query: %s calm, %s under attack", calm, attacked)
+	if attacked > 5*calm {
+		t.Errorf("p99 is %s under attack, more than five times the %s before", attacked, calm)
+	}
+	for name, rss := range a.memory(t) {
+		t.Logf("%s: %d MiB", name, rss>>20)
+		if rss > rssLimit {
+			t.Errorf("%s uses %d MiB", name, rss>>20)
+		}
+	}
+	for _, n := range a.nodes {
+		if err := app.ping(t.Context(), n); err != nil {
+			t.Errorf("afterwards %s: %v", n.name, err)
+		}
+	}
+}
+
+// waits returns the 99th percentile of a query's time, over all nodes.
+func (a *arena) waits(t *testing.T, app client, rounds int) time.Duration {
+	t.Helper()
+	var all []time.Duration
+	for _, n := range a.nodes {
+		conn, err := app.connect(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rounds {
+			begun := time.Now()
+			if err := exec1(t.Context(), conn, "select 1"); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, time.Since(begun))
+			time.Sleep(2 * time.Millisecond)
+		}
+		closeConn(t.Context(), conn)
+	}
+	slices.Sort(all)
+	return all[len(all)*99/100]
+}
+
+// halfOpen opens connections that say nothing, or one byte and no more.
+func (a *arena) halfOpen(t *testing.T, count int) []net.Conn {
+	t.Helper()
+	var all []net.Conn
+	for i := range count {
+		ports := a.nodes[i%len(a.nodes)].ports(t)
+		c, err := net.DialTimeout("tcp", ports[i%len(ports)], 5*time.Second)
+		if err != nil {
+			continue // turned away, which is as good
+		}
+		if i%2 == 0 {
+			c.Write([]byte{0})
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// flood connects and leaves, again and again.
+func (a *arena) flood(t *testing.T, count int) {
+	t.Helper()
+	var clients []string
+	for _, n := range a.nodes {
+		clients = append(clients, n.ports(t)[0])
+	}
+	for i := range count {
+		c, err := net.DialTimeout("tcp", clients[i%len(clients)], 5*time.Second)
+		if err == nil {
+			c.Close()
+		}
+	}
+}

@@ -1,0 +1,371 @@
+package chaos
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/lib/pq"
+)
+
+// bothModes runs a claim against a transaction pool and a session pool.
+func bothModes(t *testing.T, claim func(t *testing.T, database string)) {
+	for mode, database := range map[string]string{"transaction": "app", "session": "app_session"} {
+		t.Run(mode, func(t *testing.T) { claim(t, database) })
+	}
+}
+
+func TestPsqlWorksThroughTheLoadBalancer(t *testing.T) {
+	a := acceptance(t)
+	bothModes(t, func(t *testing.T, database string) {
+		db := []string{"PGDATABASE=" + database}
+		if got := a.psql(t, db, "-c", "select current_user, 6*7"); got != "app|42" {
+			t.Errorf("a query answered %q", got)
+		}
+		table := "t_" + database
+		a.psql(t, db, "-c", "create table "+table+" (id int primary key, v text)")
+		defer a.psql(t, db, "-c", "drop table "+table)
+
+		data := filepath.Join(t.TempDir(), "rows")
+		var rows strings.Builder
+		for i := range 5000 {
+			fmt.Fprintf(&rows, "%d\tvalue %d\n", i, i)
+		}
+		if err := os.WriteFile(data, []byte(rows.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.psql(t, db, "-c", `\copy `+table+` from '`+data+`'`); got != "COPY 5000" {
+			t.Errorf(`\copy in said %q`, got)
+		}
+		if got := a.psql(t, db, "-c", `\copy (select * from `+table+` order by id) to stdout`); got+"\n" != rows.String() {
+			t.Errorf(`\copy out returned %d bytes, not %d`, len(got), rows.Len())
+		}
+		script := "begin; update " + table + " set v = 'x' where id = 1; rollback; begin; update " + table + " set v = 'y' where id = 1; commit; select v from " + table + " where id = 1"
+		if got := a.psql(t, db, "-c", script); !strings.HasSuffix(got, "y") {
+			t.Errorf("transactions ended with %q", got)
+		}
+		_, errOut, err := a.run(t, db, "psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", "select 1/0")
+		if err == nil || !strings.Contains(errOut, "division by zero") {
+			t.Errorf("an error came out as %v: %s", err, errOut)
+		}
+	})
+}
+
+func TestPgbenchKeepsItsBalancesInEveryProtocol(t *testing.T) {
+	a := acceptance(t)
+	pgbench := filepath.Join(binOfPostgres(t), "pgbench")
+	a.psql(t, nil, "-c", "select 1")
+	if _, errOut, err := a.run(t, nil, pgbench, "-i", "-q", "-s", "1"); err != nil {
+		t.Fatalf("pgbench -i: %v: %s", err, errOut)
+	}
+	bothModes(t, func(t *testing.T, database string) {
+		for _, protocol := range []string{"simple", "extended", "prepared"} {
+			out, errOut, err := a.run(t, []string{"PGDATABASE=" + database}, pgbench, "-n", "-M", protocol, "-c", "6", "-j", "2", "-t", "100")
+			if err != nil || !strings.Contains(out, "number of transactions actually processed: 600/600") {
+				t.Errorf("pgbench -M %s: %v: %s%s", protocol, err, out, errOut)
+			}
+		}
+	})
+	balances := "select (select sum(abalance) from pgbench_accounts) - (select sum(bbalance) from pgbench_branches) || ' ' || (select sum(tbalance) from pgbench_tellers) - (select sum(delta) from pgbench_history)"
+	if got := a.psql(t, nil, "-c", balances); got != "0 0" {
+		t.Errorf("balances are off by %s", got)
+	}
+}
+
+func binOfPostgres(t *testing.T) string {
+	t.Helper()
+	bin, err := postgresBin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// rssLimit is what a node may use at most, in bytes of resident memory.
+const rssLimit = 300 << 20
+
+func TestLargeResultPassesWithoutBeingHeld(t *testing.T) {
+	a := acceptance(t)
+	bothModes(t, func(t *testing.T, database string) {
+		cmd := exec.CommandContext(t.Context(), "psql", "-XAt", "-v", "FETCH_COUNT=0", "-c", `\copy (select repeat('x', 999) from generate_series(1, 200000)) to stdout`)
+		for name, value := range a.env {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+		cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"), "PGDATABASE="+database)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, out)
+		if err := errors.Join(err, cmd.Wait()); err != nil || n != 200_000_000 {
+			t.Errorf("%d bytes of 200000000: %v", n, err)
+		}
+		for node, rss := range a.memory(t) {
+			if rss > rssLimit {
+				t.Errorf("%s uses %d MiB", node, rss>>20)
+			}
+		}
+	})
+}
+
+// memory returns the resident memory of each node, in bytes.
+func (a *arena) memory(t *testing.T) map[string]int {
+	t.Helper()
+	all := map[string]int{}
+	for _, n := range a.nodes {
+		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(a.pid(t, n)), "status"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+				fields := strings.Fields(kb)
+				size, err := strconv.Atoi(fields[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				all[n.name] = size << 10
+			}
+		}
+	}
+	return all
+}
+
+// pid returns the process of a node, whoever started it.
+func (a *arena) pid(t *testing.T, n *node) int {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd != nil {
+		return n.cmd.Process.Pid
+	}
+	text, err := os.ReadFile(filepath.Join(n.dir, "armord.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func TestCancelReachesTheQueryThroughAnyNode(t *testing.T) {
+	a := acceptance(t)
+	app, err := a.demo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bothModes(t, func(t *testing.T, database string) {
+		for _, holder := range a.nodes {
+			for _, through := range a.nodes {
+				if err := a.cancelled(t, app, database, holder, through); err != nil {
+					t.Errorf("a query on %s, cancelled through %s: %v", holder.name, through.name, err)
+				}
+			}
+		}
+	})
+}
+
+// cancelled runs a long query on one node and sends its cancel request to another.
+func (a *arena) cancelled(t *testing.T, app client, database string, holder, through *node) error {
+	conn, err := app.connectTo(t.Context(), holder, database)
+	if err != nil {
+		return err
+	}
+	defer closeConn(t.Context(), conn)
+	comment := fmt.Sprintf("select pg_sleep(60) /* %s %s %s */", database, holder.name, through.name)
+	running := "select count(*)::text from pg_stat_activity where state = 'active' and query = '" + comment + "'"
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.WithoutCancel(t.Context()), comment).ReadAll()
+		ended <- err
+	}()
+	eventually(t, "the query runs", func() bool { return a.admin(t, running) == "1" })
+	key := conn.SecretKey()
+	if err := sendCancel(t.Context(), through, conn.PID(), key); err != nil {
+		return err
+	}
+	select {
+	case err := <-ended:
+		if refusal := (*pgconn.PgError)(nil); !errors.As(err, &refusal) || refusal.Code != "57014" {
+			return fmt.Errorf("it ended with %w", err)
+		}
+	case <-time.After(20 * time.Second):
+		return errors.New("it still runs")
+	}
+	return exec1(t.Context(), conn, "select 1") // the session goes on
+}
+
+func TestSessionModeKeepsWhatASessionHas(t *testing.T) {
+	a := acceptance(t)
+	app, err := a.demo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := app.connectTo(t.Context(), a.nodes[0], "app_session")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(t.Context(), conn)
+	for _, sql := range []string{"set work_mem = '7MB'", "create temp table mine (a int)", "prepare p as select 1", "listen here", "select pg_advisory_lock(4711)"} {
+		if err := exec1(t.Context(), conn, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := value(t, conn, "select current_setting('work_mem') || ' ' || count(*) || ' ' || (select count(*) from pg_prepared_statements) || ' ' || (pg_backend_pid() = "+strconv.Itoa(int(conn.PID()))+")::text from mine")
+	if got != "7MB 0 1 true" {
+		t.Errorf("the session has %q", got)
+	}
+}
+
+func TestTransactionModeLeavesNothingToTheNextClient(t *testing.T) {
+	a := acceptance(t)
+	app, err := a.demo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range a.nodes {
+		first, err := app.connectTo(t.Context(), n, "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sql := range []string{"set work_mem = '7MB'", "create temp table leak (a int)", "prepare leak as select 1", "select pg_advisory_lock(4712)", "select set_config('app.secret', 'x', false)"} {
+			if err := exec1(t.Context(), first, sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second, err := app.connectTo(t.Context(), n, "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			got := value(t, second, "select current_setting('work_mem') || ' ' || coalesce(to_regclass('pg_temp.leak')::text, 'none') || ' ' || (select count(*) from pg_prepared_statements where name = 'leak') || ' ' || coalesce(current_setting('app.secret', true), '')")
+			if got != "4MB none 0 " {
+				t.Fatalf("the next client on %s finds %q", n.name, got)
+			}
+		}
+		closeConn(t.Context(), first)
+		closeConn(t.Context(), second)
+	}
+	if got := a.admin(t, "select count(*)::text from pg_locks where locktype = 'advisory' and objid = 4712"); got != "0" {
+		t.Errorf("%s advisory locks were left", got)
+	}
+}
+
+// value returns the one value of a query's answer.
+func value(t *testing.T, conn *pgconn.PgConn, sql string) string {
+	t.Helper()
+	results, err := conn.Exec(t.Context(), sql).ReadAll()
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	last := results[len(results)-1]
+	if len(last.Rows) != 1 {
+		t.Fatalf("%s: %d rows", sql, len(last.Rows))
+	}
+	return string(last.Rows[0][0])
+}
+
+func TestDriversWorkAsTheyAre(t *testing.T) {
+	a := acceptance(t)
+	bothModes(t, func(t *testing.T, database string) {
+		t.Run("pgx", func(t *testing.T) { a.tryPgx(t, database) })
+		t.Run("lib/pq", func(t *testing.T) { a.tryPQ(t, database) })
+	})
+}
+
+// dsn is what an app's configuration would have.
+func (a *arena) dsn(database string) string {
+	q := url.Values{
+		"sslmode": {"verify-full"}, "sslcert": {a.env["PGSSLCERT"]}, "sslkey": {a.env["PGSSLKEY"]}, "sslrootcert": {a.env["PGSSLROOTCERT"]},
+		"application_name": {"acceptance"},
+	}
+	return fmt.Sprintf("postgres://%s@localhost:%s/%s?%s", a.env["PGUSER"], a.env["PGPORT"], database, q.Encode())
+}
+
+func (a *arena) tryPgx(t *testing.T, database string) {
+	conn, err := pgx.Connect(t.Context(), a.dsn(database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for i := range 50 { // prepared once, bound on whatever connection is lent
+		var n int
+		if err := conn.QueryRow(t.Context(), "select $1::int + 1", i).Scan(&n); err != nil || n != i+1 {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	batch := &pgx.Batch{}
+	for i := range 20 {
+		batch.Queue("select $1::int", i)
+	}
+	results := conn.SendBatch(t.Context(), batch)
+	for i := range 20 {
+		var n int
+		if err := results.QueryRow().Scan(&n); err != nil || n != i {
+			t.Fatalf("batch: %d, %v", n, err)
+		}
+	}
+	if err := results.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "create table pgx_"+database+" (a int)"); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Exec(context.WithoutCancel(t.Context()), "drop table pgx_"+database)
+	n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"pgx_" + database}, []string{"a"}, pgx.CopyFromSlice(100, func(i int) ([]any, error) { return []any{i}, nil }))
+	if err != nil || n != 100 {
+		t.Fatalf("CopyFrom: %d, %v", n, err)
+	}
+	if err := conn.QueryRow(t.Context(), "select 1/0").Scan(new(int)); err == nil {
+		t.Fatal("1/0 has a result")
+	}
+	if err := conn.Ping(t.Context()); err != nil {
+		t.Fatalf("after an error: %v", err)
+	}
+}
+
+func (a *arena) tryPQ(t *testing.T, database string) {
+	db, err := sql.Open("postgres", a.dsn(database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	stmt, err := db.Prepare("select $1::int * 2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		var n int
+		if err := stmt.QueryRow(i).Scan(&n); err != nil || n != 2*i {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var who string
+	if err := tx.QueryRow("select current_user").Scan(&who); err != nil || who != "app" {
+		t.Fatalf("%q, %v", who, err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
