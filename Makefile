@@ -1,0 +1,66 @@
+# Every target works on a fresh Debian machine that has Go; what is missing is
+# installed when we are root and named when we are not.
+
+GO      ?= go
+BIN     := bin
+FUZZ    ?= 5s
+SEEDS   ?= 1 2
+CHAOS   ?= 35s
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: help build demo test check fmt vet lint arch race fuzz chaos mutant bench image clean
+
+help:    ## list the targets
+	@awk -F':.*## ' '/^[a-z]+: .*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build:   ## static binaries in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+demo:    build ## a three-node cluster, a refusal and a revocation, from nothing to cleaned up
+	./deploy/demo/demo.sh
+
+test:    ## everything a contributor must pass
+	$(GO) test -count=1 -timeout 15m ./...
+
+check:   fmt vet lint arch test race fuzz ## what CI runs before the chaos
+
+fmt:
+	@out=$$(gofmt -l armor chaos cluster cmd fsm pooler rpc tlsedge); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
+
+vet:
+	$(GO) vet ./...
+	$(GO) vet -tags mutant ./...
+
+lint:    ## staticcheck, pinned in tools/go.mod
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+arch:    ## who may import whom
+	$(GO) test -count=1 -run TestImports ./armor
+
+race:    ## the packages with goroutines, under the race detector
+	$(GO) test -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/...
+
+fuzz:    ## every fuzz target for FUZZ each
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ) -fuzzminimizetime 1s $$pkg || exit 1; \
+	  done; \
+	done
+
+chaos:   build ## kill and stop leaders under load, once for each of SEEDS
+	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
+
+mutant:  ## prove that chaos catches a build which acknowledges before it cuts
+	mkdir -p $(BIN)/mutant
+	CGO_ENABLED=0 $(GO) build -tags mutant -o $(BIN)/mutant/ ./cmd/...
+	@if $(BIN)/armor-chaos run failover --bin $(BIN)/mutant --seed 1 --duration 20s; then echo "the mutant was not caught"; exit 1; else test $$? -eq 3; fi
+
+bench:   ## allocations and time of the hot paths
+	$(GO) test -run '^$$' -bench . -benchmem ./pooler/... ./fsm/... ./armor/...
+
+image:   build ## a container image from scratch
+	docker build -t armor:$(VERSION) -t armor:latest .
+
+clean:
+	rm -rf $(BIN)
