@@ -6,6 +6,14 @@ import "time"
 // of any two nodes that our promises rest on.
 const RateError = 0.01
 
+// Moment is one reading of the clocks that leases are measured on. A driver takes one
+// for each batch of bytes, after it has waited and before it forwards any: reading
+// clocks for every message would cost more than looking at it.
+type Moment struct {
+	Boot time.Duration // CLOCK_BOOTTIME
+	Wall time.Time
+}
+
 // Freshness is the leader's answer to a node's question "how much must I know to
 // be up to date?". It is good from the moment the node *sent* the question.
 type Freshness struct {

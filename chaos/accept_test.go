@@ -216,11 +216,6 @@ func (a *arena) fresh(t *testing.T) string {
 
 func (a *arena) clientCA() string { return filepath.Join(a.cluster.dir, "ca", "dev-client") }
 
-// with returns libpq's variables for the certificate in a folder.
-func with(dir string) []string {
-	return []string{"PGSSLCERT=" + filepath.Join(dir, "client.crt"), "PGSSLKEY=" + filepath.Join(dir, "client.key")}
-}
-
 // admin asks PostgreSQL directly, as superuser.
 func (a *arena) admin(t *testing.T, sql string) string {
 	t.Helper()

@@ -32,10 +32,9 @@ type node struct {
 	port int // client port
 	dir  string
 
-	mu      sync.Mutex // guards all below; never held while waiting
-	cmd     *exec.Cmd
-	ended   chan struct{} // closed once cmd has been waited for
-	stopped bool          // by SIGSTOP
+	mu    sync.Mutex // guards all below; never held while waiting
+	cmd   *exec.Cmd
+	ended chan struct{} // closed once cmd has been waited for
 }
 
 // prepare lets `armord dev` make the cluster's files, identities and configuration,
@@ -142,7 +141,7 @@ func (c *cluster) start(n *node) error {
 		cmd.Wait()
 	}()
 	n.mu.Lock()
-	n.cmd, n.ended, n.stopped = cmd, ended, false
+	n.cmd, n.ended = cmd, ended
 	n.mu.Unlock()
 	return nil
 }
@@ -180,20 +179,7 @@ func (n *node) signal(s syscall.Signal) error {
 	if n.cmd == nil {
 		return fmt.Errorf("%s is not running", n.name)
 	}
-	n.stopped = s == syscall.SIGSTOP
 	return n.cmd.Process.Signal(s)
-}
-
-// running reports whether the process is there and not stopped.
-func (n *node) running() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	select {
-	case <-n.endedLocked():
-		return false
-	default:
-		return !n.stopped
-	}
 }
 
 // awaitEnd waits until the process has ended and been reaped.

@@ -76,13 +76,12 @@ func (l *lease) settle(published, enforced uint64) {
 func later(g, old *grant) bool { return old == nil || g.asked > old.asked }
 
 // holds reports whether a grant still runs for an environment whose bound is given.
-func (g *grant) holds(c Clock, bound time.Duration) bool {
+func (g *grant) holds(m armor.Moment, bound time.Duration) bool {
 	if g == nil {
 		return false
 	}
-	boot := c.Boot()
-	jump := ahead(c.Wall(), boot) - g.ahead
-	return boot-g.asked < min(bound, g.bound) && jump.Abs() <= clockJump
+	jump := ahead(m.Wall, m.Boot) - g.ahead
+	return m.Boot-g.asked < min(bound, g.bound) && jump.Abs() <= clockJump
 }
 
 func ahead(wall time.Time, boot time.Duration) time.Duration {
@@ -101,20 +100,28 @@ func (l *lease) age(c Clock) time.Duration {
 // AdmitNew returns nil when a new session may begin in the environment, else ErrStale.
 func (n *Node) AdmitNew(environment string) error {
 	fresh, _ := n.bounds(environment)
-	if n.failed.cause() == nil && n.lease.admit.Load().holds(n.cfg.Clock, fresh) {
+	if n.failed.cause() == nil && n.lease.admit.Load().holds(n.Moment(), fresh) {
 		return nil
 	}
 	return n.stale(environment, fresh)
 }
 
 // KeepLive returns nil when live sessions of the environment may go on, else ErrStale.
-// It reads two clocks and a few atomics.
-func (n *Node) KeepLive(environment string) error {
+func (n *Node) KeepLive(environment string) error { return n.KeepLiveAt(environment, n.Moment()) }
+
+// KeepLiveAt is KeepLive by a reading of the clocks that was just taken. It reads a few
+// atomics.
+func (n *Node) KeepLiveAt(environment string, m armor.Moment) error {
 	_, live := n.bounds(environment)
-	if n.failed.cause() == nil && n.lease.live.Load().holds(n.cfg.Clock, live) {
+	if n.failed.cause() == nil && n.lease.live.Load().holds(m, live) {
 		return nil
 	}
 	return n.stale(environment, live)
+}
+
+// Moment reads the clocks.
+func (n *Node) Moment() armor.Moment {
+	return armor.Moment{Boot: n.cfg.Clock.Boot(), Wall: n.cfg.Clock.Wall()}
 }
 
 func (n *Node) bounds(environment string) (fresh, live time.Duration) {
@@ -130,7 +137,7 @@ func (n *Node) stale(environment string, bound time.Duration) error {
 // leased reports whether any grant of ours may still let live sessions go on.
 func (n *Node) leased() bool {
 	g := n.lease.live.Load()
-	return g != nil && g.holds(n.cfg.Clock, g.bound)
+	return g != nil && g.holds(n.Moment(), g.bound)
 }
 
 // Now is the clock by which certificates are judged: the later of our own and the

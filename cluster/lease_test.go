@@ -369,7 +369,7 @@ func TestNewLeaderRemembersTheLongestBoundThereWas(t *testing.T) {
 func TestLongerBoundDoesNotStretchAGrantGivenBefore(t *testing.T) {
 	clock := &labClock{began: time.Now()}
 	g := &grant{bound: 15 * time.Second, asked: clock.Boot() - 16*time.Second, ahead: ahead(clock.Wall(), clock.Boot())}
-	if g.holds(clock, 60*time.Second) {
+	if g.holds(armor.Moment{Boot: clock.Boot(), Wall: clock.Wall()}, 60*time.Second) {
 		t.Fatal("a grant of 15 s holds after 16 s")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -350,6 +351,118 @@ func TestNothingIsForwardedOnceTheCutIsConfirmed(t *testing.T) {
 			talking.Wait()
 		})
 	}
+}
+
+// slowFake answers "slow" only when gate is opened.
+func slowFake(gate <-chan struct{}) *pgtest.Fake {
+	fake := &pgtest.Fake{}
+	fake.Answer = func(b *pgtest.Backend, m pgtest.Message) bool {
+		if string(m.Body) == "slow\x00" {
+			<-gate
+		}
+		fake.Simple(b, m)
+		return true
+	}
+	return fake
+}
+
+// TestServerBytesAreNotForwardedByAStaleNode: what PostgreSQL answers after the node
+// has found itself stale does not reach the client.
+func TestServerBytesAreNotForwardedByAStaleNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		b := newBubble(t, slowFake(gate))
+		defer b.close()
+		c := b.login(pgtest.Role)
+		b.must(c.Send(pgtest.Encode('Q', "slow")))
+		synctest.Wait()
+		b.last().stale.Store(true)
+		close(gate)
+		m, err := c.Receive()
+		b.must(err)
+		if m.Type != 'E' || m.Fields()['C'] != "57P03" {
+			t.Errorf("the client got %v", m)
+		}
+	})
+}
+
+// TestCutIsNotConfirmedWhileAByteIsOnItsWay: the server's goroutine has been told that
+// the session lives, and has not written yet.
+func TestCutIsNotConfirmedWhileAByteIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer, forward := make(chan struct{}), make(chan struct{})
+		var armed atomic.Bool
+		b := newBubble(t, slowFake(answer))
+		defer b.close()
+		b.atLive = func() {
+			if armed.Swap(false) {
+				<-forward
+			}
+		}
+		c := b.login(pgtest.Role)
+		b.must(c.Send(pgtest.Encode('Q', "slow")))
+		synctest.Wait()
+		armed.Store(true)
+		close(answer)
+		synctest.Wait() // the answer waits to be forwarded
+		b.last().cut(revoked)
+		synctest.Wait()
+		if b.isConfirmed() {
+			t.Error("the cut was confirmed")
+		}
+		close(forward)
+		<-b.last().confirmed
+	})
+}
+
+// TestHeldWhileACancelIsUnderWay: the query ends by itself while the cancel request
+// for it has not reached PostgreSQL; the connection must not be lent before it has.
+func TestHeldWhileACancelIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer, dial := make(chan struct{}), make(chan struct{})
+		fake := slowFake(answer)
+		simple, hit := fake.Answer, ""
+		fake.Answer = func(b *pgtest.Backend, m pgtest.Message) bool {
+			select {
+			case <-b.Canceled: // what comes after a cancel request is what it hits
+				hit = string(m.Body)
+			default:
+			}
+			return simple(b, m)
+		}
+		dials := 0
+		b := newBubble(t, fake, withBudget(1), func(_ *house, c *pooler.Config) {
+			c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if dials++; dials == 2 {
+					<-dial
+				}
+				return fake.Dial(ctx, network, address)
+			}
+		})
+		defer b.close()
+		first, next := b.login(pgtest.Role), b.login(pgtest.Role)
+		b.must(first.Send(pgtest.Encode('Q', "slow")))
+		synctest.Wait()
+		var canceling sync.WaitGroup
+		canceling.Go(func() { b.Cancel(context.Background(), keyOf(first)) })
+		synctest.Wait()
+		close(answer)
+		_, err := first.Answer()
+		b.must(err)
+		b.must(next.Send(pgtest.Encode('Q', "SELECT next")))
+		synctest.Wait()
+		if n := b.status().Waiting; n != 1 {
+			t.Error("the connection was lent while a cancel request was under way")
+		}
+		close(dial)
+		if got, err := next.Answer(); err != nil || got[0] != "SELECT next" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if hit != "\x00" {
+			t.Errorf("the cancel request hit %q, want our own empty query", hit)
+		}
+		canceling.Wait()
+	})
 }
 
 func TestRunEndsAlthoughAServerConnectionDoesNot(t *testing.T) {

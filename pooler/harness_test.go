@@ -90,6 +90,7 @@ type house struct {
 	secrets  *secrets
 	address  string
 	serving  sync.WaitGroup
+	atLive   func() // of every guest to come
 	server   *pgtest.Postgres
 	tls      *pgtest.Certificate // clients use TLS, as they do behind the edge; nil: not
 
@@ -204,7 +205,7 @@ func (h *house) listen() {
 func (h *house) serve(conn net.Conn) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
-	g := &guest{home: h, stop: stop, ended: make(chan struct{}), confirmed: make(chan struct{})}
+	g := &guest{home: h, atLive: h.atLive, stop: stop, ended: make(chan struct{}), confirmed: make(chan struct{})}
 	h.mu.Lock()
 	h.guests = append(h.guests, g)
 	h.mu.Unlock()
@@ -239,6 +240,7 @@ type guest struct {
 	ended     chan struct{} // ServeConn has returned
 	confirmed chan struct{}
 	stale     atomic.Bool
+	atLive    func() // called by Live when set; before the session begins
 
 	mu      sync.Mutex
 	cause   error
@@ -261,11 +263,18 @@ func (g *guest) Admit(database, role string) (armor.Access, error) {
 var errStale = &armor.Denial{Reason: armor.ReasonStale, Message: "stale"}
 
 func (g *guest) Live() error {
+	if g.atLive != nil {
+		g.atLive()
+	}
 	if g.stale.Load() {
 		return errStale
 	}
 	return nil
 }
+
+func (g *guest) Moment() armor.Moment { return armor.Moment{} }
+
+func (g *guest) LiveAt(armor.Moment) error { return g.Live() }
 
 func (g *guest) HandOver(cut func(error, func())) error {
 	g.mu.Lock()

@@ -74,9 +74,13 @@ type Guest interface {
 	// Admit asks for what the startup packet wants; from then on every revision judges
 	// the session by it. The error is a *armor.Denial.
 	Admit(database, role string) (armor.Access, error)
-	// Live is asked before every batch of bytes forwarded: nil, or the cause with
-	// which the session is cut.
+	// Live is asked before bytes are forwarded: nil, or the cause with which the session
+	// is cut.
 	Live() error
+	// Moment and LiveAt are Live in two steps, for a driver that looks at the clocks once
+	// for a batch of sessions: after it has waited, before it forwards anything.
+	Moment() armor.Moment
+	LiveAt(m armor.Moment) error
 	// HandOver gives the session's end to the driver: cut is called at most once, from
 	// any goroutine, must not block, and the driver calls confirm once no further byte
 	// will be forwarded. It returns the cause if the session has already ended.

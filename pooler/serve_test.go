@@ -119,6 +119,12 @@ func TestStartupSettingsAreInForce(t *testing.T) {
 			h.must(c.Send(pgtest.Encode('X')))
 			h.awaitClosed("the session ends", h.last().ended)
 		}
+		other := h.client("work_mem", "1MB") // a combination that nobody has asked for yet
+		if got := other.Parameters["DateStyle"]; got != "ISO, MDY" {
+			t.Errorf("the next client is told DateStyle %q", got)
+		}
+		h.must(other.Send(pgtest.Encode('X')))
+		h.awaitClosed("the session ends", h.last().ended)
 		plain := h.client()
 		if got := plain.Parameters["DateStyle"]; got != "ISO, MDY" {
 			t.Errorf("the next client is told DateStyle %q", got)

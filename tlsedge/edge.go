@@ -21,12 +21,15 @@ import (
 )
 
 // Lease says whether this node may rely on the trust state it has. Calls must not
-// block; KeepLive is called for every batch of bytes.
+// block; KeepLiveAt is called for every batch of bytes.
 type Lease interface {
 	// AdmitNew returns nil while a new session of the environment may begin.
 	AdmitNew(environment string) error
-	// KeepLive returns nil while live sessions of the environment may go on.
-	KeepLive(environment string) error
+	// Moment reads the clocks that the lease is measured on.
+	Moment() armor.Moment
+	// KeepLiveAt returns nil if live sessions of the environment may go on at a moment
+	// that has just been read.
+	KeepLiveAt(environment string, m armor.Moment) error
 	// Now is the clock by which certificates' validity is judged.
 	Now() time.Time
 }

@@ -150,7 +150,7 @@ func (e *Edge) sweepOnce() {
 func (e *Edge) staleNow(environment string, known map[string]bool) bool {
 	stale, asked := known[environment]
 	if !asked {
-		stale = e.cfg.Lease.KeepLive(environment) != nil
+		stale = e.cfg.Lease.KeepLiveAt(environment, e.cfg.Lease.Moment()) != nil
 		known[environment] = stale
 	}
 	return stale

@@ -195,14 +195,21 @@ func (s *Session) want(database, role string) (armor.Facts, string) {
 	return s.facts, s.environment
 }
 
-// Live returns nil while bytes may be forwarded, or the cause with which the
-// session is cut. It takes no lock and allocates nothing while the answer is yes.
-func (s *Session) Live() error {
+// Moment reads the clocks for LiveAt.
+func (s *Session) Moment() armor.Moment { return s.edge.cfg.Lease.Moment() }
+
+// Live is LiveAt now.
+func (s *Session) Live() error { return s.LiveAt(s.Moment()) }
+
+// LiveAt returns nil while bytes may be forwarded, or the cause with which the session
+// is cut. m must have been read after the bytes were waited for. It takes no lock and
+// allocates nothing while the answer is yes.
+func (s *Session) LiveAt(m armor.Moment) error {
 	if cause := s.cause.Load(); cause != nil {
 		return cause
 	}
 	// Written before the Handler saw the session, so no lock is needed to read it.
-	if s.edge.cfg.Lease.KeepLive(s.environment) != nil {
+	if s.edge.cfg.Lease.KeepLiveAt(s.environment, m) != nil {
 		return s.lapse()
 	}
 	return nil

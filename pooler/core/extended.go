@@ -68,7 +68,7 @@ func (s *Session) begin(out *Output) bool {
 }
 
 func (s *Session) parse(h pgwire.Header, b []byte, out *Output) int {
-	if h.Body > scanLimit && len(b) > pgwire.HeaderSize && b[pgwire.HeaderSize] == 0 {
+	if h.Body > unnamedKept && len(b) > pgwire.HeaderSize && b[pgwire.HeaderSize] == 0 {
 		return s.parseLong(h, b, out)
 	}
 	if h.Body > maxStatement {

@@ -109,7 +109,7 @@ func (v *server) receive() {
 // or comes after the end of the loan.
 func (v *server) feed(b []byte) {
 	s := v.session
-	if cause := s.h.Guest.Live(); cause != nil {
+	if cause := s.w.live(s.h.Guest); cause != nil {
 		s.cut(cause, nil)
 		return
 	}

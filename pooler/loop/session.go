@@ -139,7 +139,7 @@ func isTail(a, b []byte) bool {
 
 // feed gives bytes to core as far as it takes them.
 func (s *session) feed(b []byte) {
-	if cause := s.h.Guest.Live(); cause != nil {
+	if cause := s.w.live(s.h.Guest); cause != nil {
 		s.cut(cause, nil)
 		return
 	}

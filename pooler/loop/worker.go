@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler"
 	"github.com/armordb/armordb/pooler/core"
 )
 
@@ -24,6 +25,8 @@ type worker struct {
 	owners   []owner // by file descriptor
 	closing  map[*session]time.Time
 	stopping bool
+	moment   armor.Moment // of this batch, once read
+	read     bool
 	room     []func() // the inbox's other array
 
 	received [receiveSize]byte // from a socket
@@ -59,6 +62,15 @@ func (w *worker) post(work func()) bool {
 	return ok
 }
 
+// live asks whether a session may go on, by clocks that are read once for a batch of
+// events.
+func (w *worker) live(g pooler.Guest) error {
+	if !w.read {
+		w.moment, w.read = g.Moment(), true
+	}
+	return g.LiveAt(w.moment)
+}
+
 // tick is how often sessions that are closing are looked at while there are any.
 const tick = 250 * time.Millisecond
 
@@ -70,6 +82,7 @@ func (w *worker) run() {
 		if w.doWork(); w.stopping {
 			break
 		}
+		w.read = false
 		events, err := w.poller.look()
 		if err == nil && len(events) == 0 && w.inbox.sleep() {
 			events, err = w.poller.wait(w.patience())

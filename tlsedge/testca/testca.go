@@ -254,8 +254,11 @@ type Lease struct {
 // AdmitNew is tlsedge.Lease's.
 func (l *Lease) AdmitNew(string) error { return l.answer(&l.noNew) }
 
-// KeepLive is tlsedge.Lease's.
-func (l *Lease) KeepLive(string) error { return l.answer(&l.noLive) }
+// Moment is tlsedge.Lease's.
+func (l *Lease) Moment() armor.Moment { return armor.Moment{} }
+
+// KeepLiveAt is tlsedge.Lease's.
+func (l *Lease) KeepLiveAt(string, armor.Moment) error { return l.answer(&l.noLive) }
 
 func (l *Lease) answer(no *bool) error {
 	l.mu.Lock()
