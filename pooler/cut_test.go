@@ -7,8 +7,9 @@ import (
 	"io"
 	"net"
 	"strings"
-	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgtest"
@@ -89,12 +90,9 @@ func writable(c *net.TCPConn) bool {
 	if err != nil {
 		return false
 	}
-	var info [1]syscall.Timeval
 	ready := false
 	_ = raw.Control(func(fd uintptr) {
-		var set syscall.FdSet
-		set.Bits[fd/64] |= 1 << (fd % 64)
-		n, err := syscall.Select(int(fd)+1, nil, &set, nil, &info[0])
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
 		ready = err == nil && n > 0
 	})
 	return ready

@@ -23,10 +23,12 @@ import (
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler"
 	"github.com/armordb/armordb/pooler/pgtest"
-	"github.com/armordb/armordb/pooler/portable"
 )
 
-var postgres *pgtest.Postgres
+var (
+	postgres *pgtest.Postgres
+	driver   engine
+)
 
 func TestMain(m *testing.M) {
 	pg, err := pgtest.Start()
@@ -35,7 +37,12 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	postgres = pg
+	if driver, err = newEngine(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
+	driver.stop()
 	if err := pg.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -134,7 +141,7 @@ func newHouse(t *testing.T, options ...option) *house {
 		Roles: []armor.RoleAuth{{Role: pgtest.OtherRole, Secret: "orders"}, {Role: pgtest.Role, Secret: "orders"}},
 	}
 	h.pool = armor.Pool{Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 5, QueryWait: patience}
-	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: portable.New(), Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: driver.driver, Dial: driver.dial, Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	on(postgres, postgres.Socket())(h, &cfg)
 	for _, o := range options {
 		o(h, &cfg)
@@ -211,6 +218,7 @@ func (h *house) serve(conn net.Conn) {
 	h.mu.Unlock()
 	defer close(g.ended)
 	defer conn.Close()
+	conn = driver.client(conn, h.tls != nil)
 	if h.tls != nil {
 		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.tls.TLS}, SessionTicketsDisabled: true})
 	}
@@ -297,12 +305,6 @@ func (g *guest) SetState(state string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.state = state
-}
-
-func (g *guest) stateNow() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.state
 }
 
 // cut ends the session as the edge does.

@@ -174,14 +174,10 @@ func (p *Pooler) awaitEnds() {
 	limit := time.NewTimer(p.cfg.ShutdownTimeout)
 	defer limit.Stop()
 	for _, pl := range p.allPools() {
-		for {
-			empty := pl.whenEmpty()
-			select {
-			case <-empty:
-			case <-limit.C:
-				return
-			}
-			break
+		select {
+		case <-pl.whenEmpty():
+		case <-limit.C:
+			return
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"syscall"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -65,8 +66,15 @@ func (s *session) happened(events uint32) {
 	if s.noted(events) {
 		s.flush()
 	}
+	if s.waiting && events&left != 0 { // nothing is read while it waits
+		s.gone()
+		return
+	}
 	s.receive()
 }
+
+// left is what epoll says of a client that has closed its connection.
+const left = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
 
 // blocked reports whether the client must wait: for its server connection, or until
 // PostgreSQL takes what was sent before.
