@@ -37,7 +37,7 @@ func world() *armor.State {
 
 func withIdentity(s *armor.State, grants ...armor.Grant) *armor.State {
 	s.Identities = s.Identities.With("production/checkout", armor.IdentityConfig{
-		Name: "checkout", Environment: "production", ID: "spiffe://production.acme/app/checkout", Owner: "payments", Grants: grants,
+		Name: "checkout", Environment: "production", ID: "spiffe://production.acme/app/checkout", Owner: "payments", Grants: grants, MaxConnections: 30,
 	})
 	s.Grants = s.Grants.With("production/spiffe://production.acme/app/checkout", "checkout")
 	return s
@@ -68,7 +68,7 @@ func TestGrantedClientGetsItsPool(t *testing.T) {
 	if denial != nil {
 		t.Fatal(denial)
 	}
-	if access.Pool.Key() != "production/orders" || access.Owner != "payments" || access.Anchor != "prod-ca" || access.Revision != 7 {
+	if access.Pool.Key() != "production/orders" || access.Owner != "payments" || access.MaxConnections != 30 || access.Anchor != "prod-ca" || access.Revision != 7 {
 		t.Fatalf("access = %+v", access)
 	}
 }
@@ -247,4 +247,57 @@ func FuzzParseIdentity(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSecondFactorIsAskedForAndThenDemanded(t *testing.T) {
+	s := withIdentity(world(), armor.Grant{Database: "orders", Roles: []string{"checkout_rw"}, Pool: "orders", SecondFactor: armor.SCRAM})
+	s.Databases = s.Databases.With("production/orders", armor.Database{Name: "orders", Environment: "production", Verifiers: "apps"})
+	f := checkout()
+	if access, denial := s.Decide(f, noon); denial != nil || access.SecondFactor != armor.SCRAM || access.Database.Verifiers != "apps" {
+		t.Fatalf("before the login is over: %+v, %v", access, denial)
+	}
+	for name, c := range map[string]struct {
+		proved    armor.SecondFactor
+		verifiers armor.SecretName
+		allowed   bool
+	}{
+		"nothing proved":            {"", "", false},
+		"proved":                    {armor.SCRAM, "apps", true},
+		"proved by other ones":      {armor.SCRAM, "apps-2024", false},
+		"something else was proved": {"otp", "apps", false},
+	} {
+		f.LoggedIn, f.SecondFactor, f.Verifiers = true, c.proved, c.verifiers
+		_, denial := s.Decide(f, noon)
+		if (denial == nil) != c.allowed || denial != nil && denial.Reason != armor.ReasonSecondFactor {
+			t.Errorf("%s: %v", name, denial)
+		}
+	}
+	f.SecondFactor, f.Verifiers = "", ""
+	if _, denial := world().Decide(f, noon); denial != nil {
+		t.Errorf("where none is asked for: %v", denial)
+	}
+}
+
+func TestConsoleIsGrantedAsADatabaseWithoutAPool(t *testing.T) {
+	now := noon
+	s := withIdentity(world(), armor.Grant{Database: armor.ConsoleDatabasePgBouncer, Roles: []string{armor.ConsoleStats, "root"}})
+	facts := checkout()
+	facts.Database, facts.Role = armor.ConsoleDatabasePgBouncer, armor.ConsoleStats
+	access, denial := s.Decide(facts, now)
+	if denial != nil || access.Database.Name != armor.ConsoleDatabasePgBouncer || access.Database.Environment != access.Environment || access.Pool != (armor.Pool{}) {
+		t.Errorf("%+v, %v", access, denial)
+	}
+	for _, c := range []struct {
+		database, role string
+		want           armor.Reason
+	}{
+		{armor.ConsoleDatabasePgBouncer, armor.ConsoleAdmin, armor.ReasonRole},
+		{armor.ConsoleDatabasePgBouncer, "root", armor.ReasonRole}, // granted, as the machine would not, and yet no role
+		{armor.ConsoleDatabase, armor.ConsoleStats, armor.ReasonDatabase},
+	} {
+		facts.Database, facts.Role = c.database, c.role
+		if _, denial := s.Decide(facts, now); denial == nil || denial.Reason != c.want {
+			t.Errorf("%s as %s: %v, want %s", c.database, c.role, denial, c.want)
+		}
+	}
 }

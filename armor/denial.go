@@ -31,6 +31,17 @@ const (
 	ReasonServerLost   Reason = "server_lost"  // the server connection broke
 	ReasonServerLogin  Reason = "server_login" // PostgreSQL refused our login
 	ReasonLimit        Reason = "limit"
+	ReasonDisabled     Reason = "disabled" // an operator has closed the pool to new clients on this node
+	ReasonKilled       Reason = "killed"   // an operator has ended the session
+	// The time-outs of a pool: see Pool.
+	ReasonClientIdle         Reason = "client_idle"
+	ReasonIdleInTransaction  Reason = "idle_in_transaction"
+	ReasonQueryTimeout       Reason = "query_timeout"
+	ReasonTransactionTimeout Reason = "transaction_timeout"
+
+	ReasonPassword       Reason = "password"        // the second factor was not proved
+	ReasonChannelBinding Reason = "channel_binding" // it was, but over another TLS connection than ours
+	ReasonSecondFactor   Reason = "second_factor"   // a live session's grant has come to ask for one
 )
 
 // Denial is a refusal as the client reads it, and the cause with which a live

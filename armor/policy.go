@@ -14,6 +14,9 @@ type IdentityConfig struct {
 	Owner       string
 	Contact     string
 	Grants      []Grant
+	// MaxConnections bounds the sessions that one node serves at once under this object;
+	// zero is no bound.
+	MaxConnections int
 }
 
 // Grant lets an identity reach one database in some roles through one pool.
@@ -22,7 +25,15 @@ type Grant struct {
 	Roles    []string // matched exactly against the startup packet's user
 	Pool     string
 	CIDRs    []netip.Prefix // empty: from anywhere
+	// SecondFactor is asked for beside the certificate; empty: nothing.
+	SecondFactor SecondFactor
 }
+
+// SecondFactor is what a client proves beside its certificate's key.
+type SecondFactor string
+
+// SCRAM is the password of the role, by SCRAM-SHA-256 or SCRAM-SHA-256-PLUS.
+const SCRAM SecondFactor = "scram"
 
 func (g Grant) hasRole(role string) bool { return slices.Contains(g.Roles, role) }
 

@@ -24,6 +24,26 @@ const (
 	TLSVerifyFull TLSMode = "verify-full"
 )
 
+// SessionAttrs is libpq's target_session_attrs: which of a database's hosts may serve.
+type SessionAttrs string
+
+const (
+	AnySession    SessionAttrs = "" // written "any": whichever lets us log in
+	ReadWrite     SessionAttrs = "read-write"
+	ReadOnly      SessionAttrs = "read-only"
+	Primary       SessionAttrs = "primary"
+	Standby       SessionAttrs = "standby"
+	PreferStandby SessionAttrs = "prefer-standby" // a standby, or whichever there is
+)
+
+// LoadBalance is libpq's load_balance_hosts: in which order hosts are tried.
+type LoadBalance string
+
+const (
+	InOrder    LoadBalance = "" // written "disable": as they are listed
+	RandomHost LoadBalance = "random"
+)
+
 // Database is a PostgreSQL database and how nodes log in to it.
 type Database struct {
 	Name        string
@@ -35,6 +55,13 @@ type Database struct {
 	Roles       []RoleAuth // sorted by role
 	// Exclusive declares that nobody but Armor logs in with these roles.
 	Exclusive bool
+	// Verifiers names the SCRAM verifiers by which the passwords of clients are
+	// checked, where a grant asks for them. Under another name they are others: whoever
+	// proved a password by the former ones has to prove it again.
+	Verifiers SecretName
+	// TargetSessionAttrs and LoadBalanceHosts choose among several Hosts at each login.
+	TargetSessionAttrs SessionAttrs
+	LoadBalanceHosts   LoadBalance
 }
 
 // RoleAuth says which secret holds a server role's password.
@@ -59,10 +86,31 @@ type PoolMode string
 const (
 	SessionMode     PoolMode = "session"     // when the client disconnects
 	TransactionMode PoolMode = "transaction" // when its transaction ends
+	StatementMode   PoolMode = "statement"   // the same, and a transaction block is refused
 )
 
-// DefaultQueryWait is PgBouncer's query_wait_timeout.
-const DefaultQueryWait = 120 * time.Second
+// OnState says what becomes of a command that leaves session state behind, outside of
+// session mode.
+type OnState string
+
+const (
+	ResetState  OnState = ""       // written "reset": it is undone before the next client
+	PinState    OnState = "pin"    // the client keeps the server connection
+	RefuseState OnState = "refuse" // the command is refused
+)
+
+// What a pool has that says nothing else: PgBouncer's defaults. All but the first are
+// filled in where configuration is read, since zero means off in the state.
+const (
+	DefaultQueryWait       = 120 * time.Second // query_wait_timeout
+	DefaultQueryWaitNotify = 5 * time.Second   // query_wait_notify
+	DefaultServerLifetime  = time.Hour         // server_lifetime
+	DefaultServerIdle      = 10 * time.Minute  // server_idle_timeout
+)
+
+// ShortestTimeOut is the shortest time-out that a pool may have: they are measured
+// coarsely.
+const ShortestTimeOut = 100 * time.Millisecond
 
 // Pool is one logical pool for the whole cluster: server connections to one
 // database, in any of its roles, of which all nodes together hold at most Budget.
@@ -73,8 +121,26 @@ type Pool struct {
 	Mode        PoolMode
 	Budget      int
 	// QueryWait is how long a client waits for a server connection before it is
-	// refused.
+	// refused. This and the other durations and bounds are off while they are zero, but
+	// for this one, which is DefaultQueryWait then.
 	QueryWait time.Duration
+	// QueryWaitNotify is how long a client waits before it is told so by a notice.
+	QueryWaitNotify time.Duration
+
+	// ServerLifetime and ServerIdle end server connections that nobody uses: those that
+	// are so old, and those that were not used for so long.
+	ServerLifetime, ServerIdle time.Duration
+	// MinSize is how many server connections a node keeps, within its share, for each
+	// role that has logged in there.
+	MinSize int
+
+	// ClientIdle, IdleInTransaction, QueryTimeout and TransactionTimeout end a session
+	// that is between transactions, idle inside of one, waiting for one answer of
+	// PostgreSQL, or inside of one transaction for so long.
+	ClientIdle, IdleInTransaction, QueryTimeout, TransactionTimeout time.Duration
+	// MaxClients bounds the sessions that one node serves at once.
+	MaxClients int
+	OnState    OnState
 }
 
 // Key is the pool's key in State.Pools and the stem of its shares' keys.

@@ -36,6 +36,8 @@ type PoolStatus struct {
 	Idle     int
 	Waiting  int    // clients waiting for one
 	NotReady string // why the pool cannot be served here; empty when it can
+	Paused   bool   // an operator has paused it on this node
+	Disabled bool   // an operator has closed it to new clients on this node
 }
 
 // NodeStatus is a node's own word about itself.

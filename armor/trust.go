@@ -69,6 +69,11 @@ type Facts struct {
 	Peer     Peer
 	Database string // empty until the startup packet has been read
 	Role     string
+	// LoggedIn says that the login is over: a second factor that is asked for must have
+	// been proved by then. SecondFactor is what was proved, and Verifiers by which.
+	LoggedIn     bool
+	SecondFactor SecondFactor
+	Verifiers    SecretName
 }
 
 // Access is what the state grants a session.
@@ -79,7 +84,11 @@ type Access struct {
 	Owner       string
 	Database    Database
 	Pool        Pool
-	Revision    uint64 // of the state that decided
+	// MaxConnections is the Identity object's.
+	MaxConnections int
+	// SecondFactor must be proved before the session is admitted; empty: nothing.
+	SecondFactor SecondFactor
+	Revision     uint64 // of the state that decided
 }
 
 // Decide judges facts at the given time. It is the only judge of client sessions:
@@ -180,7 +189,7 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 	if !ok {
 		return access, s.noDatabase(access, f)
 	}
-	access.Name, access.Owner = identity.Name, identity.Owner
+	access.Name, access.Owner, access.MaxConnections = identity.Name, identity.Owner, identity.MaxConnections
 	var database, role bool
 	for _, g := range identity.Grants {
 		if g.Database != f.Database {
@@ -193,6 +202,9 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 		role = true
 		if !g.hasSource(f.Peer.Source.Addr()) {
 			continue
+		}
+		if IsConsole(g.Database) {
+			return s.reachConsole(access, g, f)
 		}
 		return s.reach(access, g, f)
 	}
@@ -212,8 +224,16 @@ func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {
 	if !okDatabase || !okPool {
 		return access, s.noDatabase(access, f)
 	}
-	access.Database, access.Pool = database, pool
+	access.Database, access.Pool, access.SecondFactor = database, pool, g.SecondFactor
+	if f.LoggedIn && !f.proves(access) {
+		return access, deny(ReasonSecondFactor, fmt.Sprintf("identity %q must prove a password for role %q on database %q: connect again", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
+	}
 	return access, nil
+}
+
+// proves reports whether a session that has logged in has proved what is asked for.
+func (f Facts) proves(a Access) bool {
+	return a.SecondFactor == "" || f.SecondFactor == a.SecondFactor && f.Verifiers == a.Database.Verifiers
 }
 
 // noDatabase has one text for a database that does not exist and one that is not

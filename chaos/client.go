@@ -18,7 +18,8 @@ const patience = 2 * time.Second
 
 // client is an app with a certificate.
 type client struct {
-	tls *tls.Config
+	tls      *tls.Config
+	password string // empty: it has none to prove
 }
 
 // demo is the identity that `armord dev` issued.
@@ -56,7 +57,7 @@ func (c client) connectAs(ctx context.Context, n *node, database, role string) (
 	if err != nil {
 		return nil, err
 	}
-	config.TLSConfig = c.tls
+	config.TLSConfig, config.Password = c.tls, c.password
 	config.Fallbacks = nil
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -30,6 +30,9 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 	db := func(spoil func(*armor.Database)) armor.Command {
 		return armor.Apply{Databases: []armor.Database{spoilt(database("dev", "other", "rw"), spoil)}}
 	}
+	pool := func(spoil func(*armor.Pool)) armor.Command {
+		return armor.Apply{Pools: []armor.Pool{spoilt(armor.Pool{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5}, spoil)}}
+	}
 	grant := func(spoil func(*armor.Grant)) armor.Command {
 		g := spoilt(armor.Grant{Database: "app", Roles: []string{"rw"}, Pool: "app"}, spoil)
 		return armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "spiffe://dev.acme/x", Grants: []armor.Grant{g}}}}
@@ -62,8 +65,21 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		"no roles":             grant(func(g *armor.Grant) { g.Roles = nil }),
 		"an empty role":        grant(func(g *armor.Grant) { g.Roles = []string{""} }),
 		"loose network":        grant(func(g *armor.Grant) { g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8")} }),
+		"an unknown factor":    grant(func(g *armor.Grant) { g.SecondFactor = "otp" }),
+		"nothing to prove by":  grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM }),
+		"a console's factor":   grant(func(g *armor.Grant) { g.Database, g.SecondFactor = armor.ConsoleDatabase, armor.SCRAM }),
+		"a path for verifiers": db(func(o *armor.Database) { o.Verifiers = "../node.key" }),
 		"no such pool":         grant(func(g *armor.Grant) { g.Pool = "none" }),
 		"negative wait":        armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5, QueryWait: -1}}},
+		"a short time-out":     pool(func(p *armor.Pool) { p.QueryTimeout = time.Millisecond }),
+		"a negative time-out":  pool(func(p *armor.Pool) { p.ClientIdle = -time.Second }),
+		"an endless lifetime":  pool(func(p *armor.Pool) { p.ServerLifetime = 400 * 24 * time.Hour }),
+		"more than the budget": pool(func(p *armor.Pool) { p.MinSize = 6 }),
+		"an unknown on state":  pool(func(p *armor.Pool) { p.OnState = "ignore" }),
+		"negative clients":     pool(func(p *armor.Pool) { p.MaxClients = -1 }),
+		"an unknown host":      db(func(o *armor.Database) { o.TargetSessionAttrs = "leader" }),
+		"an unknown order":     db(func(o *armor.Database) { o.LoadBalanceHosts = "fair" }),
+		"negative sessions":    armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "spiffe://dev.acme/x", MaxConnections: -1}}},
 		"no mode":              armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Budget: 5}}},
 		"an unknown reason":    armor.Revoke{Reason: "bored", Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("x")}}},
 		"a forged anchor":      spoilt(l.anchor("other-ca", "dev", "spiffe://dev.acme/*"), func(c *armor.PutAnchor) { c.Anchor.DER = []byte("x") }),
@@ -89,6 +105,11 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 	l.must(l.by("ada", approve(func(*armor.ApproveJoin) {})))
 	l.must(l.by("ada", db(func(*armor.Database) {})))
 	l.must(l.by("ada", grant(func(*armor.Grant) {})))
+	l.must(l.by("ada", armor.Apply{Databases: []armor.Database{spoilt(database("dev", "app", "rw"), func(o *armor.Database) { o.Verifiers = "apps" })}}))
+	l.must(l.by("ada", grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM })))
+	if err := l.by("ada", armor.Apply{Databases: []armor.Database{database("dev", "app", "rw")}}).Err; !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("verifiers that a grant needs were taken away: %v", err)
+	}
 }
 
 func TestBadBootstrapsAreRefused(t *testing.T) {

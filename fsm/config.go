@@ -3,6 +3,7 @@ package fsm
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -14,6 +15,8 @@ const (
 	maxCIDRs     = 256
 	maxBudget    = 100_000
 	maxQueryWait = 24 * 60 * 60 * 1_000_000_000 // a day
+	maxTimeOut   = 365 * maxQueryWait           // of all others
+	maxClients   = 1_000_000
 )
 
 // apply changes the configuration: all of it or nothing. Objects are judged by
@@ -144,11 +147,14 @@ func (d *draft) putDatabase(o armor.Database) error {
 }
 
 func checkDatabase(o armor.Database) error {
-	if err := firstError(armor.CheckName("name", o.Name), checkText("dbname", o.DBName, maxPGName, true)); err != nil {
+	if err := firstError(armor.CheckDatabaseName(o.Name), checkText("dbname", o.DBName, maxPGName, true)); err != nil {
 		return err
 	}
 	if !slices.Contains([]armor.TLSMode{armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull}, o.TLSMode) {
 		return refuse(armor.ErrInvalid, "tls mode %.40q is not one of disable, require, verify-ca, verify-full", o.TLSMode)
+	}
+	if err := checkHostChoice(o); err != nil {
+		return err
 	}
 	if len(o.Hosts) == 0 || len(o.Hosts) > maxHosts || len(o.Roles) > maxRoles {
 		return refuse(armor.ErrInvalid, "%d hosts and %d roles; 1 to %d hosts and up to %d roles are taken", len(o.Hosts), len(o.Roles), maxHosts, maxRoles)
@@ -160,13 +166,23 @@ func checkDatabase(o armor.Database) error {
 	}
 	// Names of secrets are file names in a node's secrets directory: a path in one
 	// would be a way to read any file of the node. None means: no CA, no password.
-	if err := checkSecret("ca", o.CA); err != nil {
+	if err := firstError(checkSecret("ca", o.CA), checkSecret("verifiers", o.Verifiers)); err != nil {
 		return err
 	}
 	for _, r := range o.Roles {
 		if err := firstError(checkText("role", r.Role, maxPGName, true), checkSecret("secret", r.Secret)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func checkHostChoice(o armor.Database) error {
+	if !slices.Contains([]armor.SessionAttrs{armor.AnySession, armor.ReadWrite, armor.ReadOnly, armor.Primary, armor.Standby, armor.PreferStandby}, o.TargetSessionAttrs) {
+		return refuse(armor.ErrInvalid, "target session attrs %.40q is not one of read-write, read-only, primary, standby, prefer-standby", o.TargetSessionAttrs)
+	}
+	if !slices.Contains([]armor.LoadBalance{armor.InOrder, armor.RandomHost}, o.LoadBalanceHosts) {
+		return refuse(armor.ErrInvalid, "load balance hosts %.40q is not random", o.LoadBalanceHosts)
 	}
 	return nil
 }
@@ -186,12 +202,21 @@ func (d *draft) putPool(p armor.Pool) error {
 		return err
 	}
 	switch {
-	case p.Mode != armor.SessionMode && p.Mode != armor.TransactionMode:
-		return refuse(armor.ErrInvalid, "mode %.40q is not session or transaction", p.Mode)
+	case !slices.Contains([]armor.PoolMode{armor.SessionMode, armor.TransactionMode, armor.StatementMode}, p.Mode):
+		return refuse(armor.ErrInvalid, "mode %.40q is not session, transaction or statement", p.Mode)
 	case p.Budget < 1 || p.Budget > maxBudget:
 		return refuse(armor.ErrInvalid, "budget %d is not between 1 and %d", p.Budget, maxBudget)
 	case p.QueryWait < 0 || p.QueryWait > maxQueryWait:
 		return refuse(armor.ErrInvalid, "query wait %s is negative or more than a day", p.QueryWait)
+	case p.MinSize < 0 || p.MinSize > p.Budget:
+		return refuse(armor.ErrInvalid, "min size %d is not between 0 and the budget, %d", p.MinSize, p.Budget)
+	case !slices.Contains([]armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}, p.OnState):
+		return refuse(armor.ErrInvalid, "on state %.40q is not pin or refuse", p.OnState)
+	case p.MaxClients < 0 || p.MaxClients > maxClients:
+		return refuse(armor.ErrInvalid, "max clients %d is not between 0 and %d", p.MaxClients, maxClients)
+	}
+	if err := checkTimeOuts(p); err != nil {
+		return err
 	}
 	// A pool that was deleted and comes back must not open a second budget beside
 	// the server connections of the first.
@@ -199,6 +224,21 @@ func (d *draft) putPool(p armor.Pool) error {
 		return refuse(armor.ErrConflict, "a deleted pool of that name still has %d server connections granted: try again once they are closed", granted(d.sharesOf(p.Key())))
 	}
 	d.configure(d.pools.changed(p.Key(), p))
+	return nil
+}
+
+func checkTimeOuts(p armor.Pool) error {
+	for _, t := range []struct {
+		what string
+		time.Duration
+	}{
+		{"query wait notify", p.QueryWaitNotify}, {"server lifetime", p.ServerLifetime}, {"server idle", p.ServerIdle}, {"client idle", p.ClientIdle},
+		{"idle in transaction", p.IdleInTransaction}, {"query timeout", p.QueryTimeout}, {"transaction timeout", p.TransactionTimeout},
+	} {
+		if t.Duration < 0 || t.Duration > maxTimeOut || t.Duration > 0 && t.Duration < armor.ShortestTimeOut {
+			return refuse(armor.ErrInvalid, "%s %s is not 0 or between %s and a year", t.what, t.Duration, armor.ShortestTimeOut)
+		}
+	}
 	return nil
 }
 
@@ -228,6 +268,9 @@ func checkIdentity(i armor.IdentityConfig) error {
 	); err != nil {
 		return err
 	}
+	if i.MaxConnections < 0 || i.MaxConnections > maxClients {
+		return refuse(armor.ErrInvalid, "max connections %d is not between 0 and %d", i.MaxConnections, maxClients)
+	}
 	if len(i.Grants) > maxGrants {
 		return refuse(armor.ErrInvalid, "%d grants, more than %d", len(i.Grants), maxGrants)
 	}
@@ -252,6 +295,15 @@ func checkGrant(g armor.Grant) error {
 		if err := checkPrefix(p); err != nil {
 			return err
 		}
+	}
+	if err := g.CheckConsole(); err != nil {
+		return err
+	}
+	if g.SecondFactor != "" && armor.IsConsole(g.Database) {
+		return refuse(armor.ErrInvalid, "the admin console asks for no second factor: whoever enters it has a certificate that may")
+	}
+	if g.SecondFactor != "" && g.SecondFactor != armor.SCRAM {
+		return refuse(armor.ErrInvalid, "second factor %.40q is not %s", g.SecondFactor, armor.SCRAM)
 	}
 	return nil
 }

@@ -70,6 +70,9 @@ func (d *draft) checkEnvironments(missing missingFunc) error {
 // are looked up, and refuses a role that nobody could log in as.
 func (d *draft) checkGrantTargets(i armor.IdentityConfig, g armor.Grant, missing missingFunc) error {
 	user := "identity " + armor.ObjectKey(i.Environment, i.Name)
+	if armor.IsConsole(g.Database) {
+		return nil // it has neither
+	}
 	database, found := d.databases.get(armor.ObjectKey(i.Environment, g.Database))
 	if !found {
 		return missing(user, "Database", i.Environment, g.Database)
@@ -80,6 +83,9 @@ func (d *draft) checkGrantTargets(i armor.IdentityConfig, g armor.Grant, missing
 	}
 	if pool.Database != g.Database {
 		return refuse(armor.ErrInvalid, "%s would reach database %s through pool %s, which is a pool of database %s", user, g.Database, g.Pool, pool.Database)
+	}
+	if g.SecondFactor == armor.SCRAM && database.Verifiers == "" {
+		return refuse(armor.ErrInvalid, "%s is asked for a password on database %s, which names no verifiers to check it by", user, armor.ObjectKey(i.Environment, g.Database))
 	}
 	for _, role := range g.Roles {
 		if _, ok := database.Auth(role); !ok {

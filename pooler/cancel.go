@@ -99,6 +99,10 @@ func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey) bool {
 	if !c.limit.allow() {
 		return true
 	}
+	if c.atConsole() {
+		c.interrupt()
+		return true
+	}
 	ctx, stop := context.WithTimeout(ctx, cancelPatience)
 	defer stop()
 	if p.cancel(ctx, c) && p.cfg.Hooks.Canceled != nil {

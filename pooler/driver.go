@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
@@ -29,8 +30,15 @@ type Handover struct {
 	// driver tells the Session of it by Granted.
 	Server *ServerConn
 
-	client *client
+	client  *client
+	console *console // instead of a driver
+	watch   stopwatch
 }
+
+// AcquireNow returns a server connection for the session if one lies idle and nobody
+// waits for it, else nil. It is for drivers whose connections know without a system
+// call whether something has arrived (Readable), and allocates nothing.
+func (h *Handover) AcquireNow() *ServerConn { return h.client.pool.lendAtOnce(h.client) }
 
 // Acquire gets a server connection for the session: ready is called once, perhaps
 // before Acquire returns, from any goroutine, and must not block. The error, when
@@ -51,8 +59,13 @@ func (h *Handover) Acquire(ready func(*ServerConn, *pgwire.Error)) (abandon func
 // block.
 func (h *Handover) OnDrain(drain func(*pgwire.Error)) { h.client.onDrain(drain) }
 
-// CutError is what Session.Cut gets for the cause of a cut.
-func (h *Handover) CutError(cause error) *pgwire.Error { return wireError(cause) }
+// CutError is what Session.Cut gets for the cause of a cut, or for Overdue's.
+func (h *Handover) CutError(cause error) *pgwire.Error {
+	if late, ok := errors.AsType[*overdue](cause); ok {
+		return h.client.refusal(late.Denial)
+	}
+	return wireError(cause)
+}
 
 // client is a session as the pooler keeps it.
 type client struct {
@@ -61,15 +74,26 @@ type client struct {
 	pool  *pool
 	role  string
 	mode  armor.PoolMode
+	state armor.OnState
 	key   armor.CancelKey
 	limit *cancelLimit
 
+	id          uint64 // unique in the process
+	since       time.Time
+	ending      *ending
+	interrupt   func() // of the admin console: what a cancel request does
+	conn        net.Conn
+	application string // as it was given in the startup packet
+
 	waiting *waiter     // guarded by pool.mu
 	lent    *ServerConn // guarded by pool.mu
+	crowds  []string    // where it is counted; guarded by home.mu
 
 	mu       sync.Mutex // guards below
 	drain    func(*pgwire.Error)
 	draining bool
+	timeOuts func() // the driver's: they have changed
+	queued   func(*pgwire.Error)
 }
 
 // refusal is what a client is told when it gets no server connection.

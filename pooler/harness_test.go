@@ -2,11 +2,14 @@ package pooler_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -31,6 +34,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if worker := flag.Lookup("test.fuzzworker"); worker != nil && worker.Value.String() == "true" {
+		os.Exit(m.Run()) // what is fuzzed here needs no PostgreSQL, and there are many workers
+	}
 	pg, err := pgtest.Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -64,6 +71,7 @@ type secrets struct {
 	passwords []string
 	hosts     []string
 	roots     *x509.CertPool
+	verifiers map[string]string // of clients' passwords; nil: there is no file
 }
 
 func (s *secrets) Password(name armor.SecretName, host string) ([]string, error) {
@@ -82,6 +90,15 @@ func (s *secrets) CA(name armor.SecretName) (*x509.CertPool, error) {
 	return s.roots, nil
 }
 
+func (s *secrets) Verifiers(name armor.SecretName) (map[string]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name != "apps" || s.verifiers == nil {
+		return nil, fmt.Errorf("%w: verifiers %s", armor.ErrNotFound, name)
+	}
+	return maps.Clone(s.verifiers), nil
+}
+
 func (s *secrets) set(passwords ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,12 +111,14 @@ type house struct {
 	t        *testing.T
 	database armor.Database
 	pool     armor.Pool
+	identity armor.IdentityConfig // that grants; the zero one bounds nothing
 	secrets  *secrets
 	address  string
 	serving  sync.WaitGroup
 	atLive   func() // of every guest to come
 	server   *pgtest.Postgres
 	tls      *pgtest.Certificate // clients use TLS, as they do behind the edge; nil: not
+	factor   armor.SecondFactor  // that the grant asks for
 
 	mu     sync.Mutex
 	guests []*guest
@@ -142,6 +161,7 @@ func newHouse(t *testing.T, options ...option) *house {
 	}
 	h.pool = armor.Pool{Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 5, QueryWait: patience}
 	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: driver.driver, Dial: driver.dial, Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg.Console = pooler.ConsoleConfig{Version: "test", MaxClients: 100}
 	on(postgres, postgres.Socket())(h, &cfg)
 	for _, o := range options {
 		o(h, &cfg)
@@ -255,6 +275,7 @@ type guest struct {
 	driver  func(error, func())
 	state   string
 	refused []*armor.Denial
+	proved  []armor.SecondFactor // as the pooler has told
 }
 
 func (g *guest) Peer() armor.Peer {
@@ -262,10 +283,29 @@ func (g *guest) Peer() armor.Peer {
 }
 
 func (g *guest) Admit(database, role string) (armor.Access, error) {
+	if armor.IsConsole(database) {
+		return armor.Access{Environment: "production", Database: armor.Database{Name: database, Environment: "production"}}, nil
+	}
 	if database != "orders" {
 		return armor.Access{}, (&armor.Denial{Reason: armor.ReasonDatabase, Message: "may not reach database " + strconv.Quote(database)}).WithID("abc")
 	}
-	return armor.Access{Environment: "production", Database: g.home.database, Pool: g.home.pool}, nil
+	return armor.Access{Environment: "production", Database: g.home.database, Pool: g.home.pool, SecondFactor: g.home.factor, Name: g.home.identity.Name, MaxConnections: g.home.identity.MaxConnections}, nil
+}
+
+// EndPoint is what tlsedge.Session's is.
+func (g *guest) EndPoint() []byte {
+	if g.home.tls == nil {
+		return nil
+	}
+	sum := sha256.Sum256(g.home.tls.TLS.Certificate[0])
+	return sum[:]
+}
+
+func (g *guest) Proved(factor armor.SecondFactor) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.proved = append(g.proved, factor)
+	return g.cause
 }
 
 var errStale = &armor.Denial{Reason: armor.ReasonStale, Message: "stale"}

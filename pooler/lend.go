@@ -3,6 +3,7 @@ package pooler
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,7 @@ type waiter struct {
 	since  time.Time
 	place  *list.Element // nil once it is out of the queue
 	timer  *time.Timer   // refuses it when it has waited too long
+	notice *time.Timer   // tells it before then that it waits
 	gone   bool          // nobody wants the connection any more
 	// grant is called exactly once unless abandon took the waiter out of the queue
 	// first. It must not block.
@@ -43,6 +45,34 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 	return func() bool { return p.abandon(w) }
 }
 
+// lendAtOnce lends client an idle server connection if there is one and nobody waits;
+// else it returns nil, and the client may acquire. It allocates nothing.
+func (p *pool) lendAtOnce(client *client) *ServerConn {
+	c := p.takeIdle(client)
+	if hook := p.home.cfg.Hooks.QueryWait; c != nil && hook != nil {
+		hook(p.key, 0)
+	}
+	return c
+}
+
+func (p *pool) takeIdle(client *client) *ServerConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sub := p.subs[client.role]
+	if p.retired || p.waiters.Len() > 0 || sub == nil || len(sub.idle) == 0 {
+		return nil
+	}
+	last := len(sub.idle) - 1
+	c := sub.idle[last]
+	if !c.quiet() { // acquire looks at what has arrived
+		return nil
+	}
+	sub.idle[last] = nil
+	sub.idle = sub.idle[:last]
+	c.lentTo, client.lent = client, c
+	return c
+}
+
 func (p *pool) queryWaitLocked() time.Duration {
 	if p.cfg.QueryWait > 0 {
 		return p.cfg.QueryWait
@@ -55,6 +85,10 @@ func (p *pool) fitLocked() bool { return !p.retired && p.open-p.closing <= p.lim
 
 // startTimerLocked refuses the waiter after wait, unless it has left the queue.
 func (p *pool) startTimerLocked(w *waiter, wait time.Duration) {
+	if p.ops.paused {
+		return // resume does
+	}
+	p.startNoticeLocked(w)
 	whole := p.queryWaitLocked()
 	w.timer = time.AfterFunc(wait, func() { p.expire(w, whole) })
 }
@@ -82,6 +116,9 @@ func (p *pool) leaveLocked(w *waiter) {
 	if w.timer != nil {
 		w.timer.Stop()
 	}
+	if w.notice != nil && w.notice.Stop() {
+		w.notice = nil // it may come back into the queue
+	}
 }
 
 // expire refuses a waiter that has waited too long.
@@ -89,8 +126,18 @@ func (p *pool) expire(w *waiter, wait time.Duration) {
 	p.refuse(w, &armor.Denial{
 		Reason:  armor.ReasonQueryWait,
 		Message: fmt.Sprintf("no server connection became free within %s", wait),
-		Detail:  "All server connections of the pool are in use.",
+		Detail:  p.whyNone(w.sub),
 	})
+}
+
+// whyNone is the detail of a waiter's refusal.
+func (p *pool) whyNone(sub *subpool) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if failed, ok := errors.AsType[*failedLogin](sub.failure); ok && failed.passing {
+		return failed.Detail
+	}
+	return "All server connections of the pool are in use."
 }
 
 // refuse takes a waiter out of the queue with an error. It reports false if it was
@@ -112,7 +159,7 @@ func (p *pool) refuse(w *waiter, err error) (refused bool) {
 // it does not. It is called after every change.
 func (p *pool) settleLocked() (todo []func()) {
 	todo = p.shrinkLocked()
-	if p.waiters.Len() == 0 {
+	if p.waiters.Len() == 0 || p.ops.paused && !p.retired {
 		return todo
 	}
 	r := round{pool: p, room: p.limit - (p.open - p.closing), promised: map[*subpool]int{}, stuck: map[*subpool]bool{}}
@@ -144,9 +191,9 @@ func (r *round) serve(w *waiter) []func() {
 	case r.promised[sub] < sub.coming:
 		r.promised[sub]++
 		return nil
-	case sub.backingOff() && sub.live+sub.coming == 0:
+	case sub.backingOff() && sub.live+sub.coming == 0 && !sub.mayPass():
 		return p.failLocked(w, sub.failure)
-	case sub.backingOff() || sub.opening >= maxLogins:
+	case sub.backingOff() || sub.opening >= maxLogins || sub.failures > 0 && sub.opening > 0:
 		r.stuck[sub] = true
 		return nil
 	}
@@ -195,8 +242,10 @@ func (p *pool) lendLocked(w *waiter) []func() {
 // lay idle: its end, most likely. Then the waiter goes back to the head of the queue.
 func (p *pool) deliver(w *waiter, c *ServerConn) {
 	if c.quiet() {
+		took := time.Since(w.since)
+		p.ops.waited.Add(int64(took))
 		if hook := p.home.cfg.Hooks.QueryWait; hook != nil {
-			hook(p.key, time.Since(w.since))
+			hook(p.key, took)
 		}
 		w.grant(c, nil)
 		return
@@ -218,7 +267,7 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 func (p *pool) shrinkLocked() (todo []func()) {
 	for _, sub := range p.subs {
 		for i := 0; i < len(sub.idle); {
-			if c := sub.idle[i]; p.retired || c.generation != p.generation {
+			if c := sub.idle[i]; p.retired || p.ops.paused || c.generation != p.generation {
 				todo = append(todo, p.endIdleLocked(c))
 				continue
 			}
@@ -282,7 +331,7 @@ func (p *pool) openLocked(sub *subpool) func() {
 	p.open++
 	sub.opening++
 	sub.coming++
-	t := target{database: p.database, role: sub.role, generation: p.generation}
+	t := target{database: p.database, role: sub.role, generation: p.generation, first: p.lastHost}
 	return func() {
 		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t) })
 	}
@@ -301,7 +350,11 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target) {
 		if err != nil {
 			return p.loginFailedLocked(sub, failed, err)
 		}
-		c.pool, c.sub, c.generation = p, sub, t.generation
+		c.pool, c.sub, c.generation, c.id = p, sub, t.generation, p.home.nextID.Add(1)
+		c.bornLocked()
+		if remembers(t.database) && t.generation == p.generation {
+			p.lastHost = c.host
+		}
 		sub.loggedInLocked(c.state.Params())
 		p.conns[c] = struct{}{}
 		return p.readyLocked(c)
@@ -350,7 +403,7 @@ func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
 // readyLocked does with a connection what it needs before it can be lent again.
 func (p *pool) readyLocked(c *ServerConn) []func() {
 	switch {
-	case p.retired || c.generation != p.generation || p.open-p.closing > p.limit:
+	case p.retired || p.ops.paused || c.aged || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
 		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
 	case c.mustPing || len(c.rest) > 0 || c.state.Dirty():
 		return append(p.refreshLocked(c), p.settleLocked()...)

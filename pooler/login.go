@@ -37,40 +37,17 @@ type target struct {
 	database   armor.Database
 	role       string
 	generation int
+	first      string // host to begin with; empty: the database's order
 }
 
 // address is where a server connection leads, for its cancel requests too.
 type address struct{ network, address string }
 
-// open logs in to the first host that lets it. When it fails, failed is the last
-// connection that was made, if any, whose end has not been read.
-func (p *Pooler) open(ctx context.Context, t target) (c *ServerConn, failed *dialed, err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.LoginTimeout)
-	defer cancel()
-	auth, ok := t.database.Auth(t.role)
-	if !ok {
-		return nil, nil, notReady(fmt.Errorf("%w: no credential for role %s", armor.ErrNotFound, t.role))
-	}
-	if len(t.database.Hosts) == 0 {
-		return nil, nil, notReady(fmt.Errorf("%w: database %s has no hosts", armor.ErrInvalid, t.database.Name))
-	}
-	for _, host := range t.database.Hosts {
-		if failed.isOpen() && !p.endAttempt(failed.Conn) {
-			break // its place is still taken
-		}
-		a := attempt{home: p, target: t, host: host, secret: auth.Secret}
-		if c, failed, err = a.logIn(ctx); err == nil {
-			return c, nil, nil
-		}
-	}
-	return nil, failed, err
-}
-
 // attempt is a login to one host.
 type attempt struct {
 	home   *Pooler
 	target target
-	host   string
+	try
 	secret armor.SecretName
 }
 
@@ -294,6 +271,11 @@ func (p *Pooler) missingSecret(d armor.Database) string {
 			return fmt.Sprintf("CA %s: %v", d.CA, err)
 		}
 	}
+	if d.Verifiers != "" {
+		if err := p.checkVerifiers(d.Verifiers); err != nil {
+			return fmt.Sprintf("verifiers %s: %v", d.Verifiers, err)
+		}
+	}
 	for _, role := range d.Roles {
 		for _, host := range d.Hosts {
 			if role.Secret == "" {
@@ -311,7 +293,8 @@ func (p *Pooler) missingSecret(d armor.Database) string {
 // all of it for the log.
 type failedLogin struct {
 	*armor.Denial
-	cause error
+	cause   error
+	passing bool // waiting may help
 }
 
 func (f *failedLogin) Error() string { return f.cause.Error() }

@@ -27,8 +27,9 @@ type pool struct {
 	mu         sync.Mutex // guards below; never held while dialling, writing or calling back
 	cfg        armor.Pool
 	database   armor.Database
-	generation int  // of database; connections of an earlier one are not lent again
-	retired    bool // serves nobody any more
+	generation int    // of database; connections of an earlier one are not lent again
+	lastHost   string // that qualified, where logins begin with it
+	retired    bool   // serves nobody any more
 	limit      int
 	open       int // places taken: from before a dial until the end was read
 	closing    int // of those, connections that are being ended
@@ -36,6 +37,7 @@ type pool struct {
 	subs       map[string]*subpool // by role
 	waiters    list.List           // of *waiter, the longest wait first
 	empty      chan struct{}       // closed when open falls to 0; nil while nobody waits for that
+	ops        operated            // what operators have switched, and what is counted for them
 }
 
 // subpool is the part of a pool that logs in as one role. Its pool's lock guards it.
@@ -46,12 +48,14 @@ type subpool struct {
 	opening int           // logins under way
 	coming  int           // connections that will be idle soon: logins, resets, and those held for a cancel
 
+	known    bool      // it has logged in before
 	failures int       // logins that failed in a row
 	failure  error     // the last one's, while failures is not 0
 	retryAt  time.Time // no login before
 
-	base    *core.Params            // what a new connection reports; nil until the first login
-	learned map[string]*core.Params // what one reports after the startup settings in the key were applied
+	base    *core.Params                 // what a new connection reports; nil until the first login
+	called  map[application]*core.Params // the same with an application's name in it, so that its clients share one
+	learned map[string]*core.Params      // what one reports after the startup settings in the key were applied
 }
 
 const (
@@ -82,8 +86,11 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 		if !reflect.DeepEqual(database, p.database) || cfg.Mode != p.cfg.Mode {
 			p.database = database
 			p.generation++
+			p.lastHost = ""
 			for _, sub := range p.subs {
 				sub.base, sub.learned, sub.failures, sub.retryAt = nil, nil, 0, time.Time{}
+				_, may := database.Auth(sub.role)
+				sub.known = sub.known && may
 			}
 		}
 		p.cfg, p.retired = cfg, false
@@ -124,7 +131,7 @@ func (p *pool) held() int {
 // status describes the pool unless it is retired.
 func (p *pool) status() (armor.PoolStatus, bool) {
 	p.mu.Lock()
-	s := armor.PoolStatus{Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len()}
+	s := armor.PoolStatus{Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Paused: p.ops.paused, Disabled: p.ops.disabled}
 	failure := ""
 	for _, sub := range p.subs {
 		s.Idle += len(sub.idle)
@@ -166,6 +173,7 @@ func (p *pool) freeLocked(n int) {
 			close(p.empty)
 		}
 	}
+	p.checkAwaitedLocked()
 }
 
 // closeAll closes the sockets of all connections; nobody waits for them any more.
@@ -207,18 +215,43 @@ func (p *pool) subLocked(role string) *subpool {
 	return sub
 }
 
+// application is a client program's name and what else its connections report.
+type application struct {
+	name string
+	rest *core.Params
+}
+
+// namedFor returns params with an application's name in them.
+func (p *pool) namedFor(role string, params *core.Params, name string) *core.Params {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sub, key := p.subLocked(role), application{name, params}
+	if shared := sub.called[key]; shared != nil {
+		return shared
+	}
+	if sub.called == nil || len(sub.called) >= maxLearned {
+		sub.called = map[application]*core.Params{}
+	}
+	sub.called[key] = params.With("application_name", name)
+	return sub.called[key]
+}
+
 // loginFailedLocked notes a failed login: the next one waits, longer each time.
 func (s *subpool) loginFailedLocked(err error) (wait time.Duration) {
-	wait = min(firstBackoff<<min(s.failures, 10), maxBackoff)
+	s.failure = err
+	if wait = firstBackoff; !s.mayPass() {
+		wait = min(firstBackoff<<min(s.failures, 10), maxBackoff)
+	}
 	wait -= rand.N(wait / 4) // so that nodes do not ask in step
 	s.failures++
-	s.failure, s.retryAt = err, time.Now().Add(wait)
+	s.retryAt = time.Now().Add(wait)
 	return wait
 }
 
 // loggedInLocked notes a login and what the connection reports.
 func (s *subpool) loggedInLocked(params *core.Params) {
 	s.live++
+	s.known = true
 	s.failures, s.failure, s.retryAt = 0, nil, time.Time{}
 	if s.base == nil || !reflect.DeepEqual(s.base, params) {
 		s.base, s.learned = params, nil // the server's defaults have changed

@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,8 @@ type Secrets interface {
 	Password(name armor.SecretName, host string) ([]string, error)
 	// CA returns the certificates that may vouch for a server.
 	CA(name armor.SecretName) (*x509.CertPool, error)
+	// Verifiers returns the SCRAM verifiers by role, as in pg_authid.rolpassword.
+	Verifiers(name armor.SecretName) (map[string]string, error)
 }
 
 // DefaultDialer makes the kernel notice within half a minute that PostgreSQL's machine
@@ -45,9 +48,15 @@ type Config struct {
 	Dial    Dial // nil: DefaultDialer's
 	// Cancel carries a cancel request that came over TLS to the session that holds the
 	// key, on whatever node. Nil: to this node's sessions.
-	Cancel func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
+	Cancel  func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
+	Console ConsoleConfig
+
+	// DecoyKey is a secret that all nodes share. It makes the verifiers of roles that have
+	// none look alike everywhere. Nil: one that this process makes up.
+	DecoyKey []byte
 
 	StartupTimeout   time.Duration // from a proven client to its whole startup packet; default 10 s
+	PasswordTimeout  time.Duration // from asking for a password to its proof; default 10 s
 	LoginTimeout     time.Duration // one login to PostgreSQL, dialling included; default 15 s
 	ResetTimeout     time.Duration // DISCARD ALL between two clients; default 5 s
 	EndTimeout       time.Duration // one attempt to end a server connection; default 5 s
@@ -55,6 +64,7 @@ type Config struct {
 	ShutdownTimeout  time.Duration // how long Run waits for server connections to end; default 10 s
 	Watch            time.Duration // how often idle server connections are looked at; default 250 ms
 	CancelsPerSecond float64       // cancel requests of one session; default 10, in bursts of twice as many
+	GuessesPerSecond float64       // failed passwords of one identity at one source; default 1, in bursts of ten times as many
 	StatementMemory  int           // bytes of prepared statements of one session; default 8 MiB
 }
 
@@ -64,6 +74,7 @@ type Hooks struct {
 	QueryWait   func(pool string, took time.Duration)          // a client got its server connection
 	ServerLogin func(pool string, took time.Duration, e error) // a login to PostgreSQL ended
 	ServerEnd   func(pool string)                              // the end of a server connection was read
+	Password    func(result string)                            // a client was asked for its password: "ok", the reason of its refusal, or "abandoned"
 	Canceled    func(pool string)                              // a cancel request was carried out
 }
 
@@ -74,6 +85,12 @@ type Guest interface {
 	// Admit asks for what the startup packet wants; from then on every revision judges
 	// the session by it. The error is a *armor.Denial.
 	Admit(database, role string) (armor.Access, error)
+	// EndPoint is the channel binding tls-server-end-point (RFC 5929) of the client's
+	// connection; nil when its server certificate has none.
+	EndPoint() []byte
+	// Proved ends the login: factor is what was proved of what Access asks for. The error
+	// is the cause, if the session has ended or more was to be proved.
+	Proved(factor armor.SecondFactor) error
 	// Live is asked before bytes are forwarded: nil, or the cause with which the session
 	// is cut.
 	Live() error
@@ -97,14 +114,18 @@ type Pooler struct {
 	cfg     Config
 	errands *errands
 	keys    *keys
+	guesses *guesses
 	nextID  atomic.Uint64
 
 	mu       sync.Mutex // guards below; never held while a pool's is
 	pools    map[string]*pool
 	limits   map[string]int
+	paused   map[string]bool // environments that an operator has paused as a whole
 	clients  map[*client]struct{}
+	crowd    crowd
 	draining bool
 	drained  chan struct{} // closed when the last client has gone; nil until Drain
+	leaving  func()        // called when the last one has gone that is not at the console; nil until closeDoor
 }
 
 // New checks the configuration and starts nothing.
@@ -119,6 +140,7 @@ func New(cfg Config) (*Pooler, error) {
 		cfg.Dial = DefaultDialer.DialContext
 	}
 	fill(&cfg.StartupTimeout, 10*time.Second)
+	fill(&cfg.PasswordTimeout, 10*time.Second)
 	fill(&cfg.LoginTimeout, 15*time.Second)
 	fill(&cfg.ResetTimeout, 5*time.Second)
 	fill(&cfg.EndTimeout, 5*time.Second)
@@ -126,13 +148,17 @@ func New(cfg Config) (*Pooler, error) {
 	fill(&cfg.ShutdownTimeout, 10*time.Second)
 	fill(&cfg.Watch, 250*time.Millisecond)
 	fill(&cfg.CancelsPerSecond, 10)
+	fill(&cfg.GuessesPerSecond, 1)
 	fill(&cfg.StatementMemory, 8<<20)
+	if cfg.DecoyKey == nil {
+		cfg.DecoyKey = []byte(rand.Text())
+	}
 	if err := checkEnvironment(); err != nil {
 		return nil, err
 	}
 	p := &Pooler{
-		cfg: cfg, errands: newErrands(), keys: newKeys(),
-		pools: map[string]*pool{}, limits: map[string]int{}, clients: map[*client]struct{}{},
+		cfg: cfg, errands: newErrands(), keys: newKeys(), guesses: newGuesses(cfg.GuessesPerSecond),
+		pools: map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
 	}
 	if cfg.Cancel == nil {
 		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key) }
@@ -182,15 +208,18 @@ func (p *Pooler) awaitEnds() {
 	}
 }
 
-// watch looks at idle server connections: PostgreSQL may have ended them.
+// watch looks at idle server connections: PostgreSQL may have ended them, or it is
+// time to.
 func (p *Pooler) watch(ctx context.Context) {
 	tick := time.NewTicker(p.cfg.Watch)
 	defer tick.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case now := <-tick.C:
 			for _, pl := range p.allPools() {
 				pl.lookAtIdle()
+				pl.tend(now)
+				pl.sample(now, p.cfg.Watch)
 			}
 		case <-ctx.Done():
 			return
@@ -230,8 +259,12 @@ func (p *Pooler) Configure(databases []armor.Database, pools []armor.Pool) {
 
 func (p *Pooler) ensure(cfg armor.Pool, database armor.Database) {
 	pl, limit := p.findOrMake(cfg.Key())
+	before := lookEvery(pl.config())
 	pl.configure(cfg, database)
 	pl.setLimit(limit)
+	if lookEvery(cfg) != before {
+		p.tellTimeOuts(pl)
+	}
 }
 
 func (p *Pooler) findOrMake(key string) (*pool, int) {
@@ -240,6 +273,7 @@ func (p *Pooler) findOrMake(key string) (*pool, int) {
 	pl := p.pools[key]
 	if pl == nil {
 		pl = newPool(key, p)
+		pl.ops.paused = p.paused[environmentOf(key)]
 		p.pools[key] = pl
 	}
 	return pl, p.limits[key]
@@ -284,6 +318,9 @@ func (p *Pooler) Status() []armor.PoolStatus {
 
 // poolFor returns the pool that a grant leads to.
 func (p *Pooler) poolFor(a armor.Access) (*pool, bool) {
+	if armor.IsConsole(a.Database.Name) {
+		return newConsolePool(a, p), true
+	}
 	p.mu.Lock()
 	pl, ok := p.pools[a.Pool.Key()]
 	p.mu.Unlock()

@@ -39,6 +39,10 @@ func (p *Pooler) ServeConn(ctx context.Context, conn net.Conn, g Guest) {
 		return
 	}
 	defer p.forget(h.client)
+	if h.console != nil {
+		h.console.run()
+		return
+	}
 	p.cfg.Driver.Drive(h)
 }
 
@@ -65,42 +69,65 @@ func (p *Pooler) logIn(ctx context.Context, conn net.Conn, g Guest, packet []byt
 	if err := r.readSettings(); err != nil {
 		return nil, err
 	}
-	c, err := p.register(access, r.role, g)
+	c, err := p.register(access, conn, &r, g)
 	if err != nil {
 		return nil, err
 	}
-	h, err := p.welcome(ctx, conn, c, &r)
+	h, err := p.admit(ctx, conn, c, access, &r)
 	if err != nil {
 		p.forget(c)
 	}
 	return h, err
 }
 
-// register makes the client known to Drain, unless the node is being drained.
-func (p *Pooler) register(access armor.Access, role string, g Guest) (*client, error) {
+// admit lets a client in once it has proved all that its grant asks for.
+func (p *Pooler) admit(ctx context.Context, conn net.Conn, c *client, access armor.Access, r *request) (*Handover, error) {
+	if err := p.prove(ctx, c, access, r); err != nil {
+		return nil, err
+	}
+	if armor.IsConsole(access.Database.Name) {
+		return p.openConsole(conn, c, access, r)
+	}
+	return p.welcome(ctx, conn, c, r)
+}
+
+// register makes the client known to Drain, unless the node is being drained or has
+// enough of its kind.
+func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Guest) (*client, error) {
 	pl, ok := p.poolFor(access)
 	if !ok {
 		return nil, g.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: fmt.Sprintf("pool %q is not ready on this node", access.Pool.Name)})
 	}
-	c := &client{home: p, guest: g, pool: pl, role: role, mode: access.Pool.Mode, limit: newCancelLimit(p.cfg.CancelsPerSecond)}
+	if closed := pl.closedToNew(); closed != nil {
+		return nil, g.Refuse(closed)
+	}
+	c := &client{
+		home: p, guest: g, pool: pl, role: r.role, mode: access.Pool.Mode, state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
+		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
+	}
 	p.mu.Lock()
-	draining := p.draining
-	if !draining {
+	refused := drainingDenial()
+	if !p.draining {
+		refused = p.enterLocked(c, access)
+	}
+	if refused == nil {
 		p.clients[c] = struct{}{}
 	}
 	p.mu.Unlock()
-	if draining {
-		return nil, g.Refuse(drainingDenial())
+	if refused != nil {
+		return nil, g.Refuse(refused)
 	}
 	return c, nil
 }
 
 // forget takes a client out of all books.
 func (p *Pooler) forget(c *client) {
+	defer p.lastLeft()
 	p.keys.remove(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.clients, c)
+	p.leaveLocked(c)
 	p.checkDrainedLocked()
 }
 
@@ -128,18 +155,23 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		return nil, err
 	}
 	session := core.New(core.Config{
-		ID: p.nextID.Add(1), Mode: c.mode, Params: params, Settings: r.unreported(params), Statements: core.NewStatements(p.cfg.StatementMemory),
+		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.unreported(params), Statements: core.NewStatements(p.cfg.StatementMemory),
 	})
-	return &Handover{Client: conn, Session: session, Guest: c.guest, Server: server, client: c}, nil
+	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c}, nil
+}
+
+// appendNegotiation appends what there is to say about the protocol that a client asks
+// for, before anything else.
+func appendNegotiation(b []byte, s pgwire.Startup) []byte {
+	if s.Minor == 0 && len(s.Options) == 0 {
+		return b
+	}
+	return pgwire.AppendNegotiate(b, 0, s.Options)
 }
 
 // greet says that the client is in (PostgreSQL, "Start-up").
 func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.CancelKey) error {
-	var b []byte
-	if s.Minor > 0 || len(s.Options) > 0 {
-		b = pgwire.AppendNegotiate(b, 0, s.Options)
-	}
-	b = pgwire.AppendAuthOK(b)
+	b := pgwire.AppendAuthOK(appendNegotiation(nil, s))
 	for name, value := range params.All() {
 		b = pgwire.AppendParameterStatus(b, name, value)
 	}
@@ -183,7 +215,7 @@ func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Par
 		}
 	}
 	if r.application != "" {
-		params = params.With("application_name", r.application)
+		params = c.pool.namedFor(c.role, params, r.application)
 	}
 	return params, nil
 }

@@ -43,17 +43,25 @@ type ServerConn struct {
 	pool       *pool       // immutable once logged in, as are sub and generation
 	sub        *subpool
 	generation int
+	id         uint64    // unique in the process, as clients' are
+	host       string    // of the database's
+	standby    string    // in_hot_standby, when it had logged in
+	born       time.Time // when that was
+	spread     float64   // of its life: see lifeSpread
 
 	// Guarded by pool.mu while nobody else can have the connection, or always:
 	lentTo    *client
 	idleSince time.Time
-	cancels   int    // cancel requests under way; always
-	parked    bool   // came back while one was
-	mustPing  bool   // a cancel request was sent for it
-	ended     bool   // its end was read
-	broken    bool   // it broke without an end
-	busy      bool   // something may run on it when it is ended
-	rest      []byte // read and not consumed
+	cancels   int          // cancel requests under way; always
+	parked    bool         // came back while one was
+	mustPing  bool         // a cancel request was sent for it
+	ended     bool         // its end was read
+	broken    bool         // it broke without an end
+	busy      bool         // something may run on it when it is ended
+	aged      bool         // it has lived long enough; always
+	judged    *core.Params // what misfitLocked has last looked at
+	rest      []byte       // read and not consumed
+	prepared  int          // statements, when it was last given back
 }
 
 // Conn is the connection, without deadlines.
@@ -70,6 +78,7 @@ func (c *ServerConn) State() *core.Server { return c.state }
 func (c *ServerConn) Release(rest []byte) {
 	c.pool.locked(func() []func() {
 		c.unlendLocked()
+		c.pool.countLocked(c)
 		c.rest = append(c.rest, rest...)
 		return c.pool.returnLocked(c)
 	})
@@ -84,6 +93,7 @@ func (c *ServerConn) Lost(err error) { c.giveUp(err) }
 func (c *ServerConn) giveUp(err error) {
 	c.pool.locked(func() []func() {
 		c.unlendLocked()
+		c.pool.countLocked(c)
 		c.failedLocked(err)
 		c.busy = true
 		return append([]func(){c.pool.endLocked(c)}, c.pool.settleLocked()...)

@@ -14,12 +14,17 @@ const (
 	stateConnection     = "08006"
 	stateProtocol       = "08P01"
 	stateAuthorization  = "28000"
+	statePassword       = "28P01"
 	stateTooMany        = "53300"
 	stateCanceled       = "57014"
 	stateShutdown       = "57P01"
 	stateNotNow         = "57P03"
 	stateUnknownSetting = "42704"
 	stateInternal       = "XX000"
+
+	stateIdleSession        = "57P05"
+	stateIdleInTransaction  = "25P03"
+	stateTransactionTimeout = "25P04"
 )
 
 // sqlStates is docs/refusals.md. A reason that is not in it is about authorization.
@@ -33,6 +38,14 @@ var sqlStates = map[armor.Reason]string{
 	armor.ReasonServerLost:  stateConnection,
 	armor.ReasonServerLogin: stateConnection,
 	armor.ReasonProtocol:    stateProtocol,
+	armor.ReasonPassword:    statePassword,
+	armor.ReasonDisabled:    stateNotNow,
+	armor.ReasonKilled:      stateShutdown,
+
+	armor.ReasonClientIdle:         stateIdleSession,
+	armor.ReasonIdleInTransaction:  stateIdleInTransaction,
+	armor.ReasonQueryTimeout:       stateCanceled,
+	armor.ReasonTransactionTimeout: stateTransactionTimeout,
 }
 
 // wireError is the FATAL with which a client is refused or cut because of err. What

@@ -42,7 +42,7 @@ func (s *Server) authorize(ctx context.Context, method string) error {
 	return fmt.Errorf("%w: %s %q may not call %s", armor.ErrDenied, who.kind, who.name, method)
 }
 
-// authorizeOperator lets every operator of the state read. Changes are judged where
+// authorizeOperator lets every operator of the state read, and node admins act on nodes. Changes are judged where
 // they are proposed, by the leader and by the signature, since this node may not have
 // heard yet of a new operator.
 func (s *Server) authorizeOperator(who caller, call string) error {
@@ -60,6 +60,8 @@ func (s *Server) authorizeOperator(who caller, call string) error {
 		return fmt.Errorf("%w: operator %q has another certificate now", armor.ErrDenied, who.name)
 	case len(operator.Roles) == 0:
 		return fmt.Errorf("%w: operator %q has no role", armor.ErrDenied, who.name)
+	case call == "Order" && !operator.Has(armor.NodeAdmin):
+		return fmt.Errorf("%w: operator %s lacks role %s, which acting on a node's pools needs", armor.ErrDenied, operator.Name, armor.NodeAdmin)
 	}
 	return nil
 }

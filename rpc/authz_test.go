@@ -19,7 +19,7 @@ import (
 
 // refusedWho are the words of authorize, as opposed to those of a handler that looked
 // into the question.
-var refusedWho = regexp.MustCompile(`may not call|needs a certificate|is not a member|there is no operator|has no role|has another certificate|unknown service`)
+var refusedWho = regexp.MustCompile(`may not call|needs a certificate|is not a member|there is no operator|has no role|lacks role|has another certificate|unknown service`)
 
 // whoMayCall makes every call there is, with an empty question, and returns those that
 // were not refused for who asked.
@@ -73,7 +73,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
-		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/FileJoin", "PeerAPI/Preview", "PeerAPI/Propose",
+		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Preview", "PeerAPI/Propose",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate",
 	}
 	joiners := []string{"JoinAPI/File", "JoinAPI/Introduce", "JoinAPI/Result"}
@@ -88,6 +88,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 		want         []string
 	}{
 		{"operator", ALPN, []tls.Certificate{viewer}, operators},
+		{"node admin", ALPN, []tls.Certificate{l.enrol("nell", armor.NodeAdmin)}, slices.Sorted(slices.Values(append(slices.Clone(operators), "OperatorAPI/Order")))},
 		{"operator without a role", ALPN, []tls.Certificate{nobody}, judgedLater},
 		{"operator with a replaced certificate", ALPN, []tls.Certificate{replaced}, judgedLater},
 		{"operator that was never registered", ALPN, []tls.Certificate{l.issue(pki.OperatorIdentity(labCluster, "eve"), false)}, judgedLater},

@@ -189,6 +189,7 @@ type labNode struct {
 	mu       sync.Mutex
 	sessions []armor.SessionInfo
 	denials  map[string]armor.DenialRecord
+	orders   []armor.PoolOrder
 	believes armor.NodeID // whom it believes to lead, when set
 	behind   *armor.State // what it has applied, when that is not everything
 	catchUp  func() bool  // whether it catches up once it was asked for its state
@@ -400,6 +401,16 @@ func (n *labNode) Denial(id string) (armor.DenialRecord, bool) {
 	defer n.mu.Unlock()
 	record, ok := n.denials[id]
 	return record, ok
+}
+
+func (n *labNode) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if o.Pool == "nowhere" {
+		return armor.PoolStatus{}, fmt.Errorf("%w: pool %s", armor.ErrNotFound, o.Key())
+	}
+	n.orders = append(n.orders, o)
+	return armor.PoolStatus{Pool: o.Key(), Open: len(n.orders), Paused: o.Verb == armor.PausePool}, nil
 }
 
 func (n *labNode) Cancel(_ context.Context, key armor.CancelKey) bool { return key.PID == 7 }

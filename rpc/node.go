@@ -13,6 +13,7 @@ type Node interface {
 	Leadership
 	Proposer
 	Witness
+	Switchboard
 }
 
 // Leadership says who leads. Calls do not block.
@@ -41,6 +42,12 @@ type Witness interface {
 	Denial(id string) (armor.DenialRecord, bool)
 	// Cancel reports whether the key was this node's; it returns once delivered.
 	Cancel(ctx context.Context, key armor.CancelKey) bool
+}
+
+// Switchboard is what operators switch at one node.
+type Switchboard interface {
+	// Order acts on a pool of this node and returns what has become of it.
+	Order(o armor.PoolOrder) (armor.PoolStatus, error)
 }
 
 // Dialer connects to a node and proves both ends; the connection's TLS handshake is

@@ -272,3 +272,44 @@ func TestAStateThatWasCutShortIsNotTaken(t *testing.T) {
 		t.Error("taken")
 	}
 }
+
+func TestOrderReachesEveryNodeAndNamesThoseThatFail(t *testing.T) {
+	l := newLab(t, 3)
+	c := l.client(l.enrol("nora", armor.NodeAdmin), "n2")
+	order := armor.PoolOrder{Verb: armor.PausePool, Environment: "production", Pool: "orders"}
+	results, err := c.Order(t.Context(), order)
+	if err != nil || len(results) != 3 {
+		t.Fatalf("%+v, %v", results, err)
+	}
+	for i, r := range results {
+		if want := armor.NodeID([]string{"n1", "n2", "n3"}[i]); r.Node != want || r.Failure != "" || !r.Pool.Paused || r.Pool.Pool != "production/orders" {
+			t.Errorf("%+v", r)
+		}
+		if got := l.nodes[r.Node].orders; len(got) != 1 || got[0] != order {
+			t.Errorf("node %s was ordered %v", r.Node, got)
+		}
+	}
+	l.nodes["n3"].stop()
+	order.Pool = "nowhere"
+	results, err = c.Order(t.Context(), order)
+	if err != nil || len(results) != 3 {
+		t.Fatalf("%+v, %v", results, err)
+	}
+	for _, r := range results {
+		if r.Failure == "" {
+			t.Errorf("node %s did what it could not: %+v", r.Node, r)
+		}
+	}
+	if _, err := c.Order(t.Context(), armor.PoolOrder{Verb: "burn", Environment: "production", Pool: "orders"}); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("a verb that there is not: %v", err)
+	}
+}
+
+func TestOrderNeedsTheRole(t *testing.T) {
+	l := newLab(t, 1)
+	c := l.client(l.enrol("vic", armor.Viewer, armor.PolicyAdmin), "n1")
+	_, err := c.Order(t.Context(), armor.PoolOrder{Verb: armor.KillPool, Environment: "production", Pool: "orders"})
+	if !errors.Is(err, armor.ErrDenied) || len(l.nodes["n1"].orders) > 0 {
+		t.Errorf("%v; the node was ordered %v", err, l.nodes["n1"].orders)
+	}
+}

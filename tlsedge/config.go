@@ -50,19 +50,16 @@ func (e *Edge) newDoor(s *armor.State) *door {
 		}
 	}
 	verifier, faults := pki.NewVerifier(anchors)
-	return &door{revision: s.Revision, verifier: verifier, faults: faults, tls: e.tlsConfig(verifier.Pool())}
+	return &door{revision: s.Revision, verifier: verifier, faults: faults, tls: tlsConfig(verifier.Pool())}
 }
 
-func (e *Edge) tlsConfig(hints *x509.CertPool) *tls.Config {
+func tlsConfig(hints *x509.CertPool) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS12,
 		ClientAuth:             tls.RequireAnyClientCert, // chains are checked by proof.verify
 		ClientCAs:              hints,
 		NextProtos:             []string{alpn},
 		SessionTicketsDisabled: true, // a ticket would outlive a revocation
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return e.cfg.Certificate()
-		},
 	}
 }
 
@@ -73,17 +70,25 @@ type proof struct {
 	door   *door
 	direct bool
 	chains [][]armor.Certificate
-	broken bool // the certificates lead to no anchor
+	broken bool             // the certificates lead to no anchor
+	served *tls.Certificate // what the client was shown
 }
 
-// config is the door's, with this proof's checks in it.
+// config is the door's, with this proof's certificate and checks in it.
 func (p *proof) config() *tls.Config {
 	c := p.door.tls.Clone()
 	c.VerifyConnection = p.verify
+	c.GetCertificate = p.certificate
 	if p.direct {
 		c.GetConfigForClient = requireALPN
 	}
 	return c
+}
+
+func (p *proof) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	served, err := p.edge.cfg.Certificate()
+	p.served = served
+	return served, err
 }
 
 func (p *proof) verify(cs tls.ConnectionState) error {

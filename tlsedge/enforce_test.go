@@ -47,6 +47,9 @@ func TestWhateverTakesAccessAwayEndsLiveSessions(t *testing.T) {
 		{"network narrowed", armor.ReasonAddress, func(*rig, tls.Certificate) func(*armor.State) {
 			return granted(func(g *armor.Grant) { g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 		}},
+		{"second factor added", armor.ReasonSecondFactor, func(*rig, tls.Certificate) func(*armor.State) {
+			return granted(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM })
+		}},
 		{"pool changed", armor.ReasonDraining, func(*rig, tls.Certificate) func(*armor.State) {
 			return granted(func(g *armor.Grant) { g.Pool = "reports" })
 		}},

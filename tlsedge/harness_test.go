@@ -170,6 +170,10 @@ type echo struct {
 	hold chan struct{}
 	// onServe, when set, sees the session first.
 	onServe func(c net.Conn, s *Session)
+	// proved is what clients have proved beside their key, once they are admitted.
+	proved armor.SecondFactor
+	// beforeProved, when set, runs between admission and proof.
+	beforeProved func()
 }
 
 type cutOrder struct {
@@ -191,6 +195,13 @@ func (h *echo) ServeConn(_ context.Context, c net.Conn, s *Session) {
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	if _, err := s.Admit(database, role); err != nil {
+		tellFatal(c, err)
+		return
+	}
+	if h.beforeProved != nil {
+		h.beforeProved()
+	}
+	if err := s.Proved(h.proved); err != nil {
 		tellFatal(c, err)
 		return
 	}

@@ -19,7 +19,8 @@ type client struct {
 	conn *tls.Conn
 	peer armor.Peer
 	// fault is a breach of the leaf profile, to be told by FATAL.
-	fault *armor.Denial
+	fault  *armor.Denial
+	served *tls.Certificate // what it was shown
 }
 
 // lastHandshakes is how long handshakes that are under way may take when the edge ends:
@@ -92,7 +93,7 @@ func (e *Edge) handshake(ctx context.Context, o opening) (client, Outcome) {
 		return client{}, OutcomeAlert
 	}
 	presented := conn.ConnectionState().PeerCertificates
-	c := client{conn: conn, peer: peerOf(presented, p.chains, addressOf(o.conn)), fault: profileFault(presented)}
+	c := client{conn: conn, peer: peerOf(presented, p.chains, addressOf(o.conn)), fault: profileFault(presented), served: p.served}
 	// The connection would keep the parsed certificates, some 20 kB, for its life.
 	clear(presented)
 	return c, OutcomeProven

@@ -33,6 +33,8 @@ type Session struct {
 	conn  net.Conn  // below TLS; for deadlines and, at last, for closing
 	stop  context.CancelCauseFunc
 
+	served *tls.Certificate // what the client was shown
+
 	cause     atomic.Pointer[armor.Denial]
 	confirmed chan struct{} // closed when no further byte will be forwarded
 	once      sync.Once     // closes confirmed
@@ -80,6 +82,7 @@ func proofEnds(p armor.Peer) time.Time {
 func (e *Edge) run(ctx context.Context, c client) {
 	ctx, stop := context.WithCancelCause(ctx)
 	s := e.newSession(c.peer, c.conn.NetConn(), stop)
+	s.served = c.served
 	e.registry.add(s)
 	defer e.ended(s, c.conn)
 	e.check(s, c.fault)
@@ -160,6 +163,24 @@ func (s *Session) Admit(database, role string) (armor.Access, error) {
 	return access, nil
 }
 
+// Proved ends the login: factor is what the client has proved beside its key, empty for
+// nothing. From here on every revision judges the session by that, too. The error is
+// the cause if it has ended, or ends now since more was to be proved.
+func (s *Session) Proved(factor armor.SecondFactor) error {
+	s.mu.Lock()
+	s.facts.LoggedIn, s.facts.SecondFactor = true, factor
+	if factor != "" {
+		s.facts.Verifiers = s.access.Database.Verifiers
+	}
+	s.mu.Unlock()
+	state, _ := s.edge.cfg.Trust.Current() // a later one judges by the same facts
+	s.edge.judge(s, state)
+	if cause := s.cause.Load(); cause != nil {
+		return cause
+	}
+	return nil
+}
+
 // admission registers what is asked for before it loads the state that decides: a
 // revision published meanwhile judges the session by the same facts. The lease is
 // looked at before, so that the state is at least as new as the lease proves, and
@@ -222,7 +243,10 @@ func (s *Session) lapse() error {
 	return s.cause.Load()
 }
 
-var errHandedOver = errors.New("the session was handed over before")
+var (
+	errHandedOver = errors.New("the session was handed over before")
+	errUnproved   = errors.New("the session has not proved its second factor")
+)
 
 // HandOver gives the session's end to the driver: cut is called at most once, from
 // any goroutine, must not block, and the driver calls confirm once no further byte
@@ -235,6 +259,9 @@ func (s *Session) HandOver(cut func(cause error, confirm func())) error {
 	}
 	if s.driver != nil {
 		return errHandedOver
+	}
+	if s.access.SecondFactor != s.facts.SecondFactor {
+		return errUnproved // whatever the Handler does, nothing is forwarded for it
 	}
 	s.driver = cut
 	return nil

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/time/rate"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // slots bounds connections: all of them, those whose client has not proved itself
@@ -36,18 +38,10 @@ func newSlots(sessions, handshakes, perSource int) *slots {
 	return &slots{sessions: sessions, handshakes: handshakes, perSource: perSource, sources: map[netip.Addr][]*slot{}}
 }
 
-// sourceKey counts an IPv6 /64, which one host can use up freely, as one source.
-func sourceKey(a netip.Addr) netip.Addr {
-	if !a.Is6() || a.Is4In6() {
-		return a.Unmap()
-	}
-	return netip.PrefixFrom(a.WithZone(""), 64).Masked().Addr()
-}
-
 // take reserves a place, or returns nil. The caller closes the connection that was
 // evicted for it, if there is one.
 func (s *slots) take(source netip.Addr, conn net.Conn) (place *slot, evicted net.Conn) {
-	source = sourceKey(source)
+	source = armor.SourceOf(source)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open >= s.sessions {
@@ -155,7 +149,7 @@ func newCancels(perSecond float64) *cancels {
 
 // allow reports whether a source may send one more now.
 func (c *cancels) allow(source netip.Addr) bool {
-	source = sourceKey(source)
+	source = armor.SourceOf(source)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	limiter := c.sources[source]

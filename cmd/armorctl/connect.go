@@ -116,6 +116,9 @@ func (o connectOptions) grantOf(s *armor.State, name string) (database, role str
 	ways := map[way]bool{}
 	for _, g := range object.Grants {
 		for _, r := range g.Roles {
+			if o.database == "" && armor.IsConsole(g.Database) {
+				continue // applications do not want it
+			}
 			if (o.database == "" || g.Database == o.database) && (o.role == "" || r == o.role) {
 				ways[way{g.Database, r}] = true
 			}

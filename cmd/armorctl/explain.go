@@ -82,6 +82,8 @@ type factsView struct {
 	Database    string     `json:"database"`
 	Role        string     `json:"role"`
 	Chains      [][]string `json:"chains"` // fingerprints of the issuers, the anchor last
+	// SecondFactor is what was proved beside the key.
+	SecondFactor armor.SecondFactor `json:"secondFactor,omitempty"`
 }
 
 func viewOfFacts(f armor.Facts) factsView {
@@ -90,7 +92,7 @@ func viewOfFacts(f armor.Facts) factsView {
 		Identity: string(leaf.Identity), Serial: leaf.ID.Serial, Issuer: digestText(leaf.ID.Issuer),
 		Fingerprint: digestText(leaf.Fingerprint), Key: digestText(leaf.Key),
 		NotBefore: stamp(leaf.NotBefore), NotAfter: stamp(leaf.NotAfter),
-		Database: f.Database, Role: f.Role, Chains: [][]string{},
+		Database: f.Database, Role: f.Role, Chains: [][]string{}, SecondFactor: f.SecondFactor,
 	}
 	if f.Peer.Source.Addr().IsValid() {
 		v.Source = f.Peer.Source.String()
@@ -118,7 +120,7 @@ func digestText(d armor.Digest) string {
 func (v factsView) pairs() [][2]string {
 	pairs := [][2]string{
 		{"identity", v.Identity}, {"serial", v.Serial}, {"valid", validWords(v)}, {"from", v.Source},
-		{"database", v.Database}, {"role", v.Role}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
+		{"database", v.Database}, {"role", v.Role}, {"second factor proved", string(v.SecondFactor)}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
 	}
 	for i, chain := range v.Chains {
 		pairs = append(pairs, [2]string{fmt.Sprintf("chain %d ends at", i+1), chain[len(chain)-1]})

@@ -41,6 +41,7 @@ type fakeNode struct {
 	mishaps  mishaps
 	sessions []armor.SessionInfo
 	denials  map[string]armor.DenialRecord
+	pools    map[string]armor.PoolStatus // what was switched
 	chain    tls.Certificate
 	peerCA   *x509.Certificate
 }
@@ -316,8 +317,40 @@ func (n *fakeNode) Status() armor.NodeStatus {
 	}
 	for key, p := range state.Pools.All() {
 		s.Pools = append(s.Pools, armor.PoolStatus{Pool: key, Limit: p.Budget, Open: 2, Idle: 1, NotReady: "secret orders-rw is missing"})
+		n.switched(&s.Pools[len(s.Pools)-1])
 	}
 	return s
+}
+
+// Order keeps what was switched. The first look after a pause finds server connections
+// that are still in use.
+func (n *fakeNode) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
+	n.mu.Lock()
+	if n.pools == nil {
+		n.pools = map[string]armor.PoolStatus{}
+	}
+	p := n.pools[o.Key()]
+	switch o.Verb {
+	case armor.PausePool, armor.KillPool:
+		p.Paused = true
+	case armor.ResumePool:
+		p.Paused = false
+	case armor.DisablePool, armor.EnablePool:
+		p.Disabled = o.Verb == armor.DisablePool
+	}
+	n.pools[o.Key()] = p
+	n.mu.Unlock()
+	return armor.PoolStatus{Pool: o.Key(), Open: 2, Paused: p.Paused, Disabled: p.Disabled}, nil
+}
+
+// switched puts what was switched into a pool's status.
+func (n *fakeNode) switched(p *armor.PoolStatus) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p.Paused, p.Disabled = n.pools[p.Pool].Paused, n.pools[p.Pool].Disabled
+	if p.Paused {
+		p.Open, p.Idle = 0, 0
+	}
 }
 
 func (n *fakeNode) Sessions() []armor.SessionInfo {

@@ -34,12 +34,14 @@ type grantView struct {
 	Roles    []string `json:"roles"`
 	Pool     string   `json:"pool"`
 	CIDRs    []string `json:"cidrs"` // empty: from anywhere
+	// SecondFactor is asked for beside the certificate.
+	SecondFactor armor.SecondFactor `json:"secondFactor,omitempty"`
 }
 
 func viewOfIdentity(i armor.IdentityConfig) identityView {
 	v := identityView{Name: i.Name, Environment: i.Environment, ID: string(i.ID), Owner: i.Owner, Contact: i.Contact, Grants: []grantView{}}
 	for _, g := range i.Grants {
-		v.Grants = append(v.Grants, grantView{Database: g.Database, Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs)})
+		v.Grants = append(v.Grants, grantView{Database: g.Database, Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), SecondFactor: g.SecondFactor})
 	}
 	return v
 }
@@ -129,9 +131,9 @@ func (a *app) showIdentity(s *armor.State, object armor.IdentityConfig) error {
 	v := viewOfIdentity(object)
 	head := facts("", [2]string{"identity", v.Name}, [2]string{"environment", v.Environment}, [2]string{"id", v.ID},
 		[2]string{"owner", v.Owner}, [2]string{"contact", v.Contact})
-	grants := table{columns: []string{"database", "roles", "pool", "from"}, empty: "it may reach nothing"}
+	grants := table{columns: []string{"database", "roles", "pool", "from", "second factor"}, empty: "it may reach nothing"}
 	for _, g := range v.Grants {
-		grants.row(g.Database, strings.Join(g.Roles, ","), g.Pool, cmp.Or(strings.Join(g.CIDRs, ","), "anywhere"))
+		grants.row(g.Database, strings.Join(g.Roles, ","), g.Pool, cmp.Or(strings.Join(g.CIDRs, ","), "anywhere"), cmp.Or(string(g.SecondFactor), "none"))
 	}
 	certs := table{columns: []string{"certificate of", "serial", "expires", "state"}, wide: []string{"fingerprint"}}
 	for _, r := range byExpiry(s) {
@@ -182,6 +184,8 @@ type accessView struct {
 	Roles       []string `json:"roles"`
 	Pool        string   `json:"pool"`
 	CIDRs       []string `json:"cidrs"`
+	// SecondFactor is asked for beside the certificate.
+	SecondFactor armor.SecondFactor `json:"secondFactor,omitempty"`
 	// Revoked says that the identity as a whole is revoked, so that the grant is void.
 	Revoked bool `json:"revoked"`
 }
@@ -191,7 +195,7 @@ func (a *app) whoCan(s *armor.State, asked reach) error {
 		return hinted(fmt.Errorf("%w: there is no database %q", armor.ErrNotFound, asked.database), "armorctl export lists the databases")
 	}
 	views := []accessView{}
-	t := table{columns: []string{"environment", "identity", "id", "roles", "from", "pool", "owner"}, wide: []string{"revoked"}, empty: "nobody may"}
+	t := table{columns: []string{"environment", "identity", "id", "roles", "from", "pool", "owner"}, wide: []string{"revoked", "second factor"}, empty: "nobody may"}
 	for i := range s.Identities.Values() {
 		for _, g := range i.Grants {
 			if !asked.matches(s, i, g) {
@@ -199,10 +203,10 @@ func (a *app) whoCan(s *armor.State, asked reach) error {
 			}
 			v := accessView{
 				Environment: i.Environment, Identity: i.Name, ID: string(i.ID), Owner: i.Owner,
-				Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), Revoked: identityRevoked(s, i.ID),
+				Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), Revoked: identityRevoked(s, i.ID), SecondFactor: g.SecondFactor,
 			}
 			views = append(views, v)
-			t.row(v.Environment, v.Identity, v.ID, strings.Join(v.Roles, ","), cmp.Or(strings.Join(v.CIDRs, ","), "anywhere"), v.Pool, v.Owner, yesNo(v.Revoked))
+			t.row(v.Environment, v.Identity, v.ID, strings.Join(v.Roles, ","), cmp.Or(strings.Join(v.CIDRs, ","), "anywhere"), v.Pool, v.Owner, yesNo(v.Revoked), cmp.Or(string(v.SecondFactor), "none"))
 			if v.Revoked {
 				a.say("identity %s is revoked: its grants are void", v.Identity)
 			}
@@ -212,6 +216,9 @@ func (a *app) whoCan(s *armor.State, asked reach) error {
 }
 
 func hasDatabase(s *armor.State, asked reach) bool {
+	if armor.IsConsole(asked.database) {
+		return true
+	}
 	for d := range s.Databases.Values() {
 		if d.Name == asked.database && (asked.environment == "" || d.Environment == asked.environment) {
 			return true
@@ -224,8 +231,8 @@ func (r reach) matches(s *armor.State, i armor.IdentityConfig, g armor.Grant) bo
 	return g.Database == r.database &&
 		(r.environment == "" || i.Environment == r.environment) &&
 		(r.role == "" || slices.Contains(g.Roles, r.role)) &&
-		s.Databases.Has(armor.ObjectKey(i.Environment, g.Database)) &&
-		s.Pools.Has(armor.ObjectKey(i.Environment, g.Pool))
+		(armor.IsConsole(g.Database) ||
+			s.Databases.Has(armor.ObjectKey(i.Environment, g.Database)) && s.Pools.Has(armor.ObjectKey(i.Environment, g.Pool)))
 }
 
 // identityRevoked reports whether every certificate of the pattern, of whatever date,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -22,6 +23,7 @@ var rules = []struct {
 	{"the identity is granted the database", []armor.Reason{armor.ReasonDatabase, armor.ReasonEnvironment}},
 	{"the grant includes the role", []armor.Reason{armor.ReasonRole}},
 	{"the grant includes the address", []armor.Reason{armor.ReasonAddress}},
+	{"the second factor is proved, where a login is over", []armor.Reason{armor.ReasonSecondFactor}},
 }
 
 // isJudged reports whether Decide can have given the reason; others are matters of the
@@ -47,6 +49,8 @@ type judgementView struct {
 	Anchor      string `json:"anchor,omitempty"`
 	GrantedBy   string `json:"grantedBy,omitempty"` // the Identity object
 	Pool        string `json:"pool,omitempty"`
+	// SecondFactor is what the client must prove beside its certificate.
+	SecondFactor armor.SecondFactor `json:"secondFactor,omitempty"`
 	// Supposed says which certificate was judged, when none was shown.
 	Supposed string    `json:"supposed,omitempty"`
 	Facts    factsView `json:"facts"`
@@ -67,7 +71,7 @@ func judge(s *armor.State, f armor.Facts, now time.Time) judgementView {
 	if denial != nil {
 		j.Reason, j.Message = denial.Reason, denial.Message
 	} else {
-		j.Pool = access.Pool.Name
+		j.Pool, j.SecondFactor = access.Pool.Name, access.SecondFactor
 	}
 	word := "yes"
 	for _, r := range rules {
@@ -83,6 +87,12 @@ func judge(s *armor.State, f armor.Facts, now time.Time) judgementView {
 }
 
 func (j judgementView) word() string {
+	if j.Allowed && j.SecondFactor != "" {
+		return fmt.Sprintf("allowed, in pool %s, with a second factor: %s", j.Pool, j.SecondFactor)
+	}
+	if j.Allowed && j.Pool == "" {
+		return "allowed, at the admin console"
+	}
 	if j.Allowed {
 		return "allowed, in pool " + j.Pool
 	}

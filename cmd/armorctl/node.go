@@ -50,6 +50,8 @@ type poolView struct {
 	Idle     int    `json:"idle"`
 	Waiting  int    `json:"waiting"`
 	NotReady string `json:"notReady,omitempty"`
+	Paused   bool   `json:"paused"`
+	Disabled bool   `json:"disabled"`
 }
 
 // unreachable stands where a silent node's role would be.

@@ -147,13 +147,6 @@ func (a *app) statusTables(v statusView) []table {
 	for _, n := range v.Joining {
 		head.row("waits to join:", fmt.Sprintf("%s (armorctl node approve %s --peer-ca DIR)", n, n))
 	}
-	pools := table{columns: []string{"pool", "node", "share", "open", "idle", "waiting", "state"}}
-	for _, p := range v.Pools {
-		pools.row(p.Pool, "all", fmt.Sprintf("%d of %d", p.Granted, p.Budget), fmt.Sprint(p.Open), "", fmt.Sprint(p.Waiting), "")
-		for _, n := range p.Nodes {
-			pools.row("", string(n.Node), fmt.Sprint(n.Limit), fmt.Sprint(n.Open), fmt.Sprint(n.Idle), fmt.Sprint(n.Waiting), readyWord(n.NotReady))
-		}
-	}
 	certs := table{columns: []string{"expiring certificate", "environment", "owner", "serial", "expires"}}
 	for i, c := range v.Expiring {
 		if i == listedCerts {
@@ -162,7 +155,7 @@ func (a *app) statusTables(v statusView) []table {
 		}
 		certs.row(c.Identity, c.Environment, c.Owner, shortSerial(c.Serial), c.NotAfter)
 	}
-	return []table{head, nodeTable(v.Nodes), pools, certs}
+	return []table{head, nodeTable(v.Nodes), poolTable(v.Pools), certs}
 }
 
 func leaderWords(v statusView) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -66,6 +67,15 @@ func (a *api) Denial(id string) (armor.DenialRecord, bool) {
 		return c.edge.Denial(id)
 	}
 	return armor.DenialRecord{}, false
+}
+
+// Order acts on a pool here.
+func (a *api) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
+	c := a.clients.Load()
+	if c == nil {
+		return armor.PoolStatus{}, fmt.Errorf("%w: this node serves no clients yet", armor.ErrUnavailable)
+	}
+	return c.pooler.Order(o)
 }
 
 // Cancel cancels a query of a session here.

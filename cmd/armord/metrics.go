@@ -24,6 +24,7 @@ type metrics struct {
 	enforced    prometheus.Histogram
 	queryWait   *prometheus.HistogramVec
 	logins      *prometheus.CounterVec
+	passwords   *prometheus.CounterVec
 	panics      prometheus.Counter
 }
 
@@ -52,6 +53,9 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "armor_server_logins_total", Help: "Logins to PostgreSQL by how they ended.",
 		}, []string{"pool", "result"}),
+		passwords: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "armor_scram_total", Help: "Clients that were asked for their password, by what became of it.",
+		}, []string{"result"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "armor_session_panics_total", Help: "Sessions that a bug has ended. Anything above 0 is worth a report.",
 		}),
@@ -61,7 +65,7 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.panics,
+	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.panics,
 		statusCollector{status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -104,6 +108,7 @@ func (m *metrics) poolerHooks() pooler.Hooks {
 			}
 			m.logins.WithLabelValues(pool, result).Inc()
 		},
+		Password: func(result string) { m.passwords.WithLabelValues(result).Inc() },
 	}
 }
 
@@ -120,12 +125,14 @@ var (
 	limitDesc     = prometheus.NewDesc("armor_pool_limit", "Server connections this node may have.", []string{"pool"}, nil)
 	openDesc      = prometheus.NewDesc("armor_pool_open", "Server connections open or being opened.", []string{"pool"}, nil)
 	idleDesc      = prometheus.NewDesc("armor_pool_idle", "Server connections lent to nobody.", []string{"pool"}, nil)
+	pausedDesc    = prometheus.NewDesc("armor_pool_paused", "1 while an operator has paused the pool on this node.", []string{"pool"}, nil)
+	disabledDesc  = prometheus.NewDesc("armor_pool_disabled", "1 while an operator has closed the pool to new clients on this node.", []string{"pool"}, nil)
 	waitingDesc   = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
 )
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc, idleDesc, waitingDesc} {
+	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc, idleDesc, waitingDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
 }
@@ -155,5 +162,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(openDesc, float64(p.Open), p.Pool)
 		gauge(idleDesc, float64(p.Idle), p.Pool)
 		gauge(waitingDesc, float64(p.Waiting), p.Pool)
+		gauge(pausedDesc, oneIf(p.Paused), p.Pool)
+		gauge(disabledDesc, oneIf(p.Disabled), p.Pool)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/tlsedge"
 )
 
@@ -41,6 +43,7 @@ func TestHooksMoveTheCounters(t *testing.T) {
 	edge.Panicked()
 	pools.QueryWait("dev/orders", time.Millisecond)
 	pools.ServerLogin("dev/orders", time.Millisecond, errors.New("no"))
+	pools.Password("channel_binding")
 	scrape := httptest.NewRecorder()
 	m.handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{
@@ -48,9 +51,44 @@ func TestHooksMoveTheCounters(t *testing.T) {
 		`armor_connections_total{reason="role",result="denied"} 1`, `armor_connections_total{reason="revoked",result="cut"} 1`,
 		`armor_denials_total{reason="revoked"} 1`, "armor_handshake_duration_seconds_count 1", "armor_revocation_enforced_seconds_count 1",
 		"armor_session_panics_total 1", `armor_query_wait_seconds_count{pool="dev/orders"} 1`, `armor_server_logins_total{pool="dev/orders",result="failed"} 1`,
+		`armor_scram_total{result="channel_binding"} 1`,
 	} {
 		if !strings.Contains(scrape.Body.String(), want) {
 			t.Errorf("%q is not in the metrics", want)
+		}
+	}
+}
+
+func TestPgbouncerNamesAreEmitted(t *testing.T) {
+	m := newMetrics(func() armor.NodeStatus {
+		return armor.NodeStatus{Pools: []armor.PoolStatus{{Pool: "production/orders", Paused: true}}}
+	})
+	tally := func(environment, pool string, limit int, paused bool) pooler.Tally {
+		return pooler.Tally{
+			Config:   armor.Pool{Name: pool, Environment: environment, Database: "orders", Mode: armor.TransactionMode},
+			Database: armor.Database{Name: "orders", Environment: environment, DBName: "orders_db", Hosts: []string{"pg1:5433"}},
+			Status:   armor.PoolStatus{Limit: limit, Open: 2, Paused: paused},
+			Totals:   pooler.Totals{Counts: core.Counts{Transactions: 7}, Lent: 1500 * time.Millisecond},
+			Roles:    []pooler.RoleTally{{Role: "rw", ClientsActive: 3, Active: 1, Idle: 1, MaxWait: 250 * time.Millisecond}},
+		}
+	}
+	m.registry.MustRegister(pgbouncerCollector{func() []pooler.Tally {
+		return []pooler.Tally{tally("production", "orders", 5, true), tally("production", "reports", 3, false), tally("staging", "orders", 2, true)}
+	}, 100})
+	scrape := httptest.NewRecorder()
+	m.handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
+	labels := `{database="orders_db",environment="production",force_user="",host="pg1",name="orders",pool_mode="transaction",port="5433"}`
+	for _, want := range []string{
+		"pgbouncer_up 1", `pgbouncer_version_info{version="Armor devel"} 1`, "pgbouncer_databases_pool_size" + labels + " 8", "pgbouncer_databases_paused" + labels + " 0",
+		`pgbouncer_pools_client_active_connections{database="orders",environment="production",user="rw"} 6`,
+		`pgbouncer_pools_client_maxwait_seconds{database="orders",environment="production",user="rw"} 0.25`,
+		`pgbouncer_stats_totals_sql_transactions_pooled_total{database="orders",environment="production"} 14`,
+		`pgbouncer_stats_totals_server_in_transaction_seconds_total{database="orders",environment="staging"} 1.5`,
+		"pgbouncer_databases 2", "pgbouncer_users 1", "pgbouncer_free_clients 91", "pgbouncer_free_servers 4", "pgbouncer_config_max_client_connections 100",
+		`armor_pool_paused{pool="production/orders"} 1`, `armor_pool_disabled{pool="production/orders"} 0`,
+	} {
+		if !strings.Contains(scrape.Body.String(), want+"\n") {
+			t.Errorf("%q is not in the metrics:\n%s", want, scrape.Body)
 		}
 	}
 }

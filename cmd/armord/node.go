@@ -53,6 +53,7 @@ type node struct {
 	metrics  *metrics
 	draining *atomic.Bool
 	serving  func() // called once clients are served
+	shutdown func() // has the process end as by a signal
 
 	server  *keyPair // what clients see
 	link    *cluster.Link
@@ -280,9 +281,14 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
+	decoyKey, err := n.cfg.decoyKey()
+	if err != nil {
+		return nil, err
+	}
 	p, err := pooler.New(pooler.Config{
 		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
-		Hooks: n.metrics.poolerHooks(), Cancel: n.Cancel,
+		Hooks: n.metrics.poolerHooks(), Cancel: n.Cancel, DecoyKey: decoyKey,
+		Console: pooler.ConsoleConfig{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
 	})
 	if err != nil {
 		return nil, err
@@ -299,6 +305,7 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
+	n.metrics.registry.MustRegister(pgbouncerCollector{p.Tally, n.cfg.Limits.MaxClients})
 	return &clients{edge, p, engine}, nil
 }
 

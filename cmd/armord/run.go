@@ -59,7 +59,9 @@ func runNode(ctx context.Context, cfg Config, logs io.Writer) error {
 	if err := cfg.settlePorts(); err != nil {
 		return err
 	}
-	p := &process{cfg: cfg, log: newLogger(cfg.Log, logs, armor.NodeID(cfg.Node))}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	p := &process{cfg: cfg, end: end, log: newLogger(cfg.Log, logs, armor.NodeID(cfg.Node))}
 	p.metrics = newMetrics(p.status)
 	listener, err := net.Listen("tcp", cfg.Ops.Listen)
 	if err != nil {
@@ -77,6 +79,7 @@ type process struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
+	end      func() // has the node end as by a signal
 	draining atomic.Bool
 	node     atomic.Pointer[node] // nil until the node is enrolled
 }
@@ -113,6 +116,7 @@ func (p *process) runMember(ctx context.Context) error {
 		}
 		return err
 	}
+	n.shutdown = p.end
 	p.node.Store(n)
 	return n.run(ctx, f)
 }

@@ -20,7 +20,8 @@ import (
 const maxSecret = 256 << 10
 
 // secrets are the files behind the secret names of the cluster configuration:
-// NAME.yaml for passwords, NAME.pem for CAs, all in one folder. The configuration is
+// NAME.yaml for passwords, NAME.pem for CAs, NAME.verifiers for what clients' passwords
+// are checked by, all in one folder. The configuration is
 // replicated and may come from anybody who may change it; therefore a name is never a
 // path, and a password goes only to hosts that its own file lists.
 type secrets struct{ dir string }

@@ -1263,17 +1263,20 @@ func (x *RoleAuth) GetSecret() string {
 }
 
 type Database struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
-	Hosts         []string               `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
-	DbName        string                 `protobuf:"bytes,4,opt,name=db_name,json=dbName,proto3" json:"db_name,omitempty"`
-	TlsMode       string                 `protobuf:"bytes,5,opt,name=tls_mode,json=tlsMode,proto3" json:"tls_mode,omitempty"`
-	Ca            string                 `protobuf:"bytes,6,opt,name=ca,proto3" json:"ca,omitempty"`
-	Roles         []*RoleAuth            `protobuf:"bytes,7,rep,name=roles,proto3" json:"roles,omitempty"`
-	Exclusive     bool                   `protobuf:"varint,8,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Environment        string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Hosts              []string               `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	DbName             string                 `protobuf:"bytes,4,opt,name=db_name,json=dbName,proto3" json:"db_name,omitempty"`
+	TlsMode            string                 `protobuf:"bytes,5,opt,name=tls_mode,json=tlsMode,proto3" json:"tls_mode,omitempty"`
+	Ca                 string                 `protobuf:"bytes,6,opt,name=ca,proto3" json:"ca,omitempty"`
+	Roles              []*RoleAuth            `protobuf:"bytes,7,rep,name=roles,proto3" json:"roles,omitempty"`
+	Exclusive          bool                   `protobuf:"varint,8,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	TargetSessionAttrs string                 `protobuf:"bytes,9,opt,name=target_session_attrs,json=targetSessionAttrs,proto3" json:"target_session_attrs,omitempty"`
+	LoadBalanceHosts   string                 `protobuf:"bytes,10,opt,name=load_balance_hosts,json=loadBalanceHosts,proto3" json:"load_balance_hosts,omitempty"`
+	Verifiers          string                 `protobuf:"bytes,11,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Database) Reset() {
@@ -1362,16 +1365,47 @@ func (x *Database) GetExclusive() bool {
 	return false
 }
 
+func (x *Database) GetTargetSessionAttrs() string {
+	if x != nil {
+		return x.TargetSessionAttrs
+	}
+	return ""
+}
+
+func (x *Database) GetLoadBalanceHosts() string {
+	if x != nil {
+		return x.LoadBalanceHosts
+	}
+	return ""
+}
+
+func (x *Database) GetVerifiers() string {
+	if x != nil {
+		return x.Verifiers
+	}
+	return ""
+}
+
 type Pool struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
-	Database      string                 `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
-	Mode          string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
-	Budget        int64                  `protobuf:"varint,5,opt,name=budget,proto3" json:"budget,omitempty"`
-	QueryWait     int64                  `protobuf:"varint,6,opt,name=query_wait,json=queryWait,proto3" json:"query_wait,omitempty"` // nanoseconds
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Environment        string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Database           string                 `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
+	Mode               string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Budget             int64                  `protobuf:"varint,5,opt,name=budget,proto3" json:"budget,omitempty"`
+	QueryWait          int64                  `protobuf:"varint,6,opt,name=query_wait,json=queryWait,proto3" json:"query_wait,omitempty"` // nanoseconds
+	QueryWaitNotify    int64                  `protobuf:"varint,7,opt,name=query_wait_notify,json=queryWaitNotify,proto3" json:"query_wait_notify,omitempty"`
+	ServerLifetime     int64                  `protobuf:"varint,8,opt,name=server_lifetime,json=serverLifetime,proto3" json:"server_lifetime,omitempty"`
+	ServerIdle         int64                  `protobuf:"varint,9,opt,name=server_idle,json=serverIdle,proto3" json:"server_idle,omitempty"`
+	MinSize            int64                  `protobuf:"varint,10,opt,name=min_size,json=minSize,proto3" json:"min_size,omitempty"`
+	ClientIdle         int64                  `protobuf:"varint,11,opt,name=client_idle,json=clientIdle,proto3" json:"client_idle,omitempty"`
+	IdleInTransaction  int64                  `protobuf:"varint,12,opt,name=idle_in_transaction,json=idleInTransaction,proto3" json:"idle_in_transaction,omitempty"`
+	QueryTimeout       int64                  `protobuf:"varint,13,opt,name=query_timeout,json=queryTimeout,proto3" json:"query_timeout,omitempty"`
+	TransactionTimeout int64                  `protobuf:"varint,14,opt,name=transaction_timeout,json=transactionTimeout,proto3" json:"transaction_timeout,omitempty"`
+	MaxClients         int64                  `protobuf:"varint,15,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"`
+	OnState            string                 `protobuf:"bytes,16,opt,name=on_state,json=onState,proto3" json:"on_state,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Pool) Reset() {
@@ -1444,6 +1478,76 @@ func (x *Pool) GetQueryWait() int64 {
 		return x.QueryWait
 	}
 	return 0
+}
+
+func (x *Pool) GetQueryWaitNotify() int64 {
+	if x != nil {
+		return x.QueryWaitNotify
+	}
+	return 0
+}
+
+func (x *Pool) GetServerLifetime() int64 {
+	if x != nil {
+		return x.ServerLifetime
+	}
+	return 0
+}
+
+func (x *Pool) GetServerIdle() int64 {
+	if x != nil {
+		return x.ServerIdle
+	}
+	return 0
+}
+
+func (x *Pool) GetMinSize() int64 {
+	if x != nil {
+		return x.MinSize
+	}
+	return 0
+}
+
+func (x *Pool) GetClientIdle() int64 {
+	if x != nil {
+		return x.ClientIdle
+	}
+	return 0
+}
+
+func (x *Pool) GetIdleInTransaction() int64 {
+	if x != nil {
+		return x.IdleInTransaction
+	}
+	return 0
+}
+
+func (x *Pool) GetQueryTimeout() int64 {
+	if x != nil {
+		return x.QueryTimeout
+	}
+	return 0
+}
+
+func (x *Pool) GetTransactionTimeout() int64 {
+	if x != nil {
+		return x.TransactionTimeout
+	}
+	return 0
+}
+
+func (x *Pool) GetMaxClients() int64 {
+	if x != nil {
+		return x.MaxClients
+	}
+	return 0
+}
+
+func (x *Pool) GetOnState() string {
+	if x != nil {
+		return x.OnState
+	}
+	return ""
 }
 
 type Share struct {
@@ -1520,6 +1624,7 @@ type Grant struct {
 	Roles         []string               `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
 	Pool          string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
 	Cidrs         []string               `protobuf:"bytes,4,rep,name=cidrs,proto3" json:"cidrs,omitempty"`
+	SecondFactor  string                 `protobuf:"bytes,5,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1582,16 +1687,24 @@ func (x *Grant) GetCidrs() []string {
 	return nil
 }
 
+func (x *Grant) GetSecondFactor() string {
+	if x != nil {
+		return x.SecondFactor
+	}
+	return ""
+}
+
 type IdentityConfig struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
-	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
-	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
-	Contact       string                 `protobuf:"bytes,5,opt,name=contact,proto3" json:"contact,omitempty"`
-	Grants        []*Grant               `protobuf:"bytes,6,rep,name=grants,proto3" json:"grants,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Environment    string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Id             string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Owner          string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	Contact        string                 `protobuf:"bytes,5,opt,name=contact,proto3" json:"contact,omitempty"`
+	Grants         []*Grant               `protobuf:"bytes,6,rep,name=grants,proto3" json:"grants,omitempty"`
+	MaxConnections int64                  `protobuf:"varint,7,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *IdentityConfig) Reset() {
@@ -1664,6 +1777,13 @@ func (x *IdentityConfig) GetGrants() []*Grant {
 		return x.Grants
 	}
 	return nil
+}
+
+func (x *IdentityConfig) GetMaxConnections() int64 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
 }
 
 type ObjectRef struct {
@@ -2899,7 +3019,7 @@ const file_fsm_fsmpb_fsm_proto_rawDesc = "" +
 	"\brevision\x18\x06 \x01(\x04R\brevision\"6\n" +
 	"\bRoleAuth\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xe6\x01\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xe4\x02\n" +
 	"\bDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x14\n" +
@@ -2908,7 +3028,11 @@ const file_fsm_fsmpb_fsm_proto_rawDesc = "" +
 	"\btls_mode\x18\x05 \x01(\tR\atlsMode\x12\x0e\n" +
 	"\x02ca\x18\x06 \x01(\tR\x02ca\x12,\n" +
 	"\x05roles\x18\a \x03(\v2\x16.armor.fsm.v1.RoleAuthR\x05roles\x12\x1c\n" +
-	"\texclusive\x18\b \x01(\bR\texclusive\"\xa3\x01\n" +
+	"\texclusive\x18\b \x01(\bR\texclusive\x120\n" +
+	"\x14target_session_attrs\x18\t \x01(\tR\x12targetSessionAttrs\x12,\n" +
+	"\x12load_balance_hosts\x18\n" +
+	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
+	"\tverifiers\x18\v \x01(\tR\tverifiers\"\x97\x04\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -2916,24 +3040,40 @@ const file_fsm_fsmpb_fsm_proto_rawDesc = "" +
 	"\x04mode\x18\x04 \x01(\tR\x04mode\x12\x16\n" +
 	"\x06budget\x18\x05 \x01(\x03R\x06budget\x12\x1d\n" +
 	"\n" +
-	"query_wait\x18\x06 \x01(\x03R\tqueryWait\"a\n" +
+	"query_wait\x18\x06 \x01(\x03R\tqueryWait\x12*\n" +
+	"\x11query_wait_notify\x18\a \x01(\x03R\x0fqueryWaitNotify\x12'\n" +
+	"\x0fserver_lifetime\x18\b \x01(\x03R\x0eserverLifetime\x12\x1f\n" +
+	"\vserver_idle\x18\t \x01(\x03R\n" +
+	"serverIdle\x12\x19\n" +
+	"\bmin_size\x18\n" +
+	" \x01(\x03R\aminSize\x12\x1f\n" +
+	"\vclient_idle\x18\v \x01(\x03R\n" +
+	"clientIdle\x12.\n" +
+	"\x13idle_in_transaction\x18\f \x01(\x03R\x11idleInTransaction\x12#\n" +
+	"\rquery_timeout\x18\r \x01(\x03R\fqueryTimeout\x12/\n" +
+	"\x13transaction_timeout\x18\x0e \x01(\x03R\x12transactionTimeout\x12\x1f\n" +
+	"\vmax_clients\x18\x0f \x01(\x03R\n" +
+	"maxClients\x12\x19\n" +
+	"\bon_state\x18\x10 \x01(\tR\aonState\"a\n" +
 	"\x05Share\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
 	"\agranted\x18\x03 \x01(\x03R\agranted\x12\x16\n" +
-	"\x06target\x18\x04 \x01(\x03R\x06target\"c\n" +
+	"\x06target\x18\x04 \x01(\x03R\x06target\"\x88\x01\n" +
 	"\x05Grant\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x12\n" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x14\n" +
-	"\x05cidrs\x18\x04 \x03(\tR\x05cidrs\"\xb3\x01\n" +
+	"\x05cidrs\x18\x04 \x03(\tR\x05cidrs\x12#\n" +
+	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\"\xdc\x01\n" +
 	"\x0eIdentityConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x14\n" +
 	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x18\n" +
 	"\acontact\x18\x05 \x01(\tR\acontact\x12+\n" +
-	"\x06grants\x18\x06 \x03(\v2\x13.armor.fsm.v1.GrantR\x06grants\"U\n" +
+	"\x06grants\x18\x06 \x03(\v2\x13.armor.fsm.v1.GrantR\x06grants\x12'\n" +
+	"\x0fmax_connections\x18\a \x01(\x03R\x0emaxConnections\"U\n" +
 	"\tObjectRef\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +

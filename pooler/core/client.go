@@ -22,8 +22,14 @@ func (s *Session) FromClient(b []byte, out *Output) (n int) {
 		}
 		n += used
 	}
-	if n > 0 && out.Server == Keep {
-		s.settle(out)
+	if s.sv != nil {
+		s.sv.counts.Received += uint64(n)
+	}
+	if n > 0 {
+		s.heard++
+		if out.Server == Keep {
+			s.settle(out)
+		}
 	}
 	return n
 }
@@ -150,13 +156,14 @@ func (s *Session) whole(h pgwire.Header, b []byte, out *Output) bool {
 func body(h pgwire.Header, b []byte) []byte { return b[pgwire.HeaderSize:h.Size()] }
 
 // lent reports whether there is a server connection to talk to and room for one more
-// reply, and asks for it if not.
+// reply, and asks for it if not. In statement mode there is none before it is known
+// whether what was sent has begun a block: a COMMIT sent ahead must not end it.
 func (s *Session) lent(out *Output) bool {
 	switch {
 	case s.sv == nil:
 		out.Server, s.waiting = Want, true
 		return false
-	case s.sv.owed.len() >= owedLimit:
+	case s.sv.owed.len() >= owedLimit, s.mode == armor.StatementMode && s.sv.owed.endsCycle():
 		out.Server = Wait
 		return false
 	}
@@ -210,10 +217,13 @@ func (s *Session) query(h pgwire.Header, b []byte, out *Output) int {
 			s.protocolError(err, out)
 			return 0
 		}
-		if s.mode == armor.TransactionMode && s.deallocate(text, out) {
+		if s.mode != armor.SessionMode && s.deallocate(text, out) {
 			return h.Size()
 		}
 		o.marks = scan(text)
+		if s.refuses(text) {
+			return s.refuseQuery(h, out)
+		}
 	}
 	if !s.lent(out) {
 		return 0

@@ -89,6 +89,9 @@ func (s *Session) parse(h pgwire.Header, b []byte, out *Output) int {
 	if !s.begin(out) {
 		return 0
 	}
+	if s.refuses(pgwire.ParseText(tail)) {
+		return s.refuseParse(h, name, out)
+	}
 	if len(name) == 0 {
 		return s.parseUnnamed(h, b, tail, out)
 	}

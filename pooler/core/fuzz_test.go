@@ -32,21 +32,24 @@ func drive(t *testing.T, s *Session, out *Output, b []byte, feed func([]byte, *O
 	return nil, true
 }
 
+var onStates = []armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}
+
 // FuzzSession lets a client and a server say what they like, in turns: the first byte
 // of each piece is whose it is.
 func FuzzSession(f *testing.F) {
 	for _, c := range conversations(f) {
 		f.Add(string(c.mode), c.client, c.server, c.client)
 	}
+	f.Add("statement", encodeAll(f, "Q begin ; Q commit", encodeClient), encodeAll(f, "C BEGIN ; Z T", encodeServer), encodeAll(f, "Q commit", encodeClient))
 	f.Add("transaction", encodeAll(f, "Q copy", encodeClient), encodeAll(f, "G x", encodeServer), encodeAll(f, "d 1 ; c", encodeClient))
 	f.Add("transaction", encodeAll(f, "P a|b ; B |a ; C S|a ; S", encodeClient), encodeAll(f, "E ERROR 22P02 bad ; Z I", encodeServer), encodeAll(f, "B |a ; S", encodeClient))
 	f.Fuzz(func(t *testing.T, mode string, first, reply, second []byte) {
-		if mode != string(armor.SessionMode) {
+		if mode != string(armor.SessionMode) && mode != string(armor.StatementMode) {
 			mode = string(armor.TransactionMode)
 		}
 		params := NewParams(map[string]string{"TimeZone": "UTC"})
 		statements := NewStatements(1 << 16)
-		s := New(Config{ID: 1, Mode: armor.PoolMode(mode), Params: params, Statements: statements})
+		s := New(Config{ID: 1, Mode: armor.PoolMode(mode), Params: params, Statements: statements, OnState: onStates[len(first)%len(onStates)]})
 		var out Output
 		if mode == string(armor.SessionMode) {
 			s.Granted(NewServer(params), &out)

@@ -23,7 +23,8 @@ type Server struct {
 	dirty        bool
 
 	owed   queue // the replies that PostgreSQL owes; empty while idle
-	status byte  // of the last ReadyForQuery
+	counts Counts
+	status byte // of the last ReadyForQuery
 }
 
 // NewServer returns the state of a connection that has just logged in, with the

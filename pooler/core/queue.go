@@ -19,6 +19,7 @@ const (
 	opParsed     // a Parse that was not sent, since the server has the statement
 	opClosed     // a Close that was not sent, since statements are kept
 	opCopyEnd    // CopyDone or CopyFail sent before the server asked for data
+	opKinds      // how many there are
 )
 
 // op is an entry of the queue of replies owed.
@@ -34,8 +35,9 @@ const owedLimit = 8192
 
 // queue is FIFO. It keeps its array from one session to the next.
 type queue struct {
-	ops  []op
-	head int
+	ops    []op
+	head   int
+	pushed [opKinds]uint64 // since the last Server.TakeCounts
 }
 
 func (q *queue) empty() bool { return q.head == len(q.ops) }
@@ -43,6 +45,7 @@ func (q *queue) empty() bool { return q.head == len(q.ops) }
 func (q *queue) len() int { return len(q.ops) - q.head }
 
 func (q *queue) push(o op) {
+	q.pushed[o.kind]++
 	if q.head > 0 && len(q.ops) == cap(q.ops) {
 		n := copy(q.ops, q.ops[q.head:])
 		clear(q.ops[n:])
@@ -61,6 +64,21 @@ func (q *queue) pop() op {
 		q.ops, q.head = q.ops[:0], 0
 	}
 	return o
+}
+
+// endsCycle reports whether the last message, but for the end of COPY data, will be
+// answered by ReadyForQuery.
+func (q *queue) endsCycle() bool {
+	for i := len(q.ops) - 1; i >= q.head; i-- {
+		switch q.ops[i].kind {
+		case opCopyEnd:
+			continue
+		case opQuery, opFunction, opSync:
+			return true
+		}
+		return false
+	}
+	return false
 }
 
 // holds reports whether an entry of the kind is in the queue.

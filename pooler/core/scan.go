@@ -12,6 +12,8 @@ const (
 	// harmlessSet: it is a single SET that leaves nothing to be reset: SET LOCAL, SET
 	// TRANSACTION, or of a parameter that is tracked.
 	harmlessSet
+	// refused: it was sent in the place of a command that is refused.
+	refused
 	// commits: it ends a transaction, so that losing its reply leaves the outcome
 	// open.
 	commits
@@ -93,21 +95,31 @@ func isSessionLock(word []byte) bool {
 
 // isHarmlessSet looks at a text that is one SET command.
 func isHarmlessSet(text []byte) bool {
-	first, rest := nextWord(text)
-	if !isWord(first, "set") || !isSingle(rest) {
+	l := lexer{text: text}
+	if !l.next().is("set") || !l.harmlessSetting() {
 		return false
 	}
-	second, rest := nextWord(rest)
-	if isWord(second, "session") {
-		second, _ = nextWord(rest)
+	for t := l.next(); !t.ends(); t = l.next() {
 	}
-	if isWord(second, "local") || isWord(second, "transaction") || isWord(second, "constraints") {
+	return l.next().end()
+}
+
+// harmlessSetting looks at what follows SET.
+func (l *lexer) harmlessSetting() bool {
+	name := l.next()
+	if name.is("session") {
+		name = l.next()
+	}
+	if behind := *l; behind.next().mark == '.' { // a parameter of somebody's own, such as local.x
+		return false
+	}
+	if name.is("local") || name.is("transaction") || name.is("constraints") {
 		return true
 	}
 	for _, tracked := range [...]string{
 		"application_name", "client_encoding", "names", "datestyle", "intervalstyle", "timezone", "time", "standard_conforming_strings", "default_transaction_read_only",
 	} {
-		if isWord(second, tracked) {
+		if name.is(tracked) {
 			return true
 		}
 	}

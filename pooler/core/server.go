@@ -13,6 +13,7 @@ import (
 // bytes.
 func (s *Session) FromServer(b []byte, out *Output) (n int) {
 	out.reset()
+	sv := s.sv
 	for n < len(b) && s.sv != nil {
 		used := s.fromServer(b[n:], out)
 		if used == 0 {
@@ -21,8 +22,14 @@ func (s *Session) FromServer(b []byte, out *Output) (n int) {
 		n += used
 		if s.sv != nil && s.serverLeft == 0 {
 			s.answerDue(out)
+			if s.sv.owed.empty() {
+				s.settled++
+			}
 			s.settle(out)
 		}
+	}
+	if sv != nil {
+		sv.counts.Sent += uint64(n)
 	}
 	return n
 }
@@ -222,8 +229,11 @@ func (s *Session) complete(h pgwire.Header, b, body []byte, out *Output) int {
 		s.broken(err, out)
 		return 0
 	}
-	if s.mode == armor.TransactionMode && !s.sv.owed.empty() && !s.swallows() {
+	if s.mode != armor.SessionMode && !s.sv.owed.empty() && !s.swallows() {
 		s.noteTag(tag, s.sv.owed.first().marks, out)
+		if s.over {
+			return 0
+		}
 	}
 	s.copying = false
 	n := s.forward(h, b, out)
@@ -257,7 +267,11 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 // leaves marks the server connection and warns the client, once.
 func (s *Session) leaves(what string, out *Output) {
 	s.sv.dirty = true
-	if s.warned {
+	switch {
+	case s.onState == armor.PinState || s.warned:
+		return
+	case s.onState == armor.RefuseState: // the words did not tell
+		s.fail(errStateLeft, out)
 		return
 	}
 	s.warned = true
@@ -287,7 +301,9 @@ func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 		return 0
 	}
 	n := h.Size()
-	if name := s.serverName(); name != nil && len(body) == h.Body && bytes.Contains(body, []byte(name.st.name)) {
+	if s.isRefusal(e) {
+		s.say(errState, out)
+	} else if name := s.serverName(); name != nil && len(body) == h.Body && bytes.Contains(body, []byte(name.st.name)) {
 		whole := bytes.ReplaceAll(b[:n], []byte(name.st.name), []byte(name.name))
 		out.ToClient.compose(func(dst []byte) []byte { return pgwire.AppendResized(dst, whole) })
 	} else {
@@ -332,6 +348,9 @@ func (s *Session) skipOwed(e pgwire.Error) {
 // undo takes back what was noted when a message was sent that PostgreSQL has skipped
 // or refused.
 func (s *Session) undo(o op) {
+	if o.marks&refused != 0 {
+		return
+	}
 	switch o.kind {
 	case opParse, opParsed:
 		if o.name == nil {
@@ -370,6 +389,13 @@ func (s *Session) reopen(n *named) {
 	}
 }
 
+// errBlock is PgBouncer's. The block was begun by then, and is rolled back with the end
+// of the server connection.
+var errBlock = &pgwire.Error{
+	Severity: pgwire.SeverityFatal, Code: "0A000", Message: "transaction blocks not allowed in statement pooling mode",
+	Hint: "Use a pool in transaction mode.",
+}
+
 // readyForQuery ends a cycle.
 func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) int {
 	status, err := pgwire.ReadyStatus(body)
@@ -385,9 +411,15 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 			return h.Size()
 		case opQuery, opFunction, opSync:
 			s.copying = false
+			s.settled++
 			s.sv.status = status
+			if s.mode == armor.StatementMode && status != 'I' {
+				s.fail(errBlock, out)
+				return 0
+			}
 			if status == 'I' {
 				s.stats.Transactions++
+				s.sv.counts.Transactions++
 			}
 			out.ToClient.pass(b[:h.Size()])
 			return h.Size()

@@ -15,6 +15,8 @@ type Config struct {
 	Settings *Settings
 	// Statements is required in transaction mode. It is used in every event.
 	Statements *Statements
+	// OnState says what becomes of commands that leave session state behind.
+	OnState armor.OnState
 }
 
 // Session is one client's conversation. Its events may be called by one goroutine
@@ -32,6 +34,7 @@ type Config struct {
 type Session struct {
 	id         uint64
 	mode       armor.PoolMode
+	onState    armor.OnState
 	params     *Params
 	settings   *Settings
 	statements *Statements
@@ -60,6 +63,8 @@ type Session struct {
 	refusal  *pgwire.Error // what answers the next message
 	warned   bool          // that session state is not kept
 	stats    Stats
+	heard    uint64 // events that brought something of the client
+	settled  uint64 // events after which PostgreSQL owed less, or nothing: see Activity
 }
 
 // unnamedStatement is the client's unnamed statement. PostgreSQL keeps one between
@@ -83,7 +88,7 @@ type Stats struct {
 
 // New returns a Session that has logged in and is idle.
 func New(cfg Config) *Session {
-	return &Session{id: cfg.ID, mode: cfg.Mode, params: cfg.Params, settings: cfg.Settings, statements: cfg.Statements}
+	return &Session{id: cfg.ID, mode: cfg.Mode, onState: cfg.OnState, params: cfg.Params, settings: cfg.Settings, statements: cfg.Statements}
 }
 
 // Server returns the server connection that is lent, or nil.
@@ -139,6 +144,14 @@ func (s *Session) Refuse(e *pgwire.Error, out *Output) {
 		return
 	}
 	s.refusal = e
+}
+
+// Notice tells the client something while it waits for a server connection.
+func (s *Session) Notice(e *pgwire.Error, out *Output) {
+	out.reset()
+	if s.waiting && !s.over {
+		out.ToClient.compose(func(b []byte) []byte { return pgwire.AppendNotice(b, e) })
+	}
 }
 
 // ServerLost tells that the server connection that is lent has ended or failed.
@@ -272,9 +285,13 @@ func (s *Session) forget(name string) {
 	delete(s.names, name)
 }
 
+// pinned reports whether the client keeps its server connection for what it has left
+// there, until DISCARD ALL or its end.
+func (s *Session) pinned() bool { return s.onState == armor.PinState && s.sv.dirty }
+
 // settle releases the server connection once nothing keeps it.
 func (s *Session) settle(out *Output) {
-	if s.sv == nil || s.over || s.mode == armor.SessionMode {
+	if s.sv == nil || s.over || s.mode == armor.SessionMode || s.pinned() {
 		return
 	}
 	if s.sv.status == 'I' && s.sv.owed.empty() && !s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0 && !s.ending {

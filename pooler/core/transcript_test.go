@@ -105,6 +105,10 @@ func newLab(t *testing.T, mode string, size int) *lab {
 	cfg := Config{ID: 7, Mode: armor.PoolMode(words[0]), Params: params, Statements: NewStatements(1 << 20)}
 	for _, w := range words[1:] {
 		name, value, _ := strings.Cut(w, "=")
+		if name == "on_state" {
+			cfg.OnState = armor.OnState(value)
+			continue
+		}
 		if name == "statement_timeout" {
 			cfg.Settings = NewSettings(map[string]string{name: value})
 			continue

@@ -39,6 +39,9 @@ type Conn struct {
 	// arrived is set, while home looks after an idle connection, when something has
 	// arrived; reading clears it. It saves a system call each time one is lent.
 	arrived atomic.Bool
+	// hungUp is set once epoll has told of the other side's end. That may come in one
+	// event with the last bytes, so that a short read is no sign that all was read.
+	hungUp atomic.Bool
 
 	memory bool
 	in     []byte  // received and not yet taken by TLS
@@ -219,11 +222,22 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 func (c *Conn) Readable() bool {
 	switch {
 	case c.fd < 0:
-		return false
+		return c.peekUnder()
 	case c.home != nil:
-		return c.arrived.Load()
+		return c.arrived.Load() || c.hungUp.Load()
 	}
 	return peek(c.fd)
+}
+
+// peekUnder is peek while Go's runtime still has the connection: one that was never lent
+// may end, too.
+func (c *Conn) peekUnder() (found bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) { found = peek(int(fd)) })
+	return found || err != nil
 }
 
 // Close closes the connection, once. Whoever is reading or writing finds its end, and

@@ -82,6 +82,11 @@ func (d *Driver) Drive(h *pooler.Handover) {
 		return
 	}
 	h.OnDrain(func(e *pgwire.Error) { w.post(func() { s.drainSoon(e) }) })
+	h.OnQueued(func(e *pgwire.Error) { w.post(func() { s.queued(e) }) })
+	h.OnTimeOuts(func() { w.post(s.watch) })
+	if h.LookEvery() > 0 {
+		w.post(s.watch)
+	}
 	<-s.done
 }
 

@@ -44,6 +44,9 @@ func (l *line) noted(events uint32) (writable bool) {
 	if events&^syscall.EPOLLOUT != 0 {
 		l.ready = true
 	}
+	if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
+		l.conn.hungUp.Store(true)
+	}
 	return events&(syscall.EPOLLOUT|syscall.EPOLLERR|syscall.EPOLLHUP) != 0 && len(l.unsent) > 0
 }
 
@@ -65,7 +68,7 @@ func (l *line) next() ([]byte, error) {
 	case got == 0:
 		return nil, io.EOF
 	}
-	if got < len(l.w.received)-n {
+	if got < len(l.w.received)-n && !l.conn.hungUp.Load() {
 		l.ready = false // drained: the next byte is an event
 	}
 	if l.tls == nil {

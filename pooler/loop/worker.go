@@ -24,6 +24,9 @@ type worker struct {
 	// Everything below belongs to the thread.
 	owners   []owner // by file descriptor
 	closing  map[*session]time.Time
+	watched  map[*session]struct{} // those that have time-outs
+	looks    *time.Timer           // for the next look at them; nil when there are none
+	every    time.Duration         // what it was set to
 	stopping bool
 	moment   armor.Moment // of this batch, once read
 	read     bool
@@ -50,7 +53,7 @@ func newWorker(log *slog.Logger) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &worker{poller: p, log: log, ended: make(chan struct{}), closing: map[*session]time.Time{}}, nil
+	return &worker{poller: p, log: log, ended: make(chan struct{}), closing: map[*session]time.Time{}, watched: map[*session]struct{}{}}, nil
 }
 
 // post leaves work for the loop. It reports false when the loop has ended.

@@ -12,6 +12,7 @@ const (
 	SeverityFatal   = "FATAL"
 	SeverityPanic   = "PANIC"
 	SeverityWarning = "WARNING"
+	SeverityNotice  = "NOTICE"
 )
 
 // Error is an ErrorResponse or a NoticeResponse (PostgreSQL, "Error and Notice

@@ -15,6 +15,7 @@ const farewell = time.Second
 func (s *session) end() {
 	cause := recover()
 	s.stop(nil)
+	s.unwatch()
 	s.serves.Wait()
 	cut := s.nowQuiet()
 	if cause == nil {

@@ -12,6 +12,9 @@ func (s *session) run() {
 		s.stop(err)
 	}
 	s.h.OnDrain(s.drain)
+	s.h.OnQueued(s.isQueued)
+	s.h.OnTimeOuts(s.keepTime)
+	s.keepTime()
 	if s.h.Server != nil {
 		s.granted(s.h.Server)
 	}
@@ -184,20 +187,43 @@ func (s *session) take(g grant) {
 // await waits for a grant, and watches the client meanwhile: one that has gone shall
 // not be given what others wait for. It returns false when the session is over.
 func (s *session) await(got <-chan grant) (g grant, ok bool) {
+	select {
+	case <-s.queued: // of a wait that was over by then
+	default:
+	}
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		s.watch()
 	}()
-	select {
-	case g = <-got:
-		ok = true
+	if g, ok = s.inQueue(got); ok {
 		s.client.wake()
-	case <-s.stopped:
 	}
 	<-watched
 	s.client.rest()
 	return g, ok
+}
+
+// inQueue is the wait itself.
+func (s *session) inQueue(got <-chan grant) (g grant, ok bool) {
+	for {
+		select {
+		case g = <-got:
+			return g, true
+		case e := <-s.queued:
+			s.event(func() { s.core.Notice(e, &s.out) })
+		case <-s.stopped:
+			return g, false
+		}
+	}
+}
+
+// isQueued has the client told that it waits.
+func (s *session) isQueued(e *pgwire.Error) {
+	select {
+	case s.queued <- e:
+	default:
+	}
 }
 
 // watch reads from the client while run waits for a server connection, until it is

@@ -20,7 +20,7 @@ func New() Driver { return Driver{} }
 func (Driver) Drive(h *pooler.Handover) {
 	s := &session{
 		h: h, client: line{conn: h.Client}, core: h.Session,
-		stopped: make(chan struct{}), progress: make(chan struct{}, 1),
+		stopped: make(chan struct{}), progress: make(chan struct{}, 1), queued: make(chan *pgwire.Error, 1),
 	}
 	defer s.end()
 	s.run()
@@ -40,6 +40,7 @@ type session struct {
 	in      buffer      // from the client; only run uses it, as it does out and scratch
 	out     core.Output // of the events that run brings about
 	scratch []byte      // for joining writes to the server
+	clock   clock
 
 	mu        sync.Mutex // guards the core, writes to the client, and below; never held while writing to a server
 	core      *core.Session
@@ -57,6 +58,7 @@ type session struct {
 
 	progress chan struct{} // holds a token when the server has said something since the client's last event
 	draining atomic.Pointer[pgwire.Error]
+	queued   chan *pgwire.Error // what a client is told that waits for long
 	serves   sync.WaitGroup
 
 	stopping sync.Mutex // guards below; never held while reading or writing
@@ -135,6 +137,7 @@ func (s *session) settleLocked(out *core.Output) {
 	if out.ToClient.Len() > 0 && !s.broken {
 		s.broken = write(s.client.conn, &out.ToClient, &s.joint) != nil
 	}
+	s.clock.note(s.core)
 	s.state = s.core.State()
 	if out.Client != core.GoOn {
 		s.wish, s.said = out.Client, out.ToClient.Len() > 0

@@ -29,6 +29,7 @@ const (
 	OperatorAPI_Sessions_FullMethodName = "/armor.rpc.v1.OperatorAPI/Sessions"
 	OperatorAPI_Preview_FullMethodName  = "/armor.rpc.v1.OperatorAPI/Preview"
 	OperatorAPI_Denial_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Denial"
+	OperatorAPI_Order_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Order"
 )
 
 // OperatorAPIClient is the client API for OperatorAPI service.
@@ -45,6 +46,8 @@ type OperatorAPIClient interface {
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
+	// Order acts on a pool of every node.
+	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*OrderReply, error)
 }
 
 type operatorAPIClient struct {
@@ -152,6 +155,16 @@ func (c *operatorAPIClient) Denial(ctx context.Context, in *DenialRequest, opts 
 	return out, nil
 }
 
+func (c *operatorAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*OrderReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OrderReply)
+	err := c.cc.Invoke(ctx, OperatorAPI_Order_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorAPIServer is the server API for OperatorAPI service.
 // All implementations must embed UnimplementedOperatorAPIServer
 // for forward compatibility.
@@ -166,6 +179,8 @@ type OperatorAPIServer interface {
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
+	// Order acts on a pool of every node.
+	Order(context.Context, *PoolOrder) (*OrderReply, error)
 	mustEmbedUnimplementedOperatorAPIServer()
 }
 
@@ -196,6 +211,9 @@ func (UnimplementedOperatorAPIServer) Preview(*PreviewRequest, grpc.ServerStream
 }
 func (UnimplementedOperatorAPIServer) Denial(context.Context, *DenialRequest) (*DenialRecord, error) {
 	return nil, status.Error(codes.Unimplemented, "method Denial not implemented")
+}
+func (UnimplementedOperatorAPIServer) Order(context.Context, *PoolOrder) (*OrderReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
 }
 func (UnimplementedOperatorAPIServer) mustEmbedUnimplementedOperatorAPIServer() {}
 func (UnimplementedOperatorAPIServer) testEmbeddedByValue()                     {}
@@ -323,6 +341,24 @@ func _OperatorAPI_Denial_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PoolOrder)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorAPIServer).Order(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorAPI_Order_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorAPIServer).Order(ctx, req.(*PoolOrder))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorAPI_ServiceDesc is the grpc.ServiceDesc for OperatorAPI service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -345,6 +381,10 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Denial",
 			Handler:    _OperatorAPI_Denial_Handler,
+		},
+		{
+			MethodName: "Order",
+			Handler:    _OperatorAPI_Order_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -374,6 +414,7 @@ const (
 	PeerAPI_Sessions_FullMethodName      = "/armor.rpc.v1.PeerAPI/Sessions"
 	PeerAPI_Preview_FullMethodName       = "/armor.rpc.v1.PeerAPI/Preview"
 	PeerAPI_Denial_FullMethodName        = "/armor.rpc.v1.PeerAPI/Denial"
+	PeerAPI_Order_FullMethodName         = "/armor.rpc.v1.PeerAPI/Order"
 	PeerAPI_Propose_FullMethodName       = "/armor.rpc.v1.PeerAPI/Propose"
 	PeerAPI_Validate_FullMethodName      = "/armor.rpc.v1.PeerAPI/Validate"
 	PeerAPI_AwaitEnforced_FullMethodName = "/armor.rpc.v1.PeerAPI/AwaitEnforced"
@@ -392,6 +433,7 @@ type PeerAPIClient interface {
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
+	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*PoolStatus, error)
 	// Of the leader only.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*Result, error)
 	Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -485,6 +527,16 @@ func (c *peerAPIClient) Denial(ctx context.Context, in *DenialRequest, opts ...g
 	return out, nil
 }
 
+func (c *peerAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*PoolStatus, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PoolStatus)
+	err := c.cc.Invoke(ctx, PeerAPI_Order_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerAPIClient) Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*Result, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Result)
@@ -537,6 +589,7 @@ type PeerAPIServer interface {
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
+	Order(context.Context, *PoolOrder) (*PoolStatus, error)
 	// Of the leader only.
 	Propose(context.Context, *ProposeRequest) (*Result, error)
 	Validate(context.Context, *ValidateRequest) (*Empty, error)
@@ -569,6 +622,9 @@ func (UnimplementedPeerAPIServer) Preview(*PreviewRequest, grpc.ServerStreamingS
 }
 func (UnimplementedPeerAPIServer) Denial(context.Context, *DenialRequest) (*DenialRecord, error) {
 	return nil, status.Error(codes.Unimplemented, "method Denial not implemented")
+}
+func (UnimplementedPeerAPIServer) Order(context.Context, *PoolOrder) (*PoolStatus, error) {
+	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
 }
 func (UnimplementedPeerAPIServer) Propose(context.Context, *ProposeRequest) (*Result, error) {
 	return nil, status.Error(codes.Unimplemented, "method Propose not implemented")
@@ -697,6 +753,24 @@ func _PeerAPI_Denial_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PoolOrder)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerAPIServer).Order(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerAPI_Order_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerAPIServer).Order(ctx, req.(*PoolOrder))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerAPI_Propose_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProposeRequest)
 	if err := dec(in); err != nil {
@@ -791,6 +865,10 @@ var PeerAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Denial",
 			Handler:    _PeerAPI_Denial_Handler,
+		},
+		{
+			MethodName: "Order",
+			Handler:    _PeerAPI_Order_Handler,
 		},
 		{
 			MethodName: "Propose",

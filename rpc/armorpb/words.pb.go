@@ -1153,17 +1153,20 @@ func (x *RoleAuth) GetSecret() string {
 }
 
 type Database struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
-	Hosts         []string               `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
-	DbName        string                 `protobuf:"bytes,4,opt,name=db_name,json=dbName,proto3" json:"db_name,omitempty"`
-	TlsMode       string                 `protobuf:"bytes,5,opt,name=tls_mode,json=tlsMode,proto3" json:"tls_mode,omitempty"`
-	Ca            string                 `protobuf:"bytes,6,opt,name=ca,proto3" json:"ca,omitempty"`
-	Roles         []*RoleAuth            `protobuf:"bytes,7,rep,name=roles,proto3" json:"roles,omitempty"`
-	Exclusive     bool                   `protobuf:"varint,8,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Environment        string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Hosts              []string               `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	DbName             string                 `protobuf:"bytes,4,opt,name=db_name,json=dbName,proto3" json:"db_name,omitempty"`
+	TlsMode            string                 `protobuf:"bytes,5,opt,name=tls_mode,json=tlsMode,proto3" json:"tls_mode,omitempty"`
+	Ca                 string                 `protobuf:"bytes,6,opt,name=ca,proto3" json:"ca,omitempty"`
+	Roles              []*RoleAuth            `protobuf:"bytes,7,rep,name=roles,proto3" json:"roles,omitempty"`
+	Exclusive          bool                   `protobuf:"varint,8,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	TargetSessionAttrs string                 `protobuf:"bytes,9,opt,name=target_session_attrs,json=targetSessionAttrs,proto3" json:"target_session_attrs,omitempty"`
+	LoadBalanceHosts   string                 `protobuf:"bytes,10,opt,name=load_balance_hosts,json=loadBalanceHosts,proto3" json:"load_balance_hosts,omitempty"`
+	Verifiers          string                 `protobuf:"bytes,11,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Database) Reset() {
@@ -1252,16 +1255,47 @@ func (x *Database) GetExclusive() bool {
 	return false
 }
 
+func (x *Database) GetTargetSessionAttrs() string {
+	if x != nil {
+		return x.TargetSessionAttrs
+	}
+	return ""
+}
+
+func (x *Database) GetLoadBalanceHosts() string {
+	if x != nil {
+		return x.LoadBalanceHosts
+	}
+	return ""
+}
+
+func (x *Database) GetVerifiers() string {
+	if x != nil {
+		return x.Verifiers
+	}
+	return ""
+}
+
 type Pool struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
-	Database      string                 `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
-	Mode          string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
-	Budget        int64                  `protobuf:"varint,5,opt,name=budget,proto3" json:"budget,omitempty"`
-	QueryWait     int64                  `protobuf:"varint,6,opt,name=query_wait,json=queryWait,proto3" json:"query_wait,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Environment        string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Database           string                 `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
+	Mode               string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Budget             int64                  `protobuf:"varint,5,opt,name=budget,proto3" json:"budget,omitempty"`
+	QueryWait          int64                  `protobuf:"varint,6,opt,name=query_wait,json=queryWait,proto3" json:"query_wait,omitempty"`
+	QueryWaitNotify    int64                  `protobuf:"varint,7,opt,name=query_wait_notify,json=queryWaitNotify,proto3" json:"query_wait_notify,omitempty"`
+	ServerLifetime     int64                  `protobuf:"varint,8,opt,name=server_lifetime,json=serverLifetime,proto3" json:"server_lifetime,omitempty"`
+	ServerIdle         int64                  `protobuf:"varint,9,opt,name=server_idle,json=serverIdle,proto3" json:"server_idle,omitempty"`
+	MinSize            int64                  `protobuf:"varint,10,opt,name=min_size,json=minSize,proto3" json:"min_size,omitempty"`
+	ClientIdle         int64                  `protobuf:"varint,11,opt,name=client_idle,json=clientIdle,proto3" json:"client_idle,omitempty"`
+	IdleInTransaction  int64                  `protobuf:"varint,12,opt,name=idle_in_transaction,json=idleInTransaction,proto3" json:"idle_in_transaction,omitempty"`
+	QueryTimeout       int64                  `protobuf:"varint,13,opt,name=query_timeout,json=queryTimeout,proto3" json:"query_timeout,omitempty"`
+	TransactionTimeout int64                  `protobuf:"varint,14,opt,name=transaction_timeout,json=transactionTimeout,proto3" json:"transaction_timeout,omitempty"`
+	MaxClients         int64                  `protobuf:"varint,15,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"`
+	OnState            string                 `protobuf:"bytes,16,opt,name=on_state,json=onState,proto3" json:"on_state,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Pool) Reset() {
@@ -1334,6 +1368,76 @@ func (x *Pool) GetQueryWait() int64 {
 		return x.QueryWait
 	}
 	return 0
+}
+
+func (x *Pool) GetQueryWaitNotify() int64 {
+	if x != nil {
+		return x.QueryWaitNotify
+	}
+	return 0
+}
+
+func (x *Pool) GetServerLifetime() int64 {
+	if x != nil {
+		return x.ServerLifetime
+	}
+	return 0
+}
+
+func (x *Pool) GetServerIdle() int64 {
+	if x != nil {
+		return x.ServerIdle
+	}
+	return 0
+}
+
+func (x *Pool) GetMinSize() int64 {
+	if x != nil {
+		return x.MinSize
+	}
+	return 0
+}
+
+func (x *Pool) GetClientIdle() int64 {
+	if x != nil {
+		return x.ClientIdle
+	}
+	return 0
+}
+
+func (x *Pool) GetIdleInTransaction() int64 {
+	if x != nil {
+		return x.IdleInTransaction
+	}
+	return 0
+}
+
+func (x *Pool) GetQueryTimeout() int64 {
+	if x != nil {
+		return x.QueryTimeout
+	}
+	return 0
+}
+
+func (x *Pool) GetTransactionTimeout() int64 {
+	if x != nil {
+		return x.TransactionTimeout
+	}
+	return 0
+}
+
+func (x *Pool) GetMaxClients() int64 {
+	if x != nil {
+		return x.MaxClients
+	}
+	return 0
+}
+
+func (x *Pool) GetOnState() string {
+	if x != nil {
+		return x.OnState
+	}
+	return ""
 }
 
 type Share struct {
@@ -1410,6 +1514,7 @@ type Grant struct {
 	Roles         []string               `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
 	Pool          string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
 	Cidrs         []string               `protobuf:"bytes,4,rep,name=cidrs,proto3" json:"cidrs,omitempty"`
+	SecondFactor  string                 `protobuf:"bytes,5,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1472,16 +1577,24 @@ func (x *Grant) GetCidrs() []string {
 	return nil
 }
 
+func (x *Grant) GetSecondFactor() string {
+	if x != nil {
+		return x.SecondFactor
+	}
+	return ""
+}
+
 type IdentityConfig struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
-	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
-	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
-	Contact       string                 `protobuf:"bytes,5,opt,name=contact,proto3" json:"contact,omitempty"`
-	Grants        []*Grant               `protobuf:"bytes,6,rep,name=grants,proto3" json:"grants,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Environment    string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Id             string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Owner          string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	Contact        string                 `protobuf:"bytes,5,opt,name=contact,proto3" json:"contact,omitempty"`
+	Grants         []*Grant               `protobuf:"bytes,6,rep,name=grants,proto3" json:"grants,omitempty"`
+	MaxConnections int64                  `protobuf:"varint,7,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *IdentityConfig) Reset() {
@@ -1554,6 +1667,13 @@ func (x *IdentityConfig) GetGrants() []*Grant {
 		return x.Grants
 	}
 	return nil
+}
+
+func (x *IdentityConfig) GetMaxConnections() int64 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
 }
 
 type Bootstrap struct {
@@ -3117,6 +3237,9 @@ type Facts struct {
 	Peer          *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	Database      string                 `protobuf:"bytes,2,opt,name=database,proto3" json:"database,omitempty"`
 	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	LoggedIn      bool                   `protobuf:"varint,4,opt,name=logged_in,json=loggedIn,proto3" json:"logged_in,omitempty"`
+	SecondFactor  string                 `protobuf:"bytes,5,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
+	Verifiers     string                 `protobuf:"bytes,6,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3168,6 +3291,27 @@ func (x *Facts) GetDatabase() string {
 func (x *Facts) GetRole() string {
 	if x != nil {
 		return x.Role
+	}
+	return ""
+}
+
+func (x *Facts) GetLoggedIn() bool {
+	if x != nil {
+		return x.LoggedIn
+	}
+	return false
+}
+
+func (x *Facts) GetSecondFactor() string {
+	if x != nil {
+		return x.SecondFactor
+	}
+	return ""
+}
+
+func (x *Facts) GetVerifiers() string {
+	if x != nil {
+		return x.Verifiers
 	}
 	return ""
 }
@@ -3372,6 +3516,8 @@ type PoolStatus struct {
 	Idle          int64                  `protobuf:"varint,4,opt,name=idle,proto3" json:"idle,omitempty"`
 	Waiting       int64                  `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	NotReady      string                 `protobuf:"bytes,6,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"`
+	Paused        bool                   `protobuf:"varint,7,opt,name=paused,proto3" json:"paused,omitempty"`
+	Disabled      bool                   `protobuf:"varint,8,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3448,6 +3594,80 @@ func (x *PoolStatus) GetNotReady() string {
 	return ""
 }
 
+func (x *PoolStatus) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *PoolStatus) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
+type PoolOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verb          string                 `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
+	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Pool          string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolOrder) Reset() {
+	*x = PoolOrder{}
+	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolOrder) ProtoMessage() {}
+
+func (x *PoolOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolOrder.ProtoReflect.Descriptor instead.
+func (*PoolOrder) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *PoolOrder) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *PoolOrder) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *PoolOrder) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
 type NodeStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -3473,7 +3693,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3485,7 +3705,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3498,7 +3718,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{47}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -3633,7 +3853,7 @@ type NodeEnforcement struct {
 
 func (x *NodeEnforcement) Reset() {
 	*x = NodeEnforcement{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3645,7 +3865,7 @@ func (x *NodeEnforcement) String() string {
 func (*NodeEnforcement) ProtoMessage() {}
 
 func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3658,7 +3878,7 @@ func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEnforcement.ProtoReflect.Descriptor instead.
 func (*NodeEnforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{48}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeEnforcement) GetNode() string {
@@ -3709,7 +3929,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3721,7 +3941,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +3954,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{49}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Enforcement) GetRevision() uint64 {
@@ -3782,7 +4002,7 @@ type CancelKey struct {
 
 func (x *CancelKey) Reset() {
 	*x = CancelKey{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3794,7 +4014,7 @@ func (x *CancelKey) String() string {
 func (*CancelKey) ProtoMessage() {}
 
 func (x *CancelKey) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3807,7 +4027,7 @@ func (x *CancelKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelKey.ProtoReflect.Descriptor instead.
 func (*CancelKey) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{50}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CancelKey) GetPid() uint32 {
@@ -3845,7 +4065,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3857,7 +4077,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3870,7 +4090,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{51}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Renewal) GetNode() string {
@@ -3976,7 +4196,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3988,7 +4208,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4001,7 +4221,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{52}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -4135,7 +4355,7 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\brevision\x18\x06 \x01(\x04R\brevision\"6\n" +
 	"\bRoleAuth\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xe6\x01\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xe4\x02\n" +
 	"\bDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x14\n" +
@@ -4144,7 +4364,11 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\btls_mode\x18\x05 \x01(\tR\atlsMode\x12\x0e\n" +
 	"\x02ca\x18\x06 \x01(\tR\x02ca\x12,\n" +
 	"\x05roles\x18\a \x03(\v2\x16.armor.rpc.v1.RoleAuthR\x05roles\x12\x1c\n" +
-	"\texclusive\x18\b \x01(\bR\texclusive\"\xa3\x01\n" +
+	"\texclusive\x18\b \x01(\bR\texclusive\x120\n" +
+	"\x14target_session_attrs\x18\t \x01(\tR\x12targetSessionAttrs\x12,\n" +
+	"\x12load_balance_hosts\x18\n" +
+	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
+	"\tverifiers\x18\v \x01(\tR\tverifiers\"\x97\x04\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -4152,24 +4376,40 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x04mode\x18\x04 \x01(\tR\x04mode\x12\x16\n" +
 	"\x06budget\x18\x05 \x01(\x03R\x06budget\x12\x1d\n" +
 	"\n" +
-	"query_wait\x18\x06 \x01(\x03R\tqueryWait\"a\n" +
+	"query_wait\x18\x06 \x01(\x03R\tqueryWait\x12*\n" +
+	"\x11query_wait_notify\x18\a \x01(\x03R\x0fqueryWaitNotify\x12'\n" +
+	"\x0fserver_lifetime\x18\b \x01(\x03R\x0eserverLifetime\x12\x1f\n" +
+	"\vserver_idle\x18\t \x01(\x03R\n" +
+	"serverIdle\x12\x19\n" +
+	"\bmin_size\x18\n" +
+	" \x01(\x03R\aminSize\x12\x1f\n" +
+	"\vclient_idle\x18\v \x01(\x03R\n" +
+	"clientIdle\x12.\n" +
+	"\x13idle_in_transaction\x18\f \x01(\x03R\x11idleInTransaction\x12#\n" +
+	"\rquery_timeout\x18\r \x01(\x03R\fqueryTimeout\x12/\n" +
+	"\x13transaction_timeout\x18\x0e \x01(\x03R\x12transactionTimeout\x12\x1f\n" +
+	"\vmax_clients\x18\x0f \x01(\x03R\n" +
+	"maxClients\x12\x19\n" +
+	"\bon_state\x18\x10 \x01(\tR\aonState\"a\n" +
 	"\x05Share\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
 	"\agranted\x18\x03 \x01(\x03R\agranted\x12\x16\n" +
-	"\x06target\x18\x04 \x01(\x03R\x06target\"c\n" +
+	"\x06target\x18\x04 \x01(\x03R\x06target\"\x88\x01\n" +
 	"\x05Grant\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x12\n" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x14\n" +
-	"\x05cidrs\x18\x04 \x03(\tR\x05cidrs\"\xb3\x01\n" +
+	"\x05cidrs\x18\x04 \x03(\tR\x05cidrs\x12#\n" +
+	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\"\xdc\x01\n" +
 	"\x0eIdentityConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x14\n" +
 	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x18\n" +
 	"\acontact\x18\x05 \x01(\tR\acontact\x12+\n" +
-	"\x06grants\x18\x06 \x03(\v2\x13.armor.rpc.v1.GrantR\x06grants\"\x9e\x01\n" +
+	"\x06grants\x18\x06 \x03(\v2\x13.armor.rpc.v1.GrantR\x06grants\x12'\n" +
+	"\x0fmax_connections\x18\a \x01(\x03R\x0emaxConnections\"\x9e\x01\n" +
 	"\tBootstrap\x12/\n" +
 	"\acluster\x18\x01 \x01(\v2\x15.armor.rpc.v1.ClusterR\acluster\x12,\n" +
 	"\x06member\x18\x02 \x01(\v2\x14.armor.rpc.v1.MemberR\x06member\x122\n" +
@@ -4275,11 +4515,14 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x06chains\x18\x02 \x03(\v2\x13.armor.rpc.v1.ChainR\x06chains\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x1f\n" +
 	"\vserver_auth\x18\x04 \x01(\bR\n" +
-	"serverAuth\"_\n" +
+	"serverAuth\"\xbf\x01\n" +
 	"\x05Facts\x12&\n" +
 	"\x04peer\x18\x01 \x01(\v2\x12.armor.rpc.v1.PeerR\x04peer\x12\x1a\n" +
 	"\bdatabase\x18\x02 \x01(\tR\bdatabase\x12\x12\n" +
-	"\x04role\x18\x03 \x01(\tR\x04role\"\xbb\x01\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x1b\n" +
+	"\tlogged_in\x18\x04 \x01(\bR\bloggedIn\x12#\n" +
+	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\x12\x1c\n" +
+	"\tverifiers\x18\x06 \x01(\tR\tverifiers\"\xbb\x01\n" +
 	"\fDenialRecord\x12,\n" +
 	"\x06denial\x18\x01 \x01(\v2\x14.armor.rpc.v1.DenialR\x06denial\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\"\n" +
@@ -4297,7 +4540,7 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x04pool\x18\b \x01(\tR\x04pool\x12(\n" +
 	"\x05since\x18\t \x01(\v2\x12.armor.rpc.v1.TimeR\x05since\x12\x14\n" +
 	"\x05state\x18\n" +
-	" \x01(\tR\x05state\"\x95\x01\n" +
+	" \x01(\tR\x05state\"\xc9\x01\n" +
 	"\n" +
 	"PoolStatus\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x14\n" +
@@ -4305,7 +4548,13 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x04open\x18\x03 \x01(\x03R\x04open\x12\x12\n" +
 	"\x04idle\x18\x04 \x01(\x03R\x04idle\x12\x18\n" +
 	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12\x1b\n" +
-	"\tnot_ready\x18\x06 \x01(\tR\bnotReady\"\x8f\x04\n" +
+	"\tnot_ready\x18\x06 \x01(\tR\bnotReady\x12\x16\n" +
+	"\x06paused\x18\a \x01(\bR\x06paused\x12\x1a\n" +
+	"\bdisabled\x18\b \x01(\bR\bdisabled\"U\n" +
+	"\tPoolOrder\x12\x12\n" +
+	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
+	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\"\x8f\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -4380,7 +4629,7 @@ func file_rpc_armorpb_words_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_words_proto_rawDescData
 }
 
-var file_rpc_armorpb_words_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_rpc_armorpb_words_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_rpc_armorpb_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.rpc.v1.Time
 	(*CertID)(nil),              // 1: armor.rpc.v1.CertID
@@ -4429,13 +4678,14 @@ var file_rpc_armorpb_words_proto_goTypes = []any{
 	(*DenialRecord)(nil),        // 44: armor.rpc.v1.DenialRecord
 	(*SessionInfo)(nil),         // 45: armor.rpc.v1.SessionInfo
 	(*PoolStatus)(nil),          // 46: armor.rpc.v1.PoolStatus
-	(*NodeStatus)(nil),          // 47: armor.rpc.v1.NodeStatus
-	(*NodeEnforcement)(nil),     // 48: armor.rpc.v1.NodeEnforcement
-	(*Enforcement)(nil),         // 49: armor.rpc.v1.Enforcement
-	(*CancelKey)(nil),           // 50: armor.rpc.v1.CancelKey
-	(*Renewal)(nil),             // 51: armor.rpc.v1.Renewal
-	(*Freshness)(nil),           // 52: armor.rpc.v1.Freshness
-	nil,                         // 53: armor.rpc.v1.Renewal.HeldEntry
+	(*PoolOrder)(nil),           // 47: armor.rpc.v1.PoolOrder
+	(*NodeStatus)(nil),          // 48: armor.rpc.v1.NodeStatus
+	(*NodeEnforcement)(nil),     // 49: armor.rpc.v1.NodeEnforcement
+	(*Enforcement)(nil),         // 50: armor.rpc.v1.Enforcement
+	(*CancelKey)(nil),           // 51: armor.rpc.v1.CancelKey
+	(*Renewal)(nil),             // 52: armor.rpc.v1.Renewal
+	(*Freshness)(nil),           // 53: armor.rpc.v1.Freshness
+	nil,                         // 54: armor.rpc.v1.Renewal.HeldEntry
 }
 var file_rpc_armorpb_words_proto_depIdxs = []int32{
 	1,  // 0: armor.rpc.v1.Certificate.id:type_name -> armor.rpc.v1.CertID
@@ -4508,8 +4758,8 @@ var file_rpc_armorpb_words_proto_depIdxs = []int32{
 	0,  // 67: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.rpc.v1.Time
 	0,  // 68: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.rpc.v1.Time
 	0,  // 69: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.rpc.v1.Time
-	48, // 70: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	53, // 71: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	49, // 70: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
+	54, // 71: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
 	0,  // 72: armor.rpc.v1.Freshness.time:type_name -> armor.rpc.v1.Time
 	73, // [73:73] is the sub-list for method output_type
 	73, // [73:73] is the sub-list for method input_type
@@ -4546,7 +4796,7 @@ func file_rpc_armorpb_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_words_proto_rawDesc), len(file_rpc_armorpb_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,7 +30,11 @@ type databaseSpec struct {
 	Hosts  []text `yaml:"hosts,flow"`
 	DBName text   `yaml:"dbname"`
 	TLS    tls    `yaml:"tls"`
-	Auth   auth   `yaml:"auth,omitempty"`
+
+	TargetSessionAttrs text `yaml:"targetSessionAttrs,omitempty"`
+	LoadBalanceHosts   text `yaml:"loadBalanceHosts,omitempty"`
+
+	Auth auth `yaml:"auth,omitempty"`
 }
 
 type tls struct {
@@ -41,6 +45,7 @@ type tls struct {
 type auth struct {
 	Roles     map[text]secret `yaml:"roles,omitempty"`
 	Exclusive bool            `yaml:"exclusive,omitempty"`
+	Verifiers secret          `yaml:"verifiers,omitempty"`
 }
 
 // secret names a secret; an empty one is none.
@@ -53,6 +58,19 @@ type poolSpec struct {
 	Mode      text `yaml:"mode"`
 	Budget    int  `yaml:"budget"`
 	QueryWait text `yaml:"queryWait,omitempty"`
+
+	// Absent is PgBouncer's default; 0s is off.
+	QueryWaitNotify text `yaml:"queryWaitNotify,omitempty"`
+	ServerLifetime  text `yaml:"serverLifetime,omitempty"`
+	ServerIdle      text `yaml:"serverIdle,omitempty"`
+
+	OnState            text `yaml:"onState,omitempty"`
+	MinSize            int  `yaml:"minSize,omitempty"`
+	MaxClients         int  `yaml:"maxClients,omitempty"`
+	ClientIdle         text `yaml:"clientIdle,omitempty"`
+	IdleInTransaction  text `yaml:"idleInTransaction,omitempty"`
+	QueryTimeout       text `yaml:"queryTimeout,omitempty"`
+	TransactionTimeout text `yaml:"transactionTimeout,omitempty"`
 }
 
 type identitySpec struct {
@@ -60,12 +78,14 @@ type identitySpec struct {
 	Owner   text    `yaml:"owner,omitempty"`
 	Contact text    `yaml:"contact,omitempty"`
 	Grants  []grant `yaml:"grants,omitempty"`
+
+	MaxConnections int `yaml:"maxConnections,omitempty"`
 }
 
 type grant struct {
 	Database     text   `yaml:"database"`
 	Roles        []text `yaml:"roles,flow"`
-	Pool         text   `yaml:"pool"`
+	Pool         text   `yaml:"pool,omitempty"`
 	CIDRs        []text `yaml:"cidrs,flow,omitempty"`
 	SecondFactor text   `yaml:"secondFactor,omitempty"`
 }

@@ -26,14 +26,35 @@ kind: Database
 metadata: {name: orders, environment: production}
 spec:
   hosts: ["pg1:5432", "[::1]:5433"]
+  targetSessionAttrs: read-write
+  loadBalanceHosts: random
   dbname: orders_v2
   tls: {mode: verify-full, ca: {secret: pg-ca}}
-  auth: {roles: {checkout_rw: {secret: orders-rw}, checkout_ro: {}}, exclusive: true}
+  auth: {roles: {checkout_rw: {secret: orders-rw}, checkout_ro: {}}, exclusive: true, verifiers: {secret: apps}}
 ---
 apiVersion: armor/v1
 kind: Pool
 metadata: {name: orders, environment: production}
 spec: {database: orders, mode: transaction, budget: 40}
+---
+apiVersion: armor/v1
+kind: Pool
+metadata: {name: limits, environment: production}
+spec:
+  database: orders
+  mode: session
+  budget: 9
+  queryWait: 7s
+  queryWaitNotify: 0s
+  serverLifetime: 2h
+  serverIdle: 3m
+  minSize: 4
+  maxClients: 500
+  onState: refuse
+  clientIdle: 11s
+  idleInTransaction: 12s
+  queryTimeout: 13s
+  transactionTimeout: 14s
 ---
 apiVersion: armor/v1
 kind: Identity
@@ -42,9 +63,10 @@ spec:
   id: spiffe://production.acme.internal/app/checkout/*
   owner: team-payments
   contact: "#payments"
+  maxConnections: 30
   grants:
   - {database: orders, roles: [checkout_rw], pool: orders, cidrs: [10.2.0.0/16, "fd00::/8"]}
-  - {database: orders, roles: [checkout_ro], pool: orders}
+  - {database: orders, roles: [checkout_ro], pool: orders, secondFactor: scram}
 `
 
 func parse(t testing.TB, text string) manifest.Set {
@@ -70,19 +92,31 @@ func TestEveryFieldIsRead(t *testing.T) {
 	}})
 	same(t, "databases", set.Databases, []armor.Database{{
 		Name: "orders", Environment: "production", Hosts: []string{"pg1:5432", "[::1]:5433"}, DBName: "orders_v2",
-		TLSMode: armor.TLSVerifyFull, CA: "pg-ca", Exclusive: true,
+		TLSMode: armor.TLSVerifyFull, CA: "pg-ca", Exclusive: true, Verifiers: "apps", TargetSessionAttrs: armor.ReadWrite, LoadBalanceHosts: armor.RandomHost,
 		Roles: []armor.RoleAuth{{Role: "checkout_ro"}, {Role: "checkout_rw", Secret: "orders-rw"}},
 	}})
 	same(t, "pools", set.Pools, []armor.Pool{{
 		Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 40, QueryWait: armor.DefaultQueryWait,
+		QueryWaitNotify: 5 * time.Second, ServerLifetime: time.Hour, ServerIdle: 10 * time.Minute,
+	}, {
+		Name: "limits", Environment: "production", Database: "orders", Mode: armor.SessionMode, Budget: 9, QueryWait: 7 * time.Second,
+		ServerLifetime: 2 * time.Hour, ServerIdle: 3 * time.Minute, MinSize: 4, MaxClients: 500, OnState: armor.RefuseState,
+		ClientIdle: 11 * time.Second, IdleInTransaction: 12 * time.Second, QueryTimeout: 13 * time.Second, TransactionTimeout: 14 * time.Second,
 	}})
 	same(t, "identities", set.Identities, []armor.IdentityConfig{{
-		Name: "checkout", Environment: "production", ID: "spiffe://production.acme.internal/app/checkout/*", Owner: "team-payments", Contact: "#payments",
+		Name: "checkout", Environment: "production", ID: "spiffe://production.acme.internal/app/checkout/*", Owner: "team-payments", Contact: "#payments", MaxConnections: 30,
 		Grants: []armor.Grant{
 			{Database: "orders", Roles: []string{"checkout_rw"}, Pool: "orders", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd00::/8")}},
-			{Database: "orders", Roles: []string{"checkout_ro"}, Pool: "orders"},
+			{Database: "orders", Roles: []string{"checkout_ro"}, Pool: "orders", SecondFactor: armor.SCRAM},
 		},
 	}})
+}
+
+// TestDefaultsMayBeWritten: what libpq calls the default is no change.
+func TestDefaultsMayBeWritten(t *testing.T) {
+	with := strings.Replace(whole, "targetSessionAttrs: read-write\n  loadBalanceHosts: random", "targetSessionAttrs: any\n  loadBalanceHosts: disable", 1)
+	without := strings.Replace(whole, "  targetSessionAttrs: read-write\n  loadBalanceHosts: random\n", "", 1)
+	same(t, "databases", parse(t, with).Databases, parse(t, without).Databases)
 }
 
 func TestErrorsSayWhere(t *testing.T) {
@@ -92,9 +126,22 @@ func TestErrorsSayWhere(t *testing.T) {
 	cases := []struct{ name, text, place, message string }{
 		{"unknown key", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  budgte: 2\n", "8:3", "budgte"},
 		{"bare number as duration", head("Pool") + "spec: {database: x, mode: session, budget: 1, queryWait: 120}\n", "4:", "not a duration"},
-		{"unknown mode", head("Pool") + "spec:\n  database: x\n  mode: statement\n  budget: 1\n", "6:9", `"statement" is not one of session, transaction`},
+		{"unknown mode", head("Pool") + "spec:\n  database: x\n  mode: query\n  budget: 1\n", "6:9", `"query" is not one of session, transaction, statement`},
+		{"minimum above the budget", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  minSize: 2\n", "8:12", "not between 0 and the budget"},
+		{"unknown on state", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  onState: ignore\n", "8:12", `"ignore" is not one of reset, pin, refuse`},
+		{"negative number of clients", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  maxClients: -1\n", "8:15", "negative"},
+		{"too short a time-out", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  queryTimeout: 10ms\n", "8:17", "0s turns it off"},
+		{"negative time-out", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  serverIdle: -1s\n", "8:15", "negative"},
+		{"unknown host choice", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  targetSessionAttrs: leader\n", "8:23", `"leader" is not one of any, read-write`},
+		{"unknown host order", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  loadBalanceHosts: fair\n", "8:21", `"fair" is not one of disable, random`},
+		{"negative number of connections", head("Identity") + "spec:\n  id: spiffe://td/x\n  maxConnections: -1\n", "6:19", "negative"},
 		{"no budget", head("Pool") + "spec:\n  database: x\n  mode: session\n", "5:", "at least one server connection"},
-		{"second factor", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r]}\n  - database: x\n    pool: x\n    roles: [r]\n    secondFactor: scram\n", "11:19", "cannot be enforced"},
+		{"second factor", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r]}\n  - database: x\n    pool: x\n    roles: [r]\n    secondFactor: otp\n", "11:19", `"otp" is not one of scram`},
+		{"query for verifiers", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    query: {role: r}\n", "9:5", "query"},
+		{"path as verifiers", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth: {verifiers: {secret: ../x}}\n", "8:30", "secret"},
+		{"reserved name", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: pgbouncer\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "4:9", "admin console"},
+		{"console with a pool", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: armor, pool: x, roles: [stats]}\n", "7:", "no pool"},
+		{"console role", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: armor, roles: [root]}\n", "7:", "not stats or admin"},
 		{"host bits", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r], cidrs: [10.0.0.0/8, 10.2.0.1/16]}\n", "7:60", "write 10.2.0.0/16"},
 		{"identity", head("Identity") + "spec:\n  id: spiffe://TD/x\n", "5:7", "trust domain"},
 		{"template", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: '*'\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "4:9", "not supported by this version"},
@@ -125,7 +172,7 @@ func TestAllErrorsOfAFileAreToldWithExcerpts(t *testing.T) {
 	text = strings.Replace(text, "inventory: required", "inventory: shut", 1)
 	text = strings.Replace(text, "10.2.0.0/16", "10.2.0.0", 1)
 	_, err := manifest.Parse("f.yaml", []byte(text))
-	for _, want := range []string{"f.yaml:5:19: \"shut\"", "f.yaml:19:32: \"fast\"", "f.yaml:29:", "    5 | spec: {inventory: shut", "\n                          ^"} {
+	for _, want := range []string{"f.yaml:5:19: \"shut\"", "f.yaml:21:32: \"fast\"", "f.yaml:51:", "    5 | spec: {inventory: shut", "\n                          ^"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in:\n%v", want, err)
 		}
@@ -239,8 +286,10 @@ func drawState(t *rapid.T) *armor.State {
 		Hosts:   rapid.SliceOfN(rapid.SampledFrom([]string{"pg:5432", "[::1]:1", "/run/postgresql:5432", "10.0.0.1:80"}), 1, 3).Draw(t, "hosts"),
 		TLSMode: rapid.SampledFrom([]armor.TLSMode{armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull}).Draw(t, "tls"),
 	}
+	d.TargetSessionAttrs = rapid.SampledFrom([]armor.SessionAttrs{armor.AnySession, armor.ReadWrite, armor.ReadOnly, armor.Primary, armor.Standby, armor.PreferStandby}).Draw(t, "attrs")
+	d.LoadBalanceHosts = rapid.SampledFrom([]armor.LoadBalance{armor.InOrder, armor.RandomHost}).Draw(t, "order")
 	if rapid.Bool().Draw(t, "ca") {
-		d.CA = armor.SecretName(name(t, "ca name"))
+		d.CA, d.Verifiers = armor.SecretName(name(t, "ca name")), armor.SecretName(name(t, "verifiers"))
 	}
 	for _, role := range []string{"a", "b"} {
 		d.Roles = append(d.Roles, armor.RoleAuth{Role: role + text(t, "role"), Secret: armor.SecretName(name(t, "secret"))})
@@ -248,16 +297,25 @@ func drawState(t *rapid.T) *armor.State {
 	s.Databases = s.Databases.With(armor.ObjectKey(env, d.Name), d)
 	p := armor.Pool{
 		Name: name(t, "pool"), Environment: env, Database: d.Name, Budget: rapid.IntRange(1, 1000).Draw(t, "budget"),
-		Mode:      rapid.SampledFrom([]armor.PoolMode{armor.SessionMode, armor.TransactionMode}).Draw(t, "mode"),
-		QueryWait: time.Duration(rapid.Int64Range(1, 1e14).Draw(t, "wait")),
+		Mode:      rapid.SampledFrom([]armor.PoolMode{armor.SessionMode, armor.TransactionMode, armor.StatementMode}).Draw(t, "mode"),
+		QueryWait: time.Duration(rapid.Int64Range(1, 1e14).Draw(t, "wait")), MaxClients: rapid.IntRange(0, 9).Draw(t, "clients"),
+	}
+	p.OnState = rapid.SampledFrom([]armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}).Draw(t, "on state")
+	p.MinSize = rapid.IntRange(0, p.Budget).Draw(t, "minimum")
+	for _, d := range []*time.Duration{&p.QueryWaitNotify, &p.ServerLifetime, &p.ServerIdle, &p.ClientIdle, &p.IdleInTransaction, &p.QueryTimeout, &p.TransactionTimeout} {
+		*d = rapid.OneOf(rapid.Just(time.Duration(0)), rapid.Map(rapid.Int64Range(int64(armor.ShortestTimeOut), 1e14), func(n int64) time.Duration { return time.Duration(n) })).Draw(t, "time-out")
 	}
 	s.Pools = s.Pools.With(p.Key(), p)
 	i := armor.IdentityConfig{
 		Name: name(t, "identity"), Environment: env, ID: armor.Pattern("spiffe://td/" + rapid.StringMatching(`[a-z0-9]{1,5}(/\*)?`).Draw(t, "id")),
 		Owner: text(t, "owner"), Contact: text(t, "contact"),
 	}
+	i.MaxConnections = rapid.IntRange(0, 9).Draw(t, "connections")
 	for range rapid.IntRange(0, 2).Draw(t, "grants") {
 		g := armor.Grant{Database: d.Name, Pool: p.Name, Roles: []string{text(t, "granted"), text(t, "granted")}}
+		if rapid.Bool().Draw(t, "second factor") {
+			g.SecondFactor = armor.SCRAM
+		}
 		if rapid.Bool().Draw(t, "cidrs") {
 			g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::/0")}
 		}

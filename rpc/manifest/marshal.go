@@ -63,7 +63,7 @@ func environmentDocument(e armor.Environment) document[environmentSpec] {
 func databaseDocument(d armor.Database) document[databaseSpec] {
 	spec := databaseSpec{
 		Hosts: texts(d.Hosts), DBName: text(d.DBName), TLS: tls{Mode: text(d.TLSMode), CA: secret{text(d.CA)}},
-		Auth: auth{Exclusive: d.Exclusive},
+		Auth: auth{Exclusive: d.Exclusive, Verifiers: secret{text(d.Verifiers)}}, TargetSessionAttrs: text(d.TargetSessionAttrs), LoadBalanceHosts: text(d.LoadBalanceHosts),
 	}
 	if len(d.Roles) > 0 {
 		spec.Auth.Roles = map[text]secret{}
@@ -77,13 +77,16 @@ func databaseDocument(d armor.Database) document[databaseSpec] {
 func poolDocument(p armor.Pool) document[poolSpec] {
 	return newDocument(KindPool, p.Environment, p.Name, poolSpec{
 		Database: text(p.Database), Mode: text(p.Mode), Budget: p.Budget, QueryWait: durationText(p.QueryWait),
+		QueryWaitNotify: text(p.QueryWaitNotify.String()), ServerLifetime: text(p.ServerLifetime.String()), ServerIdle: text(p.ServerIdle.String()),
+		OnState: text(p.OnState), MinSize: p.MinSize, MaxClients: p.MaxClients, ClientIdle: durationText(p.ClientIdle), IdleInTransaction: durationText(p.IdleInTransaction),
+		QueryTimeout: durationText(p.QueryTimeout), TransactionTimeout: durationText(p.TransactionTimeout),
 	})
 }
 
 func identityDocument(i armor.IdentityConfig) document[identitySpec] {
-	spec := identitySpec{ID: text(i.ID), Owner: text(i.Owner), Contact: text(i.Contact)}
+	spec := identitySpec{ID: text(i.ID), Owner: text(i.Owner), Contact: text(i.Contact), MaxConnections: i.MaxConnections}
 	for _, g := range i.Grants {
-		written := grant{Database: text(g.Database), Roles: texts(g.Roles), Pool: text(g.Pool)}
+		written := grant{Database: text(g.Database), Roles: texts(g.Roles), Pool: text(g.Pool), SecondFactor: text(g.SecondFactor)}
 		for _, p := range g.CIDRs {
 			written.CIDRs = append(written.CIDRs, text(p.String()))
 		}

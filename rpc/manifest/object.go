@@ -59,6 +59,8 @@ func (p *parsing) database(body ast.Node) {
 		Name: string(doc.Metadata.Name), Environment: string(doc.Metadata.Environment),
 		Hosts: stringsOf(spec.Hosts), DBName: string(spec.DBName),
 		TLSMode: armor.TLSMode(spec.TLS.Mode), CA: armor.SecretName(spec.TLS.CA.Secret), Exclusive: spec.Auth.Exclusive,
+		Verifiers:          armor.SecretName(spec.Auth.Verifiers.Secret),
+		TargetSessionAttrs: armor.SessionAttrs(unless(spec.TargetSessionAttrs, anySession)), LoadBalanceHosts: armor.LoadBalance(unless(spec.LoadBalanceHosts, inOrder)),
 	}
 	for role, s := range spec.Auth.Roles {
 		d.Roles = append(d.Roles, armor.RoleAuth{Role: string(role), Secret: armor.SecretName(s.Secret)})
@@ -73,8 +75,38 @@ func (p *parsing) database(body ast.Node) {
 	}
 	oneOf(o, d.TLSMode, []any{"spec", "tls", "mode"}, armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull)
 	o.secretName(spec.TLS.CA.Secret, "spec", "tls", "ca")
+	o.secretName(spec.Auth.Verifiers.Secret, "spec", "auth", "verifiers")
+	o.hostChoice(d)
+	if armor.IsConsole(d.Name) {
+		o.complain(armor.CheckDatabaseName(d.Name), "metadata", "name")
+	}
 	if o.keep() {
 		p.set.Databases = append(p.set.Databases, d)
+	}
+}
+
+// anySession, inOrder and resetState are how defaults are written, in libpq's words where
+// it has any.
+const (
+	anySession = "any"
+	inOrder    = "disable"
+	resetState = "reset"
+)
+
+// unless returns t, or nothing when it is the default in so many words.
+func unless(t, standard text) text {
+	if t == standard {
+		return ""
+	}
+	return t
+}
+
+func (o *object) hostChoice(d armor.Database) {
+	if d.TargetSessionAttrs != armor.AnySession {
+		oneOf(o, d.TargetSessionAttrs, []any{"spec", "targetSessionAttrs"}, anySession, armor.ReadWrite, armor.ReadOnly, armor.Primary, armor.Standby, armor.PreferStandby)
+	}
+	if d.LoadBalanceHosts != armor.InOrder {
+		oneOf(o, d.LoadBalanceHosts, []any{"spec", "loadBalanceHosts"}, inOrder, armor.RandomHost)
 	}
 }
 
@@ -86,17 +118,53 @@ func (p *parsing) pool(body ast.Node) {
 	pool := armor.Pool{
 		Name: string(d.Metadata.Name), Environment: string(d.Metadata.Environment), Database: string(d.Spec.Database),
 		Mode: armor.PoolMode(d.Spec.Mode), Budget: d.Spec.Budget, QueryWait: o.duration(d.Spec.QueryWait, "spec", "queryWait"),
+		MinSize: d.Spec.MinSize, MaxClients: d.Spec.MaxClients, OnState: armor.OnState(unless(d.Spec.OnState, resetState)),
 	}
+	o.timeOuts(&pool, d.Spec)
 	if pool.QueryWait == 0 {
 		pool.QueryWait = armor.DefaultQueryWait
 	}
 	o.complain(armor.CheckName("database", pool.Database), "spec", "database")
-	oneOf(o, pool.Mode, []any{"spec", "mode"}, armor.SessionMode, armor.TransactionMode)
+	oneOf(o, pool.Mode, []any{"spec", "mode"}, armor.SessionMode, armor.TransactionMode, armor.StatementMode)
 	if pool.Budget < 1 {
 		o.wrong([]any{"spec", "budget"}, "budget %d: a pool has at least one server connection", pool.Budget)
 	}
+	if pool.MinSize < 0 || pool.MinSize > max(pool.Budget, 0) {
+		o.wrong([]any{"spec", "minSize"}, "minSize %d is not between 0 and the budget", pool.MinSize)
+	}
+	if pool.OnState != armor.ResetState {
+		oneOf(o, pool.OnState, []any{"spec", "onState"}, resetState, armor.PinState, armor.RefuseState)
+	}
+	if pool.MaxClients < 0 {
+		o.wrong([]any{"spec", "maxClients"}, "maxClients %d is negative", pool.MaxClients)
+	}
 	if o.keep() {
 		p.set.Pools = append(p.set.Pools, pool)
+	}
+}
+
+// timeOuts reads those of a pool.
+func (o *object) timeOuts(p *armor.Pool, s poolSpec) {
+	for _, t := range []struct {
+		field    string
+		written  text
+		to       *time.Duration
+		standard time.Duration
+	}{
+		{"queryWaitNotify", s.QueryWaitNotify, &p.QueryWaitNotify, armor.DefaultQueryWaitNotify},
+		{"serverLifetime", s.ServerLifetime, &p.ServerLifetime, armor.DefaultServerLifetime},
+		{"serverIdle", s.ServerIdle, &p.ServerIdle, armor.DefaultServerIdle},
+		{"clientIdle", s.ClientIdle, &p.ClientIdle, 0},
+		{"idleInTransaction", s.IdleInTransaction, &p.IdleInTransaction, 0},
+		{"queryTimeout", s.QueryTimeout, &p.QueryTimeout, 0},
+		{"transactionTimeout", s.TransactionTimeout, &p.TransactionTimeout, 0},
+	} {
+		if *t.to = t.standard; t.written != "" {
+			*t.to = o.duration(t.written, "spec", t.field)
+		}
+		if *t.to > 0 && *t.to < armor.ShortestTimeOut {
+			o.wrong([]any{"spec", t.field}, "%s %s is shorter than %s; 0s turns it off", t.field, *t.to, armor.ShortestTimeOut)
+		}
 	}
 }
 
@@ -108,6 +176,10 @@ func (p *parsing) identity(body ast.Node) {
 	i := armor.IdentityConfig{
 		Name: string(d.Metadata.Name), Environment: string(d.Metadata.Environment),
 		ID: armor.Pattern(d.Spec.ID), Owner: string(d.Spec.Owner), Contact: string(d.Spec.Contact),
+		MaxConnections: d.Spec.MaxConnections,
+	}
+	if i.MaxConnections < 0 {
+		o.wrong([]any{"spec", "maxConnections"}, "maxConnections %d is negative", i.MaxConnections)
 	}
 	_, err := armor.ParsePattern(string(i.ID))
 	o.complain(err, "spec", "id")
@@ -122,14 +194,17 @@ func (p *parsing) identity(body ast.Node) {
 func (o *object) grant(n int, g grant) armor.Grant {
 	at := func(field string) []any { return []any{"spec", "grants", n, field} }
 	o.complain(armor.CheckName("database", string(g.Database)), at("database")...)
-	o.complain(armor.CheckName("pool", string(g.Pool)), at("pool")...)
+	if !armor.IsConsole(string(g.Database)) {
+		o.complain(armor.CheckName("pool", string(g.Pool)), at("pool")...)
+	}
 	if len(g.Roles) == 0 {
 		o.wrong(at("roles"), "roles is missing: a grant names the roles it gives")
 	}
+	granted := armor.Grant{Database: string(g.Database), Roles: stringsOf(g.Roles), Pool: string(g.Pool), SecondFactor: armor.SecondFactor(g.SecondFactor)}
+	o.complain(granted.CheckConsole(), at("database")...)
 	if g.SecondFactor != "" {
-		o.wrong(at("secondFactor"), "secondFactor %q cannot be enforced by this version, which checks certificates only: leave it out, or do not grant this yet", clip(g.SecondFactor))
+		oneOf(o, granted.SecondFactor, at("secondFactor"), armor.SCRAM)
 	}
-	granted := armor.Grant{Database: string(g.Database), Roles: stringsOf(g.Roles), Pool: string(g.Pool)}
 	for k, written := range g.CIDRs {
 		prefix, err := netip.ParsePrefix(string(written))
 		switch {

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler"
+)
+
+// pgbouncerCollector emits what prometheus-community's pgbouncer_exporter would, under
+// the same names, so that dashboards made for it go on. There is one label more,
+// environment: two of them may have databases of the same name. The client_connections
+// family is left out, as its label application_name is any client's to choose.
+type pgbouncerCollector struct {
+	tally      func() []pooler.Tally
+	maxClients int
+}
+
+// The families, by what they are counted for.
+var (
+	pgbouncerUp      = prometheus.NewDesc("pgbouncer_up", "Always 1: the pooler is the process that is asked.", nil, nil)
+	pgbouncerVersion = prometheus.NewDesc("pgbouncer_version_info", "Always 1; the label says what runs.", []string{"version"}, nil)
+	pgbouncerClients = prometheus.NewDesc("pgbouncer_config_max_client_connections", "Client connections that this node takes.", nil, nil)
+
+	databaseFamilies = families("pgbouncer_databases_", []string{"environment", "name", "host", "port", "database", "force_user", "pool_mode"},
+		"pool_size", "Server connections this node may have.", "reserve_pool", "Always 0.", "max_connections", "Server connections this node may have.",
+		"current_connections", "Server connections open or being opened.", "paused", "1 while an operator has paused it.",
+		"disabled", "1 while an operator has closed it to new clients.")
+	poolFamilies = families("pgbouncer_pools_", []string{"environment", "database", "user"},
+		"client_active_connections", "Clients that do not wait.", "client_waiting_connections", "Clients that wait for a server connection.",
+		"client_active_cancel_connections", "Always 0.", "client_waiting_cancel_connections", "Always 0.",
+		"server_active_connections", "Server connections that are lent.", "server_active_cancel_connections", "Always 0.",
+		"server_being_canceled_connections", "Server connections kept back while a cancel request is under way.",
+		"server_idle_connections", "Server connections that are lent to nobody.", "server_used_connections", "Always 0.",
+		"server_testing_connections", "Server connections being reset or ended.", "server_login_connections", "Server connections being opened.",
+		"client_maxwait_seconds", "How long the first in the queue has waited.")
+	statsFamilies = families("pgbouncer_stats_totals_", []string{"environment", "database"},
+		"queries_pooled_total", "Queries.", "queries_duration_seconds_total", "The same as server_in_transaction_seconds_total: no clock is read for a query.",
+		"received_bytes_total", "Bytes from clients.", "sent_bytes_total", "Bytes from PostgreSQL.",
+		"client_wait_seconds_total", "Time that clients waited for a server connection.", "sql_transactions_pooled_total", "Transactions.",
+		"server_in_transaction_seconds_total", "Time that server connections were lent, sampled.",
+		"client_parses_total", "Statements prepared by clients.", "server_parses_total", "Statements prepared at PostgreSQL.",
+		"binds_total", "Binds.", "server_assignments_total", "Server connections lent.")
+	listFamilies = families("pgbouncer_", nil, "databases", "Databases.", "users", "Roles.", "pools", "Pairs of a database and a role.",
+		"free_clients", "Client connections that would still be taken.", "used_clients", "Clients of pools.", "login_clients", "Always 0.",
+		"free_servers", "Server connections that could still be opened.", "used_servers", "Server connections open or being opened.")
+)
+
+// families makes descriptions of pairs of a name and a help text.
+func families(prefix string, labels []string, pairs ...string) []*prometheus.Desc {
+	var all []*prometheus.Desc
+	for i := 0; i < len(pairs); i += 2 {
+		all = append(all, prometheus.NewDesc(prefix+pairs[i], pairs[i+1], labels, nil))
+	}
+	return all
+}
+
+// Describe sends every description: the set never changes.
+func (pgbouncerCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, group := range [][]*prometheus.Desc{{pgbouncerUp, pgbouncerVersion, pgbouncerClients}, databaseFamilies, poolFamilies, statsFamilies, listFamilies} {
+		for _, d := range group {
+			ch <- d
+		}
+	}
+}
+
+// Collect counts once for each scrape.
+func (c pgbouncerCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(pgbouncerUp, 1)
+	gauge(pgbouncerVersion, 1, "Armor "+version)
+	gauge(pgbouncerClients, float64(c.maxClients))
+	sums := sumTallies(c.tally())
+	for k, d := range sums.databases {
+		host, port := pooler.FirstHost(d.first.Database)
+		labels := []string{k.environment, k.database, host, strconv.Itoa(port), d.first.Database.DBName, "", string(d.first.Config.Mode)}
+		for i, v := range []float64{float64(d.limit), 0, float64(d.limit), float64(d.open), oneIf(d.paused), oneIf(d.disabled)} {
+			gauge(databaseFamilies[i], v, labels...)
+		}
+		for i, v := range numbersOf(d.totals) {
+			ch <- prometheus.MustNewConstMetric(statsFamilies[i], prometheus.CounterValue, v, k.environment, k.database)
+		}
+	}
+	for k, r := range sums.roles {
+		for i, v := range []float64{float64(r.ClientsActive), float64(r.ClientsWaiting), 0, 0, float64(r.Active), 0, float64(r.Canceled), float64(r.Idle), 0,
+			float64(r.Tested), float64(r.Login), r.MaxWait.Seconds()} {
+			gauge(poolFamilies[i], v, k.environment, k.database, k.role)
+		}
+	}
+	for i, v := range sums.lists(c.maxClients) {
+		gauge(listFamilies[i], float64(v))
+	}
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// numbersOf are in the order of statsFamilies.
+func numbersOf(t pooler.Totals) []float64 {
+	return []float64{float64(t.Queries), t.Lent.Seconds(), float64(t.Received), float64(t.Sent), t.Waited.Seconds(), float64(t.Transactions), t.Lent.Seconds(),
+		float64(t.ClientParses), float64(t.ServerParses), float64(t.Binds), float64(t.Assignments)}
+}
+
+// tallySums adds up the pools of each database, which is all that PgBouncer's names tell
+// apart.
+type tallySums struct {
+	databases map[databaseKey]*databaseSum
+	roles     map[databaseKey]*pooler.RoleTally // with their roles
+}
+
+type databaseKey struct{ environment, database, role string }
+
+type databaseSum struct {
+	first            pooler.Tally
+	limit, open      int
+	clients          int
+	paused, disabled bool // all of its pools are
+	totals           pooler.Totals
+}
+
+func sumTallies(tallies []pooler.Tally) tallySums {
+	s := tallySums{map[databaseKey]*databaseSum{}, map[databaseKey]*pooler.RoleTally{}}
+	for _, t := range tallies {
+		k := databaseKey{environment: t.Config.Environment, database: t.Config.Database}
+		d := s.databases[k]
+		if d == nil {
+			d = &databaseSum{first: t, paused: true, disabled: true}
+			s.databases[k] = d
+		}
+		d.add(t.Status)
+		d.totals.Add(t.Totals)
+		d.clients += t.Clients()
+		for _, r := range t.Roles {
+			k.role = r.Role
+			if s.roles[k] == nil {
+				s.roles[k] = &pooler.RoleTally{Role: r.Role}
+			}
+			s.roles[k].Add(r)
+		}
+	}
+	return s
+}
+
+func (d *databaseSum) add(s armor.PoolStatus) {
+	d.limit, d.open = d.limit+s.Limit, d.open+s.Open
+	d.paused, d.disabled = d.paused && s.Paused, d.disabled && s.Disabled
+}
+
+// lists are in the order of listFamilies.
+func (s tallySums) lists(maxClients int) []int {
+	users, limit, open, clients := map[string]bool{}, 0, 0, 0
+	for _, d := range s.databases {
+		limit, open, clients = limit+d.limit, open+d.open, clients+d.clients
+	}
+	for k := range s.roles {
+		users[k.role] = true
+	}
+	return []int{len(s.databases), len(users), len(s.roles), max(maxClients-clients, 0), clients, 0, max(limit-open, 0), open}
+}

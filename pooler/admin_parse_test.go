@@ -1,0 +1,87 @@
+package pooler
+
+import (
+	"encoding/binary"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+func TestCommandsAreParsed(t *testing.T) {
+	for sql, want := range map[string]command{
+		"":                                 {},
+		" ;; -- ping":                      {},
+		"-- ping":                          {},
+		"show pools":                       {verb: "show", arg: "pools"},
+		"SHOW\n\tPools ; ":                 {verb: "show", arg: "Pools"},
+		"PAUSE":                            {verb: "pause"},
+		`PAUSE "my ""db"""`:                {verb: "pause", arg: `my "db"`},
+		"pause check-out.v2;":              {verb: "pause", arg: "check-out.v2"},
+		"KILL_CLIENT 17 -- him":            {verb: "kill_client", arg: "17"},
+		"SET a = b":                        {verb: "set", arg: "a", value: "b"},
+		"set \"a\" to 'it''s';":            {verb: "set", arg: "a", value: "it's"},
+		"SET a='x;y'":                      {verb: "set", arg: "a", value: "x;y"},
+		"PAUSE " + strings.Repeat("x", 63): {verb: "pause", arg: strings.Repeat("x", 63)},
+	} {
+		got, refused := parseCommand(sql)
+		if want.text = quoted(sql); refused != nil || got != want {
+			t.Errorf("%q: got %+v, %v", sql, got, refused)
+		}
+	}
+	for _, sql := range []string{
+		"PAUSE a b", "PAUSE a; PAUSE b", `PAUSE "a`, "PAUSE 'a'", "'PAUSE' a", "=", "SET a", "SET a b", "SET a = ", "SET a = b c", "SET = = =", "PAUSE a=b",
+		"PAUSE é", "PAUSE\x00", "/* x */ PAUSE", "PAUSE " + strings.Repeat("x", 64),
+	} {
+		if got, refused := parseCommand(sql); refused == nil || refused.Code != stateSyntax {
+			t.Errorf("%q: got %+v, %v", sql, got, refused)
+		}
+	}
+}
+
+func FuzzParseCommand(f *testing.F) {
+	for _, sql := range []string{"SHOW POOLS;", `PAUSE "a""b"`, "SET a = 'b''c'", "-- x\nSHOW", "\"", "''"} {
+		f.Add(sql)
+	}
+	f.Fuzz(func(t *testing.T, sql string) {
+		cmd, refused := parseCommand(sql)
+		if refused == nil && (len(cmd.verb) > maxCommandWord || len(cmd.arg) > maxCommandWord || len(cmd.value) > maxCommandWord) {
+			t.Fatalf("%q: a word is too long: %+v", sql, cmd)
+		}
+		if len(cmd.text) > 3*maxQuoted+len("…") || strings.Contains(cmd.text, "\x00") {
+			t.Fatalf("%q is repeated as %q", sql, cmd.text)
+		}
+		if refused == nil && cmd.verb != "" && cmd.verb != "set" { // written out, it means the same
+			again, refused := parseCommand(cmd.verb + ` "` + strings.ReplaceAll(cmd.arg, `"`, `""`) + `"`)
+			if refused != nil || again.verb != cmd.verb || again.arg != cmd.arg {
+				t.Fatalf("%q: %+v became %+v, %v", sql, cmd, again, refused)
+			}
+		}
+	})
+}
+
+func TestNumbersAreEncodedInBothFormats(t *testing.T) {
+	for _, v := range []int{0, 1, 9999, 10000, 123456789, math.MaxInt64} {
+		b := encodeValue(numericColumn, v, pgwire.FormatBinary)
+		n, weight, got := int(binary.BigEndian.Uint16(b)), int(binary.BigEndian.Uint16(b[2:])), uint64(0)
+		for i := range n {
+			got = got*10000 + uint64(binary.BigEndian.Uint16(b[8+2*i:]))
+		}
+		if got != uint64(v) || len(b) != 8+2*n || weight != max(n-1, 0) {
+			t.Errorf("%d became %v", v, b)
+		}
+	}
+	if got := encodeValue(int4Column, math.MaxInt64, pgwire.FormatText); string(got) != "2147483647" {
+		t.Errorf("got %s", got)
+	}
+	if got := encodeValue(int4Column, math.MaxInt64, pgwire.FormatBinary); binary.BigEndian.Uint32(got) != math.MaxInt32 {
+		t.Errorf("got %v", got)
+	}
+	if got := encodeValue(textColumn, nil, pgwire.FormatText); got != nil {
+		t.Errorf("NULL became %q", got)
+	}
+	if got := encodeValue(textColumn, "", pgwire.FormatText); got == nil {
+		t.Error("an empty string became NULL")
+	}
+}

@@ -1,0 +1,67 @@
+package core
+
+import (
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// A command that is refused because it would leave session state behind must fail as
+// PostgreSQL's own do: in its turn, with the transaction aborted and the rest of a
+// pipeline skipped. So PostgreSQL is sent something in its place that cannot but fail, and
+// its error is put into our words.
+
+// refusedText is what PostgreSQL is sent, and may log.
+const refusedText = "armor: a command that leaves session state behind is refused"
+
+// refusedName is a statement's name that never comes to exist.
+const refusedName = statementPrefix + "refused"
+
+// syntaxError is what PostgreSQL says to refusedText.
+const syntaxError = "42601"
+
+var errState = &pgwire.Error{
+	Severity: pgwire.SeverityError, Code: "0A000", Message: "this pool refuses commands that leave session state behind",
+	Hint: "Use SET LOCAL inside of a transaction, or a pool in session mode.",
+}
+
+// errStateLeft is for a command whose words did not tell. It has run; what it did is
+// undone with the server connection, unless it was committed.
+var errStateLeft = &pgwire.Error{
+	Severity: pgwire.SeverityFatal, Code: errState.Code, Message: errState.Message, Detail: "This one was found out only when it had run.", Hint: errState.Hint,
+}
+
+// refuses reports whether a command is not to be sent.
+func (s *Session) refuses(text []byte) bool {
+	return s.onState == armor.RefuseState && s.mode != armor.SessionMode && leavesBehind(text)
+}
+
+func (s *Session) refuseQuery(h pgwire.Header, out *Output) int {
+	if !s.lent(out) {
+		return 0
+	}
+	s.dropUnnamed()
+	s.sv.unnamedOwner = 0
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendQuery(b, refusedText) })
+	s.sv.owed.push(op{kind: opQuery, marks: refused})
+	return h.Size()
+}
+
+// refuseParse is refuseQuery for a Parse. PostgreSQL forgets the unnamed statement for it
+// if it would have taken its place.
+func (s *Session) refuseParse(h pgwire.Header, name []byte, out *Output) int {
+	if len(name) == 0 {
+		s.dropUnnamed()
+	}
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, refusedName, refusedTail) })
+	s.sv.owed.push(op{kind: opParse, marks: refused})
+	return h.Size()
+}
+
+// refusedTail is the rest of a Parse message behind the name: the text, and no types.
+var refusedTail = append([]byte(refusedText), 0, 0, 0)
+
+// isRefusal reports whether an error answers what was sent in the place of a refused
+// command.
+func (s *Session) isRefusal(e pgwire.Error) bool {
+	return !s.sv.owed.empty() && s.sv.owed.first().marks&refused != 0 && e.Code == syntaxError
+}

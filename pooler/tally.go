@@ -1,0 +1,109 @@
+package pooler
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Tally is what a node knows of one of its pools: for metrics and the admin console.
+type Tally struct {
+	Config   armor.Pool
+	Database armor.Database
+	Status   armor.PoolStatus
+	Totals   Totals
+	Rates    Rates
+	Roles    []RoleTally // in the order of their names
+}
+
+// RoleTally is the part of a pool that logs in as one role. Each of its clients and
+// server connections is counted once.
+type RoleTally struct {
+	Role           string
+	ClientsActive  int // all that do not wait
+	ClientsWaiting int
+	MaxWait        time.Duration // how long the first in the queue has waited
+	Active         int           // server connections that are lent
+	Idle           int
+	Tested         int // being reset or ended
+	Canceled       int // kept back while a cancel request is under way
+	Login          int // being opened
+}
+
+// Tally returns all pools there are, in the order of their keys.
+func (p *Pooler) Tally() []Tally {
+	now := time.Now()
+	clients := map[*pool]map[string]int{}
+	for _, c := range p.allClients() {
+		if clients[c.pool] == nil {
+			clients[c.pool] = map[string]int{}
+		}
+		clients[c.pool][c.role]++
+	}
+	var all []Tally
+	for _, pl := range p.allPools() {
+		status, ok := pl.status()
+		if !ok {
+			continue
+		}
+		t := pl.tally(clients[pl], now)
+		t.Status = status
+		all = append(all, t)
+	}
+	slices.SortFunc(all, func(a, b Tally) int { return cmp.Compare(a.Status.Pool, b.Status.Pool) })
+	return all
+}
+
+// tally counts; clients are how many there are of each role.
+func (p *pool) tally(clients map[string]int, now time.Time) Tally {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := Tally{Config: p.cfg, Database: p.database, Totals: p.totalsLocked(), Rates: p.ops.rates}
+	if p.ops.rates == (Rates{}) && now.Sub(p.ops.since) > time.Second && !p.ops.since.IsZero() {
+		t.Rates = ratesOf(p.ops.base, t.Totals, now.Sub(p.ops.since)) // the first period is not over
+	}
+	roles := map[string]*RoleTally{}
+	of := func(role string) *RoleTally {
+		if roles[role] == nil {
+			roles[role] = &RoleTally{Role: role}
+		}
+		return roles[role]
+	}
+	for role, n := range clients {
+		of(role).ClientsActive += n
+	}
+	for role, sub := range p.subs {
+		r := of(role)
+		r.Idle, r.Login = len(sub.idle), sub.opening
+	}
+	for e := p.waiters.Front(); e != nil; e = e.Next() {
+		w := e.Value.(*waiter)
+		r := of(w.client.role)
+		r.ClientsWaiting++
+		r.ClientsActive = max(0, r.ClientsActive-1) // it may have come after the clients were counted
+		r.MaxWait = max(r.MaxWait, now.Sub(w.since))
+	}
+	for c := range p.conns {
+		of(c.sub.role).countServer(c)
+	}
+	for _, r := range roles {
+		r.Tested -= r.Idle // they are in conns too
+		t.Roles = append(t.Roles, *r)
+	}
+	slices.SortFunc(t.Roles, func(a, b RoleTally) int { return cmp.Compare(a.Role, b.Role) })
+	return t
+}
+
+// countServer counts a connection that may lie idle as tested.
+func (r *RoleTally) countServer(c *ServerConn) {
+	switch {
+	case c.lentTo != nil:
+		r.Active++
+	case c.parked:
+		r.Canceled++
+	default:
+		r.Tested++
+	}
+}
