@@ -32,6 +32,11 @@ type Handover struct {
 	client *client
 }
 
+// AcquireNow returns a server connection for the session if one lies idle and nobody
+// waits for it, else nil. It is for drivers whose connections know without a system
+// call whether something has arrived (Readable), and allocates nothing.
+func (h *Handover) AcquireNow() *ServerConn { return h.client.pool.lendAtOnce(h.client) }
+
 // Acquire gets a server connection for the session: ready is called once, perhaps
 // before Acquire returns, from any goroutine, and must not block. The error, when
 // there is no connection, is for Session.Refuse. abandon gives up; when it returns

@@ -43,6 +43,34 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 	return func() bool { return p.abandon(w) }
 }
 
+// lendAtOnce lends client an idle server connection if there is one and nobody waits;
+// else it returns nil, and the client may acquire. It allocates nothing.
+func (p *pool) lendAtOnce(client *client) *ServerConn {
+	c := p.takeIdle(client)
+	if hook := p.home.cfg.Hooks.QueryWait; c != nil && hook != nil {
+		hook(p.key, 0)
+	}
+	return c
+}
+
+func (p *pool) takeIdle(client *client) *ServerConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sub := p.subs[client.role]
+	if p.retired || p.waiters.Len() > 0 || sub == nil || len(sub.idle) == 0 {
+		return nil
+	}
+	last := len(sub.idle) - 1
+	c := sub.idle[last]
+	if !c.quiet() { // acquire looks at what has arrived
+		return nil
+	}
+	sub.idle[last] = nil
+	sub.idle = sub.idle[:last]
+	c.lentTo, client.lent = client, c
+	return c
+}
+
 func (p *pool) queryWaitLocked() time.Duration {
 	if p.cfg.QueryWait > 0 {
 		return p.cfg.QueryWait

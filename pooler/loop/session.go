@@ -151,13 +151,29 @@ func (s *session) feed(b []byte) {
 		s.cut(cause, nil)
 		return
 	}
-	n := s.core.FromClient(b, &s.w.out)
-	wish, need := s.w.out.Server, s.w.out.Need
-	s.keep(b[n:], need)
-	s.held = wish == core.Wait
-	s.act()
-	if wish == core.Want && !s.over {
-		s.acquire()
+	for {
+		n := s.core.FromClient(b, &s.w.out)
+		wish, need := s.w.out.Server, s.w.out.Need
+		b = b[n:]
+		if wish != core.Want {
+			s.held = wish == core.Wait
+			s.keep(b, need)
+			s.act()
+			return
+		}
+		s.act()
+		if s.over {
+			return
+		}
+		c := s.h.AcquireNow()
+		if c == nil {
+			s.keep(b, 0)
+			s.acquire()
+			return
+		}
+		if !s.lend(c) {
+			return
+		}
 	}
 }
 
@@ -212,7 +228,7 @@ func (s *session) flush() {
 	}
 }
 
-// acquire asks for a server connection.
+// acquire waits for a server connection.
 func (s *session) acquire() {
 	s.waiting = true
 	s.abandon = s.h.Acquire(func(c *pooler.ServerConn, refused *pgwire.Error) {
@@ -234,20 +250,28 @@ func (s *session) granted(c *pooler.ServerConn, refused *pgwire.Error) {
 		return
 	case refused != nil:
 		s.core.Refuse(refused, &s.w.out)
-	default:
-		sv, err := s.w.take(c, s)
-		if err != nil {
-			s.w.log.Error("take over a server connection", armor.KeyErr, err)
-			c.Lost(err)
-			s.cut(err, nil)
-			return
-		}
-		s.server = sv
-		s.core.Granted(c.State(), &s.w.out)
+		s.act()
+	case !s.lend(c):
+		return
 	}
 	s.h.Guest.SetState(s.core.State())
-	s.act()
 	s.resume()
+}
+
+// lend takes a server connection over for the session. It reports false if that has
+// ended the session.
+func (s *session) lend(c *pooler.ServerConn) bool {
+	sv, err := s.w.take(c, s)
+	if err != nil {
+		s.w.log.Error("take over a server connection", armor.KeyErr, err)
+		c.Lost(err)
+		s.cut(err, nil)
+		return false
+	}
+	s.server = sv
+	s.core.Granted(c.State(), &s.w.out)
+	s.act()
+	return !s.over
 }
 
 // resume goes on with what had to wait.

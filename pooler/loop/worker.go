@@ -23,8 +23,11 @@ type worker struct {
 
 	// Everything below belongs to the thread.
 	owners   []owner // by file descriptor
+	tickets  []int32 // of the registration of each
+	issued   int32
 	closing  map[*session]time.Time
 	stopping bool
+	vain     int          // looks in a row that found nothing
 	moment   armor.Moment // of this batch, once read
 	read     bool
 	room     []func() // the inbox's other array
@@ -83,11 +86,7 @@ func (w *worker) run() {
 			break
 		}
 		w.read = false
-		events, err := w.poller.look()
-		if err == nil && len(events) == 0 && w.inbox.sleep() {
-			events, err = w.poller.wait(w.patience())
-			w.inbox.awake()
-		}
+		events, err := w.events()
 		if err != nil {
 			w.log.Error("event loop ends", armor.KeyErr, err)
 			break
@@ -103,6 +102,32 @@ func (w *worker) run() {
 	_ = w.poller.close() // the process ends
 }
 
+// vainLooks is after how many looks that found nothing the loop waits without looking
+// first, until there is more than one event at a time again.
+const vainLooks = 3
+
+// events returns what has happened, waiting for it if need be. Looking costs less than
+// waiting when there is something, and is in vain when there seldom is.
+func (w *worker) events() ([]syscall.EpollEvent, error) {
+	if w.vain < vainLooks {
+		events, err := w.poller.look()
+		if err != nil || len(events) > 0 {
+			w.vain = 0
+			return events, err
+		}
+		w.vain++
+	}
+	if !w.inbox.sleep() {
+		return nil, nil
+	}
+	events, err := w.poller.wait(w.patience())
+	w.inbox.awake()
+	if len(events) > 1 {
+		w.vain = 0
+	}
+	return events, err
+}
+
 func (w *worker) patience() int {
 	if len(w.closing) == 0 {
 		return -1
@@ -116,7 +141,7 @@ func (w *worker) dispatch(e syscall.EpollEvent) {
 		w.poller.woken()
 		return
 	}
-	if fd < len(w.owners) && w.owners[fd] != nil {
+	if fd < len(w.owners) && w.owners[fd] != nil && w.tickets[fd] == e.Pad {
 		w.owners[fd].happened(e.Events)
 	}
 	w.doWork() // what it has set off: grants, mostly
@@ -140,10 +165,12 @@ func (w *worker) doWork() {
 // own registers a file descriptor.
 func (w *worker) own(fd int, events uint32, o owner) error {
 	for fd >= len(w.owners) {
-		w.owners = append(w.owners, make([]owner, len(w.owners)+64)...)
+		room := len(w.owners) + 64
+		w.owners, w.tickets = append(w.owners, make([]owner, room)...), append(w.tickets, make([]int32, room)...)
 	}
-	w.owners[fd] = o
-	return w.poller.add(fd, events)
+	w.issued++
+	w.owners[fd], w.tickets[fd] = o, w.issued
+	return w.poller.add(fd, events, w.issued)
 }
 
 // disown forgets a file descriptor that is about to be closed or moved.
