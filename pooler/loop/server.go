@@ -87,7 +87,7 @@ func (v *server) receive() {
 	s := v.session
 	for turn := 0; s != nil && v.session == s && (v.ready || v.failed != nil) && len(s.unsent) == 0; turn++ {
 		if turn == receiveTurns {
-			v.w.post(func() {
+			s.post(func() {
 				if v.session == s {
 					v.receive()
 				}
@@ -170,11 +170,13 @@ func (v *server) watchWrites(on bool) {
 func (v *server) broken() {
 	v.unsent, v.ready = nil, true
 	s := v.session
-	v.w.post(func() {
-		if s != nil && v.session == s {
-			v.receive()
-		}
-	})
+	if s != nil {
+		s.post(func() {
+			if v.session == s {
+				v.receive()
+			}
+		})
+	}
 }
 
 // lost tells core that the connection has ended.

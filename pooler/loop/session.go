@@ -29,6 +29,17 @@ type session struct {
 	drain *pgwire.Error // ends the session at its next idle boundary
 	over  bool          // nothing is forwarded any more; the last words may still be on their way
 	done  chan struct{}
+
+	panicked error // what Drive ends with
+}
+
+// post leaves work of the session's for the loop. It reports false when the loop has
+// ended.
+func (s *session) post(work func()) bool {
+	return s.w.post(func() {
+		defer s.w.rescue(s)
+		work()
+	})
 }
 
 // begin takes the client's socket over.
@@ -89,7 +100,7 @@ const receiveTurns = 16
 func (s *session) receive() {
 	for turn := 0; (s.ready || s.failed != nil) && !s.over && !s.blocked(); turn++ {
 		if turn == receiveTurns {
-			s.w.post(s.receive)
+			s.post(s.receive)
 			return
 		}
 		b, err := s.next()
@@ -209,7 +220,7 @@ func (s *session) write(b []byte) {
 	if err := s.line.write(b); err != nil {
 		s.failed = err // the next look at the socket ends the session
 		s.unsent = nil
-		s.w.post(s.receive)
+		s.post(s.receive)
 	}
 }
 
@@ -232,7 +243,7 @@ func (s *session) flush() {
 func (s *session) acquire() {
 	s.waiting = true
 	s.abandon = s.h.Acquire(func(c *pooler.ServerConn, refused *pgwire.Error) {
-		if !s.w.post(func() { s.granted(c, refused) }) && c != nil {
+		if !s.post(func() { s.granted(c, refused) }) && c != nil {
 			c.Discard()
 		}
 	})

@@ -3,8 +3,10 @@
 package loop
 
 import (
+	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -142,9 +144,33 @@ func (w *worker) dispatch(e syscall.EpollEvent) {
 		return
 	}
 	if fd < len(w.owners) && w.owners[fd] != nil && w.tickets[fd] == e.Pad {
-		w.owners[fd].happened(e.Events)
+		w.tell(w.owners[fd], e.Events)
 	}
 	w.doWork() // what it has set off: grants, mostly
+}
+
+// tell passes an event on. A session in which something panics ends alone.
+func (w *worker) tell(o owner, events uint32) {
+	defer w.rescue(o)
+	o.happened(events)
+}
+
+// rescue is deferred around everything that is done for a session: its panic goes on
+// where the session is served, for Drive to be stopped by.
+func (w *worker) rescue(o owner) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	s, _ := o.(*session)
+	if v, ok := o.(*server); ok {
+		s = v.session
+	}
+	if s == nil {
+		panic(cause) // nobody's: the loop itself is broken
+	}
+	s.panicked = fmt.Errorf("%v: %s", cause, debug.Stack())
+	s.reset()
 }
 
 func (w *worker) doWork() {
