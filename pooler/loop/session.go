@@ -27,6 +27,7 @@ type session struct {
 	begun bool
 	early error         // the cause of a cut before begin
 	drain *pgwire.Error // ends the session at its next idle boundary
+	told  string        // the state that the edge knows
 	over  bool          // nothing is forwarded any more; the last words may still be on their way
 	done  chan struct{}
 
@@ -210,8 +211,16 @@ func (s *session) act() {
 	case core.Reset:
 		s.reset()
 	}
+	if s.over {
+		return
+	}
 	if s.drain != nil && s.idle() {
 		s.drained()
+		return
+	}
+	if state := s.core.State(); state != s.told {
+		s.told = state
+		s.h.Guest.SetState(state)
 	}
 }
 
@@ -247,7 +256,6 @@ func (s *session) acquire() {
 			c.Discard()
 		}
 	})
-	s.h.Guest.SetState("waiting")
 }
 
 // granted is the answer to acquire.
@@ -265,7 +273,6 @@ func (s *session) granted(c *pooler.ServerConn, refused *pgwire.Error) {
 	case !s.lend(c):
 		return
 	}
-	s.h.Guest.SetState(s.core.State())
 	s.resume()
 }
 
