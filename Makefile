@@ -9,10 +9,10 @@ CHAOS   ?= 35s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check fmt vet lint arch race fuzz chaos mutant bench image clean
+.PHONY: help build demo test check fmt vet lint arch generated race fuzz chaos mutant bench image clean
 
 help:    ## list the targets
-	@awk -F':.*## ' '/^[a-z]+: .*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+: .*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build:   ## static binaries in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
@@ -22,11 +22,12 @@ demo:    build ## a three-node cluster, a refusal and a revocation, from nothing
 
 test:    ## everything a contributor must pass
 	$(GO) test -count=1 -timeout 15m ./...
+	ARMOR_TEST_DRIVER=loop $(GO) test -count=1 -timeout 10m ./pooler
 
-check:   fmt vet lint arch test race fuzz ## what CI runs before the chaos
+check:   fmt vet lint arch generated test race fuzz ## what CI runs before the chaos
 
 fmt:
-	@out=$$(gofmt -l armor chaos cluster cmd fsm pooler rpc tlsedge); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
+	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
 
 vet:
 	$(GO) vet ./...
@@ -38,8 +39,15 @@ lint:    ## staticcheck, pinned in tools/go.mod
 arch:    ## who may import whom
 	$(GO) test -count=1 -run TestImports ./armor
 
+generated: ## see that the generated code is that of the .proto files (needs protoc)
+	@if command -v protoc >/dev/null; then \
+	  sum() { cat fsm/fsmpb/*.pb.go rpc/armorpb/*.pb.go | sha256sum; }; before=$$(sum); \
+	  tools/generate.sh && test "$$before" = "$$(sum)" || { echo "the generated code was not up to date; it is now"; exit 1; }; \
+	else echo "protoc is not here: generated code is not checked"; fi
+
 race:    ## the packages with goroutines, under the race detector
-	$(GO) test -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/...
+	$(GO) test -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/... ./cmd/armord
+	ARMOR_TEST_DRIVER=loop $(GO) test -race -count=1 -timeout 10m ./pooler
 
 fuzz:    ## every fuzz target for FUZZ each
 	@for pkg in $$($(GO) list ./...); do \
@@ -56,8 +64,9 @@ mutant:  ## prove that chaos catches a build which acknowledges before it cuts
 	CGO_ENABLED=0 $(GO) build -tags mutant -o $(BIN)/mutant/ ./cmd/...
 	@if $(BIN)/armor-chaos run failover --bin $(BIN)/mutant --seed 1 --duration 20s; then echo "the mutant was not caught"; exit 1; else test $$? -eq 3; fi
 
-bench:   ## allocations and time of the hot paths
-	$(GO) test -run '^$$' -bench . -benchmem ./pooler/... ./fsm/... ./armor/...
+bench:   build ## what a query costs, beside PgBouncer's (needs pgbouncer; BENCH_PGBOUNCER=/path for another)
+	$(GO) test -run '^$$' -bench . -benchmem ./pooler/core
+	$(BIN)/armor-chaos bench $(BENCH)
 
 image:   build ## a container image from scratch
 	docker build -t armor:$(VERSION) -t armor:latest .

@@ -116,6 +116,7 @@ type house struct {
 	address  string
 	serving  sync.WaitGroup
 	atLive   func() // of every guest to come
+	mayPanic bool   // a session; else its panic ends the test
 	server   *pgtest.Postgres
 	tls      *pgtest.Certificate // clients use TLS, as they do behind the edge; nil: not
 	factor   armor.SecondFactor  // that the grant asks for
@@ -242,6 +243,9 @@ func (h *house) serve(conn net.Conn) {
 	if h.tls != nil {
 		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.tls.TLS}, SessionTicketsDisabled: true})
 	}
+	if h.mayPanic {
+		defer func() { g.panicked = recover() }()
+	}
 	h.ServeConn(ctx, conn, g)
 }
 
@@ -269,6 +273,7 @@ type guest struct {
 	confirmed chan struct{}
 	stale     atomic.Bool
 	atLive    func() // called by Live when set; before the session begins
+	panicked  any    // what ServeConn has ended with; read after ended
 
 	mu      sync.Mutex
 	cause   error

@@ -14,6 +14,7 @@ import (
 
 func benchCommand() *cobra.Command {
 	var o chaos.BenchOptions
+	var idle int
 	cmd := &cobra.Command{
 		Use:     "bench",
 		Short:   "compare what a query costs Armor and PgBouncer, side by side",
@@ -33,6 +34,9 @@ func benchCommand() *cobra.Command {
 			o.Logf = func(format string, args ...any) {
 				fmt.Fprintf(os.Stderr, "%6.1fs %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
 			}
+			if idle > 0 {
+				return printIdle(cmd, o, idle)
+			}
 			samples, err := chaos.Bench(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -48,8 +52,17 @@ func benchCommand() *cobra.Command {
 	f.DurationVar(&o.Length, "length", 5*time.Second, "of one measurement; its first second does not count")
 	f.IntSliceVar(&o.Clients, "clients", []int{1, 8, 64}, "numbers of clients")
 	f.StringSliceVar(&o.Protocols, "protocols", []string{"simple"}, "of pgbench: simple, extended, prepared")
+	f.IntVar(&idle, "idle", 0, "measure instead what so many idle clients keep")
 	f.StringVar(&o.PgBouncer, "pgbouncer", os.Getenv("BENCH_PGBOUNCER"), "PgBouncer's program (default: the one in PATH)")
 	return cmd
+}
+
+func printIdle(cmd *cobra.Command, o chaos.BenchOptions, clients int) error {
+	all, err := chaos.BenchIdle(cmd.Context(), o, clients)
+	for _, i := range all {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: %.1f KB for each of %d idle clients\n", i.System, float64(i.Bytes)/1000, i.Clients)
+	}
+	return err
 }
 
 // printRatios writes a Markdown table of the medians of paired ratios.

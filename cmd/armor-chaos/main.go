@@ -25,7 +25,11 @@ var errBroken = errors.New("promises were broken")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := &cobra.Command{Use: "armor-chaos", Short: "break a cluster from outside, check what it promised", SilenceUsage: true, SilenceErrors: true}
+	understood := false
+	root := &cobra.Command{
+		Use: "armor-chaos", Short: "break a cluster from outside, check what it promised", SilenceUsage: true, SilenceErrors: true,
+		PersistentPreRun: func(*cobra.Command, []string) { understood = true },
+	}
 	root.AddCommand(runCommand(), checkCommand(), benchCommand())
 	err := root.ExecuteContext(ctx)
 	switch {
@@ -33,6 +37,9 @@ func main() {
 	case errors.Is(err, errBroken):
 		fmt.Fprintln(os.Stderr, "armor-chaos:", err)
 		os.Exit(3)
+	case !understood:
+		fmt.Fprintf(os.Stderr, "armor-chaos: %v\nhint: armor-chaos --help\n", err)
+		os.Exit(2)
 	default:
 		fmt.Fprintln(os.Stderr, "armor-chaos:", err)
 		os.Exit(1)

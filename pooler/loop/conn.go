@@ -34,8 +34,8 @@ type Conn struct {
 	sent    int // bytes of head that were passed on
 	left    int // bytes of the record's body still to come
 
-	fd   int     // -1 until Detach
-	home *worker // the loop that the file descriptor is registered with
+	fd   int                    // -1 until Detach
+	home atomic.Pointer[worker] // the loop that the file descriptor is registered with
 	// arrived is set, while home looks after an idle connection, when something has
 	// arrived; reading clears it. It saves a system call each time one is lent.
 	arrived atomic.Bool
@@ -205,39 +205,70 @@ func (c *Conn) Detach() error {
 	if err != nil {
 		return os.NewSyscallError("dup", err)
 	}
+	c.mu.Lock()
 	c.fd = fd
+	c.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// detached returns the file descriptor for those who do not own the connection.
+func (c *Conn) detached() (fd int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fd, c.fd >= 0
 }
 
 // SyscallConn is the connection's before Detach; then there is none.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	if sc, ok := c.Conn.(syscall.Conn); ok && c.fd < 0 {
-		return sc.SyscallConn()
+	sc, ok := c.Conn.(syscall.Conn)
+	if _, gone := c.detached(); gone || !ok {
+		return nil, errors.ErrUnsupported
 	}
-	return nil, errors.ErrUnsupported
+	return sc.SyscallConn()
 }
 
 // Readable reports whether a read would not block, as far as is known: a loop knows it
-// of the connections that are registered with it.
+// of the connections that are registered with it. It may be called by anybody at any
+// time.
 func (c *Conn) Readable() bool {
-	switch {
-	case c.fd < 0:
-		return c.peekUnder()
-	case c.home != nil:
-		return c.arrived.Load() || c.hungUp.Load()
+	if c.home.Load() == nil {
+		return readable(c.Conn)
 	}
-	return peek(c.fd)
+	if c.hungUp.Load() {
+		return true
+	}
+	if !c.arrived.Load() {
+		return false
+	}
+	if c.enter() != nil {
+		return true // a read says that it is closed
+	}
+	defer c.leave()
+	c.arrived.Store(false) // before: what comes after is told by an event
+	arrived := peek(c.fd)  // it may have been read since
+	if arrived {
+		c.arrived.Store(true)
+	}
+	return arrived
 }
 
-// peekUnder is peek while Go's runtime still has the connection: one that was never lent
-// may end, too.
-func (c *Conn) peekUnder() (found bool) {
-	raw, err := c.SyscallConn()
+// readable asks a connection that is still Go's. One that is not any more counts as
+// quiet.
+func readable(c net.Conn) bool {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
 	if err != nil {
 		return false
 	}
-	err = raw.Control(func(fd uintptr) { found = peek(int(fd)) })
-	return found || err != nil
+	arrived := false
+	err = raw.Read(func(fd uintptr) bool {
+		arrived = peek(int(fd))
+		return true
+	})
+	return err == nil && arrived
 }
 
 // Close closes the connection, once. Whoever is reading or writing finds its end, and
@@ -281,8 +312,8 @@ func (c *Conn) leave() {
 
 // CloseWrite ends the sending direction.
 func (c *Conn) CloseWrite() error {
-	if c.fd >= 0 {
-		return os.NewSyscallError("shutdown", syscall.Shutdown(c.fd, syscall.SHUT_WR))
+	if fd, ok := c.detached(); ok {
+		return os.NewSyscallError("shutdown", syscall.Shutdown(fd, syscall.SHUT_WR))
 	}
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -292,8 +323,8 @@ func (c *Conn) CloseWrite() error {
 
 // SetLinger makes Close send a reset, with 0.
 func (c *Conn) SetLinger(seconds int) error {
-	if c.fd >= 0 {
-		return setLinger(c.fd, seconds)
+	if fd, ok := c.detached(); ok {
+		return setLinger(fd, seconds)
 	}
 	if l, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
 		return l.SetLinger(seconds)
@@ -308,7 +339,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline also concerns a Read in progress.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	if c.fd < 0 {
+	if _, ok := c.detached(); !ok {
 		return c.Conn.SetReadDeadline(t)
 	}
 	return c.setDeadline(forRead, t)
@@ -316,7 +347,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline also concerns a Write in progress.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	if c.fd < 0 {
+	if _, ok := c.detached(); !ok {
 		return c.Conn.SetWriteDeadline(t)
 	}
 	return c.setDeadline(forWrite, t)

@@ -70,24 +70,27 @@ func (d *Driver) Drive(h *pooler.Handover) {
 	w := d.workers[d.turn.Add(1)%uint64(len(d.workers))]
 	s := &session{line: line{w: w, conn: conn, tls: secured, ready: true}, h: h, core: h.Session, done: make(chan struct{})}
 	cut := func(cause error, confirm func()) {
-		if !w.post(func() { s.cutSoon(cause, confirm) }) {
+		if !s.post(func() { s.cutSoon(cause, confirm) }) {
 			confirm()
 		}
 	}
 	if cause := h.Guest.HandOver(cut); cause != nil {
 		s.early = cause
 	}
-	if !w.post(s.begin) {
+	if !s.post(s.begin) {
 		h.Client.Close()
 		return
 	}
-	h.OnDrain(func(e *pgwire.Error) { w.post(func() { s.drainSoon(e) }) })
-	h.OnQueued(func(e *pgwire.Error) { w.post(func() { s.queued(e) }) })
-	h.OnTimeOuts(func() { w.post(s.watch) })
+	h.OnDrain(func(e *pgwire.Error) { s.post(func() { s.drainSoon(e) }) })
+	h.OnQueued(func(e *pgwire.Error) { s.post(func() { s.queued(e) }) })
+	h.OnTimeOuts(func() { s.post(s.watch) })
 	if h.LookEvery() > 0 {
-		w.post(s.watch)
+		s.post(s.watch)
 	}
 	<-s.done
+	if s.panicked != nil {
+		panic(s.panicked) // whoever serves the session counts it
+	}
 }
 
 // take finds the connection below TLS, if there is TLS, and gives its file descriptor

@@ -40,13 +40,14 @@ func (w *worker) take(c *pooler.ServerConn, s *session) (*server, error) {
 
 // adopt registers a connection that this loop does not have yet.
 func (w *worker) adopt(c *pooler.ServerConn, conn *Conn) (*server, error) {
-	if conn.home == w {
+	home := conn.home.Load()
+	if home == w {
 		if v, ok := w.owners[conn.fd].(*server); ok && v.conn == conn {
 			return v, nil
 		}
 	}
-	if conn.home != nil {
-		_ = conn.home.poller.remove(conn.fd) // that loop forgets the rest when the number comes back
+	if home != nil {
+		_ = home.poller.remove(conn.fd) // that loop forgets the rest when the number comes back
 	}
 	if err := conn.Detach(); err != nil {
 		return nil, fmt.Errorf("take over a server connection: %w", err)
@@ -56,7 +57,7 @@ func (w *worker) adopt(c *pooler.ServerConn, conn *Conn) (*server, error) {
 		v.tls = t
 		conn.records = true
 	}
-	conn.home = w
+	conn.home.Store(w)
 	if err := w.own(conn.fd, fromServer, v); err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (v *server) receive() {
 	s := v.session
 	for turn := 0; s != nil && v.session == s && (v.ready || v.failed != nil) && len(s.unsent) == 0; turn++ {
 		if turn == receiveTurns {
-			v.w.post(func() {
+			s.post(func() {
 				if v.session == s {
 					v.receive()
 				}
@@ -159,7 +160,7 @@ func (v *server) watchWrites(on bool) {
 	if on {
 		events = toServer
 	}
-	if err := v.w.poller.modify(v.conn.fd, events); err != nil {
+	if err := v.w.poller.modify(v.conn.fd, events, v.w.tickets[v.conn.fd]); err != nil {
 		v.broken()
 	}
 }
@@ -169,11 +170,13 @@ func (v *server) watchWrites(on bool) {
 func (v *server) broken() {
 	v.unsent, v.ready = nil, true
 	s := v.session
-	v.w.post(func() {
-		if s != nil && v.session == s {
-			v.receive()
-		}
-	})
+	if s != nil {
+		s.post(func() {
+			if v.session == s {
+				v.receive()
+			}
+		})
+	}
 }
 
 // lost tells core that the connection has ended.

@@ -27,8 +27,20 @@ type session struct {
 	begun bool
 	early error         // the cause of a cut before begin
 	drain *pgwire.Error // ends the session at its next idle boundary
+	told  string        // the state that the edge knows
 	over  bool          // nothing is forwarded any more; the last words may still be on their way
 	done  chan struct{}
+
+	panicked error // what Drive ends with
+}
+
+// post leaves work of the session's for the loop. It reports false when the loop has
+// ended.
+func (s *session) post(work func()) bool {
+	return s.w.post(func() {
+		defer s.w.rescue(s)
+		work()
+	})
 }
 
 // begin takes the client's socket over.
@@ -89,7 +101,7 @@ const receiveTurns = 16
 func (s *session) receive() {
 	for turn := 0; (s.ready || s.failed != nil) && !s.over && !s.blocked(); turn++ {
 		if turn == receiveTurns {
-			s.w.post(s.receive)
+			s.post(s.receive)
 			return
 		}
 		b, err := s.next()
@@ -199,8 +211,16 @@ func (s *session) act() {
 	case core.Reset:
 		s.reset()
 	}
+	if s.over {
+		return
+	}
 	if s.drain != nil && s.idle() {
 		s.drained()
+		return
+	}
+	if state := s.core.State(); state != s.told {
+		s.told = state
+		s.h.Guest.SetState(state)
 	}
 }
 
@@ -209,7 +229,7 @@ func (s *session) write(b []byte) {
 	if err := s.line.write(b); err != nil {
 		s.failed = err // the next look at the socket ends the session
 		s.unsent = nil
-		s.w.post(s.receive)
+		s.post(s.receive)
 	}
 }
 
@@ -232,11 +252,10 @@ func (s *session) flush() {
 func (s *session) acquire() {
 	s.waiting = true
 	s.abandon = s.h.Acquire(func(c *pooler.ServerConn, refused *pgwire.Error) {
-		if !s.w.post(func() { s.granted(c, refused) }) && c != nil {
+		if !s.post(func() { s.granted(c, refused) }) && c != nil {
 			c.Discard()
 		}
 	})
-	s.h.Guest.SetState("waiting")
 }
 
 // queued tells a client that still waits that it does.
@@ -262,7 +281,6 @@ func (s *session) granted(c *pooler.ServerConn, refused *pgwire.Error) {
 	case !s.lend(c):
 		return
 	}
-	s.h.Guest.SetState(s.core.State())
 	s.resume()
 }
 

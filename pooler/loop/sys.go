@@ -73,7 +73,7 @@ func newPoller() (*poller, error) {
 		return nil, errors.Join(os.NewSyscallError("eventfd", err), closeFD(epfd))
 	}
 	p := &poller{epfd: epfd, wakefd: wakefd}
-	if err := p.add(wakefd, syscall.EPOLLIN); err != nil {
+	if err := p.add(wakefd, syscall.EPOLLIN, 0); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
@@ -88,18 +88,20 @@ const (
 	toServer   = fromServer | syscall.EPOLLOUT
 )
 
-func (p *poller) add(fd int, events uint32) error {
-	return p.ctl(syscall.EPOLL_CTL_ADD, fd, events)
+// add registers a file descriptor. ticket comes back with its events: the number may
+// be somebody else's by the time an event is looked at.
+func (p *poller) add(fd int, events uint32, ticket int32) error {
+	return p.ctl(syscall.EPOLL_CTL_ADD, fd, events, ticket)
 }
 
-func (p *poller) modify(fd int, events uint32) error {
-	return p.ctl(syscall.EPOLL_CTL_MOD, fd, events)
+func (p *poller) modify(fd int, events uint32, ticket int32) error {
+	return p.ctl(syscall.EPOLL_CTL_MOD, fd, events, ticket)
 }
 
-func (p *poller) remove(fd int) error { return p.ctl(syscall.EPOLL_CTL_DEL, fd, 0) }
+func (p *poller) remove(fd int) error { return p.ctl(syscall.EPOLL_CTL_DEL, fd, 0, 0) }
 
-func (p *poller) ctl(op, fd int, events uint32) error {
-	e := syscall.EpollEvent{Events: events, Fd: int32(fd)}
+func (p *poller) ctl(op, fd int, events uint32, ticket int32) error {
+	e := syscall.EpollEvent{Events: events, Fd: int32(fd), Pad: ticket}
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.epfd, op, fd, &e))
 }
 

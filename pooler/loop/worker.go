@@ -3,8 +3,10 @@
 package loop
 
 import (
+	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -23,11 +25,14 @@ type worker struct {
 
 	// Everything below belongs to the thread.
 	owners   []owner // by file descriptor
+	tickets  []int32 // of the registration of each
+	issued   int32
 	closing  map[*session]time.Time
 	watched  map[*session]struct{} // those that have time-outs
 	looks    *time.Timer           // for the next look at them; nil when there are none
 	every    time.Duration         // what it was set to
 	stopping bool
+	vain     int          // looks in a row that found nothing
 	moment   armor.Moment // of this batch, once read
 	read     bool
 	room     []func() // the inbox's other array
@@ -86,11 +91,7 @@ func (w *worker) run() {
 			break
 		}
 		w.read = false
-		events, err := w.poller.look()
-		if err == nil && len(events) == 0 && w.inbox.sleep() {
-			events, err = w.poller.wait(w.patience())
-			w.inbox.awake()
-		}
+		events, err := w.events()
 		if err != nil {
 			w.log.Error("event loop ends", armor.KeyErr, err)
 			break
@@ -106,6 +107,32 @@ func (w *worker) run() {
 	_ = w.poller.close() // the process ends
 }
 
+// vainLooks is after how many looks that found nothing the loop waits without looking
+// first, until there is more than one event at a time again.
+const vainLooks = 3
+
+// events returns what has happened, waiting for it if need be. Looking costs less than
+// waiting when there is something, and is in vain when there seldom is.
+func (w *worker) events() ([]syscall.EpollEvent, error) {
+	if w.vain < vainLooks {
+		events, err := w.poller.look()
+		if err != nil || len(events) > 0 {
+			w.vain = 0
+			return events, err
+		}
+		w.vain++
+	}
+	if !w.inbox.sleep() {
+		return nil, nil
+	}
+	events, err := w.poller.wait(w.patience())
+	w.inbox.awake()
+	if len(events) > 1 {
+		w.vain = 0
+	}
+	return events, err
+}
+
 func (w *worker) patience() int {
 	if len(w.closing) == 0 {
 		return -1
@@ -119,10 +146,34 @@ func (w *worker) dispatch(e syscall.EpollEvent) {
 		w.poller.woken()
 		return
 	}
-	if fd < len(w.owners) && w.owners[fd] != nil {
-		w.owners[fd].happened(e.Events)
+	if fd < len(w.owners) && w.owners[fd] != nil && w.tickets[fd] == e.Pad {
+		w.tell(w.owners[fd], e.Events)
 	}
 	w.doWork() // what it has set off: grants, mostly
+}
+
+// tell passes an event on. A session in which something panics ends alone.
+func (w *worker) tell(o owner, events uint32) {
+	defer w.rescue(o)
+	o.happened(events)
+}
+
+// rescue is deferred around everything that is done for a session: its panic goes on
+// where the session is served, for Drive to be stopped by.
+func (w *worker) rescue(o owner) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	s, _ := o.(*session)
+	if v, ok := o.(*server); ok {
+		s = v.session
+	}
+	if s == nil {
+		panic(cause) // nobody's: the loop itself is broken
+	}
+	s.panicked = fmt.Errorf("%v: %s", cause, debug.Stack())
+	s.reset()
 }
 
 func (w *worker) doWork() {
@@ -143,10 +194,12 @@ func (w *worker) doWork() {
 // own registers a file descriptor.
 func (w *worker) own(fd int, events uint32, o owner) error {
 	for fd >= len(w.owners) {
-		w.owners = append(w.owners, make([]owner, len(w.owners)+64)...)
+		room := len(w.owners) + 64
+		w.owners, w.tickets = append(w.owners, make([]owner, room)...), append(w.tickets, make([]int32, room)...)
 	}
-	w.owners[fd] = o
-	return w.poller.add(fd, events)
+	w.issued++
+	w.owners[fd], w.tickets[fd] = o, w.issued
+	return w.poller.add(fd, events, w.issued)
 }
 
 // disown forgets a file descriptor that is about to be closed or moved.

@@ -249,15 +249,17 @@ func (s *session) granted(c *pooler.ServerConn) {
 		return
 	}
 	served := false
+	defer func() { // also when the event panics
+		if !served {
+			l.wish = core.Release // it is as it was
+			s.giveBack(l)
+		}
+	}()
 	s.event(func() {
 		served, s.lent = true, l
 		s.core.Granted(c.State(), &s.out)
 		s.serves.Go(func() { s.serve(l) })
 	})
-	if !served {
-		l.wish = core.Release // it is as it was
-		s.giveBack(l)
-	}
 }
 
 // begin makes stop end what is blocked on the server connection too.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Regenerates *.pb.go with Debian's protoc and the plugins pinned in tools/go.mod.
-# Run it at the root of the repository.
+# make generated runs it at the root of the repository.
 set -eu
 plugins=$(mktemp -d)
 trap 'rm -rf "$plugins"' EXIT
@@ -11,4 +11,4 @@ done
 PATH="$plugins:$PATH" protoc \
 	--go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative \
-	rpc/armorpb/words.proto rpc/armorpb/api.proto
+	fsm/fsmpb/fsm.proto rpc/armorpb/words.proto rpc/armorpb/api.proto

@@ -1,5 +1,3 @@
 // Package armorpb is the API's protobuf, generated from the .proto files beside it.
 // Nothing but package rpc uses it.
 package armorpb
-
-//go:generate sh -c "cd ../.. && ./rpc/armorpb/generate.sh"
