@@ -1,0 +1,142 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// bookkeeper is an app that writes one row in each transaction, reconnects when it is
+// sent away between two of them, and knows what was acknowledged.
+type bookkeeper struct {
+	app     client
+	through *node // the load balancer
+	name    string
+
+	acknowledged []string
+	sentAway     int     // between transactions, with 57P01
+	broken       []error // transactions that had begun
+}
+
+func (b *bookkeeper) run(ctx context.Context) {
+	var conn *pgconn.PgConn
+	for n := 0; ctx.Err() == nil; n++ {
+		if conn == nil {
+			var err error
+			if conn, err = b.app.connect(ctx, b.through); err != nil {
+				conn = nil
+				sleep(ctx, 20*time.Millisecond) // nothing had begun
+				continue
+			}
+		}
+		if b.transaction(conn, fmt.Sprintf("%s-%d", b.name, n)); conn.IsClosed() {
+			conn = nil
+		}
+	}
+	if conn != nil {
+		closeConn(ctx, conn)
+	}
+}
+
+// transaction has begun once BEGIN is answered: from then on it may not fail.
+func (b *bookkeeper) transaction(conn *pgconn.PgConn, key string) {
+	ctx := context.Background() // what has begun is brought to its end
+	if err := exec1(ctx, conn, "BEGIN"); err != nil {
+		refusal := (*pgconn.PgError)(nil)
+		if errors.As(err, &refusal) && refusal.Code == "57P01" {
+			b.sentAway++
+		} else if !errors.As(err, &refusal) && !pgconn.SafeToRetry(err) {
+			b.broken = append(b.broken, fmt.Errorf("%s: BEGIN: %w", key, err))
+		}
+		closeConn(ctx, conn)
+		return
+	}
+	for _, sql := range []string{fmt.Sprintf("INSERT INTO ledger VALUES ('%s')", key), "SELECT pg_sleep(0.02)", "COMMIT"} {
+		if err := exec1(ctx, conn, sql); err != nil {
+			b.broken = append(b.broken, fmt.Errorf("%s: %s: %w", key, sql, err))
+			closeConn(ctx, conn)
+			return
+		}
+	}
+	b.acknowledged = append(b.acknowledged, key)
+}
+
+// TestRollingRestartBreaksNoTransaction restarts one node after the other by SIGTERM
+// while apps write through the load balancer.
+func TestRollingRestartBreaksNoTransaction(t *testing.T) {
+	a := acceptance(t)
+	port, err := strconv.Atoi(a.env["PGPORT"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	books := make([]*bookkeeper, 9)
+	for i := range books {
+		books[i] = &bookkeeper{app: a.demoClient(t), through: &node{name: "balancer", port: port}, name: fmt.Sprintf("rolling%d-%d", time.Now().UnixNano(), i)}
+		working.Go(func() { books[i].run(ctx) })
+	}
+	for _, n := range a.nodes {
+		sleep(ctx, time.Second)
+		a.restart(t, n)
+	}
+	sleep(ctx, time.Second)
+	stop()
+	working.Wait()
+	var acknowledged []string
+	sentAway := 0
+	for _, b := range books {
+		acknowledged = append(acknowledged, b.acknowledged...)
+		sentAway += b.sentAway
+		for _, err := range b.broken {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d transactions, %d times sent away between two", len(acknowledged), sentAway)
+	a.inLedger(t, acknowledged)
+}
+
+// restart ends a node's process by SIGTERM and starts it again.
+func (a *arena) restart(t *testing.T, n *node) {
+	t.Helper()
+	pid := a.pid(t, n)
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, n.name+" has ended", func() bool { return syscall.Kill(pid, 0) != nil })
+	if err := a.start(n); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.awaitServing(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inLedger checks that what was acknowledged is there, once each.
+func (a *arena) inLedger(t *testing.T, acknowledged []string) {
+	t.Helper()
+	if len(acknowledged) == 0 {
+		t.Fatal("nothing was acknowledged")
+	}
+	rows, err := a.pg.ledger(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(rows)
+	for _, key := range acknowledged {
+		first, found := slices.BinarySearch(rows, key)
+		if !found {
+			t.Errorf("%s was acknowledged and is not there", key)
+		} else if first+1 < len(rows) && rows[first+1] == key {
+			t.Errorf("%s is there more than once", key)
+		}
+	}
+}
