@@ -43,16 +43,21 @@ func (w *worker) lookAround() {
 		if every == 0 || e < every {
 			every = e
 		}
-		a := s.activity()
-		if cause := s.h.Overdue(now, a); cause != nil {
-			s.cut(cause, nil)
-		}
+		s.lookAt(now)
 	}
 	if every == 0 {
 		w.looks = nil
 		return
 	}
 	w.lookAgain(every)
+}
+
+// lookAt ends the session if it is overdue.
+func (s *session) lookAt(now time.Time) {
+	defer s.w.rescue(s)
+	if cause := s.h.Overdue(now, s.activity()); cause != nil {
+		s.cut(cause, nil)
+	}
 }
 
 // activity is core's, but for what only the driver knows: a client that has not taken
