@@ -66,7 +66,7 @@ func (h *house) sslFront() string {
 					conn.Close()
 					return
 				}
-				h.serve(conn)
+				h.start(conn)
 			})
 		}
 	})

@@ -77,7 +77,7 @@ func (b *bubble) close() {
 // dial is a client in memory.
 func (b *bubble) dial(size int) *pgtest.Client {
 	ours, theirs := pgtest.Pipe(size)
-	b.serving.Go(func() { b.serve(theirs) })
+	b.start(theirs)
 	b.t.Cleanup(func() { ours.Close() })
 	return &pgtest.Client{Conn: ours}
 }
@@ -333,7 +333,7 @@ func TestNothingIsForwardedOnceTheCutIsConfirmed(t *testing.T) {
 			b = newBubble(t, fake, watched)
 			defer b.close()
 			ours, theirs := pgtest.Pipe(512)
-			b.serving.Go(func() { b.serve(&confirmedWatch{theirs, b, "E"}) })
+			b.start(&confirmedWatch{theirs, b, "E"})
 			c := &pgtest.Client{Conn: ours}
 			b.must(c.Login("user", pgtest.Role, "database", "orders"))
 			var talking sync.WaitGroup

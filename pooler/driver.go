@@ -15,9 +15,10 @@ import (
 // what it reads and does what the Session asks for. Nothing else in this package
 // knows which driver runs.
 type Driver interface {
-	// Drive serves one session until it has ended, closes its client connection, and
-	// returns when it has given the server connection back and nothing that it
-	// started for the session is running any more.
+	// Drive serves one session until it has ended, closes its client connection, gives
+	// the server connection back, and returns when nothing that it started for the
+	// session is running any more. Or it returns at once and calls what Handover.GoOn
+	// gave it then.
 	Drive(h *Handover)
 }
 
@@ -31,8 +32,19 @@ type Handover struct {
 	Server *ServerConn
 
 	client  *client
+	goesOn  bool     // when Drive returns
 	console *console // instead of a driver
 	watch   stopwatch
+}
+
+// GoOn lets the session live on when Drive returns; see Guest.GoOn.
+func (h *Handover) GoOn() (end func(panicked any)) {
+	h.goesOn = true
+	left := h.Guest.GoOn()
+	return func(panicked any) {
+		h.client.home.forget(h.client)
+		left(panicked)
+	}
 }
 
 // AcquireNow returns a server connection for the session if one lies idle and nobody

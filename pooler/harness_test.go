@@ -219,7 +219,7 @@ func (h *house) listen() {
 			if err != nil {
 				return
 			}
-			h.serving.Go(func() { h.serve(conn) })
+			h.start(conn)
 		}
 	})
 	h.t.Cleanup(func() {
@@ -230,21 +230,39 @@ func (h *house) listen() {
 	})
 }
 
+// start serves a connection until its session has left.
+func (h *house) start(conn net.Conn) {
+	h.serving.Add(1)
+	go h.serve(conn)
+}
+
 func (h *house) serve(conn net.Conn) {
 	ctx, stop := context.WithCancelCause(context.Background())
-	defer stop(nil)
 	g := &guest{home: h, atLive: h.atLive, stop: stop, ended: make(chan struct{}), confirmed: make(chan struct{})}
+	g.leave = func() {
+		conn.Close()
+		stop(nil)
+		close(g.ended)
+		h.serving.Done()
+	}
 	h.mu.Lock()
 	h.guests = append(h.guests, g)
 	h.mu.Unlock()
-	defer close(g.ended)
-	defer conn.Close()
+	defer func() {
+		if !g.goesOn {
+			g.leave()
+		}
+	}()
 	conn = driver.client(conn, h.tls != nil)
 	if h.tls != nil {
 		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.tls.TLS}, SessionTicketsDisabled: true})
 	}
 	if h.mayPanic {
-		defer func() { g.panicked = recover() }()
+		defer func() {
+			if cause := recover(); cause != nil {
+				g.panicked = cause
+			}
+		}()
 	}
 	h.ServeConn(ctx, conn, g)
 }
@@ -273,7 +291,9 @@ type guest struct {
 	confirmed chan struct{}
 	stale     atomic.Bool
 	atLive    func() // called by Live when set; before the session begins
-	panicked  any    // what ServeConn has ended with; read after ended
+	leave     func()
+	goesOn    bool
+	panicked  any // what ServeConn has ended with; read after ended
 
 	mu      sync.Mutex
 	cause   error
@@ -304,6 +324,14 @@ func (g *guest) EndPoint() []byte {
 	}
 	sum := sha256.Sum256(g.home.tls.TLS.Certificate[0])
 	return sum[:]
+}
+
+func (g *guest) GoOn() (end func(panicked any)) {
+	g.goesOn = true
+	return func(panicked any) {
+		g.panicked = panicked
+		g.leave()
+	}
 }
 
 func (g *guest) Proved(factor armor.SecondFactor) error {

@@ -102,6 +102,9 @@ type Guest interface {
 	// any goroutine, must not block, and the driver calls confirm once no further byte
 	// will be forwarded. It returns the cause if the session has already ended.
 	HandOver(cut func(cause error, confirm func())) error
+	// GoOn lets the session live on when ServeConn returns: it ends when end is called,
+	// once, from any goroutine. panicked is what it has ended with, or nil.
+	GoOn() (end func(panicked any))
 	// Refuse records a denial made by the pooler and returns it with its id.
 	Refuse(d *armor.Denial) *armor.Denial
 	// SetState is for `armorctl session list`.

@@ -17,7 +17,7 @@ import (
 const farewell = time.Second
 
 // ServeConn serves a client that has proved who it is, and returns when its session
-// has ended. ctx ends, with the cause, when the session is cut before the driver has
+// has ended or goes on by itself (Guest.GoOn). ctx ends, with the cause, when the session is cut before the driver has
 // it.
 func (p *Pooler) ServeConn(ctx context.Context, conn net.Conn, g Guest) {
 	packet, err := readStartup(ctx, conn, p.cfg.StartupTimeout)
@@ -38,7 +38,11 @@ func (p *Pooler) ServeConn(ctx context.Context, conn net.Conn, g Guest) {
 		refuse(conn, wireError(err))
 		return
 	}
-	defer p.forget(h.client)
+	defer func() {
+		if !h.goesOn {
+			p.forget(h.client)
+		}
+	}()
 	if h.console != nil {
 		h.console.run()
 		return

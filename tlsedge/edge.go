@@ -38,7 +38,7 @@ type Lease interface {
 // has ended; the edge then closes c, should it still be open. ctx ends, with the
 // cause, when the session is cut before it was handed over to a driver.
 type Handler interface {
-	ServeConn(ctx context.Context, c net.Conn, s *Session)
+	ServeConn(ctx context.Context, c net.Conn, s *Session) // see Session.GoOn
 }
 
 // Canceler carries a cancel request to the session that holds the key, wherever it
@@ -283,31 +283,45 @@ func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
 		e.outcome(OutcomeLimited, time.Now())
 		return
 	}
-	e.conns.Go(func() {
-		defer place.free()
-		e.serve(ctx, inside, conn, place)
-	})
+	e.conns.Add(1)
+	go e.serve(ctx, inside, conn, place)
 }
 
-// serve is one connection's life. accepting ends when the edge takes no new clients any
-// more; inside, when it has stopped altogether.
+// serve is one connection's life, or its beginning: a session may go on without a
+// goroutine of its own. accepting ends when the edge takes no new clients any more;
+// inside, when it has stopped altogether.
 func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *slot) {
-	defer conn.Close()
+	leave := func() {
+		conn.Close()
+		place.free()
+		e.conns.Done()
+	}
+	proven := false // then the session leaves
+	defer func() {
+		if !proven {
+			leave()
+		}
+	}()
 	defer e.recovered(conn)
 	client, ok := e.prove(accepting, conn, place)
 	if !ok {
 		return
 	}
 	place.proven()
-	e.run(inside, client)
+	proven = true
+	e.run(inside, client, leave)
 }
 
 // recovered lets a panic end one session and no more.
 func (e *Edge) recovered(conn net.Conn) {
 	if cause := recover(); cause != nil {
-		e.cfg.Logger.Error("session panicked", armor.KeyCause, cause, armor.KeySource, conn.RemoteAddr(), "stack", string(debug.Stack()))
-		call(e.cfg.Hooks.Panicked)
+		e.panicked(cause, conn)
 	}
+}
+
+func (e *Edge) panicked(cause any, conn net.Conn) {
+	e.cfg.Logger.Error("session panicked", armor.KeyCause, cause, armor.KeySource, conn.RemoteAddr(), "stack", string(debug.Stack()))
+	call(e.cfg.Hooks.Panicked)
 }
 
 func call(hook func()) {

@@ -35,6 +35,9 @@ type Session struct {
 
 	served *tls.Certificate // what the client was shown
 
+	left   func() // ends the session, once
+	goesOn bool   // when the Handler returns; set and read by its goroutine
+
 	cause     atomic.Pointer[armor.Denial]
 	confirmed chan struct{} // closed when no further byte will be forwarded
 	once      sync.Once     // closes confirmed
@@ -79,14 +82,35 @@ func proofEnds(p armor.Peer) time.Time {
 
 // run is a proven client's session: registered first, checked second, so that no
 // revocation slips between; then served.
-func (e *Edge) run(ctx context.Context, c client) {
+func (e *Edge) run(ctx context.Context, c client, leave func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	s := e.newSession(c.peer, c.conn.NetConn(), stop)
 	s.served = c.served
+	s.left = sync.OnceFunc(func() {
+		e.ended(s, c.conn)
+		leave()
+	})
 	e.registry.add(s)
-	defer e.ended(s, c.conn)
+	defer func() {
+		if !s.goesOn {
+			s.left()
+		}
+	}()
 	e.check(s, c.fault)
 	e.cfg.Handler.ServeConn(ctx, c.conn, s)
+}
+
+// GoOn is for a Handler that returns while the session goes on: it then ends when the
+// function that it gets is called, from any goroutine, once nothing of the session is
+// running any more. panicked is what it has ended with, nil if that was no panic.
+func (s *Session) GoOn() (end func(panicked any)) {
+	s.goesOn = true
+	return func(panicked any) {
+		if panicked != nil {
+			s.edge.panicked(panicked, s.conn)
+		}
+		s.left()
+	}
 }
 
 // ended runs when nothing forwards for the session any more.

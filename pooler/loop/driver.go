@@ -56,7 +56,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	return nil
 }
 
-// Drive serves one session until it has ended.
+// Drive hands one session to a loop.
 func (d *Driver) Drive(h *pooler.Handover) {
 	conn, secured, err := take(h.Client)
 	if err != nil {
@@ -68,7 +68,7 @@ func (d *Driver) Drive(h *pooler.Handover) {
 		return
 	}
 	w := d.workers[d.turn.Add(1)%uint64(len(d.workers))]
-	s := &session{line: line{w: w, conn: conn, tls: secured, ready: true}, h: h, core: h.Session, done: make(chan struct{})}
+	s := &session{line: line{w: w, conn: conn, tls: secured, ready: true}, h: h, core: h.Session, leave: h.GoOn()}
 	cut := func(cause error, confirm func()) {
 		if !s.post(func() { s.cutSoon(cause, confirm) }) {
 			confirm()
@@ -79,6 +79,7 @@ func (d *Driver) Drive(h *pooler.Handover) {
 	}
 	if !s.post(s.begin) {
 		h.Client.Close()
+		s.leave(nil)
 		return
 	}
 	h.OnDrain(func(e *pgwire.Error) { s.post(func() { s.drainSoon(e) }) })
@@ -86,10 +87,6 @@ func (d *Driver) Drive(h *pooler.Handover) {
 	h.OnTimeOuts(func() { s.post(s.watch) })
 	if h.LookEvery() > 0 {
 		s.post(s.watch)
-	}
-	<-s.done
-	if s.panicked != nil {
-		panic(s.panicked) // whoever serves the session counts it
 	}
 }
 

@@ -29,9 +29,10 @@ type session struct {
 	drain *pgwire.Error // ends the session at its next idle boundary
 	told  string        // the state that the edge knows
 	over  bool          // nothing is forwarded any more; the last words may still be on their way
-	done  chan struct{}
+	ended bool
 
-	panicked error // what Drive ends with
+	leave    func(panicked any) // to be called at the end; not on the loop, it may take its time
+	panicked any                // what the session ends with
 }
 
 // post leaves work of the session's for the loop. It reports false when the loop has
@@ -51,7 +52,8 @@ func (s *session) begin() {
 		if s.h.Server != nil {
 			s.h.Server.Discard()
 		}
-		close(s.done)
+		s.ended = true
+		go s.leave(nil)
 		return
 	}
 	if err := s.w.own(s.conn.fd, fromClient, s); err != nil {
@@ -406,13 +408,12 @@ func (s *session) stopForwarding() {
 	}
 }
 
-// finish closes the socket and lets Drive return.
+// finish closes the socket and ends the session.
 func (s *session) finish() {
-	select {
-	case <-s.done:
+	if s.ended {
 		return
-	default:
 	}
+	s.ended = true
 	s.stopForwarding()
 	if s.server != nil {
 		s.server.discard()
@@ -422,5 +423,5 @@ func (s *session) finish() {
 	s.w.disown(s.conn.fd)
 	s.end()
 	_ = s.conn.Close() // may have been closed under us
-	close(s.done)
+	go s.leave(s.panicked)
 }

@@ -158,8 +158,8 @@ func (w *worker) tell(o owner, events uint32) {
 	o.happened(events)
 }
 
-// rescue is deferred around everything that is done for a session: its panic goes on
-// where the session is served, for Drive to be stopped by.
+// rescue is deferred around everything that is done for a session: whoever serves the
+// session is told of its panic.
 func (w *worker) rescue(o owner) {
 	cause := recover()
 	if cause == nil {
