@@ -31,7 +31,7 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 	w := &waiter{client: c, since: time.Now(), grant: grant}
 	p.locked(func() []func() {
 		w.sub = p.subLocked(c.role)
-		if p.waiters.Len() == 0 && len(w.sub.idle) > 0 && p.fitLocked() {
+		if p.lendsAtOnceLocked(w.sub) {
 			return p.lendLocked(w)
 		}
 		w.place = p.waiters.PushBack(w)
@@ -59,18 +59,25 @@ func (p *pool) takeIdle(client *client) *ServerConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sub := p.subs[client.role]
-	if p.retired || p.waiters.Len() > 0 || sub == nil || len(sub.idle) == 0 {
-		return nil
+	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].quiet() {
+		return nil // acquire looks at what has arrived
 	}
-	last := len(sub.idle) - 1
-	c := sub.idle[last]
-	if !c.quiet() { // acquire looks at what has arrived
-		return nil
-	}
-	sub.idle[last] = nil
-	sub.idle = sub.idle[:last]
+	return sub.popLocked(client)
+}
+
+// popLocked lends client the idle connection that was used last. There must be one.
+func (s *subpool) popLocked(client *client) *ServerConn {
+	last := len(s.idle) - 1
+	c := s.idle[last]
+	s.idle[last] = nil
+	s.idle = s.idle[:last]
 	c.lentTo, client.lent = client, c
 	return c
+}
+
+// lendsAtOnceLocked reports whether a client that comes now need not wait its turn.
+func (p *pool) lendsAtOnceLocked(sub *subpool) bool {
+	return p.waiters.Len() == 0 && len(sub.idle) > 0 && p.fitLocked()
 }
 
 func (p *pool) queryWaitLocked() time.Duration {
@@ -229,12 +236,8 @@ func (p *pool) failLocked(w *waiter, err error) []func() {
 
 // lendLocked lends the idle connection that was used last.
 func (p *pool) lendLocked(w *waiter) []func() {
-	last := len(w.sub.idle) - 1
-	c := w.sub.idle[last]
-	w.sub.idle[last] = nil
-	w.sub.idle = w.sub.idle[:last]
+	c := w.sub.popLocked(w.client)
 	p.leaveLocked(w)
-	c.lentTo, w.client.lent = w.client, c
 	return []func(){func() { p.deliver(w, c) }}
 }
 

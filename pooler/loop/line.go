@@ -39,12 +39,15 @@ func (l *line) end() {
 	l.conn.leave()
 }
 
+// left is what epoll says of the other side's end.
+const left = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
+
 // noted takes what epoll says.
 func (l *line) noted(events uint32) (writable bool) {
 	if events&^syscall.EPOLLOUT != 0 {
 		l.ready = true
 	}
-	if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
+	if events&left != 0 {
 		l.conn.hungUp.Store(true)
 	}
 	return events&(syscall.EPOLLOUT|syscall.EPOLLERR|syscall.EPOLLHUP) != 0 && len(l.unsent) > 0

@@ -209,7 +209,7 @@ func (v *server) give(back func()) {
 	v.session.server, v.session = nil, nil
 	v.pending = nil
 	v.conn.arrived.Store(v.ready)
+	v.watchWrites(false) // while the descriptor's number is still ours
 	v.end()
-	v.watchWrites(false)
 	back()
 }

@@ -3,7 +3,6 @@
 package loop
 
 import (
-	"syscall"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -86,9 +85,6 @@ func (s *session) happened(events uint32) {
 	}
 	s.receive()
 }
-
-// left is what epoll says of a client that has closed its connection.
-const left = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
 
 // blocked reports whether the client must wait: for its server connection, or until
 // PostgreSQL takes what was sent before.

@@ -21,7 +21,6 @@ type worker struct {
 	poller *poller
 	inbox  inbox
 	log    *slog.Logger
-	ended  chan struct{}
 
 	// Everything below belongs to the thread.
 	owners   []owner // by file descriptor
@@ -58,7 +57,7 @@ func newWorker(log *slog.Logger) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &worker{poller: p, log: log, ended: make(chan struct{}), closing: map[*session]time.Time{}, watched: map[*session]struct{}{}}, nil
+	return &worker{poller: p, log: log, closing: map[*session]time.Time{}, watched: map[*session]struct{}{}}, nil
 }
 
 // post leaves work for the loop. It reports false when the loop has ended.
@@ -85,7 +84,6 @@ const tick = 250 * time.Millisecond
 // run is the thread. It ends after stop.
 func (w *worker) run() {
 	runtime.LockOSThread() // and never unlocked: the thread ends with us
-	defer close(w.ended)
 	for {
 		if w.doWork(); w.stopping {
 			break
