@@ -3,7 +3,7 @@
 
 GO      ?= go
 BIN     := bin
-FUZZ    ?= 5s
+FUZZ    ?= 50000x
 SEEDS   ?= 1 2
 CHAOS   ?= 35s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -49,6 +49,7 @@ race:    ## the packages with goroutines, under the race detector
 	$(GO) test -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/... ./cmd/armord
 	ARMOR_TEST_DRIVER=loop $(GO) test -race -count=1 -timeout 10m ./pooler
 
+# By count: with a duration Go 1.26 fails now and then for no reason (golang/go#75804).
 fuzz:    ## every fuzz target for FUZZ each
 	@for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
