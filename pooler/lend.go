@@ -3,8 +3,6 @@ package pooler
 import (
 	"container/list"
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -14,10 +12,10 @@ import (
 type waiter struct {
 	client *client
 	sub    *subpool
-	since  time.Time
+	since  time.Time     // it has waited
+	from   time.Time     // when its query wait began: since, or when the pool was resumed
+	told   bool          // that it waits
 	place  *list.Element // nil once it is out of the queue
-	timer  *time.Timer   // refuses it when it has waited too long
-	notice *time.Timer   // tells it before then that it waits
 	gone   bool          // nobody wants the connection any more
 	// grant is called exactly once unless abandon took the waiter out of the queue
 	// first. It must not block.
@@ -28,7 +26,8 @@ type waiter struct {
 // turn. It returns a function that takes the client out of the queue, and reports
 // false if grant was or is being called.
 func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func() bool) {
-	w := &waiter{client: c, since: time.Now(), grant: grant}
+	now := time.Now()
+	w := &waiter{client: c, since: now, from: now, grant: grant}
 	p.locked(func() []func() {
 		w.sub = p.subLocked(c.role)
 		if p.lendsAtOnceLocked(w.sub) {
@@ -38,7 +37,7 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 		c.waiting = w
 		todo := p.settleLocked()
 		if w.place != nil {
-			p.startTimerLocked(w, p.queryWaitLocked())
+			p.alarmLocked(p.dueLocked(w))
 		}
 		return todo
 	})
@@ -49,8 +48,8 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 // else it returns nil, and the client may acquire. It allocates nothing.
 func (p *pool) lendAtOnce(client *client) *ServerConn {
 	c := p.takeIdle(client)
-	if hook := p.home.cfg.Hooks.QueryWait; c != nil && hook != nil {
-		hook(p.key, 0)
+	if c != nil && p.waited != nil {
+		p.waited(0)
 	}
 	return c
 }
@@ -80,25 +79,8 @@ func (p *pool) lendsAtOnceLocked(sub *subpool) bool {
 	return p.waiters.Len() == 0 && len(sub.idle) > 0 && p.fitLocked()
 }
 
-func (p *pool) queryWaitLocked() time.Duration {
-	if p.cfg.QueryWait > 0 {
-		return p.cfg.QueryWait
-	}
-	return armor.DefaultQueryWait
-}
-
 // fitLocked reports whether all idle connections may be lent.
 func (p *pool) fitLocked() bool { return !p.retired && p.open-p.closing <= p.limit }
-
-// startTimerLocked refuses the waiter after wait, unless it has left the queue.
-func (p *pool) startTimerLocked(w *waiter, wait time.Duration) {
-	if p.ops.paused {
-		return // resume does
-	}
-	p.startNoticeLocked(w)
-	whole := p.queryWaitLocked()
-	w.timer = time.AfterFunc(wait, func() { p.expire(w, whole) })
-}
 
 func (p *pool) abandon(w *waiter) (abandoned bool) {
 	p.locked(func() []func() {
@@ -120,31 +102,6 @@ func (p *pool) leaveLocked(w *waiter) {
 	}
 	p.waiters.Remove(w.place)
 	w.place, w.client.waiting = nil, nil
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-	if w.notice != nil && w.notice.Stop() {
-		w.notice = nil // it may come back into the queue
-	}
-}
-
-// expire refuses a waiter that has waited too long.
-func (p *pool) expire(w *waiter, wait time.Duration) {
-	p.refuse(w, &armor.Denial{
-		Reason:  armor.ReasonQueryWait,
-		Message: fmt.Sprintf("no server connection became free within %s", wait),
-		Detail:  p.whyNone(w.sub),
-	})
-}
-
-// whyNone is the detail of a waiter's refusal.
-func (p *pool) whyNone(sub *subpool) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if failed, ok := errors.AsType[*failedLogin](sub.failure); ok && failed.passing {
-		return failed.Detail
-	}
-	return "All server connections of the pool are in use."
 }
 
 // refuse takes a waiter out of the queue with an error. It reports false if it was
@@ -169,10 +126,13 @@ func (p *pool) settleLocked() (todo []func()) {
 	if p.waiters.Len() == 0 || p.ops.paused && !p.retired {
 		return todo
 	}
-	r := round{pool: p, room: p.limit - (p.open - p.closing), promised: map[*subpool]int{}, stuck: map[*subpool]bool{}}
-	for e := p.waiters.Front(); e != nil && len(r.stuck) < len(p.subs); {
+	r := round{pool: p, room: p.limit - (p.open - p.closing)}
+	for _, sub := range p.subs {
+		sub.promised, sub.stuck = 0, false
+	}
+	for e := p.waiters.Front(); e != nil && r.stuck < len(p.subs); {
 		w, next := e.Value.(*waiter), e.Next()
-		if !r.stuck[w.sub] {
+		if !w.sub.stuck {
 			todo = append(todo, r.serve(w)...)
 		}
 		e = next
@@ -182,10 +142,9 @@ func (p *pool) settleLocked() (todo []func()) {
 
 // round is one walk over the waiters, first come first served.
 type round struct {
-	pool     *pool
-	room     int               // places that are free, or will be when what is closing has closed
-	promised map[*subpool]int  // of the connections that are coming, those meant for waiters seen before
-	stuck    map[*subpool]bool // nothing more can be done for these now
+	pool  *pool
+	room  int // places that are free, or will be when what is closing has closed
+	stuck int // subpools for which nothing more can be done now
 }
 
 func (r *round) serve(w *waiter) []func() {
@@ -195,16 +154,21 @@ func (r *round) serve(w *waiter) []func() {
 		return p.failLocked(w, retiredDenial())
 	case len(sub.idle) > 0:
 		return p.lendLocked(w)
-	case r.promised[sub] < sub.coming:
-		r.promised[sub]++
+	case sub.promised < sub.coming:
+		sub.promised++
 		return nil
 	case sub.backingOff() && sub.live+sub.coming == 0 && !sub.mayPass():
 		return p.failLocked(w, sub.failure)
 	case sub.backingOff() || sub.opening >= maxLogins || sub.failures > 0 && sub.opening > 0:
-		r.stuck[sub] = true
+		r.giveUp(sub)
 		return nil
 	}
 	return r.open(sub)
+}
+
+func (r *round) giveUp(sub *subpool) {
+	sub.stuck = true
+	r.stuck++
 }
 
 // open begins a login for a waiter, or makes room for one.
@@ -212,14 +176,14 @@ func (r *round) open(sub *subpool) (todo []func()) {
 	p := r.pool
 	if r.room <= 0 {
 		if todo = p.closeOtherIdleLocked(sub); todo == nil {
-			r.stuck[sub] = true
+			r.giveUp(sub)
 			return nil
 		}
 		r.room++
 	}
 	r.room--
 	if p.open < p.limit {
-		r.promised[sub]++
+		sub.promised++
 		todo = append(todo, p.openLocked(sub))
 	}
 	return todo
@@ -247,8 +211,8 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 	if c.quiet() {
 		took := time.Since(w.since)
 		p.ops.waited.Add(int64(took))
-		if hook := p.home.cfg.Hooks.QueryWait; hook != nil {
-			hook(p.key, took)
+		if p.waited != nil {
+			p.waited(took)
 		}
 		w.grant(c, nil)
 		return
@@ -261,7 +225,7 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 		}
 		w.place = p.waiters.PushFront(w)
 		w.client.waiting = w
-		p.startTimerLocked(w, max(p.queryWaitLocked()-time.Since(w.since), 0))
+		p.alarmLocked(p.dueLocked(w))
 		return append(todo, p.settleLocked()...)
 	})
 }

@@ -21,8 +21,9 @@ import (
 // Methods that end in Locked return what is to be done after unlocking: granting,
 // logging in and ending connections are never done under the lock.
 type pool struct {
-	key  string  // immutable, as is home
-	home *Pooler // its errands, configuration and hooks
+	key    string              // immutable, as are home and waited
+	home   *Pooler             // its errands, configuration and hooks
+	waited func(time.Duration) // Hooks.QueryWait's, or nil
 
 	mu         sync.Mutex // guards below; never held while dialling, writing or calling back
 	cfg        armor.Pool
@@ -36,6 +37,7 @@ type pool struct {
 	conns      map[*ServerConn]struct{}
 	subs       map[string]*subpool // by role
 	waiters    list.List           // of *waiter, the longest wait first
+	alarm      alarm               // for them
 	empty      chan struct{}       // closed when open falls to 0; nil while nobody waits for that
 	ops        operated            // what operators have switched, and what is counted for them
 }
@@ -47,6 +49,9 @@ type subpool struct {
 	live    int           // connections that are logged in and not being ended
 	opening int           // logins under way
 	coming  int           // connections that will be idle soon: logins, resets, and those held for a cancel
+
+	promised int  // in a round: of those that are coming, how many are meant for waiters seen before
+	stuck    bool // in a round: nothing more can be done for its waiters
 
 	known    bool      // it has logged in before
 	failures int       // logins that failed in a row
@@ -66,7 +71,11 @@ const (
 )
 
 func newPool(key string, home *Pooler) *pool {
-	return &pool{key: key, home: home, conns: map[*ServerConn]struct{}{}, subs: map[string]*subpool{}}
+	p := &pool{key: key, home: home, conns: map[*ServerConn]struct{}{}, subs: map[string]*subpool{}}
+	if hook := home.cfg.Hooks.QueryWait; hook != nil {
+		p.waited = hook(key)
+	}
+	return p
 }
 
 // locked runs change under the lock, and what it returns after.
@@ -94,6 +103,7 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 			}
 		}
 		p.cfg, p.retired = cfg, false
+		p.lookAgainLocked()
 		return p.settleLocked()
 	})
 }

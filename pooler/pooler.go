@@ -71,7 +71,9 @@ type Config struct {
 // Hooks tell what happens, for metrics. Each may be nil, is called from many
 // goroutines and must not block.
 type Hooks struct {
-	QueryWait   func(pool string, took time.Duration)          // a client got its server connection
+	// QueryWait is asked once for each pool; what it returns is called whenever a client
+	// got its server connection.
+	QueryWait   func(pool string) func(took time.Duration)
 	ServerLogin func(pool string, took time.Duration, e error) // a login to PostgreSQL ended
 	ServerEnd   func(pool string)                              // the end of a server connection was read
 	Password    func(result string)                            // a client was asked for its password: "ok", the reason of its refusal, or "abandoned"

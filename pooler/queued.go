@@ -1,45 +1,120 @@
 package pooler
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
+// alarm goes off when something is due for a client in a pool's queue. One timer serves
+// all of them: most waits are over long before anything is due, and set no timer.
+type alarm struct {
+	timer *time.Timer
+	at    time.Time // when it goes off; zero when it is not set
+}
+
+// alarmLocked sees to it that the queue is looked at when something is due, or earlier.
+func (p *pool) alarmLocked(due time.Time) {
+	switch a := &p.alarm; {
+	case p.ops.paused: // resume looks again
+	case !a.at.IsZero() && !due.Before(a.at):
+	case a.timer == nil:
+		a.at, a.timer = due, time.AfterFunc(time.Until(due), p.lookAtQueue)
+	default:
+		a.at = due
+		a.timer.Reset(time.Until(due))
+	}
+}
+
+// lookAgainLocked has the queue looked at now: what is due may have changed.
+func (p *pool) lookAgainLocked() {
+	if p.waiters.Len() > 0 {
+		p.alarmLocked(time.Now())
+	}
+}
+
+// dueLocked returns when something is next to be done for a waiter.
+func (p *pool) dueLocked(w *waiter) time.Time {
+	due := w.from.Add(p.queryWaitLocked())
+	if after := p.cfg.QueryWaitNotify; after > 0 && !w.told {
+		if notice := w.since.Add(after); notice.Before(due) {
+			return notice
+		}
+	}
+	return due
+}
+
+func (p *pool) queryWaitLocked() time.Duration {
+	if p.cfg.QueryWait > 0 {
+		return p.cfg.QueryWait
+	}
+	return armor.DefaultQueryWait
+}
+
+// lookAtQueue refuses those that have waited too long, and tells those that have waited
+// for a while.
+func (p *pool) lookAtQueue() {
+	p.locked(func() (todo []func()) {
+		p.alarm.at = time.Time{}
+		if p.ops.paused {
+			return nil
+		}
+		now := time.Now()
+		for e := p.waiters.Front(); e != nil; {
+			w, next := e.Value.(*waiter), e.Next()
+			todo = append(todo, p.whatIsDueLocked(w, now)...)
+			if w.place != nil {
+				p.alarmLocked(p.dueLocked(w))
+			}
+			e = next
+		}
+		return append(todo, p.settleLocked()...)
+	})
+}
+
+func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
+	switch wait := p.queryWaitLocked(); {
+	case p.dueLocked(w).After(now):
+		return nil
+	case now.Before(w.from.Add(wait)):
+		w.told = true
+		return []func(){w.client.tellQueued}
+	default:
+		return p.failLocked(w, &armor.Denial{
+			Reason:  armor.ReasonQueryWait,
+			Message: fmt.Sprintf("no server connection became free within %s", wait),
+			Detail:  w.sub.whyNoneLocked(),
+		})
+	}
+}
+
+// whyNoneLocked is the detail of a waiter's refusal.
+func (s *subpool) whyNoneLocked() string {
+	if failed, ok := errors.AsType[*failedLogin](s.failure); ok && failed.passing {
+		return failed.Detail
+	}
+	return "All server connections of the pool are in use."
+}
+
 // OnQueued registers what is called, from any goroutine, when the session has waited for
-// a server connection for so long that its client is to be told. It must not block. By
-// the time the driver comes to it the wait may be over.
+// a server connection for so long that its client is to be told, once in each wait. It
+// must not block. By the time the driver comes to it the wait may be over.
 func (h *Handover) OnQueued(tell func(*pgwire.Error)) {
 	h.client.mu.Lock()
 	defer h.client.mu.Unlock()
 	h.client.queued = tell
 }
 
-// startNoticeLocked has the client told, once in each wait, that it waits.
-func (p *pool) startNoticeLocked(w *waiter) {
-	after := p.cfg.QueryWaitNotify
-	if after <= 0 || w.notice != nil {
-		return
-	}
-	w.notice = time.AfterFunc(max(after-time.Since(w.since), 0), func() { p.tellQueued(w) })
-}
-
-func (p *pool) tellQueued(w *waiter) {
-	if !p.waits(w) {
-		return
-	}
-	w.client.mu.Lock()
-	tell := w.client.queued
-	w.client.mu.Unlock()
+func (c *client) tellQueued() {
+	c.mu.Lock()
+	tell := c.queued
+	c.mu.Unlock()
 	if tell != nil {
 		tell(queuedNotice())
 	}
-}
-
-func (p *pool) waits(w *waiter) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return w.place != nil
 }
 
 func queuedNotice() *pgwire.Error {

@@ -102,11 +102,6 @@ func environmentOf(key string) string {
 func (p *pool) pause() {
 	p.locked(func() []func() {
 		p.ops.paused = true
-		for e := p.waiters.Front(); e != nil; e = e.Next() {
-			if w := e.Value.(*waiter); w.timer != nil {
-				w.timer.Stop()
-			}
-		}
 		return p.settleLocked()
 	})
 }
@@ -118,9 +113,11 @@ func (p *pool) resume() {
 			return nil
 		}
 		p.ops.paused = false
+		now := time.Now()
 		for e := p.waiters.Front(); e != nil; e = e.Next() {
-			p.startTimerLocked(e.Value.(*waiter), p.queryWaitLocked())
+			e.Value.(*waiter).from = now
 		}
+		p.lookAgainLocked()
 		p.checkAwaitedLocked()
 		return p.settleLocked()
 	})

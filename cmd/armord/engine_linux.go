@@ -7,9 +7,8 @@ import (
 	"github.com/armordb/armordb/pooler/loop"
 )
 
-// newEngine drives sessions with event loops. Each is a thread that gives its processor
-// away while it waits; one more for each lets it go on at once when clients' handshakes
-// keep all of the others busy.
+// newEngine drives sessions with event loops. Each keeps a processor to itself while there
+// is traffic, so there is one more for each: handshakes and the rest have all of the others.
 func newEngine(loops int, log *slog.Logger) (engine, error) {
 	d, err := loop.New(loops, log)
 	if err != nil {

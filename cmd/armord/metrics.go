@@ -100,7 +100,10 @@ func (m *metrics) edgeHooks() tlsedge.Hooks {
 // poolerHooks are how the pooler does.
 func (m *metrics) poolerHooks() pooler.Hooks {
 	return pooler.Hooks{
-		QueryWait: func(pool string, took time.Duration) { m.queryWait.WithLabelValues(pool).Observe(took.Seconds()) },
+		QueryWait: func(pool string) func(time.Duration) {
+			observer := m.queryWait.WithLabelValues(pool)
+			return func(took time.Duration) { observer.Observe(took.Seconds()) }
+		},
 		ServerLogin: func(pool string, _ time.Duration, err error) {
 			result := "ok"
 			if err != nil {

@@ -41,7 +41,7 @@ func TestHooksMoveTheCounters(t *testing.T) {
 	edge.Cut(armor.ReasonRevoked)
 	edge.Enforced(7, 1, time.Millisecond)
 	edge.Panicked()
-	pools.QueryWait("dev/orders", time.Millisecond)
+	pools.QueryWait("dev/orders")(time.Millisecond)
 	pools.ServerLogin("dev/orders", time.Millisecond, errors.New("no"))
 	pools.Password("channel_binding")
 	scrape := httptest.NewRecorder()

@@ -1,4 +1,4 @@
-// Package loop drives sessions with event loops: one thread moves the bytes of
+// Package loop drives sessions with event loops: one goroutine moves the bytes of
 // thousands of clients, with one system call for each thing that must cross into the
 // kernel (docs/decisions, PERFORMANCE: a goroutine for each client costs twice the
 // CPU).

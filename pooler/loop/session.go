@@ -11,7 +11,7 @@ import (
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
-// session is one client in a loop. All of it belongs to the loop's thread.
+// session is one client in a loop. All of it belongs to the loop.
 type session struct {
 	line
 	h       *pooler.Handover

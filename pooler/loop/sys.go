@@ -105,9 +105,16 @@ func (p *poller) ctl(op, fd int, events uint32, ticket int32) error {
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.epfd, op, fd, &e))
 }
 
-// look returns what has happened, without waiting.
-func (p *poller) look() ([]syscall.EpollEvent, error) {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.epfd), uintptr(unsafe.Pointer(&p.events)), uintptr(len(p.events)), 0, 0, 0)
+// lingering is how long linger waits, in milliseconds: less than what the scheduler lets
+// a goroutine run without a pause (10 ms).
+const lingering = 5
+
+// linger returns what has happened, or nothing after a few milliseconds. The scheduler
+// is not told of it: it would take the processor away from a thread that waits for 20 µs,
+// give it back, and look after all of this once a query. When it needs the thread, for
+// a garbage collection, its signal ends the wait.
+func (p *poller) linger() ([]syscall.EpollEvent, error) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.epfd), uintptr(unsafe.Pointer(&p.events)), uintptr(len(p.events)), lingering, 0, 0)
 	return p.result(int(n), errno)
 }
 

@@ -5,7 +5,6 @@ package loop
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -15,14 +14,14 @@ import (
 	"github.com/armordb/armordb/pooler/core"
 )
 
-// worker is one loop: one thread, one epoll instance, and buffers that all of its
+// worker is one loop: one goroutine, one epoll instance, and buffers that all of its
 // sessions share.
 type worker struct {
 	poller *poller
 	inbox  inbox
 	log    *slog.Logger
 
-	// Everything below belongs to the thread.
+	// Everything below belongs to the goroutine.
 	owners   []owner // by file descriptor
 	tickets  []int32 // of the registration of each
 	issued   int32
@@ -31,7 +30,6 @@ type worker struct {
 	looks    *time.Timer           // for the next look at them; nil when there are none
 	every    time.Duration         // what it was set to
 	stopping bool
-	vain     int          // looks in a row that found nothing
 	moment   armor.Moment // of this batch, once read
 	read     bool
 	room     []func() // the inbox's other array
@@ -81,9 +79,8 @@ func (w *worker) live(g pooler.Guest) error {
 // tick is how often sessions that are closing are looked at while there are any.
 const tick = 250 * time.Millisecond
 
-// run is the thread. It ends after stop.
+// run is the loop. It ends after stop.
 func (w *worker) run() {
-	runtime.LockOSThread() // and never unlocked: the thread ends with us
 	for {
 		if w.doWork(); w.stopping {
 			break
@@ -105,30 +102,16 @@ func (w *worker) run() {
 	_ = w.poller.close() // the process ends
 }
 
-// vainLooks is after how many looks that found nothing the loop waits without looking
-// first, until there is more than one event at a time again.
-const vainLooks = 3
-
-// events returns what has happened, waiting for it if need be. Looking costs less than
-// waiting when there is something, and is in vain when there seldom is.
+// events returns what has happened, waiting for it if need be.
 func (w *worker) events() ([]syscall.EpollEvent, error) {
-	if w.vain < vainLooks {
-		events, err := w.poller.look()
-		if err != nil || len(events) > 0 {
-			w.vain = 0
-			return events, err
-		}
-		w.vain++
-	}
 	if !w.inbox.sleep() {
 		return nil, nil
 	}
-	events, err := w.poller.wait(w.patience())
-	w.inbox.awake()
-	if len(events) > 1 {
-		w.vain = 0
+	defer w.inbox.awake()
+	if events, err := w.poller.linger(); err != nil || len(events) > 0 {
+		return events, err
 	}
-	return events, err
+	return w.poller.wait(w.patience())
 }
 
 func (w *worker) patience() int {
