@@ -82,7 +82,7 @@ func (e *Edge) judge(session *Session, s *armor.State) int {
 // verdict judges a session by all that it is and was granted. The one that the
 // state would now serve in another way than it is being served ends too.
 func (e *Edge) verdict(session *Session, s *armor.State) *armor.Denial {
-	facts, granted, admitted := session.judged()
+	facts, granted := session.judged()
 	access, denial := e.decide(s, facts)
 	environment := session.boundTo()
 	switch {
@@ -90,7 +90,7 @@ func (e *Edge) verdict(session *Session, s *armor.State) *armor.Denial {
 		return denial
 	case environment != "" && access.Environment != environment:
 		return movedEnvironment()
-	case admitted && access.Pool.Key() != granted.Pool.Key():
+	case granted != nil && (access.Pool.Environment != granted.environment || access.Pool.Name != granted.pool):
 		return movedPool()
 	}
 	return nil

@@ -1,6 +1,7 @@
 package tlsedge
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/armordb/armordb/armor"
@@ -20,16 +21,29 @@ func newRegistry() *registry {
 	return &registry{sessions: map[uint64]*Session{}, index: map[string]map[uint64]*Session{}}
 }
 
+// add registers a session before anybody else sees it.
 func (r *registry) add(s *Session) {
 	keys := selectorKeys(s.peer)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.shareLocked(s, r.index[keys[0]])
 	r.sessions[s.id] = s
 	for _, k := range keys {
 		if r.index[k] == nil {
 			r.index[k] = map[uint64]*Session{}
 		}
 		r.index[k][s.id] = s
+	}
+}
+
+// shareLocked gives a session the facts of another one with the same certificate, if
+// there is: applications open many connections with one.
+func (r *registry) shareLocked(s *Session, same map[uint64]*Session) {
+	for _, other := range same {
+		if s.peer.Leaf == other.peer.Leaf && slices.EqualFunc(s.peer.Chains, other.peer.Chains, slices.Equal) {
+			s.peer.Leaf, s.peer.Chains = other.peer.Leaf, other.peer.Chains
+		}
+		return
 	}
 }
 

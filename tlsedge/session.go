@@ -44,12 +44,34 @@ type Session struct {
 
 	mu          sync.Mutex // guards below; nothing is called while held
 	environment string     // set before the Handler sees the session
-	facts       armor.Facts
-	access      armor.Access
-	admitted    bool
+	asked       asked
+	granted     *granted // nil until admitted
 	driver      func(cause error, confirm func())
 	told        time.Time // when driver or ctx were told of the cause
 	state       string
+}
+
+// asked is what a session is judged by beside its peer: armor.Facts without it.
+type asked struct {
+	database, role string
+	loggedIn       bool
+	factor         armor.SecondFactor
+	verifiers      armor.SecretName
+}
+
+// granted is what is kept of armor.Access: there are many sessions.
+type granted struct {
+	environment, pool string // the pool's
+	factor            armor.SecondFactor
+	verifiers         armor.SecretName
+}
+
+// demands is what must be proved beside the key.
+func (g *granted) demands() armor.SecondFactor {
+	if g == nil {
+		return ""
+	}
+	return g.factor
 }
 
 // The words of SessionInfo.State that the edge itself uses.
@@ -61,8 +83,7 @@ const (
 func (e *Edge) newSession(peer armor.Peer, under net.Conn, stop context.CancelCauseFunc) *Session {
 	return &Session{
 		edge: e, id: e.nextID.Add(1), since: time.Now(), peer: peer, until: proofEnds(peer),
-		conn: under, stop: stop, confirmed: make(chan struct{}),
-		facts: armor.Facts{Peer: peer}, state: stateHandshake,
+		conn: under, stop: stop, confirmed: make(chan struct{}), state: stateHandshake,
 	}
 }
 
@@ -98,6 +119,7 @@ func (e *Edge) run(ctx context.Context, c client, leave func()) {
 	}()
 	e.check(s, c.fault)
 	e.cfg.Handler.ServeConn(ctx, c.conn, s)
+	stop(nil) // of a session that goes on, too: it is the driver's by now
 }
 
 // GoOn is for a Handler that returns while the session goes on: it then ends when the
@@ -174,7 +196,10 @@ func (s *Session) Admit(database, role string) (armor.Access, error) {
 		return armor.Access{}, s.refuse(denial, revision)
 	}
 	s.mu.Lock()
-	s.access, s.admitted = access, true
+	s.granted = &granted{
+		environment: access.Pool.Environment, pool: access.Pool.Name,
+		factor: access.SecondFactor, verifiers: access.Database.Verifiers,
+	}
 	s.mu.Unlock()
 	// A revision published meanwhile has judged what was asked for, but could not
 	// yet see what was granted.
@@ -192,9 +217,9 @@ func (s *Session) Admit(database, role string) (armor.Access, error) {
 // the cause if it has ended, or ends now since more was to be proved.
 func (s *Session) Proved(factor armor.SecondFactor) error {
 	s.mu.Lock()
-	s.facts.LoggedIn, s.facts.SecondFactor = true, factor
-	if factor != "" {
-		s.facts.Verifiers = s.access.Database.Verifiers
+	s.asked.loggedIn, s.asked.factor = true, factor
+	if factor != "" && s.granted != nil {
+		s.asked.verifiers = s.granted.verifiers
 	}
 	s.mu.Unlock()
 	state, _ := s.edge.cfg.Trust.Current() // a later one judges by the same facts
@@ -236,8 +261,8 @@ func (s *Session) admission(database, role string) (armor.Access, *armor.Denial,
 func (s *Session) want(database, role string) (armor.Facts, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.facts.Database, s.facts.Role, s.state = database, role, stateLogin
-	return s.facts, s.environment
+	s.asked.database, s.asked.role, s.state = database, role, stateLogin
+	return s.factsLocked(), s.environment
 }
 
 // Moment reads the clocks for LiveAt.
@@ -284,7 +309,7 @@ func (s *Session) HandOver(cut func(cause error, confirm func())) error {
 	if s.driver != nil {
 		return errHandedOver
 	}
-	if s.access.SecondFactor != s.facts.SecondFactor {
+	if s.granted.demands() != s.asked.factor {
 		return errUnproved // whatever the Handler does, nothing is forwarded for it
 	}
 	s.driver = cut
@@ -297,7 +322,7 @@ func (s *Session) Refuse(d *armor.Denial) *armor.Denial {
 		return d
 	}
 	s.edge.denied(d.Reason)
-	facts, _, _ := s.judged()
+	facts, _ := s.judged()
 	state, _ := s.edge.cfg.Trust.Current()
 	return s.edge.denials.record(d, facts, state.Revision)
 }
@@ -322,7 +347,7 @@ func (s *Session) store(d *armor.Denial, revision uint64) bool {
 	if s.cause.Load() != nil {
 		return false
 	}
-	facts, _, _ := s.judged()
+	facts, _ := s.judged()
 	if !s.cause.CompareAndSwap(nil, s.edge.denials.record(d, facts, revision)) {
 		return false
 	}
@@ -335,7 +360,7 @@ func (s *Session) store(d *armor.Denial, revision uint64) bool {
 // refuse ends a session that nobody drives yet, and leaves its connection readable,
 // so that the Handler can still read the startup packet and answer it.
 func (s *Session) refuse(d *armor.Denial, revision uint64) *armor.Denial {
-	facts, _, _ := s.judged()
+	facts, _ := s.judged()
 	if s.cause.CompareAndSwap(nil, s.edge.denials.record(d, facts, revision)) {
 		s.edge.denied(d.Reason)
 	}
@@ -381,11 +406,18 @@ func (s *Session) tell() {
 
 func (s *Session) confirm() { s.once.Do(func() { close(s.confirmed) }) }
 
-// judged returns what the session is judged by.
-func (s *Session) judged() (facts armor.Facts, access armor.Access, admitted bool) {
+// judged returns what the session is judged by, and what it was granted, if it was.
+func (s *Session) judged() (armor.Facts, *granted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.facts, s.access, s.admitted
+	return s.factsLocked(), s.granted
+}
+
+func (s *Session) factsLocked() armor.Facts {
+	return armor.Facts{
+		Peer: s.peer, Database: s.asked.database, Role: s.asked.role,
+		LoggedIn: s.asked.loggedIn, SecondFactor: s.asked.factor, Verifiers: s.asked.verifiers,
+	}
 }
 
 // boundTo returns the environment, empty until the first check.
@@ -405,8 +437,12 @@ func (s *Session) toldAt() time.Time {
 func (s *Session) info() armor.SessionInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return armor.SessionInfo{
+	info := armor.SessionInfo{
 		ID: s.id, Node: s.edge.cfg.Node, Certificate: s.peer.Leaf, Environment: s.environment, Source: s.peer.Source,
-		Database: s.facts.Database, Role: s.facts.Role, Pool: s.access.Pool.Name, Since: s.since, State: s.state,
+		Database: s.asked.database, Role: s.asked.role, Since: s.since, State: s.state,
 	}
+	if s.granted != nil {
+		info.Pool = s.granted.pool
+	}
+	return info
 }
