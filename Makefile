@@ -65,7 +65,7 @@ mutant:  ## prove that chaos catches a build which acknowledges before it cuts
 	CGO_ENABLED=0 $(GO) build -tags mutant -o $(BIN)/mutant/ ./cmd/...
 	@if $(BIN)/armor-chaos run failover --bin $(BIN)/mutant --seed 1 --duration 20s; then echo "the mutant was not caught"; exit 1; else test $$? -eq 3; fi
 
-bench:   build ## what a query costs, beside PgBouncer's (needs pgbouncer; BENCH_PGBOUNCER=/path for another)
+bench:   build ## what a query costs, beside PgBouncer's (needs pgbouncer; BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
 	$(GO) test -run '^$$' -bench . -benchmem ./pooler/core
 	$(BIN)/armor-chaos bench $(BENCH)
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,8 +53,34 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.systems = append(b.systems, system{name: "armor", env: append(env, at(node)), pid: func() int { return pid }})
-	return b.pgbouncer(ctx, c, pg, env)
+	b.systems = append(b.systems, system{name: Armor, env: append(env, at(node)), pid: func() int { return pid }})
+	at := site{cluster: c, postgres: pg, env: env}
+	if err := b.pgbouncers(ctx, at); err != nil {
+		return err
+	}
+	if err := b.direct(ctx, at); err != nil {
+		return err
+	}
+	if b.Odyssey == "" {
+		return nil
+	}
+	return b.odyssey(ctx, at)
+}
+
+// The names of systems in samples.
+const (
+	Armor         = "armor"
+	PgBouncer     = "pgbouncer"
+	PgBouncer64k  = "pgbouncer-64k" // with pkt_buf=65536; for COPY
+	Direct        = "postgresql"    // no pooler: TLS in PostgreSQL itself
+	OdysseyPooler = "odyssey"
+)
+
+// site is what all systems share.
+type site struct {
+	cluster  *cluster
+	postgres *postgres
+	env      []string // of every client, but for PGPORT
 }
 
 // benchConfig gives armor as many server connections as PgBouncer gets.
@@ -83,10 +110,8 @@ func (b *bench) forceCipher() (string, error) {
 	return path, os.WriteFile(path, []byte("openssl_conf = o\n[o]\nssl_conf = s\n[s]\nsystem_default = d\n[d]\nMinProtocol = TLSv1.3\nCiphersuites = TLS_AES_128_GCM_SHA256\n"), 0o644)
 }
 
-// pgbouncer starts PgBouncer beside us: the same server certificate, the same CA for
-// clients, transaction mode, the same number of server connections over the same
-// socket.
-func (b *bench) pgbouncer(ctx context.Context, c *cluster, pg *postgres, env []string) error {
+// pgbouncers starts PgBouncer beside us, once as it comes and once with large buffers.
+func (b *bench) pgbouncers(ctx context.Context, at site) error {
 	program := b.PgBouncer
 	if program == "" {
 		var err error
@@ -94,29 +119,23 @@ func (b *bench) pgbouncer(ctx context.Context, c *cluster, pg *postgres, env []s
 			return errors.New("pgbouncer is not in PATH (Debian: apt-get install pgbouncer)")
 		}
 	}
-	dir := filepath.Join(b.Dir, "pgbouncer")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	credential, err := unprivileged(dir)
+	old, err := isOld(ctx, program)
 	if err != nil {
 		return err
 	}
-	port, err := freePort()
+	plain := func(c Cell) bool { return !c.prepared() || !old }
+	bulk := func(c Cell) bool { return c.pgbench == nil }
+	return errors.Join(
+		b.pgbouncer(ctx, at, program, system{name: PgBouncer, fits: plain}, ""),
+		b.pgbouncer(ctx, at, program, system{name: PgBouncer64k, fits: bulk}, "pkt_buf = 65536\n"))
+}
+
+// pgbouncer starts one: the same server certificate, the same CA for clients,
+// transaction mode, the same number of server connections over the same socket.
+func (b *bench) pgbouncer(ctx context.Context, at site, program string, s system, further string) error {
+	dir, port, err := b.neighbour(at, s.name)
 	if err != nil {
 		return err
-	}
-	for name, from := range map[string]string{
-		"server.crt": filepath.Join(c.nodes[0].dir, "server.crt"), "server.key": filepath.Join(c.nodes[0].dir, "server.key"),
-		"client-ca.crt": filepath.Join(c.dir, "ca", "dev-client", "ca.crt"),
-	} {
-		content, err := os.ReadFile(from)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
-			return err
-		}
 	}
 	config := fmt.Sprintf(`[databases]
 %[1]s = host=%[2]s port=%[3]d dbname=%[1]s user=%[4]s password=%[5]s
@@ -133,32 +152,145 @@ client_tls_ca_file = %[8]s/client-ca.crt
 client_tls_cert_file = %[8]s/server.crt
 client_tls_key_file = %[8]s/server.key
 ignore_startup_parameters = extra_float_digits
-`, appDatabase, pg.dir, pg.port, appRole, appPassword, port, benchPool, dir)
-	ini := filepath.Join(dir, "pgbouncer.ini")
-	if err := os.WriteFile(ini, []byte(config), 0o644); err != nil {
+`, appDatabase, at.postgres.dir, at.postgres.port, appRole, appPassword, port, benchPool, dir) + further
+	return b.beside(ctx, at, s, dir, port, config, program, "-q")
+}
+
+// odyssey starts Odyssey in the same way.
+func (b *bench) odyssey(ctx context.Context, at site) error {
+	dir, port, err := b.neighbour(at, OdysseyPooler)
+	if err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(b.Dir, "pgbouncer.log"))
+	config := fmt.Sprintf(`daemonize no
+workers 1
+log_to_stdout yes
+log_format "%%p %%t %%l [%%i %%s] (%%c) %%m\n"
+log_session no
+unix_socket_dir "%[2]s"
+unix_socket_mode "0644"
+listen {
+  host "127.0.0.1"
+  port %[6]d
+  tls "verify_full"
+  tls_ca_file "%[8]s/client-ca.crt"
+  tls_cert_file "%[8]s/server.crt"
+  tls_key_file "%[8]s/server.key"
+}
+storage "postgres" {
+  type "remote"
+  port %[3]d
+}
+database "%[1]s" {
+  user "%[4]s" {
+    authentication "none"
+    storage "postgres"
+    storage_user "%[4]s"
+    storage_password "%[5]s"
+    pool "transaction"
+    pool_size %[7]d
+    pool_reserve_prepared_statement yes
+  }
+}
+`, appDatabase, at.postgres.dir, at.postgres.port, appRole, appPassword, port, benchPool, dir)
+	return b.beside(ctx, at, system{name: OdysseyPooler}, dir, port, config, b.Odyssey)
+}
+
+// neighbour makes a folder with the certificates of our node, for a pooler that runs as
+// PostgreSQL's user, and finds it a port.
+func (b *bench) neighbour(at site, name string) (dir string, port int, err error) {
+	dir = filepath.Join(b.Dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", 0, err
+	}
+	node := at.cluster.nodes[0].dir
+	for name, from := range map[string]string{
+		"server.crt": filepath.Join(node, "server.crt"), "server.key": filepath.Join(node, "server.key"),
+		"client-ca.crt": filepath.Join(at.cluster.dir, "ca", "dev-client", "ca.crt"),
+	} {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			return "", 0, err
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return "", 0, err
+		}
+		if _, err := unprivileged(path); err != nil {
+			return "", 0, err
+		}
+	}
+	port, err = freePort()
+	return dir, port, err
+}
+
+// beside starts a pooler with its configuration, in a session of its own: the kernel
+// shares processors out by sessions.
+func (b *bench) beside(ctx context.Context, at site, s system, dir string, port int, config, program string, args ...string) error {
+	credential, err := unprivileged(dir)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "configuration")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(b.Dir, s.name+".log"))
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(program, "-q", ini)
+	cmd := exec.Command(program, append(args, file)...)
+	if credential == nil {
+		credential = &syscall.SysProcAttr{}
+	}
+	credential.Setsid = true
 	cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = credential, log, log
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start pgbouncer: %w", err)
+		return fmt.Errorf("start %s: %w", s.name, err)
 	}
 	b.ends = append(b.ends, func() error { return stopProcess(cmd, syscall.SIGINT, 10*time.Second) })
-	old, err := isOld(ctx, program)
+	pid := cmd.Process.Pid
+	s.env, s.pid = append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", port)), func() int { return pid }
+	b.systems = append(b.systems, s)
+	if err := b.awaitPort(ctx, port); err != nil {
+		said, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("wait for %s: %w: %s", s.name, err, said)
+	}
+	return nil
+}
+
+// direct has PostgreSQL itself ask for the same certificates.
+func (b *bench) direct(ctx context.Context, at site) error {
+	dir, _, err := b.neighbour(at, Direct)
 	if err != nil {
 		return err
 	}
-	pid := cmd.Process.Pid
-	b.systems = append(b.systems, system{
-		name: "pgbouncer", env: append(env, fmt.Sprintf("PGPORT=%d", port)), pid: func() int { return pid },
-		skips: func(protocol string) bool { return protocol == "prepared" && old },
-	})
-	return b.awaitPort(ctx, port)
+	hba := filepath.Join(at.postgres.dir, "data", "pg_hba.conf")
+	rules, err := os.ReadFile(hba)
+	if err != nil {
+		return err
+	}
+	rules = append([]byte("hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\nhostssl all all ::1/128 trust clientcert=verify-ca\n"), rules...)
+	if err := os.WriteFile(hba, rules, 0o600); err != nil { // its owner stays
+		return err
+	}
+	conn, err := at.postgres.admin(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, sql := range []string{
+		fmt.Sprintf("ALTER SYSTEM SET ssl_cert_file = '%s/server.crt'", dir), fmt.Sprintf("ALTER SYSTEM SET ssl_key_file = '%s/server.key'", dir),
+		fmt.Sprintf("ALTER SYSTEM SET ssl_ca_file = '%s/client-ca.crt'", dir), "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()",
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("have PostgreSQL speak TLS: %w", err)
+		}
+	}
+	few := func(c Cell) bool { return c.idle == 0 } // each would be a backend
+	b.systems = append(b.systems, system{name: Direct, env: append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", at.postgres.port)), fits: few})
+	return nil
 }
 
 // isOld reports whether this PgBouncer has no prepared statements in transaction mode

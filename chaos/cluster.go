@@ -62,6 +62,7 @@ func startDev(ctx context.Context, bin, dir, postgresURL string, nodes int, conf
 	defer log.Close()
 	dev := exec.Command(filepath.Join(bin, "armord"), "dev", "--postgres", postgresURL, "--nodes", strconv.Itoa(nodes), "--dir", home, "--port", "0", "--apply", apply)
 	dev.Stdout, dev.Stderr = log, log
+	dev.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a service has: the kernel shares processors out by sessions
 	if err := dev.Start(); err != nil {
 		return nil, nil, fmt.Errorf("start armord dev: %w", err)
 	}

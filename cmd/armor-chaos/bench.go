@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,12 +17,17 @@ import (
 func benchCommand() *cobra.Command {
 	var o chaos.BenchOptions
 	var idle int
+	var cells []string
 	cmd := &cobra.Command{
 		Use:     "bench",
-		Short:   "compare what a query costs Armor and PgBouncer, side by side",
-		Example: "  armor-chaos bench --rounds 5 --clients 1,8,64",
+		Short:   "compare what work costs Armor and PgBouncer, side by side",
+		Example: "  armor-chaos bench --rounds 5 --cells simple/8,prepared/8,copy",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Cells, err = chaos.FindCells(cells); err != nil {
+				return err
+			}
 			dir, err := os.MkdirTemp("", "armor-bench-")
 			if err != nil {
 				return err
@@ -50,9 +57,9 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&o.Bin, "bin", filepath.Dir(here), "folder of armord and armorctl")
 	f.IntVar(&o.Rounds, "rounds", 5, "how often each system is measured in each cell")
 	f.DurationVar(&o.Length, "length", 5*time.Second, "of one measurement; its first second does not count")
-	f.IntSliceVar(&o.Clients, "clients", []int{1, 8, 64}, "numbers of clients")
-	f.StringSliceVar(&o.Protocols, "protocols", []string{"simple"}, "of pgbench: simple, extended, prepared")
+	f.StringSliceVar(&cells, "cells", chaos.CellNames(), "what is measured: pgbench's protocol and number of clients; crowd (32 among 500 idle), connect, copy")
 	f.IntVar(&idle, "idle", 0, "measure instead what so many idle clients keep")
+	f.StringVar(&o.Odyssey, "odyssey", os.Getenv("BENCH_ODYSSEY"), "Odyssey's program (default: it is left out)")
 	f.StringVar(&o.PgBouncer, "pgbouncer", os.Getenv("BENCH_PGBOUNCER"), "PgBouncer's program (default: the one in PATH)")
 	return cmd
 }
@@ -65,21 +72,48 @@ func printIdle(cmd *cobra.Command, o chaos.BenchOptions, clients int) error {
 	return err
 }
 
-// printRatios writes a Markdown table of the medians of paired ratios.
+// printRatios writes Markdown tables: the medians of paired ratios with PgBouncer, and
+// what stands behind them.
 func printRatios(w io.Writer, o chaos.BenchOptions, samples []chaos.Sample) {
-	fmt.Fprintf(w, "%s; %d rounds of %s, armor to pgbouncer, median of the ratios within a round (smallest–largest)\n\n", chaos.Machine(), o.Rounds, o.Length)
-	fmt.Fprintln(w, "| protocol | clients | CPU/query | tps | armor µs/query | pgbouncer µs/query |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|")
+	fmt.Fprintf(w, "%s; %d rounds of %s; armor to pgbouncer, median of the ratios within a round (smallest–largest)\n\n", chaos.Machine(), o.Rounds, o.Length)
+	fmt.Fprintln(w, "| | CPU | must | rate |")
+	fmt.Fprintln(w, "|---|---|---|---|")
 	cpu := func(s chaos.Sample) float64 { return float64(s.CPU) / float64(time.Microsecond) }
-	tps := func(s chaos.Sample) float64 { return s.TPS }
-	for _, protocol := range o.Protocols {
-		for _, clients := range o.Clients {
-			c := chaos.Compare(samples, "armor", "pgbouncer", protocol, clients, cpu)
-			r := chaos.Compare(samples, "armor", "pgbouncer", protocol, clients, tps)
-			fmt.Fprintf(w, "| %s | %d | %s | %s | %.1f | %.1f |\n", protocol, clients, ratio(c), ratio(r),
-				chaos.Median(samples, "armor", protocol, clients, cpu), chaos.Median(samples, "pgbouncer", protocol, clients, cpu))
+	rate := func(s chaos.Sample) float64 { return s.Rate }
+	for _, c := range o.Cells {
+		fmt.Fprintf(w, "| %s | %s | %.2f | %s |\n", c.Name, ratio(chaos.Compare(samples, chaos.Armor, chaos.PgBouncer, c.Name, cpu)),
+			c.Must, ratio(chaos.Compare(samples, chaos.Armor, chaos.PgBouncer, c.Name, rate)))
+	}
+	systems := systemsOf(samples)
+	fmt.Fprintf(w, "\nmedians: µs of CPU, and rate by the second\n\n| | unit | %s |\n|---|---|%s\n", strings.Join(systems, " | "), strings.Repeat("---|", len(systems)))
+	for _, c := range o.Cells {
+		fmt.Fprintf(w, "| %s | %s |", c.Name, c.Unit)
+		for _, system := range systems {
+			fmt.Fprintf(w, " %s |", both(chaos.Median(samples, system, c.Name, cpu), chaos.Median(samples, system, c.Name, rate)))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func systemsOf(samples []chaos.Sample) []string {
+	var all []string
+	for _, s := range samples {
+		if !slices.Contains(all, s.System) {
+			all = append(all, s.System)
 		}
 	}
+	return all
+}
+
+// both writes what was measured; a system without a process of its own has only a rate.
+func both(cpu, rate float64) string {
+	switch {
+	case rate == 0:
+		return "–"
+	case cpu == 0:
+		return fmt.Sprintf("%.3g", rate)
+	}
+	return fmt.Sprintf("%.3g, %.3g", cpu, rate)
 }
 
 func ratio(r chaos.Ratios) string {
