@@ -7,8 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"runtime/debug"
+	"sync"
 	"sync/atomic"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -37,20 +36,14 @@ when join.addresses is set, and else waits for armorctl init on its admin socket
 		if *attached {
 			ctx = untilEnd(ctx, cmd.InOrStdin())
 		}
-		boundGarbage()
+		stop := make(chan struct{})
+		var bounded sync.WaitGroup
+		bounded.Go(func() { boundGarbage(stop) })
+		defer bounded.Wait()
+		defer close(stop)
 		return runNode(ctx, cfg, cmd.ErrOrStderr())
 	}
 	return cmd
-}
-
-// garbagePercent is GOGC unless the environment says otherwise: queries make no
-// garbage, so that collecting twice as often costs nothing and idle clients keep less.
-const garbagePercent = 50
-
-func boundGarbage() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
-	}
 }
 
 // untilEnd returns a ctx that also ends when r does. The goroutine that reads it can

@@ -105,9 +105,9 @@ func (p *poller) ctl(op, fd int, events uint32, ticket int32) error {
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.epfd, op, fd, &e))
 }
 
-// lingering is how long linger waits, in milliseconds: less than what the scheduler lets
-// a goroutine run without a pause (10 ms).
-const lingering = 5
+// lingering is how long linger waits, in milliseconds: as long as the scheduler lets a
+// goroutine run before it interrupts it.
+const lingering = 10
 
 // linger returns what has happened, or nothing after a few milliseconds. The scheduler
 // is not told of it: it would take the processor away from a thread that waits for 20 µs,

@@ -30,6 +30,7 @@ type worker struct {
 	looks    *time.Timer           // for the next look at them; nil when there are none
 	every    time.Duration         // what it was set to
 	stopping bool
+	vain     int          // waits in a row that have brought nothing
 	moment   armor.Moment // of this batch, once read
 	read     bool
 	room     []func() // the inbox's other array
@@ -102,14 +103,25 @@ func (w *worker) run() {
 	_ = w.poller.close() // the process ends
 }
 
+// lingers is how often the loop lingers before it waits for good.
+const lingers = 10
+
 // events returns what has happened, waiting for it if need be.
 func (w *worker) events() ([]syscall.EpollEvent, error) {
 	if !w.inbox.sleep() {
 		return nil, nil
 	}
 	defer w.inbox.awake()
-	if events, err := w.poller.linger(); err != nil || len(events) > 0 {
-		return events, err
+	events, err := w.lingerOrWait()
+	if w.vain++; len(events) > 0 {
+		w.vain = 0
+	}
+	return events, err
+}
+
+func (w *worker) lingerOrWait() ([]syscall.EpollEvent, error) {
+	if w.vain < lingers {
+		return w.poller.linger()
 	}
 	return w.poller.wait(w.patience())
 }
