@@ -27,6 +27,9 @@ type Grant struct {
 	CIDRs    []netip.Prefix // empty: from anywhere
 	// SecondFactor is asked for beside the certificate; empty: nothing.
 	SecondFactor SecondFactor
+	// Replication also lets replication connections in, by which the role may read all
+	// that its server writes, whatever the database.
+	Replication bool
 }
 
 // SecondFactor is what a client proves beside its certificate's key.
@@ -55,3 +58,13 @@ func (s *State) IdentityFor(environment string, id Identity) (IdentityConfig, bo
 	}
 	return IdentityConfig{}, false
 }
+
+// Replication is a kind of replication connection, as the startup parameter of that name
+// asks for it (PostgreSQL, "Streaming Replication Protocol").
+type Replication string
+
+const (
+	NoReplication       Replication = ""
+	PhysicalReplication Replication = "physical" // replication=true: the server's whole log, and its files
+	LogicalReplication  Replication = "logical"  // replication=database: decoded changes of one database, and SQL
+)

@@ -37,7 +37,18 @@ type Environment struct {
 	// trust state may grow before it refuses new sessions, and before it closes
 	// live ones.
 	FreshNew, FreshLive time.Duration
+	// Cancel says which cancel requests end queries.
+	Cancel CancelMode
 }
+
+// CancelMode says how cancel requests may come. All libpq before 17 sends them without
+// TLS, whatever the session uses.
+type CancelMode string
+
+const (
+	CancelAny     CancelMode = ""         // written "any": the key is proof enough
+	CancelTLSOnly CancelMode = "tls-only" // only over TLS, with a client certificate
+)
 
 // TrustAnchor is a CA certificate that may vouch for clients, bound to one
 // environment and to the identities below Prefix: whatever it signs, it cannot
@@ -74,6 +85,8 @@ type Facts struct {
 	LoggedIn     bool
 	SecondFactor SecondFactor
 	Verifiers    SecretName
+	// Replication is the kind of replication connection that was asked for.
+	Replication Replication
 }
 
 // Access is what the state grants a session.

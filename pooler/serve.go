@@ -150,7 +150,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	} else if params, err = p.reported(ctx, c, r); err != nil {
 		return nil, err
 	}
-	p.keys.add(c, p.cfg.Node, pid)
+	p.giveKey(c, r.startup, pid)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
 	if err := greet(conn, r.startup, params, c.key); err != nil {
 		if server != nil {
@@ -167,10 +167,10 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 // appendNegotiation appends what there is to say about the protocol that a client asks
 // for, before anything else.
 func appendNegotiation(b []byte, s pgwire.Startup) []byte {
-	if s.Minor == 0 && len(s.Options) == 0 {
+	if !s.Negotiated() {
 		return b
 	}
-	return pgwire.AppendNegotiate(b, 0, s.Options)
+	return pgwire.AppendNegotiate(b, s.Spoken(), s.Options)
 }
 
 // greet says that the client is in (PostgreSQL, "Start-up").
@@ -179,7 +179,7 @@ func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.Cance
 	for name, value := range params.All() {
 		b = pgwire.AppendParameterStatus(b, name, value)
 	}
-	b = pgwire.AppendBackendKeyData(b, key.PID, key.Secret)
+	b = pgwire.AppendBackendKeyData(b, key)
 	b = pgwire.AppendReady(b, 'I')
 	if err := conn.SetWriteDeadline(time.Now().Add(farewell)); err != nil {
 		return err
