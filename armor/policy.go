@@ -58,13 +58,3 @@ func (s *State) IdentityFor(environment string, id Identity) (IdentityConfig, bo
 	}
 	return IdentityConfig{}, false
 }
-
-// Replication is a kind of replication connection, as the startup parameter of that name
-// asks for it (PostgreSQL, "Streaming Replication Protocol").
-type Replication string
-
-const (
-	NoReplication       Replication = ""
-	PhysicalReplication Replication = "physical" // replication=true: the server's whole log, and its files
-	LogicalReplication  Replication = "logical"  // replication=database: decoded changes of one database, and SQL
-)

@@ -203,9 +203,13 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 		return access, s.noDatabase(access, f)
 	}
 	access.Name, access.Owner, access.MaxConnections = identity.Name, identity.Owner, identity.MaxConnections
-	var database, role bool
+	wanted, several := identity.asked(f)
+	if several {
+		return access, severalDatabases(f)
+	}
+	var database, role, kind bool
 	for _, g := range identity.Grants {
-		if g.Database != f.Database {
+		if g.Database != wanted {
 			continue
 		}
 		database = true
@@ -213,6 +217,10 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 			continue
 		}
 		role = true
+		if f.Replication != NoReplication && !g.Replication {
+			continue
+		}
+		kind = true
 		if !g.hasSource(f.Peer.Source.Addr()) {
 			continue
 		}
@@ -222,10 +230,14 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 		return s.reach(access, g, f)
 	}
 	switch {
+	case !database && f.Replication == PhysicalReplication && wanted == UnnamedDatabase:
+		return access, noReplication(f)
 	case !database:
 		return access, s.noDatabase(access, f)
 	case !role:
 		return access, deny(ReasonRole, fmt.Sprintf("identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
+	case !kind:
+		return access, noReplication(f)
 	default:
 		return access, deny(ReasonAddress, fmt.Sprintf("identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr()), f.Peer.Leaf)
 	}

@@ -91,7 +91,7 @@ type Guest interface {
 	Peer() armor.Peer
 	// Admit asks for what the startup packet wants; from then on every revision judges
 	// the session by it. The error is a *armor.Denial.
-	Admit(database, role string) (armor.Access, error)
+	Admit(database, role string, replication armor.Replication) (armor.Access, error)
 	// EndPoint is the channel binding tls-server-end-point (RFC 5929) of the client's
 	// connection; nil when its server certificate has none.
 	EndPoint() []byte

@@ -66,11 +66,17 @@ func (p *Pooler) logIn(ctx context.Context, conn net.Conn, g Guest, packet []byt
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	access, err := g.Admit(r.database, r.role)
+	if err := r.readReplication(); err != nil {
+		return nil, err
+	}
+	access, err := g.Admit(r.database, r.role, r.replication)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.readSettings(); err != nil {
+		return nil, err
+	}
+	if err := r.makeTerms(); err != nil {
 		return nil, err
 	}
 	c, err := p.register(access, conn, &r, g)
@@ -106,7 +112,7 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 		return nil, g.Refuse(closed)
 	}
 	c := &client{
-		home: p, guest: g, pool: pl, role: r.role, mode: access.Pool.Mode, state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
+		home: p, guest: g, pool: pl, role: r.role, terms: r.terms, part: partOf(r.role, r.terms), mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
 		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
 	}
 	p.mu.Lock()
@@ -193,8 +199,8 @@ func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.Cance
 // lendForSession lends a server connection with the client's settings in force.
 func (p *Pooler) lendForSession(ctx context.Context, c *client, r *request) (*ServerConn, error) {
 	server, err := p.await(ctx, c)
-	if err != nil {
-		return nil, err
+	if err != nil || c.terms != nil {
+		return server, err
 	}
 	if r.application != "" {
 		r.settings["application_name"] = r.application

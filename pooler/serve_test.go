@@ -170,7 +170,7 @@ func TestNewerProtocolIsNegotiatedDown(t *testing.T) {
 	h.must(c.Send(packet))
 	m, err := c.Receive()
 	h.must(err)
-	if want := "\x00\x00\x00\x00\x00\x00\x00\x01_pq_.nonsense\x00"; m.Type != 'v' || string(m.Body) != want {
+	if want := "\x00\x03\x00\x02\x00\x00\x00\x01_pq_.nonsense\x00"; m.Type != 'v' || string(m.Body) != want {
 		t.Errorf("got %v %q", m, m.Body)
 	}
 	_, err = c.Until('Z')

@@ -22,12 +22,14 @@ func IsCancel(packet []byte) bool {
 }
 
 // protocolMajor is the only protocol that there is, newestMinor the newest version of it
-// that we speak; optionPrefix marks startup parameters that are protocol options.
+// that we speak.
 const (
 	protocolMajor = 3
 	newestMinor   = 2
-	optionPrefix  = "_pq_."
 )
+
+// OptionPrefix marks startup parameters that are protocol options.
+const OptionPrefix = "_pq_."
 
 // Startup is what a client asks for: a protocol version, parameters in the order
 // they came in, and the names of protocol options, none of which we know.
@@ -95,7 +97,7 @@ func ParseStartup(packet []byte) (Startup, error) {
 }
 
 func (s *Startup) add(name, value string) {
-	if strings.HasPrefix(name, optionPrefix) {
+	if strings.HasPrefix(name, OptionPrefix) {
 		s.Options = append(s.Options, name)
 		return
 	}
