@@ -68,6 +68,8 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		"an unknown factor":    grant(func(g *armor.Grant) { g.SecondFactor = "otp" }),
 		"nothing to prove by":  grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM }),
 		"a console's factor":   grant(func(g *armor.Grant) { g.Database, g.SecondFactor = armor.ConsoleDatabase, armor.SCRAM }),
+		"a console's log":      grant(func(g *armor.Grant) { *g = armor.Grant{Database: armor.ConsoleDatabase, Roles: []string{armor.ConsoleStats}, Replication: true} }),
+		"no way to cancel":     armor.PutEnvironment{Environment: armor.Environment{Name: "dev", Cancel: "never"}},
 		"a path for verifiers": db(func(o *armor.Database) { o.Verifiers = "../node.key" }),
 		"no such pool":         grant(func(g *armor.Grant) { g.Pool = "none" }),
 		"negative wait":        armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5, QueryWait: -1}}},
