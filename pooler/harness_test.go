@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	if worker := flag.Lookup("test.fuzzworker"); worker != nil && worker.Value.String() == "true" {
 		os.Exit(m.Run()) // what is fuzzed here needs no PostgreSQL, and there are many workers
 	}
-	pg, err := pgtest.Start()
+	pg, err := pgtest.Start("wal_level=logical") // else as it comes
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

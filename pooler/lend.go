@@ -367,6 +367,9 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target) {
 // loginFailedLocked keeps the place until PostgreSQL has closed the connection too,
 // makes further logins wait, and tells the waiters that have nothing else to wait for.
 func (p *pool) loginFailedLocked(sub *subpool, failed *dialed, err error) []func() {
+	if refused := sub.terms.refused(err); refused != nil {
+		err = refused
+	}
 	wait := sub.loginFailedLocked(err)
 	p.closing++
 	todo := []func(){func() {

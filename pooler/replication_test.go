@@ -20,22 +20,23 @@ import (
 	"github.com/armordb/armordb/pooler/pgtest"
 )
 
-// source is a server that may be replicated, by the usual role.
+// source is the test's server, which the usual role may replicate while the test runs.
 func source(t *testing.T) *pgtest.Postgres {
 	t.Helper()
-	pg, err := pgtest.Start("wal_level=logical", "max_wal_senders=6", "max_replication_slots=4")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mayBeReplicated(t, postgres)
 	t.Cleanup(func() {
-		if err := pg.Stop(); err != nil {
+		if _, err := postgres.SQL(pgtest.Database, "ALTER ROLE "+pgtest.Role+" NOREPLICATION", "DROP TABLE walked"); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, err := pg.SQL(pgtest.Database, "ALTER ROLE "+pgtest.Role+" REPLICATION", "CREATE TABLE stock (n int)"); err != nil {
+	return postgres
+}
+
+func mayBeReplicated(t *testing.T, pg *pgtest.Postgres) {
+	t.Helper()
+	if _, err := pg.SQL(pgtest.Database, "ALTER ROLE "+pgtest.Role+" REPLICATION", "CREATE TABLE walked (n int)"); err != nil {
 		t.Fatal(err)
 	}
-	return pg
 }
 
 // replicating lets replication connections to pg in.
@@ -214,16 +215,16 @@ func TestAServerConnectionThatReplicatedIsNotLentAgain(t *testing.T) {
 func TestWhatPostgreSQLRefusesIsTold(t *testing.T) {
 	pg := source(t)
 	h := newHouse(t, replicating(pg))
-	fields := h.wantRefusal(h.dial().Login("user", pgtest.OtherRole, "database", "orders", "replication", "true"), "FATAL", "08006")
-	if !strings.Contains(fields['D'], "replication") {
-		t.Errorf("the detail is %q", fields['D'])
+	fields := h.wantRefusal(h.dial().Login("user", pgtest.OtherRole, "database", "orders", "replication", "true"), "FATAL", "42501")
+	if !strings.Contains(fields['M'], "replication role") {
+		t.Errorf("the message is %q", fields['M'])
 	}
 	if reason := h.status().NotReady; reason != "" {
 		t.Errorf("the pool is not ready: %s", reason)
 	}
-	fields = h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders", "replication", "true", "no_such", "1"), "FATAL", "08006")
-	if !strings.Contains(fields['D'], "no_such") {
-		t.Errorf("the detail is %q", fields['D'])
+	fields = h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders", "replication", "true", "no_such", "1"), "FATAL", "42704")
+	if !strings.Contains(fields['M'], "no_such") {
+		t.Errorf("the message is %q", fields['M'])
 	}
 	for _, options := range []string{"-c user=postgres", "-c database=postgres", "-c replication=false", "-c options=-cfsync=off", "--_pq_.x=1"} {
 		h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders", "replication", "true", "options", options), "FATAL", "42704")
@@ -256,12 +257,12 @@ func TestRealToolsReplicate(t *testing.T) {
 	decoded := h.startTool(h.tool(ctx, "pg_recvlogical", "-d", "orders", "-S", "decoded", "--start", "-n", "-f", "-", "-s", "1"))
 	h.awaitSenders(observer, "pg_receivewal streaming, pg_recvlogical streaming")
 	for i := range 5 {
-		if _, err := pg.SQL(pgtest.Database, fmt.Sprintf("INSERT INTO stock VALUES (%d)", i)); err != nil {
+		if _, err := pg.SQL(pgtest.Database, fmt.Sprintf("INSERT INTO walked VALUES (%d)", i)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond) // longer than the time-outs, all together
 	}
-	h.await("the changes are decoded", func() bool { return strings.Contains(decoded.said(), "stock: INSERT: n[integer]:4") })
+	h.await("the changes are decoded", func() bool { return strings.Contains(decoded.said(), "walked: INSERT: n[integer]:4") })
 	if wal.ProcessState != nil || decoded.ProcessState != nil {
 		t.Errorf("a stream has ended: %s%s", wal.said(), decoded.said())
 	}
@@ -278,6 +279,7 @@ func TestRealToolsReplicate(t *testing.T) {
 			t.Errorf("%v: %s", tool.err, tool.said())
 		}
 	}
+	h.must(h.tool(ctx, "pg_recvlogical", "-d", "orders", "-S", "decoded", "--drop-slot").Run())
 	h.await("their places are free", func() bool { return h.Held()["production/orders"] == 0 })
 }
 
@@ -294,10 +296,10 @@ func TestAStandbyStreamsThroughArmor(t *testing.T) {
 	h.awaitSenders(observer, "standby streaming")
 	arrives := func(n int) {
 		t.Helper()
-		_, err := pg.SQL(pgtest.Database, fmt.Sprintf("INSERT INTO stock VALUES (%d)", n))
+		_, err := pg.SQL(pgtest.Database, fmt.Sprintf("INSERT INTO walked VALUES (%d)", n))
 		h.must(err)
 		h.await("it arrives", func() bool {
-			got, err := standby.SQL(pgtest.Database, fmt.Sprintf("SELECT count(*) FROM stock WHERE n = %d", n))
+			got, err := standby.SQL(pgtest.Database, fmt.Sprintf("SELECT count(*) FROM walked WHERE n = %d", n))
 			return err == nil && got == "1"
 		})
 	}
@@ -333,7 +335,12 @@ func TestACutEndsWhatStreams(t *testing.T) {
 // TestAShutdownOfPostgreSQLReadsAsItself: it ends a stream without an error of its own,
 // and there is none of ours.
 func TestAShutdownOfPostgreSQLReadsAsItself(t *testing.T) {
-	pg := source(t)
+	pg, err := pgtest.Start() // a server of its own to shut down
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.Stop() //nolint:errcheck // nothing is asked of it any more
+	mayBeReplicated(t, pg)
 	h := newHouse(t, replicating(pg))
 	c := h.client("replication", "true")
 	at := h.query(c, "IDENTIFY_SYSTEM")

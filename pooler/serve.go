@@ -76,7 +76,7 @@ func (p *Pooler) logIn(ctx context.Context, conn net.Conn, g Guest, packet []byt
 	if err := r.readSettings(); err != nil {
 		return nil, err
 	}
-	if err := r.makeTerms(); err != nil {
+	if err := r.makeTerms(access.Pool.Mode); err != nil {
 		return nil, err
 	}
 	c, err := p.register(access, conn, &r, g)
@@ -196,20 +196,17 @@ func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.Cance
 	return conn.SetWriteDeadline(time.Time{})
 }
 
-// lendForSession lends a server connection with the client's settings in force.
+// lendForSession lends a server connection with the client's settings in force: it has
+// logged in with them, but for an application's name.
 func (p *Pooler) lendForSession(ctx context.Context, c *client, r *request) (*ServerConn, error) {
 	server, err := p.await(ctx, c)
-	if err != nil || c.terms != nil {
+	if err != nil || c.terms.once() || r.application == "" {
 		return server, err
 	}
-	if r.application != "" {
-		r.settings["application_name"] = r.application
-	}
-	if err := p.apply(ctx, server, c.guest, r.statements()); err != nil {
+	name := core.NewSettings(map[string]string{"application_name": r.application})
+	if err := p.apply(ctx, server, c.guest, name.SQL()); err != nil {
 		return nil, err
 	}
-	delete(r.settings, "application_name")
-	server.state.Applied(r.unreported(server.state.Params()))
 	return server, nil
 }
 

@@ -39,10 +39,16 @@ func TestOptionsAreReadAsPostgreSQLDoes(t *testing.T) {
 	}
 }
 
-func TestReplicationIsTold(t *testing.T) {
-	for value, wanted := range map[string]bool{"database": true, "true": true, "1": true, "on": true, "": true, "false": false, "0": false, "off": false, "no": false, "F": false} {
-		if got := !isFalse(value); got != wanted {
-			t.Errorf("replication=%q: got %v", value, got)
+func TestReplicationIsReadAsByPostgreSQL(t *testing.T) {
+	const bad = armor.Replication("bad")
+	for value, want := range map[string]armor.Replication{
+		"database": armor.LogicalReplication, "true": armor.PhysicalReplication, "1": armor.PhysicalReplication, "on": armor.PhysicalReplication, "Y": armor.PhysicalReplication,
+		"false": armor.NoReplication, "0": armor.NoReplication, "off": armor.NoReplication, "no": armor.NoReplication, "F": armor.NoReplication,
+		"": bad, "o": bad, "Database": bad, "data": bad, "physical": bad, "truee": bad, "2": bad,
+	} {
+		r := newRequest(pgwire.Startup{Parameters: [][2]string{{"replication", "true"}, {"replication", value}}})
+		if err := r.readReplication(); (err != nil) != (want == bad) || err == nil && r.replication != want {
+			t.Errorf("replication=%q: %q, %v", value, r.replication, err)
 		}
 	}
 }

@@ -1,10 +1,13 @@
 package pooler
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -22,11 +25,13 @@ type terms struct {
 // they would be some, PostgreSQL does not know them.
 var reserved = []string{"user", "database", "options", "replication"}
 
-// makeTerms finds what the request's login has to say by itself, and takes the settings
-// that are in it over. A replication connection logs in with all of them: not every one
-// can SET.
-func (r *request) makeTerms() *pgwire.Error {
-	if r.replication == armor.NoReplication {
+// makeTerms finds what the request's login has to say by itself in a pool of the given
+// mode, and takes the settings that are in it over. In session mode that makes RESET and
+// DISCARD ALL lead to them, as they do without a pooler; an application's name is left
+// out, so that those who differ by nothing else share server connections. A replication
+// connection logs in with everything: not every one can SET.
+func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
+	if r.replication == armor.NoReplication && (mode != armor.SessionMode || len(r.settings) == 0) {
 		return nil
 	}
 	t := &terms{replication: r.replication, parameters: r.settings}
@@ -35,11 +40,21 @@ func (r *request) makeTerms() *pgwire.Error {
 			return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnknownSetting, Message: fmt.Sprintf("unrecognized configuration parameter %q", name)}
 		}
 	}
-	if r.application != "" {
+	if t.once() && r.application != "" {
 		t.parameters["application_name"] = r.application
 	}
-	r.settings, r.terms = nil, t
+	r.settings, r.terms = map[string]string{}, t
 	return nil
+}
+
+// refused returns PostgreSQL's own words about a login that has failed for what the
+// client has asked for; nil if there is no telling.
+func (t *terms) refused(err error) *pgwire.Error {
+	e, told := errors.AsType[*pgconn.PgError](err)
+	if t == nil || !told || e.Code[:min(2, len(e.Code))] != "22" && !slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
+		return nil
+	}
+	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
 }
 
 // kind is what the connection replicates.
