@@ -207,40 +207,62 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 	if several {
 		return access, severalDatabases(f)
 	}
-	var database, role, kind bool
+	nearest := otherDatabase
 	for _, g := range identity.Grants {
-		if g.Database != wanted {
-			continue
+		how := g.fits(wanted, f)
+		if how == fits {
+			return s.follow(access, g, f)
 		}
-		database = true
-		if !g.hasRole(f.Role) {
-			continue
-		}
-		role = true
-		if f.Replication != NoReplication && !g.Replication {
-			continue
-		}
-		kind = true
-		if !g.hasSource(f.Peer.Source.Addr()) {
-			continue
-		}
-		if IsConsole(g.Database) {
-			return s.reachConsole(access, g, f)
-		}
-		return s.reach(access, g, f)
+		nearest = max(nearest, how)
 	}
+	return access, s.notGranted(access, f, wanted, nearest)
+}
+
+// fit is how near a grant comes to what is asked for.
+type fit int
+
+const (
+	otherDatabase fit = iota
+	otherRole
+	otherKind // of connection
+	otherSource
+	fits
+)
+
+func (g Grant) fits(database string, f Facts) fit {
 	switch {
-	case !database && f.Replication == PhysicalReplication && wanted == UnnamedDatabase:
-		return access, noReplication(f)
-	case !database:
-		return access, s.noDatabase(access, f)
-	case !role:
-		return access, deny(ReasonRole, fmt.Sprintf("identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
-	case !kind:
-		return access, noReplication(f)
-	default:
-		return access, deny(ReasonAddress, fmt.Sprintf("identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr()), f.Peer.Leaf)
+	case g.Database != database:
+		return otherDatabase
+	case !g.hasRole(f.Role):
+		return otherRole
+	case f.Replication != NoReplication && !g.Replication:
+		return otherKind
+	case !g.hasSource(f.Peer.Source.Addr()):
+		return otherSource
 	}
+	return fits
+}
+
+// notGranted says what the grant that came nearest lacks.
+func (s *State) notGranted(access Access, f Facts, wanted string, nearest fit) *Denial {
+	switch {
+	case nearest == otherKind, nearest == otherDatabase && f.Replication == PhysicalReplication && wanted == UnnamedDatabase:
+		return noReplication(f)
+	case nearest == otherDatabase:
+		return s.noDatabase(access, f)
+	case nearest == otherRole:
+		return deny(ReasonRole, fmt.Sprintf("identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
+	default:
+		return deny(ReasonAddress, fmt.Sprintf("identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr()), f.Peer.Leaf)
+	}
+}
+
+// follow gives what a grant that fits leads to.
+func (s *State) follow(access Access, g Grant, f Facts) (Access, *Denial) {
+	if IsConsole(g.Database) {
+		return s.reachConsole(access, g, f)
+	}
+	return s.reach(access, g, f)
 }
 
 func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {

@@ -68,6 +68,7 @@ func TestParametersOfThePacketWinOverOptions(t *testing.T) {
 func FuzzReadSettings(f *testing.F) {
 	f.Add("-c a=b --c-d=e", "DateStyle", "ISO")
 	f.Add(`-c \`, "replication", "x")
+	f.Add("-c user=postgres --replication=true", "replication", "database")
 	f.Fuzz(func(t *testing.T, options, name, value string) {
 		r := newRequest(pgwire.Startup{Parameters: [][2]string{{"options", options}, {name, value}}})
 		if err := r.readSettings(); err != nil {
@@ -79,6 +80,14 @@ func FuzzReadSettings(f *testing.F) {
 		for setting := range r.settings {
 			if slices.Contains(notForClients, setting) {
 				t.Errorf("setting %q was let through", setting)
+			}
+		}
+		if r.readReplication() != nil || r.makeTerms(armor.SessionMode) != nil {
+			return
+		}
+		for word, value := range r.terms.startup() { // what the login says beside user, database and options
+			if word == "user" || word == "database" || word == "options" || strings.HasPrefix(word, "_pq_.") || word == "replication" && value != map[armor.Replication]string{armor.PhysicalReplication: "true", armor.LogicalReplication: "database"}[r.replication] {
+				t.Errorf("the login says %s=%q", word, value)
 			}
 		}
 	})
