@@ -46,6 +46,9 @@ func (g Grant) CheckConsole() error {
 	if g.Pool != "" {
 		return fmt.Errorf("%w: the admin console has no pool: leave it out", ErrInvalid)
 	}
+	if g.Replication {
+		return fmt.Errorf("%w: the admin console has nothing to replicate: leave replication out", ErrInvalid)
+	}
 	for _, role := range g.Roles {
 		if !IsConsoleRole(role) {
 			return fmt.Errorf("%w: role %q of the admin console is not %s or %s", ErrInvalid, clip(role), ConsoleStats, ConsoleAdmin)

@@ -214,6 +214,31 @@ func TestCancelKeyNamesItsNode(t *testing.T) {
 	}
 }
 
+func TestOnlyANodeMakesALongCancelKey(t *testing.T) {
+	signer := []byte("shared by all nodes")
+	key := armor.NewSessionKey(3, 4242, 99).Lengthen(513, [14]byte{1, 2, 3}, signer)
+	a, b := key.Nodes()
+	if !key.IsLong() || !key.Genuine(signer) || key.PID != 4242 || key.Secret != 0 || a != 513 || b != 513 {
+		t.Fatalf("%+v names %d and %d", key, a, b)
+	}
+	if key.Genuine([]byte("another cluster's")) {
+		t.Error("a key of another cluster is taken for ours")
+	}
+	for i := range key.Long {
+		forged := key
+		forged.Long[i] ^= 1
+		if forged.Genuine(signer) || forged.Equal(key) {
+			t.Errorf("a change of byte %d is not seen", i)
+		}
+	}
+	if other := (armor.CancelKey{PID: 4243, Long: key.Long}); other.Genuine(signer) || other.Equal(key) {
+		t.Error("the secret is taken with another process id")
+	}
+	if short := (armor.CancelKey{PID: 4242}); short.Equal(key) {
+		t.Error("a key of protocol 3.0 is equal to one of 3.2")
+	}
+}
+
 func TestCanonicalEncodingTellsValuesApart(t *testing.T) {
 	type pair struct{ A, B string }
 	values := []any{pair{"ab", "c"}, pair{"a", "bc"}, pair{A: "abc"}, pair{B: "abc"}, []string{"a", "b"}, []string{"ab"}, []byte("ab"), 1, uint(1), true, noon}

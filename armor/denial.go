@@ -42,6 +42,8 @@ const (
 	ReasonPassword       Reason = "password"        // the second factor was not proved
 	ReasonChannelBinding Reason = "channel_binding" // it was, but over another TLS connection than ours
 	ReasonSecondFactor   Reason = "second_factor"   // a live session's grant has come to ask for one
+
+	ReasonReplication Reason = "replication" // a replication connection that no grant allows
 )
 
 // Denial is a refusal as the client reads it, and the cause with which a live

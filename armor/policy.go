@@ -27,6 +27,9 @@ type Grant struct {
 	CIDRs    []netip.Prefix // empty: from anywhere
 	// SecondFactor is asked for beside the certificate; empty: nothing.
 	SecondFactor SecondFactor
+	// Replication also lets replication connections in, by which the role may read all
+	// that its server writes, whatever the database.
+	Replication bool
 }
 
 // SecondFactor is what a client proves beside its certificate's key.

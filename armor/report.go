@@ -62,37 +62,3 @@ type NodeStatus struct {
 	// for Node and the addresses.
 	Unreachable string
 }
-
-// CancelKey is what a client sends to cancel a query: BackendKeyData's process id
-// and secret (PostgreSQL, "Canceling Requests in Progress"). The node that made it
-// is in it.
-type CancelKey struct {
-	PID    uint32
-	Secret uint32
-}
-
-// Session mode puts the node into the secret's top bits and keeps PostgreSQL's own
-// process id; transaction mode puts it into the process id. nodeBits bounds
-// Member.Index.
-const nodeBits = 10
-
-// MaxNodeIndex is the largest Member.Index.
-const MaxNodeIndex = 1<<nodeBits - 1
-
-// NewTransactionKey makes a key whose process id names the node; random's bits fill
-// the rest. The process id is never zero or negative as an int32.
-func NewTransactionKey(node uint16, random uint64) CancelKey {
-	pid := uint32(node)<<(31-nodeBits) | uint32(random>>32)&(1<<(31-nodeBits)-1)
-	return CancelKey{PID: pid, Secret: uint32(random)}
-}
-
-// NewSessionKey makes a key that keeps PostgreSQL's process id.
-func NewSessionKey(node uint16, pid uint32, random uint64) CancelKey {
-	return CancelKey{PID: pid, Secret: uint32(node)<<(32-nodeBits) | uint32(random)&(1<<(32-nodeBits)-1)}
-}
-
-// Nodes returns the two node indexes that a key may name; only the node that made it
-// knows which of them is meant, so a cancel is asked of both.
-func (k CancelKey) Nodes() (transaction, session uint16) {
-	return uint16(k.PID >> (31 - nodeBits) & MaxNodeIndex), uint16(k.Secret >> (32 - nodeBits))
-}

@@ -37,7 +37,18 @@ type Environment struct {
 	// trust state may grow before it refuses new sessions, and before it closes
 	// live ones.
 	FreshNew, FreshLive time.Duration
+	// Cancel says which cancel requests end queries.
+	Cancel CancelMode
 }
+
+// CancelMode says how cancel requests may come. All libpq before 17 sends them without
+// TLS, whatever the session uses.
+type CancelMode string
+
+const (
+	CancelAny     CancelMode = ""         // written "any": the key is proof enough
+	CancelTLSOnly CancelMode = "tls-only" // only over TLS, with a client certificate
+)
 
 // TrustAnchor is a CA certificate that may vouch for clients, bound to one
 // environment and to the identities below Prefix: whatever it signs, it cannot
@@ -74,6 +85,8 @@ type Facts struct {
 	LoggedIn     bool
 	SecondFactor SecondFactor
 	Verifiers    SecretName
+	// Replication is the kind of replication connection that was asked for.
+	Replication Replication
 }
 
 // Access is what the state grants a session.
@@ -190,32 +203,66 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 		return access, s.noDatabase(access, f)
 	}
 	access.Name, access.Owner, access.MaxConnections = identity.Name, identity.Owner, identity.MaxConnections
-	var database, role bool
+	wanted, several := identity.asked(f)
+	if several {
+		return access, severalDatabases(f)
+	}
+	nearest := otherDatabase
 	for _, g := range identity.Grants {
-		if g.Database != f.Database {
-			continue
+		how := g.fits(wanted, f)
+		if how == fits {
+			return s.follow(access, g, f)
 		}
-		database = true
-		if !g.hasRole(f.Role) {
-			continue
-		}
-		role = true
-		if !g.hasSource(f.Peer.Source.Addr()) {
-			continue
-		}
-		if IsConsole(g.Database) {
-			return s.reachConsole(access, g, f)
-		}
-		return s.reach(access, g, f)
+		nearest = max(nearest, how)
 	}
+	return access, s.notGranted(access, f, wanted, nearest)
+}
+
+// fit is how near a grant comes to what is asked for.
+type fit int
+
+const (
+	otherDatabase fit = iota
+	otherRole
+	otherKind // of connection
+	otherSource
+	fits
+)
+
+func (g Grant) fits(database string, f Facts) fit {
 	switch {
-	case !database:
-		return access, s.noDatabase(access, f)
-	case !role:
-		return access, deny(ReasonRole, fmt.Sprintf("identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
-	default:
-		return access, deny(ReasonAddress, fmt.Sprintf("identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr()), f.Peer.Leaf)
+	case g.Database != database:
+		return otherDatabase
+	case !g.hasRole(f.Role):
+		return otherRole
+	case f.Replication != NoReplication && !g.Replication:
+		return otherKind
+	case !g.hasSource(f.Peer.Source.Addr()):
+		return otherSource
 	}
+	return fits
+}
+
+// notGranted says what the grant that came nearest lacks.
+func (s *State) notGranted(access Access, f Facts, wanted string, nearest fit) *Denial {
+	switch {
+	case nearest == otherKind, nearest == otherDatabase && f.Replication == PhysicalReplication && wanted == UnnamedDatabase:
+		return noReplication(f)
+	case nearest == otherDatabase:
+		return s.noDatabase(access, f)
+	case nearest == otherRole:
+		return deny(ReasonRole, fmt.Sprintf("identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
+	default:
+		return deny(ReasonAddress, fmt.Sprintf("identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr()), f.Peer.Leaf)
+	}
+}
+
+// follow gives what a grant that fits leads to.
+func (s *State) follow(access Access, g Grant, f Facts) (Access, *Denial) {
+	if IsConsole(g.Database) {
+		return s.reachConsole(access, g, f)
+	}
+	return s.reach(access, g, f)
 }
 
 func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {

@@ -172,18 +172,56 @@ func TestCancelReachesTheQueryThroughAnyNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	bothModes(t, func(t *testing.T, database string) {
-		for _, holder := range a.nodes {
-			for _, through := range a.nodes {
-				if err := a.cancelled(t, app, database, holder, through); err != nil {
-					t.Errorf("a query on %s, cancelled through %s: %v", holder.name, through.name, err)
+		for _, app.protocol = range []string{"3.0", "3.2"} {
+			for _, holder := range a.nodes {
+				for _, through := range a.nodes {
+					if err := a.cancelled(t, app, database, holder, through, sendCancel); err != nil {
+						t.Errorf("a query on %s, by protocol %s, cancelled through %s: %v", holder.name, app.protocol, through.name, err)
+					}
 				}
 			}
 		}
 	})
 }
 
+// TestAnEnvironmentMayWantCancelRequestsOverTLS: those without are refused, whatever node
+// they come to, and those over TLS still work.
+func TestAnEnvironmentMayWantCancelRequestsOverTLS(t *testing.T) {
+	a := acceptance(t)
+	app, err := a.demo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(cancel string) {
+		file := filepath.Join(t.TempDir(), "environment.yaml")
+		text := "apiVersion: armor/v1\nkind: Environment\nmetadata: {name: dev}\nspec: {cancel: " + cancel + "}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a.ctl(t, "apply", "-f", file, "--yes", "--wait", "all")
+	}
+	apply("tls-only")
+	defer apply("any")
+	for _, app.protocol = range []string{"3.0", "3.2"} {
+		for _, through := range a.nodes {
+			plaintextFirst := func(ctx context.Context, n *node, pid uint32, key []byte) error {
+				if err := sendCancel(ctx, n, pid, key); err != nil {
+					return err
+				}
+				if a.admin(t, "select count(*)::text from pg_stat_activity where state = 'active' and query like 'select pg_sleep(60)%'") != "1" {
+					return errors.New("a cancel request without TLS was obeyed")
+				}
+				return sendCancelOver(ctx, tlsTo(app), n, pid, key)
+			}
+			if err := a.cancelled(t, app, "app", a.nodes[0], through, plaintextFirst); err != nil {
+				t.Errorf("protocol %s, through %s: %v", app.protocol, through.name, err)
+			}
+		}
+	}
+}
+
 // cancelled runs a long query on one node and sends its cancel request to another.
-func (a *arena) cancelled(t *testing.T, app client, database string, holder, through *node) error {
+func (a *arena) cancelled(t *testing.T, app client, database string, holder, through *node, cancel cancelFunc) error {
 	conn, err := app.connectTo(t.Context(), holder, database)
 	if err != nil {
 		return err
@@ -198,7 +236,7 @@ func (a *arena) cancelled(t *testing.T, app client, database string, holder, thr
 	}()
 	eventually(t, "the query runs", func() bool { return a.admin(t, running) == "1" })
 	key := conn.SecretKey()
-	if err := sendCancel(t.Context(), through, conn.PID(), key); err != nil {
+	if err := cancel(t.Context(), through, conn.PID(), key); err != nil {
 		return err
 	}
 	select {

@@ -296,12 +296,32 @@ func (a *arena) signalNode(t *testing.T, n *node, s syscall.Signal) error {
 
 // sendCancel sends a CancelRequest to a node, in the clear as libpq does.
 func sendCancel(ctx context.Context, n *node, pid uint32, key []byte) error {
+	return sendCancelOver(ctx, func(_ context.Context, conn net.Conn) (net.Conn, error) { return conn, nil }, n, pid, key)
+}
+
+// cancelFunc is how a cancel request is sent.
+type cancelFunc func(ctx context.Context, n *node, pid uint32, key []byte) error
+
+// tlsTo makes a connection one with TLS, by which the client proves who it is.
+func tlsTo(app client) func(context.Context, net.Conn) (net.Conn, error) {
+	return func(ctx context.Context, conn net.Conn) (net.Conn, error) {
+		config := app.tls.Clone()
+		config.NextProtos = []string{"postgresql"} // without an SSLRequest
+		secured := tls.Client(conn, config)
+		return secured, secured.HandshakeContext(ctx)
+	}
+}
+
+func sendCancelOver(ctx context.Context, wrap func(context.Context, net.Conn) (net.Conn, error), n *node, pid uint32, key []byte) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	if conn, err = wrap(ctx, conn); err != nil {
+		return err
+	}
 	packet := binary.BigEndian.AppendUint32(nil, uint32(12+len(key)))
 	packet = binary.BigEndian.AppendUint32(packet, 80877102)
 	packet = append(binary.BigEndian.AppendUint32(packet, pid), key...)

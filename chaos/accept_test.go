@@ -128,7 +128,7 @@ func startArena() (*arena, error) {
 		return nil, err
 	}
 	ctx := context.Background()
-	if a.pg, err = startPostgres(ctx, pgDir); err != nil {
+	if a.pg, err = startPostgres(ctx, pgDir, "wal_level=logical"); err != nil {
 		return nil, err
 	}
 	config := fmt.Sprintf(arenaConfig, a.pg.port, demoIdentity)

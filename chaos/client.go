@@ -20,6 +20,7 @@ const patience = 2 * time.Second
 type client struct {
 	tls      *tls.Config
 	password string // empty: it has none to prove
+	protocol string // the only version that it speaks; empty: 3.0
 }
 
 // demo is the identity that `armord dev` issued.
@@ -58,6 +59,7 @@ func (c client) connectAs(ctx context.Context, n *node, database, role string) (
 		return nil, err
 	}
 	config.TLSConfig, config.Password = c.tls, c.password
+	config.MinProtocolVersion, config.MaxProtocolVersion = c.protocol, c.protocol
 	config.Fallbacks = nil
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

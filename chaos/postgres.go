@@ -36,8 +36,9 @@ type postgres struct {
 }
 
 // startPostgres makes a cluster in dir with initdb and starts it. PostgreSQL refuses
-// to run as root, so root hands it to the user "postgres".
-func startPostgres(ctx context.Context, dir string) (*postgres, error) {
+// to run as root, so root hands it to the user "postgres". options are further settings,
+// as name=value.
+func startPostgres(ctx context.Context, dir string, options ...string) (*postgres, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -66,6 +67,9 @@ func startPostgres(ctx context.Context, dir string) (*postgres, error) {
 		"-c", "port="+strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+dir,
 		"-c", "log_connections=on", "-c", "log_disconnections=on", "-c", "log_line_prefix=%m [%p] ", "-c", "log_timezone=UTC",
 		"-c", "fsync=off", "-c", "max_connections=100")
+	for _, o := range options {
+		p.cmd.Args = append(p.cmd.Args, "-c", o)
+	}
 	p.cmd.SysProcAttr = credential
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {

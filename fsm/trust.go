@@ -41,6 +41,8 @@ func checkEnvironment(e armor.Environment) error {
 	switch {
 	case e.Inventory != armor.InventoryOpen && e.Inventory != armor.InventoryRequired:
 		return refuse(armor.ErrInvalid, "inventory of environment %s is %q: say open or required", e.Name, e.Inventory)
+	case e.Cancel != armor.CancelAny && e.Cancel != armor.CancelTLSOnly:
+		return refuse(armor.ErrInvalid, "cancel of environment %s is %.40q: leave it out or say tls-only", e.Name, e.Cancel)
 	case e.MaxLeafLifetime < 0:
 		return refuse(armor.ErrInvalid, "longest certificate lifetime of environment %s is negative", e.Name)
 	case e.FreshNew < minFresh || e.FreshLive < e.FreshNew || e.FreshLive > maxFresh:

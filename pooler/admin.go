@@ -77,7 +77,7 @@ func (p *Pooler) openConsole(conn net.Conn, cl *client, access armor.Access, r *
 		wake: make(chan struct{}), interrupted: make(chan struct{}, 1),
 	}
 	cl.interrupt = c.interrupt
-	p.keys.add(cl, p.cfg.Node, 0)
+	p.giveKey(cl, r.startup, 0)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
 	if err := greet(conn, r.startup, consoleParams(r.application), cl.key); err != nil {
 		return nil, err

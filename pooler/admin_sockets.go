@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // socketColumns are those of SHOW CLIENTS and SERVERS, with debug of SOCKETS.
@@ -26,6 +28,7 @@ func socketColumns(debug bool) []column {
 type socket struct {
 	kind              string // C, S
 	user, database    string
+	replication       armor.Replication
 	state             string
 	remote, local     netip.AddrPort
 	connected, active time.Time
@@ -40,7 +43,7 @@ type socket struct {
 
 // row has the debugging columns always; what they would say is not kept.
 func (s socket) row() row {
-	return row{s.kind, s.user, s.database, "none", s.state, hostOf(s.remote), int(s.remote.Port()), hostOf(s.local), int(s.local.Port()),
+	return row{s.kind, s.user, s.database, cmp.Or(string(s.replication), "none"), s.state, hostOf(s.remote), int(s.remote.Port()), hostOf(s.local), int(s.local.Port()),
 		stamp(s.connected), stamp(s.active), int(s.wait / time.Second), int(s.wait % time.Second / time.Microsecond), flag(s.closeNeeded),
 		pointer(s.id), pointer(s.link), int(s.pid), s.tls, s.application, s.prepared, int(s.id), 0, 0, 0, 0, 0, 0, 0}
 }
@@ -119,7 +122,7 @@ func (c *console) clientSockets() []socket {
 // socket describes a client. Which statements it has prepared only its driver knows.
 func (c *client) socket(now time.Time) socket {
 	s := socket{
-		kind: "C", user: c.role, state: "idle", remote: c.guest.Peer().Source, local: addrPort(c.conn.LocalAddr()), connected: c.since, active: c.since,
+		kind: "C", user: c.role, replication: c.terms.kind(), state: "idle", remote: c.guest.Peer().Source, local: addrPort(c.conn.LocalAddr()), connected: c.since, active: c.since,
 		id: c.id, tls: tlsWords(c.conn), application: c.application,
 	}
 	c.pool.mu.Lock()
@@ -159,7 +162,7 @@ func (p *pool) serverSockets() []socket {
 	var all []socket
 	for c := range p.conns {
 		s := socket{
-			kind: "S", user: c.sub.role, database: p.cfg.Database, state: "tested", remote: addrPort(c.raw.RemoteAddr()), local: addrPort(c.raw.LocalAddr()),
+			kind: "S", user: c.sub.role, replication: c.sub.terms.kind(), database: p.cfg.Database, state: "tested", remote: addrPort(c.raw.RemoteAddr()), local: addrPort(c.raw.LocalAddr()),
 			connected: c.born, active: c.idleSince, closeNeeded: c.generation != p.generation, id: c.id, pid: c.pid, tls: tlsWords(c.conn),
 			prepared: c.prepared,
 		}

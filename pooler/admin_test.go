@@ -279,7 +279,7 @@ func TestCancelTakesAPauseBack(t *testing.T) {
 	h.must(admin.Send(pgtest.Encode('Q', "PAUSE")))
 	h.await("the pool is paused", func() bool { return h.status().Paused })
 	cancel := func() bool {
-		return h.Cancel(t.Context(), armor.CancelKey{PID: admin.PID, Secret: admin.Secret})
+		return h.Cancel(t.Context(), armor.CancelKey{PID: admin.PID, Secret: admin.Secret}, false)
 	}
 	answered := make(chan error, 1)
 	go func() {

@@ -161,7 +161,7 @@ func (x *exchange) run(r *request) error {
 // before.
 func (x *exchange) offer(r *request) error {
 	b := appendNegotiation(nil, r.startup)
-	r.startup.Minor, r.startup.Options = 0, nil // it is told once
+	r.startup.Minor, r.startup.Options = r.startup.Spoken(), nil // it is told once
 	mechanisms := []string{scramPlain}
 	if x.binding != nil {
 		mechanisms = []string{scramBound, scramPlain}

@@ -444,7 +444,7 @@ func TestHeldWhileACancelIsUnderWay(t *testing.T) {
 		b.must(first.Send(pgtest.Encode('Q', "slow")))
 		synctest.Wait()
 		var canceling sync.WaitGroup
-		canceling.Go(func() { b.Cancel(context.Background(), keyOf(first)) })
+		canceling.Go(func() { b.Cancel(context.Background(), keyOf(first), false) })
 		synctest.Wait()
 		close(answer)
 		_, err := first.Answer()

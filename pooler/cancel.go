@@ -3,7 +3,6 @@ package pooler
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -24,21 +23,32 @@ type keys struct {
 
 func newKeys() *keys { return &keys{byPID: map[uint32][]*client{}} }
 
-// add gives a client a key that no other has; pid is PostgreSQL's in session mode.
-func (k *keys) add(c *client, node uint16, pid uint32) {
+// giveKey gives a client a key that no other has, as long as the protocol asks for that
+// is spoken with it; pid is PostgreSQL's in session mode.
+func (p *Pooler) giveKey(c *client, s pgwire.Startup, pid uint32) {
+	k := p.keys
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for {
-		if c.mode == armor.SessionMode {
-			c.key = armor.NewSessionKey(node, pid, random())
-		} else {
-			c.key = armor.NewTransactionKey(node, random())
-		}
-		if c.key.PID != 0 && k.holderLocked(c.key) == nil {
-			break
+	for c.key.PID == 0 || k.holderLocked(c.key) != nil {
+		c.key = p.newKey(c.mode, pid)
+		if s.LongKeys() {
+			c.key = p.lengthen(c.key)
 		}
 	}
 	k.byPID[c.key.PID] = append(k.byPID[c.key.PID], c)
+}
+
+func (p *Pooler) newKey(mode armor.PoolMode, pid uint32) armor.CancelKey {
+	if mode == armor.SessionMode {
+		return armor.NewSessionKey(p.cfg.Node, pid, random())
+	}
+	return armor.NewTransactionKey(p.cfg.Node, random())
+}
+
+func (p *Pooler) lengthen(k armor.CancelKey) armor.CancelKey {
+	var b [14]byte
+	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+	return k.Lengthen(p.cfg.Node, b, p.cfg.CancelSigner)
 }
 
 func random() uint64 {
@@ -69,7 +79,7 @@ func (k *keys) holder(key armor.CancelKey) *client {
 
 func (k *keys) holderLocked(key armor.CancelKey) (found *client) {
 	for _, c := range k.byPID[key.PID] {
-		if subtle.ConstantTimeEq(int32(c.key.Secret), int32(key.Secret)) == 1 {
+		if c.key.Equal(key) {
 			found = c
 		}
 	}
@@ -88,15 +98,19 @@ func (l *cancelLimit) allow() bool { return l.limiter.Allow() }
 // cancelPatience bounds the delivery of one cancel request to PostgreSQL.
 const cancelPatience = 10 * time.Second
 
-// Cancel carries out a cancel request and reports whether the key was ours. It
-// returns once PostgreSQL has it. A session that waits for a server connection stops
-// waiting; an idle one is left alone.
-func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey) bool {
+// Cancel carries out a cancel request and reports whether the key was ours; plaintext
+// says that it came without TLS. It returns once PostgreSQL has it. A session that waits
+// for a server connection stops waiting; an idle one is left alone.
+func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool) bool {
 	c := p.keys.holder(key)
 	if c == nil {
 		return false
 	}
 	if !c.limit.allow() {
+		return true
+	}
+	if plaintext && p.cfg.CancelTLSOnly(environmentOf(c.pool.key)) {
+		p.cfg.Logger.Info("cancel request refused: it came without TLS", armor.KeyPool, c.pool.key, armor.KeyRole, c.role)
 		return true
 	}
 	if c.atConsole() {

@@ -33,10 +33,10 @@ func TestCancelStopsTheQuery(t *testing.T) {
 			h.startSleeping(c)
 			wrong := keyOf(c)
 			wrong.Secret++
-			if h.Cancel(context.Background(), wrong) {
+			if h.Cancel(context.Background(), wrong, false) {
 				t.Error("a wrong key was taken")
 			}
-			if !h.Cancel(context.Background(), keyOf(c)) {
+			if !h.Cancel(context.Background(), keyOf(c), false) {
 				t.Error("the key was not ours")
 			}
 			_, err := c.Answer()
@@ -68,7 +68,7 @@ func TestCancelEndsTheWait(t *testing.T) {
 	for range 2 {
 		h.must(b.Send(pgtest.Encode('Q', "SELECT 1")))
 		h.await("it waits", func() bool { return h.status().Waiting == 1 })
-		if !h.Cancel(context.Background(), keyOf(b)) {
+		if !h.Cancel(context.Background(), keyOf(b), false) {
 			t.Error("the key was not ours")
 		}
 		_, err := b.Answer()
@@ -92,7 +92,7 @@ func TestCancelNeverHitsTheNextClient(t *testing.T) {
 	for i := range 200 {
 		h.must(a.Send(pgtest.Encode('Q', "SELECT pg_sleep(0.0005)")))
 		canceled := make(chan bool, 1)
-		go func() { canceled <- h.Cancel(context.Background(), keyOf(a)) }()
+		go func() { canceled <- h.Cancel(context.Background(), keyOf(a), false) }()
 		h.must(b.Send(pgtest.Encode('Q', fmt.Sprintf("SELECT %d", i))))
 		if _, err := a.Answer(); err != nil {
 			h.wantRefusal(err, "ERROR", "57014")
@@ -109,7 +109,7 @@ func TestCancelOfAnIdleSessionDoesNothing(t *testing.T) {
 		h := newHouse(t, inMode(mode))
 		c := h.client()
 		for range 3 {
-			if !h.Cancel(context.Background(), keyOf(c)) {
+			if !h.Cancel(context.Background(), keyOf(c), false) {
 				t.Error("the key was not ours")
 			}
 			if got := h.query(c, "SELECT 1"); got[0] != "1" {
@@ -118,7 +118,7 @@ func TestCancelOfAnIdleSessionDoesNothing(t *testing.T) {
 		}
 		h.must(c.Send(pgtest.Encode('X')))
 		h.awaitClosed("the session ends", h.last().ended)
-		if h.Cancel(context.Background(), keyOf(c)) {
+		if h.Cancel(context.Background(), keyOf(c), false) {
 			t.Error("the key outlived its session")
 		}
 	})

@@ -85,6 +85,8 @@ type client struct {
 	guest Guest
 	pool  *pool
 	role  string
+	terms *terms // of the login that it needs; nil: those of everybody
+	part  string // of the pool, that has such logins
 	mode  armor.PoolMode
 	state armor.OnState
 	key   armor.CancelKey

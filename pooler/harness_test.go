@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	if worker := flag.Lookup("test.fuzzworker"); worker != nil && worker.Value.String() == "true" {
 		os.Exit(m.Run()) // what is fuzzed here needs no PostgreSQL, and there are many workers
 	}
-	pg, err := pgtest.Start()
+	pg, err := pgtest.Start("wal_level=logical") // else as it comes
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -120,6 +120,8 @@ type house struct {
 	server   *pgtest.Postgres
 	tls      *pgtest.Certificate // clients use TLS, as they do behind the edge; nil: not
 	factor   armor.SecondFactor  // that the grant asks for
+
+	replication bool // that the grant allows
 
 	mu     sync.Mutex
 	guests []*guest
@@ -307,9 +309,15 @@ func (g *guest) Peer() armor.Peer {
 	return armor.Peer{Source: netip.MustParseAddrPort("127.0.0.1:1")}
 }
 
-func (g *guest) Admit(database, role string) (armor.Access, error) {
+func (g *guest) Admit(database, role string, replication armor.Replication) (armor.Access, error) {
 	if armor.IsConsole(database) {
 		return armor.Access{Environment: "production", Database: armor.Database{Name: database, Environment: "production"}}, nil
+	}
+	if replication != armor.NoReplication && !g.home.replication {
+		return armor.Access{}, (&armor.Denial{Reason: armor.ReasonReplication, Message: "may not replicate"}).WithID("abc")
+	}
+	if replication == armor.PhysicalReplication && database == armor.UnnamedDatabase {
+		database = "orders" // it is the only one
 	}
 	if database != "orders" {
 		return armor.Access{}, (&armor.Denial{Reason: armor.ReasonDatabase, Message: "may not reach database " + strconv.Quote(database)}).WithID("abc")

@@ -29,7 +29,7 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 	now := time.Now()
 	w := &waiter{client: c, since: now, from: now, grant: grant}
 	p.locked(func() []func() {
-		w.sub = p.subLocked(c.role)
+		w.sub = p.partLocked(c)
 		if p.lendsAtOnceLocked(w.sub) {
 			return p.lendLocked(w)
 		}
@@ -57,7 +57,7 @@ func (p *pool) lendAtOnce(client *client) *ServerConn {
 func (p *pool) takeIdle(client *client) *ServerConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sub := p.subs[client.role]
+	sub := p.subs[client.part]
 	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].quiet() {
 		return nil // acquire looks at what has arrived
 	}
@@ -234,7 +234,7 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 func (p *pool) shrinkLocked() (todo []func()) {
 	for _, sub := range p.subs {
 		for i := 0; i < len(sub.idle); {
-			if c := sub.idle[i]; p.retired || p.ops.paused || c.generation != p.generation {
+			if c := sub.idle[i]; p.retired || p.ops.paused || c.generation != p.generation || sub.terms.once() && !p.awaitedByLocked(sub) {
 				todo = append(todo, p.endIdleLocked(c))
 				continue
 			}
@@ -298,7 +298,7 @@ func (p *pool) openLocked(sub *subpool) func() {
 	p.open++
 	sub.opening++
 	sub.coming++
-	t := target{database: p.database, role: sub.role, generation: p.generation, first: p.lastHost}
+	t := target{database: p.database, role: sub.role, terms: sub.terms, generation: p.generation, first: p.lastHost}
 	return func() {
 		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t) })
 	}
@@ -331,6 +331,9 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target) {
 // loginFailedLocked keeps the place until PostgreSQL has closed the connection too,
 // makes further logins wait, and tells the waiters that have nothing else to wait for.
 func (p *pool) loginFailedLocked(sub *subpool, failed *dialed, err error) []func() {
+	if refused := sub.terms.refused(err); refused != nil {
+		err = refused
+	}
 	wait := sub.loginFailedLocked(err)
 	p.closing++
 	todo := []func(){func() {
@@ -370,7 +373,7 @@ func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
 // readyLocked does with a connection what it needs before it can be lent again.
 func (p *pool) readyLocked(c *ServerConn) []func() {
 	switch {
-	case p.retired || p.ops.paused || c.aged || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
+	case p.retired || p.ops.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
 		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
 	case c.mustPing || len(c.rest) > 0 || c.state.Dirty():
 		return append(p.refreshLocked(c), p.settleLocked()...)

@@ -36,6 +36,7 @@ const (
 type target struct {
 	database   armor.Database
 	role       string
+	terms      *terms
 	generation int
 	first      string // host to begin with; empty: the database's order
 }
@@ -175,7 +176,7 @@ func (a attempt) config() (*pgconn.Config, []string, error) {
 	}
 	cfg.Host, cfg.Port, cfg.Database, cfg.User = host, port, a.target.database.DBName, a.target.role
 	cfg.TLSConfig, cfg.RequireAuth = tlsConfig, methods
-	cfg.RuntimeParams = map[string]string{}
+	cfg.RuntimeParams = a.target.terms.startup()
 	return cfg, passwords, nil
 }
 

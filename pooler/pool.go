@@ -35,16 +35,18 @@ type pool struct {
 	open       int // places taken: from before a dial until the end was read
 	closing    int // of those, connections that are being ended
 	conns      map[*ServerConn]struct{}
-	subs       map[string]*subpool // by role
+	subs       map[string]*subpool // by partOf
 	waiters    list.List           // of *waiter, the longest wait first
 	alarm      alarm               // for them
 	empty      chan struct{}       // closed when open falls to 0; nil while nobody waits for that
 	ops        operated            // what operators have switched, and what is counted for them
 }
 
-// subpool is the part of a pool that logs in as one role. Its pool's lock guards it.
+// subpool is the part of a pool that logs in as one role, in one way. Its pool's lock
+// guards it.
 type subpool struct {
 	role    string
+	terms   *terms        // nil: those of everybody
 	idle    []*ServerConn // the longest unused first
 	live    int           // connections that are logged in and not being ended
 	opening int           // logins under way
@@ -145,7 +147,7 @@ func (p *pool) status() (armor.PoolStatus, bool) {
 	failure := ""
 	for _, sub := range p.subs {
 		s.Idle += len(sub.idle)
-		if sub.failures > 0 {
+		if sub.failures > 0 && sub.terms == nil {
 			failure = fmt.Sprintf("login as %s: %v", sub.role, sub.failure)
 		}
 	}
@@ -215,7 +217,7 @@ func (p *pool) idleConns() []*ServerConn {
 	return all
 }
 
-// subLocked returns the part of the pool for a role.
+// subLocked returns the part of the pool for a role's usual logins.
 func (p *pool) subLocked(role string) *subpool {
 	sub := p.subs[role]
 	if sub == nil {
@@ -261,7 +263,7 @@ func (s *subpool) loginFailedLocked(err error) (wait time.Duration) {
 // loggedInLocked notes a login and what the connection reports.
 func (s *subpool) loggedInLocked(params *core.Params) {
 	s.live++
-	s.known = true
+	s.known = s.terms == nil // else nobody may come again
 	s.failures, s.failure, s.retryAt = 0, nil, time.Time{}
 	if s.base == nil || !reflect.DeepEqual(s.base, params) {
 		s.base, s.learned = params, nil // the server's defaults have changed

@@ -48,7 +48,14 @@ type Config struct {
 	Dial    Dial // nil: DefaultDialer's
 	// Cancel carries a cancel request that came over TLS to the session that holds the
 	// key, on whatever node. Nil: to this node's sessions.
-	Cancel  func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
+	Cancel func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
+	// CancelTLSOnly says whether an environment refuses cancel requests that come without
+	// TLS. It must not block. Nil: none does.
+	CancelTLSOnly func(environment string) bool
+	// CancelSigner is a secret that all nodes share: it proves that one of them has made a
+	// cancel key of protocol 3.2. Nil: one that this process makes up.
+	CancelSigner []byte
+
 	Console ConsoleConfig
 
 	// DecoyKey is a secret that all nodes share. It makes the verifiers of roles that have
@@ -86,7 +93,7 @@ type Guest interface {
 	Peer() armor.Peer
 	// Admit asks for what the startup packet wants; from then on every revision judges
 	// the session by it. The error is a *armor.Denial.
-	Admit(database, role string) (armor.Access, error)
+	Admit(database, role string, replication armor.Replication) (armor.Access, error)
 	// EndPoint is the channel binding tls-server-end-point (RFC 5929) of the client's
 	// connection; nil when its server certificate has none.
 	EndPoint() []byte
@@ -155,8 +162,13 @@ func New(cfg Config) (*Pooler, error) {
 	fill(&cfg.CancelsPerSecond, 10)
 	fill(&cfg.GuessesPerSecond, 1)
 	fill(&cfg.StatementMemory, 8<<20)
-	if cfg.DecoyKey == nil {
-		cfg.DecoyKey = []byte(rand.Text())
+	for _, key := range []*[]byte{&cfg.DecoyKey, &cfg.CancelSigner} {
+		if *key == nil {
+			*key = []byte(rand.Text())
+		}
+	}
+	if cfg.CancelTLSOnly == nil {
+		cfg.CancelTLSOnly = func(string) bool { return false }
 	}
 	if err := checkEnvironment(); err != nil {
 		return nil, err
@@ -166,7 +178,7 @@ func New(cfg Config) (*Pooler, error) {
 		pools: map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
 	}
 	if cfg.Cancel == nil {
-		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key) }
+		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key, false) }
 	}
 	return p, nil
 }

@@ -66,11 +66,17 @@ func (p *Pooler) logIn(ctx context.Context, conn net.Conn, g Guest, packet []byt
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	access, err := g.Admit(r.database, r.role)
+	if err := r.readReplication(); err != nil {
+		return nil, err
+	}
+	access, err := g.Admit(r.database, r.role, r.replication)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.readSettings(); err != nil {
+		return nil, err
+	}
+	if err := r.makeTerms(access.Pool.Mode); err != nil {
 		return nil, err
 	}
 	c, err := p.register(access, conn, &r, g)
@@ -106,7 +112,7 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 		return nil, g.Refuse(closed)
 	}
 	c := &client{
-		home: p, guest: g, pool: pl, role: r.role, mode: access.Pool.Mode, state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
+		home: p, guest: g, pool: pl, role: r.role, terms: r.terms, part: partOf(r.role, r.terms), mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
 		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
 	}
 	p.mu.Lock()
@@ -150,7 +156,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	} else if params, err = p.reported(ctx, c, r); err != nil {
 		return nil, err
 	}
-	p.keys.add(c, p.cfg.Node, pid)
+	p.giveKey(c, r.startup, pid)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
 	if err := greet(conn, r.startup, params, c.key); err != nil {
 		if server != nil {
@@ -167,10 +173,10 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 // appendNegotiation appends what there is to say about the protocol that a client asks
 // for, before anything else.
 func appendNegotiation(b []byte, s pgwire.Startup) []byte {
-	if s.Minor == 0 && len(s.Options) == 0 {
+	if !s.Negotiated() {
 		return b
 	}
-	return pgwire.AppendNegotiate(b, 0, s.Options)
+	return pgwire.AppendNegotiate(b, s.Spoken(), s.Options)
 }
 
 // greet says that the client is in (PostgreSQL, "Start-up").
@@ -179,7 +185,7 @@ func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.Cance
 	for name, value := range params.All() {
 		b = pgwire.AppendParameterStatus(b, name, value)
 	}
-	b = pgwire.AppendBackendKeyData(b, key.PID, key.Secret)
+	b = pgwire.AppendBackendKeyData(b, key)
 	b = pgwire.AppendReady(b, 'I')
 	if err := conn.SetWriteDeadline(time.Now().Add(farewell)); err != nil {
 		return err
@@ -190,20 +196,17 @@ func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.Cance
 	return conn.SetWriteDeadline(time.Time{})
 }
 
-// lendForSession lends a server connection with the client's settings in force.
+// lendForSession lends a server connection with the client's settings in force: it has
+// logged in with them, but for an application's name.
 func (p *Pooler) lendForSession(ctx context.Context, c *client, r *request) (*ServerConn, error) {
 	server, err := p.await(ctx, c)
-	if err != nil {
+	if err != nil || c.terms.once() || r.application == "" {
+		return server, err
+	}
+	name := core.NewSettings(map[string]string{"application_name": r.application})
+	if err := p.apply(ctx, server, c.guest, name.SQL()); err != nil {
 		return nil, err
 	}
-	if r.application != "" {
-		r.settings["application_name"] = r.application
-	}
-	if err := p.apply(ctx, server, c.guest, r.statements()); err != nil {
-		return nil, err
-	}
-	delete(r.settings, "application_name")
-	server.state.Applied(r.unreported(server.state.Params()))
 	return server, nil
 }
 

@@ -145,7 +145,6 @@ func TestStartupIsRefusedInPostgreSQLsWords(t *testing.T) {
 			{[]string{"DateStyle", "nonsense"}, "22023", `invalid value for parameter "DateStyle": "nonsense"`},
 			{[]string{"no_such_thing", "1"}, "42704", `unrecognized configuration parameter "no_such_thing"`},
 			{[]string{"tcp_user_timeout", "0"}, "0A000", `parameter "tcp_user_timeout" cannot be set through Armor`},
-			{[]string{"replication", "database"}, "0A000", "replication connections are not available through Armor"},
 			{[]string{"options", "-B 100"}, "0A000", `startup option "-B" is not available through Armor`},
 			{[]string{"database", "payroll"}, "28000", `may not reach database "payroll"`},
 		} {
@@ -170,7 +169,7 @@ func TestNewerProtocolIsNegotiatedDown(t *testing.T) {
 	h.must(c.Send(packet))
 	m, err := c.Receive()
 	h.must(err)
-	if want := "\x00\x00\x00\x00\x00\x00\x00\x01_pq_.nonsense\x00"; m.Type != 'v' || string(m.Body) != want {
+	if want := "\x00\x03\x00\x02\x00\x00\x00\x01_pq_.nonsense\x00"; m.Type != 'v' || string(m.Body) != want {
 		t.Errorf("got %v %q", m, m.Body)
 	}
 	_, err = c.Until('Z')

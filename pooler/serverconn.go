@@ -59,6 +59,7 @@ type ServerConn struct {
 	broken    bool         // it broke without an end
 	busy      bool         // something may run on it when it is ended
 	aged      bool         // it has lived long enough; always
+	spent     bool         // it may not be lent again
 	judged    *core.Params // what misfitLocked has last looked at
 	rest      []byte       // read and not consumed
 	prepared  int          // statements, when it was last given back
@@ -79,6 +80,7 @@ func (c *ServerConn) Release(rest []byte) {
 	c.pool.locked(func() []func() {
 		c.unlendLocked()
 		c.pool.countLocked(c)
+		c.spent = c.sub.terms.once()
 		c.rest = append(c.rest, rest...)
 		return c.pool.returnLocked(c)
 	})

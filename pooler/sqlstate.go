@@ -20,6 +20,7 @@ const (
 	stateShutdown       = "57P01"
 	stateNotNow         = "57P03"
 	stateUnknownSetting = "42704"
+	stateBadValue       = "22023"
 	stateInternal       = "XX000"
 
 	stateIdleSession        = "57P05"

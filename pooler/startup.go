@@ -51,6 +51,8 @@ type request struct {
 	// name.
 	application string
 	settings    map[string]string
+	replication armor.Replication
+	terms       *terms // nil: the login may be anybody's
 }
 
 func newRequest(s pgwire.Startup) request {
@@ -78,11 +80,7 @@ func (r *request) readSettings() *pgwire.Error {
 	}
 	for _, p := range r.startup.Parameters {
 		switch name, value := strings.ToLower(p[0]), p[1]; name {
-		case "user", "database", "options":
-		case "replication":
-			if !isFalse(value) {
-				return unsupported("replication connections are not available through Armor", "Connect to PostgreSQL itself.")
-			}
+		case "user", "database", "options", "replication":
 		default:
 			settings[name] = value
 		}
@@ -103,6 +101,36 @@ func (r *request) readSettings() *pgwire.Error {
 
 func unsupported(message, detail string) *pgwire.Error {
 	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnsupported, Message: message, Detail: detail}
+}
+
+// readReplication finds out whether a replication connection is asked for, and of which
+// kind, in PostgreSQL's way.
+func (r *request) readReplication() *pgwire.Error {
+	for _, p := range r.startup.Parameters {
+		if strings.ToLower(p[0]) != "replication" {
+			continue
+		}
+		switch value := p[1]; {
+		case value == "database":
+			r.replication = armor.LogicalReplication
+		case isTrue(value):
+			r.replication = armor.PhysicalReplication
+		case isFalse(value):
+			r.replication = armor.NoReplication
+		default:
+			return &pgwire.Error{
+				Severity: pgwire.SeverityFatal, Code: stateBadValue, Message: fmt.Sprintf("invalid value for parameter \"replication\": %q", value),
+				Hint: `Valid values are: "false", 0, "true", 1, "database".`,
+			}
+		}
+	}
+	return nil
+}
+
+// isTrue reports whether PostgreSQL reads value as the boolean true.
+func isTrue(value string) bool {
+	v := strings.ToLower(value)
+	return v == "1" || v == "on" || v != "" && (strings.HasPrefix("true", v) || strings.HasPrefix("yes", v))
 }
 
 // isFalse reports whether PostgreSQL reads value as the boolean false.

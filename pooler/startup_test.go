@@ -39,10 +39,16 @@ func TestOptionsAreReadAsPostgreSQLDoes(t *testing.T) {
 	}
 }
 
-func TestReplicationIsTold(t *testing.T) {
-	for value, wanted := range map[string]bool{"database": true, "true": true, "1": true, "on": true, "": true, "false": false, "0": false, "off": false, "no": false, "F": false} {
-		if got := !isFalse(value); got != wanted {
-			t.Errorf("replication=%q: got %v", value, got)
+func TestReplicationIsReadAsByPostgreSQL(t *testing.T) {
+	const bad = armor.Replication("bad")
+	for value, want := range map[string]armor.Replication{
+		"database": armor.LogicalReplication, "true": armor.PhysicalReplication, "1": armor.PhysicalReplication, "on": armor.PhysicalReplication, "Y": armor.PhysicalReplication,
+		"false": armor.NoReplication, "0": armor.NoReplication, "off": armor.NoReplication, "no": armor.NoReplication, "F": armor.NoReplication,
+		"": bad, "o": bad, "Database": bad, "data": bad, "physical": bad, "truee": bad, "2": bad,
+	} {
+		r := newRequest(pgwire.Startup{Parameters: [][2]string{{"replication", "true"}, {"replication", value}}})
+		if err := r.readReplication(); (err != nil) != (want == bad) || err == nil && r.replication != want {
+			t.Errorf("replication=%q: %q, %v", value, r.replication, err)
 		}
 	}
 }
@@ -62,6 +68,7 @@ func TestParametersOfThePacketWinOverOptions(t *testing.T) {
 func FuzzReadSettings(f *testing.F) {
 	f.Add("-c a=b --c-d=e", "DateStyle", "ISO")
 	f.Add(`-c \`, "replication", "x")
+	f.Add("-c user=postgres --replication=true", "replication", "database")
 	f.Fuzz(func(t *testing.T, options, name, value string) {
 		r := newRequest(pgwire.Startup{Parameters: [][2]string{{"options", options}, {name, value}}})
 		if err := r.readSettings(); err != nil {
@@ -73,6 +80,14 @@ func FuzzReadSettings(f *testing.F) {
 		for setting := range r.settings {
 			if slices.Contains(notForClients, setting) {
 				t.Errorf("setting %q was let through", setting)
+			}
+		}
+		if r.readReplication() != nil || r.makeTerms(armor.SessionMode) != nil {
+			return
+		}
+		for word, value := range r.terms.startup() { // what the login says beside user, database and options
+			if word == "user" || word == "database" || word == "options" || strings.HasPrefix(word, "_pq_.") || word == "replication" && value != map[armor.Replication]string{armor.PhysicalReplication: "true", armor.LogicalReplication: "database"}[r.replication] {
+				t.Errorf("the login says %s=%q", word, value)
 			}
 		}
 	})

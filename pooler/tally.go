@@ -74,9 +74,9 @@ func (p *pool) tally(clients map[string]int, now time.Time) Tally {
 	for role, n := range clients {
 		of(role).ClientsActive += n
 	}
-	for role, sub := range p.subs {
-		r := of(role)
-		r.Idle, r.Login = len(sub.idle), sub.opening
+	for _, sub := range p.subs {
+		r := of(sub.role)
+		r.Idle, r.Login = r.Idle+len(sub.idle), r.Login+sub.opening
 	}
 	for e := p.waiters.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*waiter)

@@ -40,7 +40,7 @@ func (p *pool) endUnusedLocked(now time.Time) (todo []func()) {
 	for _, sub := range p.subs {
 		for i := 0; i < len(sub.idle); {
 			c := sub.idle[i]
-			unused := p.cfg.ServerIdle > 0 && now.Sub(c.idleSince) >= p.cfg.ServerIdle && sub.live > p.cfg.MinSize
+			unused := p.cfg.ServerIdle > 0 && now.Sub(c.idleSince) >= p.cfg.ServerIdle && (sub.live > p.cfg.MinSize || sub.terms != nil)
 			if !c.aged && !unused {
 				i++
 				continue

@@ -20,8 +20,14 @@ const (
 	rarest          = 5 * time.Second
 )
 
-// LookEvery returns how often Overdue is to be asked; 0: the pool has no time-outs.
-func (h *Handover) LookEvery() time.Duration { return lookEvery(h.client.pool.config()) }
+// LookEvery returns how often Overdue is to be asked; 0: there are no time-outs. A
+// replication connection has none: to stream for days is what it is for.
+func (h *Handover) LookEvery() time.Duration {
+	if h.client.terms.kind() != armor.NoReplication {
+		return 0
+	}
+	return lookEvery(h.client.pool.config())
+}
 
 func lookEvery(p armor.Pool) time.Duration {
 	shortest := time.Duration(0)

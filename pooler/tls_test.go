@@ -69,7 +69,7 @@ func TestServerTLS(t *testing.T) {
 				t.Errorf("TLS: %q", got)
 			}
 			h.startSleeping(client)
-			h.Cancel(context.Background(), keyOf(client)) // over TLS
+			h.Cancel(context.Background(), keyOf(client), false) // over TLS
 			_, err := client.Answer()
 			h.wantRefusal(err, "ERROR", "57014")
 			if got := h.query(client, "SELECT repeat('x', 1000000)"); len(got[0]) != 1000000 {

@@ -138,7 +138,7 @@ func TestANodeWithoutStateDeniesNobody(t *testing.T) {
 	if _, err := l.client(ada, "n1").Nodes(t.Context()); !errors.Is(err, armor.ErrUnavailable) || errors.Is(err, armor.ErrDenied) {
 		t.Errorf("an operator: %v", err)
 	}
-	if _, err := l.nodes["n2"].peers.Cancel(t.Context(), "n1", armor.CancelKey{}); !errors.Is(err, armor.ErrUnavailable) {
+	if _, err := l.nodes["n2"].peers.Cancel(t.Context(), "n1", armor.CancelKey{}, false); !errors.Is(err, armor.ErrUnavailable) {
 		t.Errorf("a node: %v", err)
 	}
 	_, err := knowing.Submit(brief(t), putEnvironment, SubmitOptions{})

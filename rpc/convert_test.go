@@ -119,7 +119,7 @@ func TestEveryFieldOfEveryWordSurvives(t *testing.T) {
 	carry[armor.DenialRecord](t, &armorpb.DenialRecord{})
 	carry[armor.NodeStatus](t, &armorpb.NodeStatus{})
 	carry[armor.Enforcement](t, &armorpb.Enforcement{})
-	carry[armor.CancelKey](t, &armorpb.CancelKey{})
+	carry[armor.CancelKey](t, &armorpb.CancelRequest{})
 	carry[armor.Renewal](t, &armorpb.Renewal{})
 	carry[armor.Freshness](t, &armorpb.Freshness{})
 	carry[armor.Result](t, &armorpb.Result{})

@@ -413,7 +413,9 @@ func (n *labNode) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
 	return armor.PoolStatus{Pool: o.Key(), Open: len(n.orders), Paused: o.Verb == armor.PausePool}, nil
 }
 
-func (n *labNode) Cancel(_ context.Context, key armor.CancelKey) bool { return key.PID == 7 }
+func (n *labNode) Cancel(_ context.Context, key armor.CancelKey, plaintext bool) bool {
+	return key.PID == 7 && plaintext == (key.Long[0] == 1)
+}
 
 // labListener hands connections out by protocol, as the node-to-node link does; it
 // lets clients without a certificate in, so that the API's own refusal is what is

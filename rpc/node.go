@@ -40,8 +40,9 @@ type Witness interface {
 	Sessions() []armor.SessionInfo
 	Preview(selectors []armor.Selector) []armor.SessionInfo
 	Denial(id string) (armor.DenialRecord, bool)
-	// Cancel reports whether the key was this node's; it returns once delivered.
-	Cancel(ctx context.Context, key armor.CancelKey) bool
+	// Cancel reports whether the key was this node's; it returns once delivered. plaintext
+	// says that the client asked without TLS.
+	Cancel(ctx context.Context, key armor.CancelKey, plaintext bool) bool
 }
 
 // Switchboard is what operators switch at one node.

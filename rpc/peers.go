@@ -138,10 +138,12 @@ func (n *peerLines) isMute(err error) bool {
 }
 
 // Cancel asks a node to cancel the query that a key names, and reports whether the key
-// was that node's.
-func (p *Peers) Cancel(ctx context.Context, to armor.NodeID, key armor.CancelKey) (found bool, err error) {
+// was that node's. plaintext says that the client asked without TLS.
+func (p *Peers) Cancel(ctx context.Context, to armor.NodeID, key armor.CancelKey, plaintext bool) (found bool, err error) {
 	err = p.call(ctx, to, func(api armorpb.PeerAPIClient) error {
-		reply, err := api.Cancel(ctx, toMessage(&armorpb.CancelKey{}, key))
+		q := toMessage(&armorpb.CancelRequest{}, key)
+		q.Plaintext = plaintext
+		reply, err := api.Cancel(ctx, q)
 		found = reply.GetFound()
 		return err
 	})

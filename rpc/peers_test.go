@@ -67,8 +67,14 @@ func TestARestartedPeerIsReachedByTheNextCall(t *testing.T) {
 func TestACancelIsAnsweredByTheNodeWhoseKeyItIs(t *testing.T) {
 	l := newLab(t, 2)
 	for pid, want := range map[uint32]bool{7: true, 8: false} {
-		if found, err := l.nodes["n2"].peers.Cancel(t.Context(), "n1", armor.CancelKey{PID: pid}); err != nil || found != want {
-			t.Errorf("pid %d: %v, %v", pid, found, err)
+		for _, plaintext := range []bool{false, true} { // it arrives as it was sent
+			key := armor.CancelKey{PID: pid}
+			if plaintext {
+				key.Long[0] = 1
+			}
+			if found, err := l.nodes["n2"].peers.Cancel(t.Context(), "n1", key, plaintext); err != nil || found != want {
+				t.Errorf("pid %d, plaintext %t: %v, %v", pid, plaintext, found, err)
+			}
 		}
 	}
 }

@@ -38,12 +38,12 @@ func (p *peerService) Renew(ctx context.Context, q *armorpb.Renewal) (*armorpb.F
 }
 
 // Cancel delivers a query cancel if the key is this node's.
-func (p *peerService) Cancel(ctx context.Context, q *armorpb.CancelKey) (*armorpb.CancelReply, error) {
+func (p *peerService) Cancel(ctx context.Context, q *armorpb.CancelRequest) (*armorpb.CancelReply, error) {
 	key, err := fromMessage[armor.CancelKey](q)
 	if err != nil {
 		return nil, err
 	}
-	return &armorpb.CancelReply{Found: p.server.cfg.Node.Cancel(ctx, key)}, nil
+	return &armorpb.CancelReply{Found: p.server.cfg.Node.Cancel(ctx, key, q.Plaintext)}, nil
 }
 
 // Status is this node's word about itself.

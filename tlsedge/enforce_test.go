@@ -181,7 +181,7 @@ func TestNoSessionSlipsThroughBetweenProofAndService(t *testing.T) {
 	s := <-serving
 	revision := r.trust.Publish(testca.Revoked(armor.Selector{Kind: armor.SelectKey, Key: r.ca.Facts(cert).Key}))
 	r.seen.await(t, revision) // nothing was forwarded, so nobody needs to confirm
-	if _, err := s.Admit("orders", "checkout_rw"); err == nil {
+	if _, err := s.Admit("orders", "checkout_rw", armor.NoReplication); err == nil {
 		t.Error("admitted after it was cut")
 	}
 	if s.HandOver(func(error, func()) {}) == nil {

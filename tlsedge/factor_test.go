@@ -72,7 +72,7 @@ func TestNothingIsHandedOverUnproved(t *testing.T) {
 	handed := make(chan error, 1)
 	r := newRig(t, func(c *Config) {
 		c.Handler.(*echo).onServe = func(_ net.Conn, s *Session) {
-			if _, err := s.Admit("orders", "checkout_rw"); err != nil {
+			if _, err := s.Admit("orders", "checkout_rw", armor.NoReplication); err != nil {
 				handed <- err
 				return
 			}

@@ -194,7 +194,7 @@ func (h *echo) ServeConn(_ context.Context, c net.Conn, s *Session) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	if _, err := s.Admit(database, role); err != nil {
+	if _, err := s.Admit(database, role, armor.NoReplication); err != nil {
 		tellFatal(c, err)
 		return
 	}

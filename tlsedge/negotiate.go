@@ -76,10 +76,11 @@ func request(conn net.Conn, length, code uint32) (opening, error) {
 	case code == codeTLS && length == 8:
 		_, err := conn.Write([]byte{'S'})
 		return opening{intent: wantTLS, conn: conn}, err
-	case code == codeCancel && length == 16:
-		var key [8]byte
-		_, err := io.ReadFull(conn, key[:])
-		return opening{intent: wantCancel, key: armor.CancelKey{PID: binary.BigEndian.Uint32(key[:4]), Secret: binary.BigEndian.Uint32(key[4:])}}, err
+	case code == codeCancel && length <= maxStartup && armor.IsCancelLength(int(length)-8):
+		content := make([]byte, length-8)
+		_, err := io.ReadFull(conn, content)
+		key, _ := armor.ParseCancelKey(content)
+		return opening{intent: wantCancel, key: key}, err
 	case code>>16 == 3 && length > 8 && length <= maxStartup:
 		// Read to its end: closing with bytes unread resets the connection, and then
 		// the client would not see our answer.

@@ -34,6 +34,7 @@ func cancelRequest(pid, secret uint32) []byte {
 
 func TestFirstBytesSayWhatAClientWants(t *testing.T) {
 	hello := []byte{tlsHandshake, 3, 1}
+	longKey := armor.CancelKey{PID: 7, Long: armor.LongSecret{31: 9}}
 	for _, c := range []struct {
 		name   string
 		bytes  *script
@@ -47,7 +48,11 @@ func TestFirstBytesSayWhatAClientWants(t *testing.T) {
 		{"direct TLS", said(hello), wantTLS, "", len(hello) - 1},
 		{"TLS after GSS without asking", said(eight(codeGSS), hello, make([]byte, 5)), wantGarbage, "N", 0},
 		{"cancel", said(cancelRequest(7, 9)), wantCancel, "", 0},
-		{"cancel of 3.2", said([]byte{0, 0, 0, 44}, eight(codeCancel)[4:], make([]byte, 36)), wantGarbage, "", 36},
+		{"cancel of 3.2", said([]byte{0, 0, 0, 44}, eight(codeCancel)[4:], longKey.Append(nil)), wantCancel, "", 0},
+		{"cancel with a key of 36 bytes", said([]byte{0, 0, 0, 48}, eight(codeCancel)[4:], make([]byte, 40)), wantGarbage, "", 40},
+		{"cancel without a secret", said([]byte{0, 0, 0, 12}, eight(codeCancel)[4:], make([]byte, 4)), wantGarbage, "", 4},
+		{"cancel shorter than its head", said([]byte{0, 0, 0, 4}, eight(codeCancel)[4:], make([]byte, 8)), wantGarbage, "", 8},
+		{"huge cancel", said([]byte{0xff, 0xff, 0xff, 0xff}, eight(codeCancel)[4:]), wantGarbage, "", 0},
 		{"plaintext", said(startup("orders", "app")), wantPlaintext, "", 0},
 		{"huge startup packet", said([]byte{0, 1, 0, 0, 0, 3, 0, 0}), wantGarbage, "", 0},
 		{"HTTP", said([]byte("GET / HTTP/1.1\r\n")), wantGarbage, "", 8},
@@ -57,7 +62,7 @@ func TestFirstBytesSayWhatAClientWants(t *testing.T) {
 		if err != nil || o.intent != c.intent || c.bytes.out.String() != c.answer || c.bytes.in.Len() != c.unread || spoke == 0 {
 			t.Errorf("%s: %+v, %v; answered %q, %d bytes unread", c.name, o, err, c.bytes.out.String(), c.bytes.in.Len())
 		}
-		if c.intent == wantCancel && o.key != (armor.CancelKey{PID: 7, Secret: 9}) {
+		if c.intent == wantCancel && o.key != (armor.CancelKey{PID: 7, Secret: 9}) && o.key != longKey {
 			t.Errorf("%s: key %+v", c.name, o.key)
 		}
 	}
@@ -69,6 +74,7 @@ func TestFirstBytesSayWhatAClientWants(t *testing.T) {
 func FuzzNegotiate(f *testing.F) {
 	f.Add(eight(codeTLS))
 	f.Add(append(eight(codeGSS), cancelRequest(1, 2)...))
+	f.Add(append(append([]byte{0, 0, 0, 44}, eight(codeCancel)[4:]...), make([]byte, 36)...))
 	f.Add(startup("orders", "app"))
 	f.Fuzz(func(t *testing.T, first []byte) {
 		c := said(first)

@@ -54,6 +54,7 @@ type Session struct {
 // asked is what a session is judged by beside its peer: armor.Facts without it.
 type asked struct {
 	database, role string
+	replication    armor.Replication
 	loggedIn       bool
 	factor         armor.SecondFactor
 	verifiers      armor.SecretName
@@ -184,14 +185,14 @@ func (e *Edge) decide(state *armor.State, facts armor.Facts) (armor.Access, *arm
 // Peer returns who the client proved to be.
 func (s *Session) Peer() armor.Peer { return s.peer }
 
-// Admit asks for the database and role of the startup packet. From here on every
-// revision judges the session by them. The error is a *armor.Denial, recorded and
-// with its id; the session has then ended.
-func (s *Session) Admit(database, role string) (armor.Access, error) {
+// Admit asks for the database and role of the startup packet, and for the replication
+// that it wants, if any. From here on every revision judges the session by them. The
+// error is a *armor.Denial, recorded and with its id; the session has then ended.
+func (s *Session) Admit(database, role string, replication armor.Replication) (armor.Access, error) {
 	if cause := s.cause.Load(); cause != nil {
 		return armor.Access{}, cause
 	}
-	access, denial, revision := s.admission(database, role)
+	access, denial, revision := s.admission(database, role, replication)
 	if denial != nil {
 		return armor.Access{}, s.refuse(denial, revision)
 	}
@@ -234,7 +235,7 @@ func (s *Session) Proved(factor armor.SecondFactor) error {
 // revision published meanwhile judges the session by the same facts. The lease is
 // looked at before, so that the state is at least as new as the lease proves, and
 // after, in case we slept in between.
-func (s *Session) admission(database, role string) (armor.Access, *armor.Denial, uint64) {
+func (s *Session) admission(database, role string, replication armor.Replication) (armor.Access, *armor.Denial, uint64) {
 	e := s.edge
 	if database == "" || role == "" {
 		return armor.Access{}, &armor.Denial{Reason: armor.ReasonProtocol, Message: "the startup packet names no database or no user"}, 0
@@ -242,7 +243,7 @@ func (s *Session) admission(database, role string) (armor.Access, *armor.Denial,
 	if e.closing.Load() {
 		return armor.Access{}, shutdownDenial(), 0
 	}
-	facts, environment := s.want(database, role)
+	facts, environment := s.want(database, role, replication)
 	if e.cfg.Lease.AdmitNew(environment) != nil {
 		return armor.Access{}, staleDenial(), 0
 	}
@@ -258,10 +259,10 @@ func (s *Session) admission(database, role string) (armor.Access, *armor.Denial,
 	return access, denial, state.Revision
 }
 
-func (s *Session) want(database, role string) (armor.Facts, string) {
+func (s *Session) want(database, role string, replication armor.Replication) (armor.Facts, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked.database, s.asked.role, s.state = database, role, stateLogin
+	s.asked.database, s.asked.role, s.asked.replication, s.state = database, role, replication, stateLogin
 	return s.factsLocked(), s.environment
 }
 
@@ -415,7 +416,7 @@ func (s *Session) judged() (armor.Facts, *granted) {
 
 func (s *Session) factsLocked() armor.Facts {
 	return armor.Facts{
-		Peer: s.peer, Database: s.asked.database, Role: s.asked.role,
+		Peer: s.peer, Database: s.asked.database, Role: s.asked.role, Replication: s.asked.replication,
 		LoggedIn: s.asked.loggedIn, SecondFactor: s.asked.factor, Verifiers: s.asked.verifiers,
 	}
 }

@@ -50,6 +50,7 @@ when the client would be refused.`,
 	f.StringVar(&q.environment, "environment", "", "the `environment`, when several have an identity of that name")
 	f.StringVar(&q.database, "database", "", "the `database` that the client asks for")
 	f.StringVar(&q.role, "role", "", "the `role` that it asks for")
+	f.StringVar(&q.replication, "replication", "", "the `kind` of replication connection that it asks for: physical or logical")
 	f.StringVar(&q.source, "source", "", "the `address` that it comes from")
 	return cmd
 }
@@ -84,6 +85,8 @@ type factsView struct {
 	Chains      [][]string `json:"chains"` // fingerprints of the issuers, the anchor last
 	// SecondFactor is what was proved beside the key.
 	SecondFactor armor.SecondFactor `json:"secondFactor,omitempty"`
+	// Replication is the kind of replication connection that was asked for.
+	Replication armor.Replication `json:"replication,omitempty"`
 }
 
 func viewOfFacts(f armor.Facts) factsView {
@@ -92,7 +95,7 @@ func viewOfFacts(f armor.Facts) factsView {
 		Identity: string(leaf.Identity), Serial: leaf.ID.Serial, Issuer: digestText(leaf.ID.Issuer),
 		Fingerprint: digestText(leaf.Fingerprint), Key: digestText(leaf.Key),
 		NotBefore: stamp(leaf.NotBefore), NotAfter: stamp(leaf.NotAfter),
-		Database: f.Database, Role: f.Role, Chains: [][]string{}, SecondFactor: f.SecondFactor,
+		Database: f.Database, Role: f.Role, Chains: [][]string{}, SecondFactor: f.SecondFactor, Replication: f.Replication,
 	}
 	if f.Peer.Source.Addr().IsValid() {
 		v.Source = f.Peer.Source.String()
@@ -120,7 +123,7 @@ func digestText(d armor.Digest) string {
 func (v factsView) pairs() [][2]string {
 	pairs := [][2]string{
 		{"identity", v.Identity}, {"serial", v.Serial}, {"valid", validWords(v)}, {"from", v.Source},
-		{"database", v.Database}, {"role", v.Role}, {"second factor proved", string(v.SecondFactor)}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
+		{"database", v.Database}, {"role", v.Role}, {"replication", string(v.Replication)}, {"second factor proved", string(v.SecondFactor)}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
 	}
 	for i, chain := range v.Chains {
 		pairs = append(pairs, [2]string{fmt.Sprintf("chain %d ends at", i+1), chain[len(chain)-1]})

@@ -377,7 +377,7 @@ func (n *fakeNode) Denial(id string) (armor.DenialRecord, bool) {
 	return r, found
 }
 
-func (n *fakeNode) Cancel(context.Context, armor.CancelKey) bool { return false }
+func (n *fakeNode) Cancel(context.Context, armor.CancelKey, bool) bool { return false }
 
 // --- what clients do at the fake
 

@@ -22,6 +22,7 @@ var rules = []struct {
 	{"it is registered, where that is required", []armor.Reason{armor.ReasonUnregistered}},
 	{"the identity is granted the database", []armor.Reason{armor.ReasonDatabase, armor.ReasonEnvironment}},
 	{"the grant includes the role", []armor.Reason{armor.ReasonRole}},
+	{"the grant allows replication, where that is asked for", []armor.Reason{armor.ReasonReplication}},
 	{"the grant includes the address", []armor.Reason{armor.ReasonAddress}},
 	{"the second factor is proved, where a login is over", []armor.Reason{armor.ReasonSecondFactor}},
 }

@@ -15,15 +15,21 @@ import (
 type question struct {
 	identity, serial, file, environment string
 	database, role, source              string
+	replication                         string
 }
 
 func (q question) asked() bool { return q.identity != "" || q.serial != "" || q.file != "" }
 
 // facts makes what the judge is asked, and says which certificate is supposed.
 func (q question) facts(s *armor.State, now time.Time) (armor.Facts, string, error) {
-	f := armor.Facts{Database: q.database, Role: q.role}
+	f := armor.Facts{Database: q.database, Role: q.role, Replication: armor.Replication(q.replication)}
 	if q.database == "" || q.role == "" {
 		return f, "", &usageError{errors.New("explain needs --database and --role beside the client")}
+	}
+	if q.replication != "" {
+		if err := oneOf("--replication", q.replication, string(armor.PhysicalReplication), string(armor.LogicalReplication)); err != nil {
+			return f, "", err
+		}
 	}
 	if q.source != "" {
 		address, err := netip.ParseAddr(q.source)

@@ -79,7 +79,7 @@ func (a *api) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
 }
 
 // Cancel cancels a query of a session here.
-func (a *api) Cancel(ctx context.Context, key armor.CancelKey) bool {
+func (a *api) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool) bool {
 	c := a.clients.Load()
-	return c != nil && c.pooler.Cancel(ctx, key)
+	return c != nil && c.pooler.Cancel(ctx, key, plaintext)
 }

@@ -20,6 +20,10 @@ func TestCancelIsAskedOfTheNodesThatItsKeyNamesAndNoOthers(t *testing.T) {
 	if got := otherHolders(s, session, "n1"); !slices.Equal(got, []armor.NodeID{"n3"}) {
 		t.Errorf("%q", got)
 	}
+	long := session.Lengthen(2, [14]byte{}, nil) // node 3 is not in it any more
+	if got := otherHolders(s, long, "n1"); !slices.Equal(got, []armor.NodeID{"n2"}) {
+		t.Errorf("%q", got)
+	}
 	if got := otherHolders(s, session, "n3"); len(got) != 0 {
 		t.Errorf("asks itself: %q", got)
 	}

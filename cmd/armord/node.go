@@ -62,6 +62,8 @@ type node struct {
 	api     *rpc.Server
 	holder  *holder
 	clients atomic.Pointer[clients] // nil until this node knows its own number
+
+	cancelSigner []byte // proves cancel keys of protocol 3.2; the same on all nodes
 }
 
 // clients are the rooms that serve clients.
@@ -81,6 +83,9 @@ func newNode(cfg Config, m *metrics, draining *atomic.Bool, serving func(), log 
 	}
 	if n.server, err = openKeyPair(cfg.Client.CertFile, cfg.Client.KeyFile, log); err != nil {
 		return nil, fmt.Errorf("what clients shall see: %w", err)
+	}
+	if n.cancelSigner, err = cfg.sharedKey(cancelKeys); err != nil {
+		return nil, err
 	}
 	machine := fsm.New()
 	if n.link, err = n.listenForPeers(machine, own); err != nil {
@@ -281,14 +286,15 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	decoyKey, err := n.cfg.decoyKey()
+	decoyKey, err := n.cfg.sharedKey(decoys)
 	if err != nil {
 		return nil, err
 	}
 	p, err := pooler.New(pooler.Config{
 		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
-		Hooks: n.metrics.poolerHooks(), Cancel: n.Cancel, DecoyKey: decoyKey,
-		Console: pooler.ConsoleConfig{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
+		Hooks: n.metrics.poolerHooks(), Cancel: n.cancelProven, CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
+		DecoyKey: decoyKey,
+		Console:  pooler.ConsoleConfig{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
 	})
 	if err != nil {
 		return nil, err

@@ -797,6 +797,7 @@ type Environment struct {
 	MaxLeafLifetime int64                  `protobuf:"varint,3,opt,name=max_leaf_lifetime,json=maxLeafLifetime,proto3" json:"max_leaf_lifetime,omitempty"` // nanoseconds
 	FreshNew        int64                  `protobuf:"varint,4,opt,name=fresh_new,json=freshNew,proto3" json:"fresh_new,omitempty"`                        // nanoseconds
 	FreshLive       int64                  `protobuf:"varint,5,opt,name=fresh_live,json=freshLive,proto3" json:"fresh_live,omitempty"`                     // nanoseconds
+	Cancel          string                 `protobuf:"bytes,6,opt,name=cancel,proto3" json:"cancel,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -864,6 +865,13 @@ func (x *Environment) GetFreshLive() int64 {
 		return x.FreshLive
 	}
 	return 0
+}
+
+func (x *Environment) GetCancel() string {
+	if x != nil {
+		return x.Cancel
+	}
+	return ""
 }
 
 type TrustAnchor struct {
@@ -1625,6 +1633,7 @@ type Grant struct {
 	Pool          string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
 	Cidrs         []string               `protobuf:"bytes,4,rep,name=cidrs,proto3" json:"cidrs,omitempty"`
 	SecondFactor  string                 `protobuf:"bytes,5,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
+	Replication   bool                   `protobuf:"varint,6,opt,name=replication,proto3" json:"replication,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1692,6 +1701,13 @@ func (x *Grant) GetSecondFactor() string {
 		return x.SecondFactor
 	}
 	return ""
+}
+
+func (x *Grant) GetReplication() bool {
+	if x != nil {
+		return x.Replication
+	}
+	return false
 }
 
 type IdentityConfig struct {
@@ -2977,14 +2993,15 @@ const file_fsm_fsmpb_fsm_proto_rawDesc = "" +
 	"\vcertificate\x18\x02 \x01(\v2\x19.armor.fsm.v1.CertificateR\vcertificate\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\x03 \x01(\fR\tpublicKey\x12\x14\n" +
-	"\x05roles\x18\x04 \x03(\tR\x05roles\"\xa7\x01\n" +
+	"\x05roles\x18\x04 \x03(\tR\x05roles\"\xbf\x01\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tinventory\x18\x02 \x01(\tR\tinventory\x12*\n" +
 	"\x11max_leaf_lifetime\x18\x03 \x01(\x03R\x0fmaxLeafLifetime\x12\x1b\n" +
 	"\tfresh_new\x18\x04 \x01(\x03R\bfreshNew\x12\x1d\n" +
 	"\n" +
-	"fresh_live\x18\x05 \x01(\x03R\tfreshLive\"\xbe\x01\n" +
+	"fresh_live\x18\x05 \x01(\x03R\tfreshLive\x12\x16\n" +
+	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xbe\x01\n" +
 	"\vTrustAnchor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x16\n" +
@@ -3059,13 +3076,14 @@ const file_fsm_fsmpb_fsm_proto_rawDesc = "" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
 	"\agranted\x18\x03 \x01(\x03R\agranted\x12\x16\n" +
-	"\x06target\x18\x04 \x01(\x03R\x06target\"\x88\x01\n" +
+	"\x06target\x18\x04 \x01(\x03R\x06target\"\xaa\x01\n" +
 	"\x05Grant\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x12\n" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x14\n" +
 	"\x05cidrs\x18\x04 \x03(\tR\x05cidrs\x12#\n" +
-	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\"\xdc\x01\n" +
+	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\x12 \n" +
+	"\vreplication\x18\x06 \x01(\bR\vreplication\"\xdc\x01\n" +
 	"\x0eIdentityConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x0e\n" +

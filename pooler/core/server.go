@@ -108,6 +108,7 @@ func (s *Session) reply(h pgwire.Header, b []byte, out *Output) int {
 	case pgwire.CopyInResponse, pgwire.CopyBothResponse:
 		n := s.forward(h, b, out)
 		s.copyBegins()
+		s.both = h.Type == pgwire.CopyBothResponse
 		return n
 	}
 	return s.forward(h, b, out)
@@ -236,6 +237,7 @@ func (s *Session) complete(h pgwire.Header, b, body []byte, out *Output) int {
 		}
 	}
 	s.copying = false
+	s.ending = s.ending || s.both // a server that shuts down says no more than this to whom it streams
 	n := s.forward(h, b, out)
 	s.answered(h.Type)
 	return n
@@ -410,7 +412,7 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 			s.sv.status = status
 			return h.Size()
 		case opQuery, opFunction, opSync:
-			s.copying = false
+			s.copying, s.both, s.ending = false, false, false
 			s.settled++
 			s.sv.status = status
 			if s.mode == armor.StatementMode && status != 'I' {

@@ -59,7 +59,8 @@ type Session struct {
 	skipping bool          // until Sync: answered in the server's place
 	aborted  bool          // until Sync: the server skips what comes
 	copying  bool          // the server takes COPY data
-	ending   bool          // the server has sent a FATAL
+	both     bool          // … and sends such: COPY both ways, which replication is
+	ending   bool          // the server has sent a FATAL, or the end of what it streams
 	refusal  *pgwire.Error // what answers the next message
 	warned   bool          // that session state is not kept
 	stats    Stats
@@ -173,6 +174,9 @@ func (s *Session) ServerLost(out *Output) {
 func (s *Session) lostError() *pgwire.Error {
 	e := &pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08006", Message: "the connection to PostgreSQL was lost"}
 	if s.sv.owed.empty() {
+		return e
+	}
+	if s.both { // nothing is committed by that
 		return e
 	}
 	open := s.sv.status == 'I'

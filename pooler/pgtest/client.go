@@ -64,8 +64,11 @@ func Encode(kind byte, parts ...any) []byte {
 }
 
 // Startup makes a startup packet of protocol 3.0 from names and values.
-func Startup(parameters ...string) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 4), 3<<16)
+func Startup(parameters ...string) []byte { return StartupOf(0, parameters...) }
+
+// StartupOf does the same for protocol 3.minor.
+func StartupOf(minor uint16, parameters ...string) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 4), 3<<16|uint32(minor))
 	for _, p := range parameters {
 		b = append(append(b, p...), 0)
 	}

@@ -82,7 +82,7 @@ func (pg *Postgres) make() error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	hba := "local all,replication " + SuperUser + " trust\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n"
+	hba := "local all,replication " + SuperUser + " trust\nlocal all,replication all scram-sha-256\nhost all,replication all 127.0.0.1/32 scram-sha-256\n"
 	if err := os.WriteFile(filepath.Join(pg.data(), "pg_hba.conf"), []byte(hba), 0o600); err != nil {
 		return err
 	}
@@ -141,6 +141,9 @@ func (pg *Postgres) command(name string, args ...string) *exec.Cmd {
 	}
 	return cmd
 }
+
+// Program is the path of one of the programs that came with the server.
+func (pg *Postgres) Program(name string) string { return filepath.Join(pg.bin, name) }
 
 func (pg *Postgres) data() string { return filepath.Join(pg.Dir, "data") }
 

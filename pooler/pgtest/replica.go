@@ -4,27 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 )
 
 // Replica starts a hot standby that streams from the server.
 func (pg *Postgres) Replica() (*Postgres, error) {
+	return pg.ReplicaThrough(fmt.Sprintf("host=%s port=%d user=%s", pg.Dir, pg.Port, SuperUser))
+}
+
+// ReplicaThrough does the same by a connection string that leads to the server.
+func (pg *Postgres) ReplicaThrough(conninfo string) (*Postgres, error) {
 	dir, err := os.MkdirTemp("", "armor-pg-")
 	if err != nil {
 		return nil, err
 	}
 	r := &Postgres{Dir: dir, bin: pg.bin, options: pg.options}
-	if err := r.follow(pg); err != nil {
+	if err := r.follow(conninfo); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return r, nil
 }
 
-func (pg *Postgres) follow(primary *Postgres) error {
+func (pg *Postgres) follow(conninfo string) error {
 	if err := pg.own(pg.Dir); err != nil {
 		return err
 	}
-	backup := pg.command("pg_basebackup", "-D", pg.data(), "-R", "-c", "fast", "--no-sync", "-h", primary.Dir, "-p", strconv.Itoa(primary.Port), "-U", SuperUser)
+	backup := pg.command("pg_basebackup", "-D", pg.data(), "-R", "-c", "fast", "--no-sync", "-d", conninfo)
 	if out, err := backup.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_basebackup: %w: %s", err, out)
 	}

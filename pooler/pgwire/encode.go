@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // The functions below append one whole message to dst and return the result.
@@ -16,9 +18,10 @@ func AppendParameterStatus(dst []byte, name, value string) []byte {
 	return encode(dst, &pgproto3.ParameterStatus{Name: name, Value: value})
 }
 
-// AppendBackendKeyData appends BackendKeyData with a four-byte secret (protocol 3.0).
-func AppendBackendKeyData(dst []byte, pid, secret uint32) []byte {
-	return encode(dst, &pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret})
+// AppendBackendKeyData appends BackendKeyData. pgproto3/v2 knows four-byte secrets only.
+func AppendBackendKeyData(dst []byte, key armor.CancelKey) []byte {
+	content := key.Append(nil)
+	return append(appendHeader(dst, BackendKeyData, len(content)), content...)
 }
 
 // AppendReady appends ReadyForQuery with the transaction status 'I', 'T' or 'E'.
@@ -77,16 +80,17 @@ func AppendCancelRequest(dst []byte, pid, secret uint32) []byte {
 	return encode(dst, &pgproto3.CancelRequest{ProcessID: pid, SecretKey: secret})
 }
 
-// AppendNegotiate appends NegotiateProtocolVersion: the newest minor version we
-// speak, and the protocol options that we do not know. pgproto3/v2 has no such
-// message.
+// AppendNegotiate appends NegotiateProtocolVersion: the version that is spoken from
+// here on, and the protocol options that we do not know. PostgreSQL's manual speaks of a
+// minor version; what is sent, and what libpq reads, is the whole one. pgproto3/v2 has
+// no such message.
 func AppendNegotiate(dst []byte, minor int, unknown []string) []byte {
 	size := 8
 	for _, name := range unknown {
 		size += len(name) + 1
 	}
 	dst = appendHeader(dst, NegotiateProtocol, size)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(minor))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(protocolMajor<<16|minor))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(unknown)))
 	for _, name := range unknown {
 		dst = appendString(dst, name)

@@ -65,20 +65,53 @@ func TestErrorSurvives(t *testing.T) {
 	}
 }
 
+func TestTheVersionSpokenIsOneThatThereIs(t *testing.T) {
+	for minor, want := range map[int]struct {
+		spoken     int
+		negotiated bool
+	}{0: {0, false}, 1: {0, true}, 2: {2, false}, 3: {2, true}, 9999: {2, true}, 0xffff: {2, true}} {
+		s := Startup{Minor: minor}
+		if s.Spoken() != want.spoken || s.Negotiated() != want.negotiated || s.LongKeys() != (want.spoken == 2) {
+			t.Errorf("3.%d is spoken as 3.%d, negotiated: %t", minor, s.Spoken(), s.Negotiated())
+		}
+	}
+	if s := (Startup{Options: []string{"_pq_.test_protocol_negotiation"}}); !s.Negotiated() {
+		t.Error("an unknown option is passed over in silence")
+	}
+}
+
+func TestBackendKeyDataIsAsLongAsItsKey(t *testing.T) {
+	short := AppendBackendKeyData(nil, armor.CancelKey{PID: 1, Secret: 2})
+	if want := "K\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x02"; string(short) != want {
+		t.Errorf("%q", short)
+	}
+	key := armor.CancelKey{PID: 1, Long: armor.LongSecret{31: 7}}
+	long := AppendBackendKeyData(nil, key)
+	if got, ok := armor.ParseCancelKey(long[HeaderSize:]); !ok || got != key || long[4] != 4+4+32 {
+		t.Errorf("%+v from %q", got, long)
+	}
+}
+
 func TestCancelRequestSurvives(t *testing.T) {
 	packet := AppendCancelRequest(nil, 1<<31+1, 77)[4:]
 	key, err := ParseCancel(packet)
 	if err != nil || !IsCancel(packet) || key != (armor.CancelKey{PID: 1<<31 + 1, Secret: 77}) {
 		t.Errorf("%+v, %v", key, err)
 	}
-	if _, err := ParseCancel(packet[:8]); err == nil {
-		t.Error("half a cancel request was taken")
+	long := append(packet[:8:8], bytes.Repeat([]byte{9}, 32)...)
+	if key, err := ParseCancel(long); err != nil || !key.IsLong() || key.PID != 1<<31+1 || key.Secret != 0 {
+		t.Errorf("%+v, %v", key, err)
+	}
+	for _, bad := range [][]byte{packet[:8], packet[:11], long[:39], append(long, 0), make([]byte, 12)} {
+		if _, err := ParseCancel(bad); err == nil {
+			t.Errorf("a cancel request of %d bytes was taken", len(bad))
+		}
 	}
 }
 
 func TestNegotiate(t *testing.T) {
-	got := AppendNegotiate(nil, 0, []string{"_pq_.a"})
-	want := "v\x00\x00\x00\x13\x00\x00\x00\x00\x00\x00\x00\x01_pq_.a\x00"
+	got := AppendNegotiate(nil, 2, []string{"_pq_.a"})
+	want := "v\x00\x00\x00\x13\x00\x03\x00\x02\x00\x00\x00\x01_pq_.a\x00"
 	if string(got) != want {
 		t.Errorf("%q", got)
 	}
@@ -108,6 +141,8 @@ func FuzzReaders(f *testing.F) {
 	f.Add([]byte("x\x00select 1\x00\x00\x00"))
 	f.Add(AppendError(nil, &Error{Severity: "ERROR", Code: "1"}))
 	f.Add([]byte("\x00\x03\x00\x00user\x00a\x00\x00"))
+	f.Add([]byte("\x00\x03\x27\x0f_pq_.test_protocol_negotiation\x00\x00user\x00a\x00\x00"))
+	f.Add(append(AppendCancelRequest(nil, 1, 2)[4:], make([]byte, 28)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= HeaderSize {
 			if h, err := ClientHeader(b); err == nil && (h.Body < 0 || h.Body > MaxMessage) {
@@ -130,9 +165,11 @@ func FuzzReaders(f *testing.F) {
 		CompleteTag(b)
 		ReadyStatus(b)
 		ParseError(b)
-		ParseCancel(b)
-		if s, err := ParseStartup(b); err == nil && len(s.Parameters)+len(s.Options) > len(b) {
-			t.Fatal("more parameters than bytes")
+		if key, err := ParseCancel(b); err == nil && key.IsLong() && !bytes.Equal(key.Append(nil), b[4:]) {
+			t.Fatal("a part of a cancel key was lost")
+		}
+		if s, err := ParseStartup(b); err == nil && (len(s.Parameters)+len(s.Options) > len(b) || s.Spoken() > s.Minor) {
+			t.Fatal("more than was asked for")
 		}
 	})
 }

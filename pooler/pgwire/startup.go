@@ -21,12 +21,15 @@ func IsCancel(packet []byte) bool {
 	return len(packet) >= 4 && binary.BigEndian.Uint32(packet) == cancelCode
 }
 
-// protocolMajor is the only protocol that there is; optionPrefix marks startup
-// parameters that are protocol options.
+// protocolMajor is the only protocol that there is, newestMinor the newest version of it
+// that we speak.
 const (
 	protocolMajor = 3
-	optionPrefix  = "_pq_."
+	newestMinor   = 2
 )
+
+// OptionPrefix marks startup parameters that are protocol options.
+const OptionPrefix = "_pq_."
 
 // Startup is what a client asks for: a protocol version, parameters in the order
 // they came in, and the names of protocol options, none of which we know.
@@ -35,6 +38,22 @@ type Startup struct {
 	Parameters [][2]string
 	Options    []string
 }
+
+// Spoken is the minor version that is spoken with the client: what it asks for, or the
+// newest one that we know before it. There is no 3.1 (PostgreSQL, "Protocol Versions").
+func (s Startup) Spoken() int {
+	if s.Minor < newestMinor {
+		return 0
+	}
+	return newestMinor
+}
+
+// LongKeys reports whether the client takes cancel keys of more than four bytes.
+func (s Startup) LongKeys() bool { return s.Spoken() == newestMinor }
+
+// Negotiated reports whether the client gets less than it has asked for, and so is to
+// be sent NegotiateProtocolVersion.
+func (s Startup) Negotiated() bool { return s.Spoken() != s.Minor || len(s.Options) > 0 }
 
 // Get returns a parameter's value, or "". Of a name that is given twice the last
 // one counts, as in PostgreSQL.
@@ -55,7 +74,7 @@ func ParseStartup(packet []byte) (Startup, error) {
 	}
 	version := binary.BigEndian.Uint32(packet)
 	if version>>16 != protocolMajor {
-		return Startup{}, fmt.Errorf("%w: unsupported frontend protocol %d.%d: server supports 3.0", armor.ErrInvalid, version>>16, version&0xffff)
+		return Startup{}, fmt.Errorf("%w: unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", armor.ErrInvalid, version>>16, version&0xffff, newestMinor)
 	}
 	s := Startup{Minor: int(version & 0xffff)}
 	rest := packet[4:]
@@ -78,7 +97,7 @@ func ParseStartup(packet []byte) (Startup, error) {
 }
 
 func (s *Startup) add(name, value string) {
-	if strings.HasPrefix(name, optionPrefix) {
+	if strings.HasPrefix(name, OptionPrefix) {
 		s.Options = append(s.Options, name)
 		return
 	}
@@ -89,11 +108,13 @@ func badLayout() error {
 	return fmt.Errorf("%w: invalid startup packet layout: expected terminator as last byte", armor.ErrInvalid)
 }
 
-// ParseCancel reads a CancelRequest without its length word. Only the four-byte
-// secrets of protocol 3.0 are known.
+// ParseCancel reads a CancelRequest without its length word. The error is for a key of
+// a length that we make none of.
 func ParseCancel(packet []byte) (armor.CancelKey, error) {
-	if len(packet) != 12 || !IsCancel(packet) {
-		return armor.CancelKey{}, fmt.Errorf("%w: cancel request of %d bytes", armor.ErrInvalid, len(packet)+4)
+	if IsCancel(packet) {
+		if key, ok := armor.ParseCancelKey(packet[4:]); ok {
+			return key, nil
+		}
 	}
-	return armor.CancelKey{PID: binary.BigEndian.Uint32(packet[4:]), Secret: binary.BigEndian.Uint32(packet[8:])}, nil
+	return armor.CancelKey{}, fmt.Errorf("%w: cancel request of %d bytes", armor.ErrInvalid, len(packet)+4)
 }

@@ -1577,10 +1577,10 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
-	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply2\xc0\x05\n" +
+	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply2\xc4\x05\n" +
 	"\aPeerAPI\x127\n" +
-	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12<\n" +
-	"\x06Cancel\x12\x17.armor.rpc.v1.CancelKey\x1a\x19.armor.rpc.v1.CancelReply\x127\n" +
+	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12@\n" +
+	"\x06Cancel\x12\x1b.armor.rpc.v1.CancelRequest\x1a\x19.armor.rpc.v1.CancelReply\x127\n" +
 	"\x06Status\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodeStatus\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
@@ -1662,7 +1662,7 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Bootstrap)(nil),       // 46: armor.rpc.v1.Bootstrap
 	(*PoolOrder)(nil),       // 47: armor.rpc.v1.PoolOrder
 	(*Renewal)(nil),         // 48: armor.rpc.v1.Renewal
-	(*CancelKey)(nil),       // 49: armor.rpc.v1.CancelKey
+	(*CancelRequest)(nil),   // 49: armor.rpc.v1.CancelRequest
 	(*DenialRecord)(nil),    // 50: armor.rpc.v1.DenialRecord
 	(*Freshness)(nil),       // 51: armor.rpc.v1.Freshness
 }
@@ -1706,7 +1706,7 @@ var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	13, // 36: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
 	47, // 37: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
 	48, // 38: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	49, // 39: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelKey
+	49, // 39: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
 	0,  // 40: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
 	0,  // 41: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
 	12, // 42: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest

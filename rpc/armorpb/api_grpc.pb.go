@@ -428,7 +428,7 @@ const (
 // PeerAPI answers other nodes about this node alone: nothing here is passed on.
 type PeerAPIClient interface {
 	Renew(ctx context.Context, in *Renewal, opts ...grpc.CallOption) (*Freshness, error)
-	Cancel(ctx context.Context, in *CancelKey, opts ...grpc.CallOption) (*CancelReply, error)
+	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelReply, error)
 	Status(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodeStatus, error)
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
@@ -459,7 +459,7 @@ func (c *peerAPIClient) Renew(ctx context.Context, in *Renewal, opts ...grpc.Cal
 	return out, nil
 }
 
-func (c *peerAPIClient) Cancel(ctx context.Context, in *CancelKey, opts ...grpc.CallOption) (*CancelReply, error) {
+func (c *peerAPIClient) Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelReply)
 	err := c.cc.Invoke(ctx, PeerAPI_Cancel_FullMethodName, in, out, cOpts...)
@@ -584,7 +584,7 @@ func (c *peerAPIClient) FileJoin(ctx context.Context, in *JoinFiling, opts ...gr
 // PeerAPI answers other nodes about this node alone: nothing here is passed on.
 type PeerAPIServer interface {
 	Renew(context.Context, *Renewal) (*Freshness, error)
-	Cancel(context.Context, *CancelKey) (*CancelReply, error)
+	Cancel(context.Context, *CancelRequest) (*CancelReply, error)
 	Status(context.Context, *Empty) (*NodeStatus, error)
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
@@ -608,7 +608,7 @@ type UnimplementedPeerAPIServer struct{}
 func (UnimplementedPeerAPIServer) Renew(context.Context, *Renewal) (*Freshness, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
 }
-func (UnimplementedPeerAPIServer) Cancel(context.Context, *CancelKey) (*CancelReply, error) {
+func (UnimplementedPeerAPIServer) Cancel(context.Context, *CancelRequest) (*CancelReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
 }
 func (UnimplementedPeerAPIServer) Status(context.Context, *Empty) (*NodeStatus, error) {
@@ -678,7 +678,7 @@ func _PeerAPI_Renew_Handler(srv interface{}, ctx context.Context, dec func(inter
 }
 
 func _PeerAPI_Cancel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(CancelKey)
+	in := new(CancelRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -690,7 +690,7 @@ func _PeerAPI_Cancel_Handler(srv interface{}, ctx context.Context, dec func(inte
 		FullMethod: PeerAPI_Cancel_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(PeerAPIServer).Cancel(ctx, req.(*CancelKey))
+		return srv.(PeerAPIServer).Cancel(ctx, req.(*CancelRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }

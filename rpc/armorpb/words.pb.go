@@ -687,6 +687,7 @@ type Environment struct {
 	MaxLeafLifetime int64                  `protobuf:"varint,3,opt,name=max_leaf_lifetime,json=maxLeafLifetime,proto3" json:"max_leaf_lifetime,omitempty"`
 	FreshNew        int64                  `protobuf:"varint,4,opt,name=fresh_new,json=freshNew,proto3" json:"fresh_new,omitempty"`
 	FreshLive       int64                  `protobuf:"varint,5,opt,name=fresh_live,json=freshLive,proto3" json:"fresh_live,omitempty"`
+	Cancel          string                 `protobuf:"bytes,6,opt,name=cancel,proto3" json:"cancel,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -754,6 +755,13 @@ func (x *Environment) GetFreshLive() int64 {
 		return x.FreshLive
 	}
 	return 0
+}
+
+func (x *Environment) GetCancel() string {
+	if x != nil {
+		return x.Cancel
+	}
+	return ""
 }
 
 type TrustAnchor struct {
@@ -1515,6 +1523,7 @@ type Grant struct {
 	Pool          string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
 	Cidrs         []string               `protobuf:"bytes,4,rep,name=cidrs,proto3" json:"cidrs,omitempty"`
 	SecondFactor  string                 `protobuf:"bytes,5,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
+	Replication   bool                   `protobuf:"varint,6,opt,name=replication,proto3" json:"replication,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1582,6 +1591,13 @@ func (x *Grant) GetSecondFactor() string {
 		return x.SecondFactor
 	}
 	return ""
+}
+
+func (x *Grant) GetReplication() bool {
+	if x != nil {
+		return x.Replication
+	}
+	return false
 }
 
 type IdentityConfig struct {
@@ -3240,6 +3256,7 @@ type Facts struct {
 	LoggedIn      bool                   `protobuf:"varint,4,opt,name=logged_in,json=loggedIn,proto3" json:"logged_in,omitempty"`
 	SecondFactor  string                 `protobuf:"bytes,5,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
 	Verifiers     string                 `protobuf:"bytes,6,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
+	Replication   string                 `protobuf:"bytes,7,opt,name=replication,proto3" json:"replication,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3312,6 +3329,13 @@ func (x *Facts) GetSecondFactor() string {
 func (x *Facts) GetVerifiers() string {
 	if x != nil {
 		return x.Verifiers
+	}
+	return ""
+}
+
+func (x *Facts) GetReplication() string {
+	if x != nil {
+		return x.Replication
 	}
 	return ""
 }
@@ -3992,28 +4016,30 @@ func (x *Enforcement) GetComplete() bool {
 	return false
 }
 
-type CancelKey struct {
+type CancelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
 	Secret        uint32                 `protobuf:"varint,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	Long          []byte                 `protobuf:"bytes,3,opt,name=long,proto3" json:"long,omitempty"`            // 32 bytes, or none
+	Plaintext     bool                   `protobuf:"varint,4,opt,name=plaintext,proto3" json:"plaintext,omitempty"` // it came without TLS
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *CancelKey) Reset() {
-	*x = CancelKey{}
+func (x *CancelRequest) Reset() {
+	*x = CancelRequest{}
 	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *CancelKey) String() string {
+func (x *CancelRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*CancelKey) ProtoMessage() {}
+func (*CancelRequest) ProtoMessage() {}
 
-func (x *CancelKey) ProtoReflect() protoreflect.Message {
+func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -4025,23 +4051,37 @@ func (x *CancelKey) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use CancelKey.ProtoReflect.Descriptor instead.
-func (*CancelKey) Descriptor() ([]byte, []int) {
+// Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
+func (*CancelRequest) Descriptor() ([]byte, []int) {
 	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{51}
 }
 
-func (x *CancelKey) GetPid() uint32 {
+func (x *CancelRequest) GetPid() uint32 {
 	if x != nil {
 		return x.Pid
 	}
 	return 0
 }
 
-func (x *CancelKey) GetSecret() uint32 {
+func (x *CancelRequest) GetSecret() uint32 {
 	if x != nil {
 		return x.Secret
 	}
 	return 0
+}
+
+func (x *CancelRequest) GetLong() []byte {
+	if x != nil {
+		return x.Long
+	}
+	return nil
+}
+
+func (x *CancelRequest) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
 }
 
 type Renewal struct {
@@ -4313,14 +4353,15 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\vcertificate\x18\x02 \x01(\v2\x19.armor.rpc.v1.CertificateR\vcertificate\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\x03 \x01(\fR\tpublicKey\x12\x14\n" +
-	"\x05roles\x18\x04 \x03(\tR\x05roles\"\xa7\x01\n" +
+	"\x05roles\x18\x04 \x03(\tR\x05roles\"\xbf\x01\n" +
 	"\vEnvironment\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tinventory\x18\x02 \x01(\tR\tinventory\x12*\n" +
 	"\x11max_leaf_lifetime\x18\x03 \x01(\x03R\x0fmaxLeafLifetime\x12\x1b\n" +
 	"\tfresh_new\x18\x04 \x01(\x03R\bfreshNew\x12\x1d\n" +
 	"\n" +
-	"fresh_live\x18\x05 \x01(\x03R\tfreshLive\"\xbe\x01\n" +
+	"fresh_live\x18\x05 \x01(\x03R\tfreshLive\x12\x16\n" +
+	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xbe\x01\n" +
 	"\vTrustAnchor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x16\n" +
@@ -4395,13 +4436,14 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
 	"\agranted\x18\x03 \x01(\x03R\agranted\x12\x16\n" +
-	"\x06target\x18\x04 \x01(\x03R\x06target\"\x88\x01\n" +
+	"\x06target\x18\x04 \x01(\x03R\x06target\"\xaa\x01\n" +
 	"\x05Grant\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x12\n" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x14\n" +
 	"\x05cidrs\x18\x04 \x03(\tR\x05cidrs\x12#\n" +
-	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\"\xdc\x01\n" +
+	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\x12 \n" +
+	"\vreplication\x18\x06 \x01(\bR\vreplication\"\xdc\x01\n" +
 	"\x0eIdentityConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x0e\n" +
@@ -4515,14 +4557,15 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x06chains\x18\x02 \x03(\v2\x13.armor.rpc.v1.ChainR\x06chains\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x1f\n" +
 	"\vserver_auth\x18\x04 \x01(\bR\n" +
-	"serverAuth\"\xbf\x01\n" +
+	"serverAuth\"\xe1\x01\n" +
 	"\x05Facts\x12&\n" +
 	"\x04peer\x18\x01 \x01(\v2\x12.armor.rpc.v1.PeerR\x04peer\x12\x1a\n" +
 	"\bdatabase\x18\x02 \x01(\tR\bdatabase\x12\x12\n" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x1b\n" +
 	"\tlogged_in\x18\x04 \x01(\bR\bloggedIn\x12#\n" +
 	"\rsecond_factor\x18\x05 \x01(\tR\fsecondFactor\x12\x1c\n" +
-	"\tverifiers\x18\x06 \x01(\tR\tverifiers\"\xbb\x01\n" +
+	"\tverifiers\x18\x06 \x01(\tR\tverifiers\x12 \n" +
+	"\vreplication\x18\a \x01(\tR\vreplication\"\xbb\x01\n" +
 	"\fDenialRecord\x12,\n" +
 	"\x06denial\x18\x01 \x01(\v2\x14.armor.rpc.v1.DenialR\x06denial\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\"\n" +
@@ -4588,10 +4631,12 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x125\n" +
 	"\fcommitted_at\x18\x03 \x01(\v2\x12.armor.rpc.v1.TimeR\vcommittedAt\x123\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x1d.armor.rpc.v1.NodeEnforcementR\x05nodes\x12\x1a\n" +
-	"\bcomplete\x18\x05 \x01(\bR\bcomplete\"5\n" +
-	"\tCancelKey\x12\x10\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete\"k\n" +
+	"\rCancelRequest\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\rR\x06secret\"\xc3\x03\n" +
+	"\x06secret\x18\x02 \x01(\rR\x06secret\x12\x12\n" +
+	"\x04long\x18\x03 \x01(\fR\x04long\x12\x1c\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xc3\x03\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -4682,7 +4727,7 @@ var file_rpc_armorpb_words_proto_goTypes = []any{
 	(*NodeStatus)(nil),          // 48: armor.rpc.v1.NodeStatus
 	(*NodeEnforcement)(nil),     // 49: armor.rpc.v1.NodeEnforcement
 	(*Enforcement)(nil),         // 50: armor.rpc.v1.Enforcement
-	(*CancelKey)(nil),           // 51: armor.rpc.v1.CancelKey
+	(*CancelRequest)(nil),       // 51: armor.rpc.v1.CancelRequest
 	(*Renewal)(nil),             // 52: armor.rpc.v1.Renewal
 	(*Freshness)(nil),           // 53: armor.rpc.v1.Freshness
 	nil,                         // 54: armor.rpc.v1.Renewal.HeldEntry

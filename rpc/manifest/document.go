@@ -19,6 +19,7 @@ type environmentSpec struct {
 	Inventory       text      `yaml:"inventory,omitempty"`
 	MaxLeafLifetime text      `yaml:"maxLeafLifetime,omitempty"`
 	Freshness       freshness `yaml:"freshness,omitempty"`
+	Cancel          text      `yaml:"cancel,omitempty"`
 }
 
 type freshness struct {
@@ -88,4 +89,5 @@ type grant struct {
 	Pool         text   `yaml:"pool,omitempty"`
 	CIDRs        []text `yaml:"cidrs,flow,omitempty"`
 	SecondFactor text   `yaml:"secondFactor,omitempty"`
+	Replication  bool   `yaml:"replication,omitempty"`
 }

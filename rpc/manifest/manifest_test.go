@@ -19,7 +19,7 @@ const whole = `# all kinds in one file
 apiVersion: armor/v1
 kind: Environment
 metadata: {name: production}
-spec: {inventory: required, maxLeafLifetime: 720h, freshness: {new: 4s, live: 12s}}
+spec: {inventory: required, maxLeafLifetime: 720h, freshness: {new: 4s, live: 12s}, cancel: tls-only}
 ---
 apiVersion: armor/v1
 kind: Database
@@ -67,6 +67,7 @@ spec:
   grants:
   - {database: orders, roles: [checkout_rw], pool: orders, cidrs: [10.2.0.0/16, "fd00::/8"]}
   - {database: orders, roles: [checkout_ro], pool: orders, secondFactor: scram}
+  - {database: orders, roles: [walker], pool: orders, replication: true}
 `
 
 func parse(t testing.TB, text string) manifest.Set {
@@ -88,7 +89,7 @@ func same(t *testing.T, what string, got, want any) {
 func TestEveryFieldIsRead(t *testing.T) {
 	set := parse(t, whole)
 	same(t, "environments", set.Environments, []armor.Environment{{
-		Name: "production", Inventory: armor.InventoryRequired, MaxLeafLifetime: 720 * time.Hour, FreshNew: 4 * time.Second, FreshLive: 12 * time.Second,
+		Name: "production", Inventory: armor.InventoryRequired, MaxLeafLifetime: 720 * time.Hour, FreshNew: 4 * time.Second, FreshLive: 12 * time.Second, Cancel: armor.CancelTLSOnly,
 	}})
 	same(t, "databases", set.Databases, []armor.Database{{
 		Name: "orders", Environment: "production", Hosts: []string{"pg1:5432", "[::1]:5433"}, DBName: "orders_v2",
@@ -108,6 +109,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 		Grants: []armor.Grant{
 			{Database: "orders", Roles: []string{"checkout_rw"}, Pool: "orders", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd00::/8")}},
 			{Database: "orders", Roles: []string{"checkout_ro"}, Pool: "orders", SecondFactor: armor.SCRAM},
+			{Database: "orders", Roles: []string{"walker"}, Pool: "orders", Replication: true},
 		},
 	}})
 }
@@ -117,6 +119,8 @@ func TestDefaultsMayBeWritten(t *testing.T) {
 	with := strings.Replace(whole, "targetSessionAttrs: read-write\n  loadBalanceHosts: random", "targetSessionAttrs: any\n  loadBalanceHosts: disable", 1)
 	without := strings.Replace(whole, "  targetSessionAttrs: read-write\n  loadBalanceHosts: random\n", "", 1)
 	same(t, "databases", parse(t, with).Databases, parse(t, without).Databases)
+	with, without = strings.Replace(whole, "cancel: tls-only", "cancel: any", 1), strings.Replace(whole, ", cancel: tls-only", "", 1)
+	same(t, "environments", parse(t, with).Environments, parse(t, without).Environments)
 }
 
 func TestErrorsSayWhere(t *testing.T) {
@@ -142,6 +146,9 @@ func TestErrorsSayWhere(t *testing.T) {
 		{"reserved name", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: pgbouncer\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "4:9", "admin console"},
 		{"console with a pool", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: armor, pool: x, roles: [stats]}\n", "7:", "no pool"},
 		{"console role", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: armor, roles: [root]}\n", "7:", "not stats or admin"},
+		{"a console to replicate", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: armor, roles: [stats], replication: true}\n", "7:", "nothing to replicate"},
+		{"kind of replication", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r], replication: physical}\n", "7:", "replication"},
+		{"unknown way to cancel", "apiVersion: armor/v1\nkind: Environment\nmetadata: {name: e}\nspec:\n  cancel: never\n", "5:11", `"never" is not one of any, tls-only`},
 		{"host bits", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r], cidrs: [10.0.0.0/8, 10.2.0.1/16]}\n", "7:60", "write 10.2.0.0/16"},
 		{"identity", head("Identity") + "spec:\n  id: spiffe://TD/x\n", "5:7", "trust domain"},
 		{"template", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: '*'\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "4:9", "not supported by this version"},
@@ -280,6 +287,7 @@ func drawState(t *rapid.T) *armor.State {
 		MaxLeafLifetime: time.Duration(rapid.Int64Range(0, 1e17).Draw(t, "lifetime")),
 		FreshLive:       live, FreshNew: time.Duration(rapid.Int64Range(1, int64(live)).Draw(t, "new")),
 	}
+	e.Cancel = rapid.SampledFrom([]armor.CancelMode{armor.CancelAny, armor.CancelTLSOnly}).Draw(t, "cancel")
 	s.Environments = s.Environments.With(env, e)
 	d := armor.Database{
 		Name: name(t, "database"), Environment: env, DBName: text(t, "dbname"), Exclusive: rapid.Bool().Draw(t, "exclusive"),
@@ -316,6 +324,7 @@ func drawState(t *rapid.T) *armor.State {
 		if rapid.Bool().Draw(t, "second factor") {
 			g.SecondFactor = armor.SCRAM
 		}
+		g.Replication = rapid.Bool().Draw(t, "replication")
 		if rapid.Bool().Draw(t, "cidrs") {
 			g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::/0")}
 		}

@@ -56,7 +56,7 @@ func newDocument[S any](kind, environment, name string, spec S) document[S] {
 func environmentDocument(e armor.Environment) document[environmentSpec] {
 	return newDocument(KindEnvironment, "", e.Name, environmentSpec{
 		Inventory: text(e.Inventory), MaxLeafLifetime: durationText(e.MaxLeafLifetime),
-		Freshness: freshness{New: durationText(e.FreshNew), Live: durationText(e.FreshLive)},
+		Freshness: freshness{New: durationText(e.FreshNew), Live: durationText(e.FreshLive)}, Cancel: text(e.Cancel),
 	})
 }
 
@@ -86,7 +86,7 @@ func poolDocument(p armor.Pool) document[poolSpec] {
 func identityDocument(i armor.IdentityConfig) document[identitySpec] {
 	spec := identitySpec{ID: text(i.ID), Owner: text(i.Owner), Contact: text(i.Contact), MaxConnections: i.MaxConnections}
 	for _, g := range i.Grants {
-		written := grant{Database: text(g.Database), Roles: texts(g.Roles), Pool: text(g.Pool), SecondFactor: text(g.SecondFactor)}
+		written := grant{Database: text(g.Database), Roles: texts(g.Roles), Pool: text(g.Pool), SecondFactor: text(g.SecondFactor), Replication: g.Replication}
 		for _, p := range g.CIDRs {
 			written.CIDRs = append(written.CIDRs, text(p.String()))
 		}

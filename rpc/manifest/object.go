@@ -25,8 +25,12 @@ func (p *parsing) environment(body ast.Node) {
 		MaxLeafLifetime: o.duration(d.Spec.MaxLeafLifetime, "spec", "maxLeafLifetime"),
 		FreshNew:        o.duration(d.Spec.Freshness.New, "spec", "freshness", "new"),
 		FreshLive:       o.duration(d.Spec.Freshness.Live, "spec", "freshness", "live"),
+		Cancel:          armor.CancelMode(unless(d.Spec.Cancel, cancelAny)),
 	})
 	oneOf(o, e.Inventory, []any{"spec", "inventory"}, armor.InventoryOpen, armor.InventoryRequired)
+	if e.Cancel != armor.CancelAny {
+		oneOf(o, e.Cancel, []any{"spec", "cancel"}, cancelAny, armor.CancelTLSOnly)
+	}
 	if e.FreshLive < e.FreshNew {
 		o.wrong([]any{"spec", "freshness"}, "live sessions cannot be closed (%s) before new ones are refused (%s)", e.FreshLive, e.FreshNew)
 	}
@@ -91,6 +95,7 @@ const (
 	anySession = "any"
 	inOrder    = "disable"
 	resetState = "reset"
+	cancelAny  = "any"
 )
 
 // unless returns t, or nothing when it is the default in so many words.
@@ -200,7 +205,7 @@ func (o *object) grant(n int, g grant) armor.Grant {
 	if len(g.Roles) == 0 {
 		o.wrong(at("roles"), "roles is missing: a grant names the roles it gives")
 	}
-	granted := armor.Grant{Database: string(g.Database), Roles: stringsOf(g.Roles), Pool: string(g.Pool), SecondFactor: armor.SecondFactor(g.SecondFactor)}
+	granted := armor.Grant{Database: string(g.Database), Roles: stringsOf(g.Roles), Pool: string(g.Pool), SecondFactor: armor.SecondFactor(g.SecondFactor), Replication: g.Replication}
 	o.complain(granted.CheckConsole(), at("database")...)
 	if g.SecondFactor != "" {
 		oneOf(o, granted.SecondFactor, at("secondFactor"), armor.SCRAM)

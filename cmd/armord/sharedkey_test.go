@@ -13,7 +13,7 @@ func TestDecoyKeyIsSharedAndIsNotTheGossipKey(t *testing.T) {
 		cfg.Gossip.KeyFile = filepath.Join(t.TempDir(), "gossip.key")
 		gossip := bytes.Repeat([]byte{b}, gossipKeySize)
 		put(t, cfg.Gossip.KeyFile, base64.StdEncoding.EncodeToString(gossip)+"\n")
-		key, err := cfg.decoyKey()
+		key, err := cfg.sharedKey(decoys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +28,7 @@ func TestDecoyKeyIsSharedAndIsNotTheGossipKey(t *testing.T) {
 	if bytes.Equal(keyOf(1), keyOf(2)) {
 		t.Error("two clusters have the same decoy key")
 	}
-	if _, err := (Config{}).decoyKey(); err == nil {
+	if _, err := (Config{}).sharedKey(decoys); err == nil {
 		t.Error("no gossip key is no error")
 	}
 }
