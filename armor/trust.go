@@ -191,8 +191,9 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 	}
 	access.Name, access.Owner, access.MaxConnections = identity.Name, identity.Owner, identity.MaxConnections
 	var database, role bool
+	named := s.DatabaseFor(access.Environment, f.Database)
 	for _, g := range identity.Grants {
-		if g.Database != f.Database {
+		if g.Database != named {
 			continue
 		}
 		database = true
@@ -224,7 +225,7 @@ func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {
 	if !okDatabase || !okPool {
 		return access, s.noDatabase(access, f)
 	}
-	access.Database, access.Pool, access.SecondFactor = database, pool, g.SecondFactor
+	access.Database, access.Pool, access.SecondFactor = database.named(f.Database), pool, g.SecondFactor
 	if f.LoggedIn && !f.proves(access) {
 		return access, deny(ReasonSecondFactor, fmt.Sprintf("identity %q must prove a password for role %q on database %q: connect again", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
 	}
