@@ -84,7 +84,7 @@ type client struct {
 	home  *Pooler // immutable, as are all fields down to key
 	guest Guest
 	pool  *pool
-	role  string
+	part  part
 	mode  armor.PoolMode
 	state armor.OnState
 	key   armor.CancelKey

@@ -311,10 +311,13 @@ func (g *guest) Admit(database, role string) (armor.Access, error) {
 	if armor.IsConsole(database) {
 		return armor.Access{Environment: "production", Database: armor.Database{Name: database, Environment: "production"}}, nil
 	}
-	if database != "orders" {
+	leads := g.home.database
+	if armor.IsTemplate(leads.Name) {
+		leads.DBName = database
+	} else if database != "orders" {
 		return armor.Access{}, (&armor.Denial{Reason: armor.ReasonDatabase, Message: "may not reach database " + strconv.Quote(database)}).WithID("abc")
 	}
-	return armor.Access{Environment: "production", Database: g.home.database, Pool: g.home.pool, SecondFactor: g.home.factor, Name: g.home.identity.Name, MaxConnections: g.home.identity.MaxConnections}, nil
+	return armor.Access{Environment: "production", Database: leads, Pool: g.home.pool, SecondFactor: g.home.factor, Name: g.home.identity.Name, MaxConnections: g.home.identity.MaxConnections}, nil
 }
 
 // EndPoint is what tlsedge.Session's is.

@@ -30,7 +30,7 @@ type waiter struct {
 func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func() bool) {
 	w := &waiter{client: c, since: time.Now(), grant: grant}
 	p.locked(func() []func() {
-		w.sub = p.subLocked(c.role)
+		w.sub = p.subLocked(c.part)
 		if p.lendsAtOnceLocked(w.sub) {
 			return p.lendLocked(w)
 		}
@@ -58,7 +58,7 @@ func (p *pool) lendAtOnce(client *client) *ServerConn {
 func (p *pool) takeIdle(client *client) *ServerConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sub := p.subs[client.role]
+	sub := p.subs[client.part]
 	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].quiet() {
 		return nil // acquire looks at what has arrived
 	}
@@ -72,6 +72,7 @@ func (s *subpool) popLocked(client *client) *ServerConn {
 	s.idle[last] = nil
 	s.idle = s.idle[:last]
 	c.lentTo, client.lent = client, c
+	s.lends++
 	return c
 }
 
@@ -169,7 +170,7 @@ func (p *pool) settleLocked() (todo []func()) {
 	if p.waiters.Len() == 0 || p.ops.paused && !p.retired {
 		return todo
 	}
-	r := round{pool: p, room: p.limit - (p.open - p.closing), promised: map[*subpool]int{}, stuck: map[*subpool]bool{}}
+	r := round{pool: p, room: p.limit - (p.open - p.closing), reserve: p.cfg.ReserveOf(p.limit), promised: map[*subpool]int{}, stuck: map[*subpool]bool{}}
 	for e := p.waiters.Front(); e != nil && len(r.stuck) < len(p.subs); {
 		w, next := e.Value.(*waiter), e.Next()
 		if !r.stuck[w.sub] {
@@ -184,6 +185,7 @@ func (p *pool) settleLocked() (todo []func()) {
 type round struct {
 	pool     *pool
 	room     int               // places that are free, or will be when what is closing has closed
+	reserve  int               // of the limit, for those who have waited
 	promised map[*subpool]int  // of the connections that are coming, those meant for waiters seen before
 	stuck    map[*subpool]bool // nothing more can be done for these now
 }
@@ -204,13 +206,16 @@ func (r *round) serve(w *waiter) []func() {
 		r.stuck[sub] = true
 		return nil
 	}
-	return r.open(sub)
+	return r.open(w)
 }
 
 // open begins a login for a waiter, or makes room for one.
-func (r *round) open(sub *subpool) (todo []func()) {
-	p := r.pool
-	if r.room <= 0 {
+func (r *round) open(w *waiter) (todo []func()) {
+	p, sub, kept := r.pool, w.sub, r.reserve
+	if kept > 0 && time.Since(w.since) >= p.cfg.ReserveAfter {
+		kept = 0
+	}
+	if r.room <= kept {
 		if todo = p.closeOtherIdleLocked(sub); todo == nil {
 			r.stuck[sub] = true
 			return nil
@@ -218,7 +223,7 @@ func (r *round) open(sub *subpool) (todo []func()) {
 		r.room++
 	}
 	r.room--
-	if p.open < p.limit {
+	if p.open < p.limit-kept {
 		r.promised[sub]++
 		todo = append(todo, p.openLocked(sub))
 	}
@@ -335,6 +340,9 @@ func (p *pool) openLocked(sub *subpool) func() {
 	sub.opening++
 	sub.coming++
 	t := target{database: p.database, role: sub.role, generation: p.generation, first: p.lastHost}
+	if sub.dbname != "" {
+		t.database.DBName = sub.dbname
+	}
 	return func() {
 		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t) })
 	}
@@ -351,7 +359,7 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target) {
 		sub.opening--
 		sub.coming--
 		if err != nil {
-			return p.loginFailedLocked(sub, failed, err)
+			return p.loginFailedLocked(sub, failed, sub.explain(err))
 		}
 		c.pool, c.sub, c.generation, c.id = p, sub, t.generation, p.home.nextID.Add(1)
 		c.bornLocked()

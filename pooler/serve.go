@@ -102,11 +102,11 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 	if !ok {
 		return nil, g.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: fmt.Sprintf("pool %q is not ready on this node", access.Pool.Name)})
 	}
-	if closed := pl.closedToNew(); closed != nil {
+	if closed := pl.closedToNew(partOf(access, r.role)); closed != nil {
 		return nil, g.Refuse(closed)
 	}
 	c := &client{
-		home: p, guest: g, pool: pl, role: r.role, mode: access.Pool.Mode, state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
+		home: p, guest: g, pool: pl, part: partOf(access, r.role), mode: access.Pool.Mode, state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
 		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
 	}
 	p.mu.Lock()
@@ -211,7 +211,7 @@ func (p *Pooler) lendForSession(ctx context.Context, c *client, r *request) (*Se
 // asked once for each combination of them.
 func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Params, error) {
 	statements := r.statements()
-	params := c.pool.paramsFor(c.role, statements)
+	params := c.pool.paramsFor(c.part, statements)
 	if params == nil {
 		var err error
 		if params, err = p.ask(ctx, c, r, statements); err != nil {
@@ -219,7 +219,7 @@ func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Par
 		}
 	}
 	if r.application != "" {
-		params = c.pool.namedFor(c.role, params, r.application)
+		params = c.pool.namedFor(c.part, params, r.application)
 	}
 	return params, nil
 }
@@ -230,7 +230,7 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 	if err != nil {
 		return nil, err
 	}
-	if params := c.pool.paramsFor(c.role, statements); params != nil { // somebody was faster
+	if params := c.pool.paramsFor(c.part, statements); params != nil { // somebody was faster
 		server.Release(nil)
 		return params, nil
 	}
