@@ -60,23 +60,26 @@ func (t *translation) roles(s *section, d armor.Database) (roles []armor.RoleAut
 // string, else that of auth_file, else none.
 func (t *translation) secretOf(s *section, d armor.Database, role string) armor.SecretName {
 	if password := s.values["password"]; password != "" {
-		return t.keep(t.name("secret", s.key+"."+role), password, d.Hosts)
+		return t.keep(t.secretName(s.key+"."+role), password, d.Hosts)
 	}
 	u, listed := t.listedUser(role)
 	if !listed || u.secret == "" {
 		return ""
 	}
 	if password := u.password(); password != "" {
-		return t.keep(t.name("secret", role), password, d.Hosts)
+		return t.keep(t.secretName(role), password, d.Hosts)
 	}
 	what := "a SCRAM verifier"
 	if u.isMD5() {
 		what = "an MD5 hash"
 	}
-	name := t.name("secret", role)
+	name := t.secretName(role)
 	t.report.note(u.place, "userlist."+role, "", outcome{why: what + " is not a password: nodes cannot log in to PostgreSQL with it", instead: fmt.Sprintf("put the role's password into the secret %s on every node", name)})
 	return armor.SecretName(name)
 }
+
+// secretName has a prefix, so that no secret is overwritten that a node has already.
+func (t *translation) secretName(from string) string { return t.name("secret", "pgbouncer-"+from) }
 
 func (t *translation) keep(name, password string, hosts []string) armor.SecretName {
 	s := t.secrets[armor.SecretName(name)]

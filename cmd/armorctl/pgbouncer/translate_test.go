@@ -198,7 +198,7 @@ func TestDefaultsOfPgBouncerAreWrittenOut(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	d := r.database(t, "orders")
-	if !slices.Equal(d.Hosts, []string{"pg1:5433"}) || d.DBName != "orders_v2" || d.Verifiers != VerifiersName || !slices.Equal(d.Roles, []armor.RoleAuth{{Role: "checkout", Secret: "checkout"}}) {
+	if !slices.Equal(d.Hosts, []string{"pg1:5433"}) || d.DBName != "orders_v2" || d.Verifiers != VerifiersName || !slices.Equal(d.Roles, []armor.RoleAuth{{Role: "checkout", Secret: "pgbouncer-checkout"}}) {
 		t.Errorf("database %+v", d)
 	}
 	if g := r.grants(t, "checkout"); len(g) != 1 || g[0].SecondFactor != armor.SCRAM || g[0].Pool != "orders" {
@@ -265,7 +265,7 @@ func TestForcedUserIsARoleThatClientsHaveToName(t *testing.T) {
 	if g := r.grants(t, "checkout"); len(g) != 1 || !slices.Equal(g[0].Roles, []string{"app"}) || g[0].SecondFactor != "" {
 		t.Errorf("grants %+v", g)
 	}
-	if len(r.Secrets) != 1 || r.Secrets[0].Password != "it's" || r.Secrets[0].Name != "orders.app" {
+	if len(r.Secrets) != 1 || r.Secrets[0].Password != "it's" || r.Secrets[0].Name != "pgbouncer-orders.app" {
 		t.Errorf("secrets %v", r.Secrets)
 	}
 	if p := r.pool(t, "orders"); p.MinSize != 2 || !p.WarmUp {
@@ -499,5 +499,20 @@ func TestNamesAreMadeFitAndStayApart(t *testing.T) {
 	}
 	if len(r.Secrets) != 4 {
 		t.Errorf("secrets %v", r.Secrets)
+	}
+}
+
+// TestPageTellsOfEveryKeyThatAsksForSomething: all others are "nothing to do" there.
+func TestPageTellsOfEveryKeyThatAsksForSomething(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/migrate-from-pgbouncer.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rules := range []map[string]rule{mainRules, databaseRules, userRules} {
+		for key, translated := range rules {
+			if o := translated("x"); o.to != nothing && !strings.Contains(string(page), "`"+key+"`") {
+				t.Errorf("docs/migrate-from-pgbouncer.md does not mention `%s`: %+v", key, o)
+			}
+		}
 	}
 }
