@@ -196,7 +196,11 @@ func (t *translation) proves(s *section, role string) bool {
 // makeIdentities makes an Identity of each user: PgBouncer knows no others.
 func (t *translation) makeIdentities() {
 	for _, h := range t.records {
-		t.report.note(h.place, "hba", strings.TrimSpace(h.kind+" … "+h.method), h.outcome())
+		o := h.outcome()
+		if h.opens() && t.namesUnlisted(h) {
+			o = outcome{why: "it names a database that is not listed, and the template's are granted all together or not at all", instead: "list the database in [databases], or write the grant by hand"}
+		}
+		t.report.note(h.place, "hba", strings.TrimSpace(h.kind+" … "+h.method), o)
 	}
 	admins, watchers := t.consoleUsers("admin_users"), t.consoleUsers("stats_users")
 	names := t.clients()
@@ -208,6 +212,17 @@ func (t *translation) makeIdentities() {
 	for _, name := range names {
 		t.identity(name, slices.Contains(admins, name), slices.Contains(watchers, name))
 	}
+}
+
+// namesUnlisted reports whether a record is for a database that only the template
+// serves.
+func (t *translation) namesUnlisted(h hbaLine) bool {
+	listed := func(name string) bool {
+		return armor.IsConsole(name) || slices.ContainsFunc(t.databases, func(s section) bool { return s.key == name })
+	}
+	return listed(armor.TemplateDatabase) && slices.ContainsFunc(h.databases, func(n hbaName) bool {
+		return !n.is("all") && (n.is("sameuser") || !listed(n.name))
+	})
 }
 
 func (t *translation) consoleUsers(key string) (names []string) {

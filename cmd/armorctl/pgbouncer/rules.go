@@ -37,10 +37,7 @@ func only(values []string, translated rule, why, instead string) rule {
 	}
 }
 
-var (
-	isOff = []string{"0", "0.0", "off", "no", "false", ""}
-	isOn  = []string{"1", "on", "yes", "true"}
-)
+var isOff = []string{"0", "0.0", "off", "no", "false", ""}
 
 // Notes that several keys share.
 const (

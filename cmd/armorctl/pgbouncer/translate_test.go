@@ -516,3 +516,15 @@ func TestPageTellsOfEveryKeyThatAsksForSomething(t *testing.T) {
 		}
 	}
 }
+
+func TestRecordOfADatabaseThatOnlyTheTemplateServesIsLost(t *testing.T) {
+	hba := "host orders,pgbouncer all all md5\nhost reports all all md5\nhost sameuser all all md5\nhost all all all md5\n"
+	ini := strings.Replace(small, "[pgbouncer]\n", "[pgbouncer]\nauth_type = hba\nauth_hba_file = h.conf\n", 1)
+	if r := translate(t, files{ini: ini, userlist: users, hba: hba}, options); len(r.lost()) != 0 {
+		t.Errorf("without a template: %v", r.lost())
+	}
+	r := translate(t, files{ini: strings.Replace(ini, "[pgbouncer]\n", "* = host=pg1\n[pgbouncer]\n", 1), userlist: users, hba: hba}, options)
+	if got := r.lost(); !slices.Equal(got, []string{"h.conf:2 hba", "h.conf:3 hba"}) {
+		t.Errorf("with one: %v", got)
+	}
+}
