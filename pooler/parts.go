@@ -3,6 +3,7 @@ package pooler
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -85,7 +86,9 @@ func (s *subpool) explain(err error) error {
 	return &failedLogin{cause: err, Denial: &armor.Denial{Reason: armor.ReasonNoDatabase, Message: refused.Message}}
 }
 
-func isNoDatabase(err error) bool {
-	failed, ok := errors.AsType[*failedLogin](err)
-	return ok && failed.Reason == armor.ReasonNoDatabase
+// isClients reports whether the last login has failed because of the name that a
+// client chose: there is no such database, or the role may not enter it, or nobody may.
+func (s *subpool) isClients() bool {
+	refused, ok := errors.AsType[*pgconn.PgError](s.failure)
+	return ok && s.dbname != "" && slices.Contains([]string{stateNoDatabase, stateNotAllowed, stateNotInState}, refused.Code)
 }

@@ -199,3 +199,24 @@ func TestNamesThatCameToNothingAreForgotten(t *testing.T) {
 	h.await("only what is used is kept", func() bool { return len(h.Tally()[0].Roles) == 1 })
 	h.query(holder, "COMMIT")
 }
+
+// TestDatabaseThatNobodyMayEnterIsTheClientsMistake, not the pool's.
+func TestDatabaseThatNobodyMayEnterIsTheClientsMistake(t *testing.T) {
+	withDatabases(t, "closed")
+	if _, err := postgres.SQL("postgres", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC"); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, asTemplate)
+	for name, want := range map[string]string{
+		"closed":    `PostgreSQL says: permission denied for database "closed" (SQLSTATE 42501).`,
+		"template0": `PostgreSQL says: database "template0" is not currently accepting connections (SQLSTATE 55000).`,
+	} {
+		fields := h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", name), "FATAL", "08006")
+		if fields['D'] != want {
+			t.Errorf("%s: %q", name, fields['D'])
+		}
+	}
+	if s := h.status(); s.NotReady != "" {
+		t.Errorf("not ready: %s", s.NotReady)
+	}
+}

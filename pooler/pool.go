@@ -154,7 +154,7 @@ func (p *pool) status() (armor.PoolStatus, bool) {
 	failure := ""
 	for _, sub := range p.subs {
 		s.Idle += len(sub.idle)
-		if sub.failures > 0 && !isNoDatabase(sub.failure) { // that one is the client's mistake
+		if sub.failures > 0 && !sub.isClients() {
 			failure = fmt.Sprintf("login as %s: %v", sub.role, sub.failure)
 		}
 	}
@@ -258,7 +258,7 @@ func (p *pool) namedFor(of part, params *core.Params, name string) *core.Params 
 // loginFailedLocked notes a failed login: the next one waits, longer each time.
 func (s *subpool) loginFailedLocked(err error) (wait time.Duration) {
 	s.failure = err
-	s.known = s.known && !isNoDatabase(err)
+	s.known = s.known && !s.isClients()
 	if wait = firstBackoff; !s.mayPass() {
 		wait = min(firstBackoff<<min(s.failures, 10), maxBackoff)
 	}
