@@ -37,7 +37,7 @@ func (t *translation) makeDatabases() {
 
 func (t *translation) environment() {
 	if err := armor.CheckName("environment", t.Environment); err != nil {
-		t.at(place{file: "--environment"}, "%v", err)
+		t.at(place{file: "--environment"}, "%s", strings.TrimPrefix(err.Error(), armor.ErrInvalid.Error()+": "))
 	}
 	if _, err := armor.ParseIdentity("spiffe://" + t.TrustDomain + "/x"); err != nil {
 		t.at(place{file: "--trust-domain"}, "%q is no trust domain such as production.acme.internal", clip(t.TrustDomain))

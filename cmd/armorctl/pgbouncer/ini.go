@@ -38,11 +38,20 @@ func (p place) String() string {
 	return fmt.Sprintf("%s:%d", p.file, p.line)
 }
 
+// fault is one thing that is wrong with a file: ErrInvalid.
+type fault struct {
+	place
+	text string
+}
+
+func (f *fault) Error() string { return f.place.String() + ": " + f.text }
+func (f *fault) Unwrap() error { return armor.ErrInvalid }
+
 // faults gathers what is wrong with files, so that all of it is told at once.
 type faults struct{ errs []error }
 
 func (f *faults) at(p place, format string, args ...any) {
-	err := fmt.Errorf("%w: %s: %s", armor.ErrInvalid, p, fmt.Sprintf(format, args...))
+	err := &fault{p, fmt.Sprintf(format, args...)}
 	said := func(other error) bool { return other.Error() == err.Error() }
 	if len(f.errs) < maxFaults && !slices.ContainsFunc(f.errs, said) {
 		f.errs = append(f.errs, err)
