@@ -29,10 +29,14 @@ func IsConsoleRole(role string) bool {
 	return slices.Contains([]string{ConsoleStats, ConsoleAdmin}, role)
 }
 
-// CheckDatabaseName refuses the names of the admin console to Database objects.
+// CheckDatabaseName reports whether a Database object may have the name: not that of
+// the admin console.
 func CheckDatabaseName(name string) error {
 	if IsConsole(name) {
 		return fmt.Errorf("%w: name %q is the admin console's: call the Database otherwise", ErrInvalid, name)
+	}
+	if IsTemplate(name) {
+		return nil
 	}
 	return CheckName("name", name)
 }

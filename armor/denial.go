@@ -31,8 +31,9 @@ const (
 	ReasonServerLost   Reason = "server_lost"  // the server connection broke
 	ReasonServerLogin  Reason = "server_login" // PostgreSQL refused our login
 	ReasonLimit        Reason = "limit"
-	ReasonDisabled     Reason = "disabled" // an operator has closed the pool to new clients on this node
-	ReasonKilled       Reason = "killed"   // an operator has ended the session
+	ReasonNoDatabase   Reason = "no_database" // PostgreSQL has no database of the name that the template was asked for
+	ReasonDisabled     Reason = "disabled"    // an operator has closed the pool to new clients on this node
+	ReasonKilled       Reason = "killed"      // an operator has ended the session
 	// The time-outs of a pool: see Pool.
 	ReasonClientIdle         Reason = "client_idle"
 	ReasonIdleInTransaction  Reason = "idle_in_transaction"

@@ -21,7 +21,7 @@ type IdentityConfig struct {
 
 // Grant lets an identity reach one database in some roles through one pool.
 type Grant struct {
-	Database string
+	Database string   // TemplateDatabase: any that is not listed
 	Roles    []string // matched exactly against the startup packet's user
 	Pool     string
 	CIDRs    []netip.Prefix // empty: from anywhere

@@ -44,12 +44,13 @@ const (
 	RandomHost LoadBalance = "random"
 )
 
-// Database is a PostgreSQL database and how nodes log in to it.
+// Database is a PostgreSQL database and how nodes log in to it, or the template for all
+// that are not listed (TemplateDatabase).
 type Database struct {
 	Name        string
 	Environment string
 	Hosts       []string // host:port, or the absolute path of a socket directory with :port
-	DBName      string   // name on the server
+	DBName      string   // name on the server; empty in the template, which opens what the client asks for
 	TLSMode     TLSMode
 	CA          SecretName
 	Roles       []RoleAuth // sorted by role
@@ -106,6 +107,7 @@ const (
 	DefaultQueryWaitNotify = 5 * time.Second   // query_wait_notify
 	DefaultServerLifetime  = time.Hour         // server_lifetime
 	DefaultServerIdle      = 10 * time.Minute  // server_idle_timeout
+	DefaultReserveAfter    = 5 * time.Second   // reserve_pool_timeout, where there is a reserve
 )
 
 // ShortestTimeOut is the shortest time-out that a pool may have: they are measured
@@ -131,8 +133,14 @@ type Pool struct {
 	// are so old, and those that were not used for so long.
 	ServerLifetime, ServerIdle time.Duration
 	// MinSize is how many server connections a node keeps, within its share, for each
-	// role that has logged in there.
+	// role that has logged in there; with WarmUp from the start, and for every role that
+	// the database has a credential for.
 	MinSize int
+	WarmUp  bool
+	// Reserve is the part of Budget that is opened only for a client that has waited
+	// ReserveAfter. Both are zero or neither.
+	Reserve      int
+	ReserveAfter time.Duration
 
 	// ClientIdle, IdleInTransaction, QueryTimeout and TransactionTimeout end a session
 	// that is between transactions, idle inside of one, waiting for one answer of
@@ -145,6 +153,16 @@ type Pool struct {
 
 // Key is the pool's key in State.Pools and the stem of its shares' keys.
 func (p Pool) Key() string { return ObjectKey(p.Environment, p.Name) }
+
+// ReserveOf is the part of a node's share that is the reserve: in proportion, rounded
+// up, so that the nodes together never open more than Budget - Reserve before somebody
+// has waited, but for a share of one, which is never kept back.
+func (p Pool) ReserveOf(share int) int {
+	if p.Reserve <= 0 || p.Budget <= 0 || share <= 1 {
+		return 0
+	}
+	return min((share*p.Reserve+p.Budget-1)/p.Budget, share-1)
+}
 
 // Share is the part of a pool's budget that one node holds.
 //

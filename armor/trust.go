@@ -207,9 +207,9 @@ func (s *State) grants(access Access, f Facts) (Access, *Denial) {
 	if several {
 		return access, severalDatabases(f)
 	}
-	nearest := otherDatabase
+	named, nearest := s.DatabaseFor(access.Environment, wanted), otherDatabase
 	for _, g := range identity.Grants {
-		how := g.fits(wanted, f)
+		how := g.fits(named, f)
 		if how == fits {
 			return s.follow(access, g, f)
 		}
@@ -271,7 +271,7 @@ func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {
 	if !okDatabase || !okPool {
 		return access, s.noDatabase(access, f)
 	}
-	access.Database, access.Pool, access.SecondFactor = database, pool, g.SecondFactor
+	access.Database, access.Pool, access.SecondFactor = database.named(f.Database), pool, g.SecondFactor
 	if f.LoggedIn && !f.proves(access) {
 		return access, deny(ReasonSecondFactor, fmt.Sprintf("identity %q must prove a password for role %q on database %q: connect again", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
 	}

@@ -147,7 +147,7 @@ func (d *draft) putDatabase(o armor.Database) error {
 }
 
 func checkDatabase(o armor.Database) error {
-	if err := firstError(armor.CheckDatabaseName(o.Name), checkText("dbname", o.DBName, maxPGName, true)); err != nil {
+	if err := firstError(armor.CheckDatabaseName(o.Name), o.CheckTemplate(), checkText("dbname", o.DBName, maxPGName, !armor.IsTemplate(o.Name))); err != nil {
 		return err
 	}
 	if !slices.Contains([]armor.TLSMode{armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull}, o.TLSMode) {
@@ -212,6 +212,14 @@ func (d *draft) putPool(p armor.Pool) error {
 		return refuse(armor.ErrInvalid, "min size %d is not between 0 and the budget, %d", p.MinSize, p.Budget)
 	case !slices.Contains([]armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}, p.OnState):
 		return refuse(armor.ErrInvalid, "on state %.40q is not pin or refuse", p.OnState)
+	case p.Reserve < 0 || p.Reserve >= p.Budget:
+		return refuse(armor.ErrInvalid, "reserve %d is not between 0 and %d, one less than the budget", p.Reserve, p.Budget-1)
+	case (p.Reserve > 0) != (p.ReserveAfter > 0):
+		return refuse(armor.ErrInvalid, "reserve %d and reserve after %s: a reserve is opened after some time, and without one there is nothing to open", p.Reserve, p.ReserveAfter)
+	case p.WarmUp && p.MinSize == 0:
+		return refuse(armor.ErrInvalid, "warm up without a min size opens nothing")
+	case p.WarmUp && armor.IsTemplate(p.Database):
+		return refuse(armor.ErrInvalid, "warm up: the template's databases are not known before a client asks for one")
 	case p.MaxClients < 0 || p.MaxClients > maxClients:
 		return refuse(armor.ErrInvalid, "max clients %d is not between 0 and %d", p.MaxClients, maxClients)
 	}
@@ -234,6 +242,7 @@ func checkTimeOuts(p armor.Pool) error {
 	}{
 		{"query wait notify", p.QueryWaitNotify}, {"server lifetime", p.ServerLifetime}, {"server idle", p.ServerIdle}, {"client idle", p.ClientIdle},
 		{"idle in transaction", p.IdleInTransaction}, {"query timeout", p.QueryTimeout}, {"transaction timeout", p.TransactionTimeout},
+		{"reserve after", p.ReserveAfter},
 	} {
 		if t.Duration < 0 || t.Duration > maxTimeOut || t.Duration > 0 && t.Duration < armor.ShortestTimeOut {
 			return refuse(armor.ErrInvalid, "%s %s is not 0 or between %s and a year", t.what, t.Duration, armor.ShortestTimeOut)

@@ -43,7 +43,9 @@ var kinds = byName([]kind{
 	{armor.PutAnchor{}, &fsmpb.PutAnchor{}, 1},
 	{armor.RegisterCertificate{}, &fsmpb.RegisterCertificate{}, 1},
 	{armor.Revoke{}, &fsmpb.Revoke{}, 1},
-	{armor.Apply{}, &fsmpb.Apply{}, 3}, // 2: time-outs, sizes, several hosts, second factors; 3: replication, cancel requests
+	// 2: time-outs, sizes, several hosts, second factors. 3: templates, reserves, warm-up,
+	// replication, cancel requests.
+	{armor.Apply{}, &fsmpb.Apply{}, 3},
 	{armor.PutOperator{}, &fsmpb.PutOperator{}, 1},
 	{armor.CreateJoinToken{}, &fsmpb.CreateJoinToken{}, 1},
 	{armor.RequestJoin{}, &fsmpb.RequestJoin{}, 1},

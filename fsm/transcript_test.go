@@ -363,6 +363,9 @@ func (l *lab) applied(a *arguments) armor.Command {
 		case "database":
 			env, name := key(b.next())
 			db := database(env, name, list(b.take("roles="))...)
+			if armor.IsTemplate(name) {
+				db.DBName = ""
+			}
 			if host := b.take("host="); host != "" {
 				db.Hosts = []string{host}
 			}

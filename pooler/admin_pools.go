@@ -64,7 +64,7 @@ func (c *console) showPools() []row {
 	var order []key
 	for _, t := range c.tallies() {
 		for _, r := range t.Roles {
-			k := key{t.Config.Database, r.Role}
+			k := key{r.Database, r.Role}
 			if sums[k] == nil {
 				sums[k], of[k] = &RoleTally{Role: r.Role}, t
 				order = append(order, k)
@@ -131,11 +131,12 @@ func (c *console) showDatabases() []row {
 func databaseRow(group []Tally) row {
 	d := group[0].Database
 	host, port := FirstHost(d)
-	size, smallest, open, clients, most := 0, 0, 0, 0, 0
+	size, reserve, smallest, open, clients, most := 0, 0, 0, 0, 0, 0
 	paused, disabled := true, true
 	var mode any = string(group[0].Config.Mode)
 	for _, t := range group {
 		size, open = size+t.Status.Limit, open+t.Status.Open
+		reserve += t.Config.ReserveOf(t.Status.Limit)
 		smallest, most = smallest+t.Config.MinSize, most+t.Config.MaxClients
 		paused, disabled = paused && t.Status.Paused, disabled && t.Status.Disabled
 		clients += t.Clients()
@@ -144,7 +145,7 @@ func databaseRow(group []Tally) row {
 		}
 	}
 	lifetime := int(group[0].Config.ServerLifetime / time.Second)
-	return row{d.Name, host, port, d.DBName, nil, size, smallest, 0, lifetime, mode, loadBalance(d), size, open, most, clients, flag(paused), flag(disabled), 0}
+	return row{d.Name, host, port, ServerName(d), nil, size - reserve, smallest, reserve, lifetime, mode, loadBalance(d), size, open, most, clients, flag(paused), flag(disabled), reserve}
 }
 
 // Clients is how many there are.
@@ -154,6 +155,10 @@ func (t Tally) Clients() (n int) {
 	}
 	return n
 }
+
+// ServerName is the database's name on the server. The template has its own there: its
+// databases have no row each, since clients choose how many there are.
+func ServerName(d armor.Database) string { return cmp.Or(d.DBName, d.Name) }
 
 // FirstHost is where a database is looked for first.
 func FirstHost(d armor.Database) (host string, port int) {
@@ -194,7 +199,7 @@ func (c *console) showArmorPools() []row {
 	var rows []row
 	for _, t := range c.tallies() {
 		s := t.Status
-		rows = append(rows, row{t.Config.Environment, t.Config.Name, t.Config.Database, string(t.Config.Mode), t.Config.Budget, s.Limit, s.Open, s.Idle,
+		rows = append(rows, row{t.Config.Environment, t.Config.Name, t.Config.Database, string(t.Config.Mode), t.Config.Budget, s.Limit, t.Config.ReserveOf(s.Limit), s.Open, s.Idle,
 			s.Waiting, flag(s.Paused), flag(s.Disabled), t.Clients(), s.NotReady})
 	}
 	return rows

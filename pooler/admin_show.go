@@ -24,7 +24,7 @@ var tables map[string]table
 func init() { // they refer to functions that refer to them
 	tables = map[string]table{
 		"active_sockets": {columns: socketColumns(true), rows: (*console).showNothing},
-		"armor_pools": {columns: columns("sssssiiiiiiis", "environment", "pool", "database", "mode", "budget", "share", "open", "idle",
+		"armor_pools": {columns: columns("ssssiiiiiiiiis", "environment", "pool", "database", "mode", "budget", "share", "reserve", "open", "idle",
 			"waiting", "paused", "disabled", "clients", "not_ready"), rows: (*console).showArmorPools},
 		"clients":   {columns: socketColumns(false), rows: (*console).showClients},
 		"config":    {columns: columns("ssss", "key", "value", "default", "changeable"), rows: (*console).showConfig},

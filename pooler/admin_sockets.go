@@ -122,12 +122,12 @@ func (c *console) clientSockets() []socket {
 // socket describes a client. Which statements it has prepared only its driver knows.
 func (c *client) socket(now time.Time) socket {
 	s := socket{
-		kind: "C", user: c.role, replication: c.terms.kind(), state: "idle", remote: c.guest.Peer().Source, local: addrPort(c.conn.LocalAddr()), connected: c.since, active: c.since,
+		kind: "C", user: c.part.role, replication: c.terms.kind(), state: "idle", remote: c.guest.Peer().Source, local: addrPort(c.conn.LocalAddr()), connected: c.since, active: c.since,
 		id: c.id, tls: tlsWords(c.conn), application: c.application,
 	}
 	c.pool.mu.Lock()
 	defer c.pool.mu.Unlock()
-	s.database = c.pool.cfg.Database
+	s.database = c.part.database(c.pool.cfg)
 	switch {
 	case c.waiting != nil:
 		s.state, s.active, s.wait = "waiting", c.waiting.since, now.Sub(c.waiting.since)
@@ -162,7 +162,7 @@ func (p *pool) serverSockets() []socket {
 	var all []socket
 	for c := range p.conns {
 		s := socket{
-			kind: "S", user: c.sub.role, replication: c.sub.terms.kind(), database: p.cfg.Database, state: "tested", remote: addrPort(c.raw.RemoteAddr()), local: addrPort(c.raw.LocalAddr()),
+			kind: "S", user: c.sub.role, replication: c.sub.terms.kind(), database: c.sub.database(p.cfg), state: "tested", remote: addrPort(c.raw.RemoteAddr()), local: addrPort(c.raw.LocalAddr()),
 			connected: c.born, active: c.idleSince, closeNeeded: c.generation != p.generation, id: c.id, pid: c.pid, tls: tlsWords(c.conn),
 			prepared: c.prepared,
 		}

@@ -61,12 +61,12 @@ func (p *Pooler) checkPassword(ctx context.Context, c *client, access armor.Acce
 	if !p.guesses.allow(who) {
 		return c.guest.Refuse(&armor.Denial{Reason: armor.ReasonLimit, Message: "too many failed password attempts", Detail: "Wait a minute, then use the right password."})
 	}
-	v, known, err := p.verifierOf(access.Database.Verifiers, c.role)
+	v, known, err := p.verifierOf(access.Database.Verifiers, c.part.role)
 	if err != nil {
 		p.cfg.Logger.Warn("passwords cannot be checked", armor.KeyDatabase, access.Database.Name, armor.KeyErr, err)
 		return c.guest.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: "this node cannot check passwords for the database"})
 	}
-	x := &exchange{conn: c.conn, role: c.role, verifier: v, known: known, binding: c.guest.EndPoint()}
+	x := &exchange{conn: c.conn, role: c.part.role, verifier: v, known: known, binding: c.guest.EndPoint()}
 	ctx, done := c.untilDrain(ctx)
 	defer done()
 	err = x.within(ctx, p.cfg.PasswordTimeout, r)

@@ -110,7 +110,7 @@ func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool
 		return true
 	}
 	if plaintext && p.cfg.CancelTLSOnly(environmentOf(c.pool.key)) {
-		p.cfg.Logger.Info("cancel request refused: it came without TLS", armor.KeyPool, c.pool.key, armor.KeyRole, c.role)
+		p.cfg.Logger.Info("cancel request refused: it came without TLS", armor.KeyPool, c.pool.key, armor.KeyRole, c.part.role)
 		return true
 	}
 	if c.atConsole() {

@@ -84,9 +84,8 @@ type client struct {
 	home  *Pooler // immutable, as are all fields down to key
 	guest Guest
 	pool  *pool
-	role  string
+	part  part
 	terms *terms // of the login that it needs; nil: those of everybody
-	part  string // of the pool, that has such logins
 	mode  armor.PoolMode
 	state armor.OnState
 	key   armor.CancelKey

@@ -319,10 +319,13 @@ func (g *guest) Admit(database, role string, replication armor.Replication) (arm
 	if replication == armor.PhysicalReplication && database == armor.UnnamedDatabase {
 		database = "orders" // it is the only one
 	}
-	if database != "orders" {
+	leads := g.home.database
+	if armor.IsTemplate(leads.Name) {
+		leads.DBName = database
+	} else if database != "orders" {
 		return armor.Access{}, (&armor.Denial{Reason: armor.ReasonDatabase, Message: "may not reach database " + strconv.Quote(database)}).WithID("abc")
 	}
-	return armor.Access{Environment: "production", Database: g.home.database, Pool: g.home.pool, SecondFactor: g.home.factor, Name: g.home.identity.Name, MaxConnections: g.home.identity.MaxConnections}, nil
+	return armor.Access{Environment: "production", Database: leads, Pool: g.home.pool, SecondFactor: g.home.factor, Name: g.home.identity.Name, MaxConnections: g.home.identity.MaxConnections}, nil
 }
 
 // EndPoint is what tlsedge.Session's is.

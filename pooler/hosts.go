@@ -144,8 +144,10 @@ func mayPass(err error) bool {
 }
 
 // mayPass reports whether the waiters of a role whose logins fail go on waiting.
-func (s *subpool) mayPass() bool {
-	failed, ok := errors.AsType[*failedLogin](s.failure)
+func (s *subpool) mayPass() bool { return worthWaiting(s.failure) }
+
+func worthWaiting(failure error) bool {
+	failed, ok := errors.AsType[*failedLogin](failure)
 	return ok && failed.passing
 }
 

@@ -12,11 +12,13 @@ import (
 type waiter struct {
 	client *client
 	sub    *subpool
-	since  time.Time     // it has waited
-	from   time.Time     // when its query wait began: since, or when the pool was resumed
-	told   bool          // that it waits
-	place  *list.Element // nil once it is out of the queue
-	gone   bool          // nobody wants the connection any more
+	since  time.Time // it has waited
+	from   time.Time // when its query wait began: since, or when the pool was resumed
+	told   bool      // that it waits
+	// mayReserve says that it has waited so long that the reserve is for it, too.
+	mayReserve bool
+	place      *list.Element // nil once it is out of the queue
+	gone       bool          // nobody wants the connection any more
 	// grant is called exactly once unless abandon took the waiter out of the queue
 	// first. It must not block.
 	grant func(*ServerConn, error)
@@ -71,6 +73,7 @@ func (s *subpool) popLocked(client *client) *ServerConn {
 	s.idle[last] = nil
 	s.idle = s.idle[:last]
 	c.lentTo, client.lent = client, c
+	s.lends++
 	return c
 }
 
@@ -126,7 +129,7 @@ func (p *pool) settleLocked() (todo []func()) {
 	if p.waiters.Len() == 0 || p.ops.paused && !p.retired {
 		return todo
 	}
-	r := round{pool: p, room: p.limit - (p.open - p.closing)}
+	r := round{pool: p, room: p.limit - (p.open - p.closing), reserve: p.cfg.ReserveOf(p.limit)}
 	for _, sub := range p.subs {
 		sub.promised, sub.stuck = 0, false
 	}
@@ -142,9 +145,10 @@ func (p *pool) settleLocked() (todo []func()) {
 
 // round is one walk over the waiters, first come first served.
 type round struct {
-	pool  *pool
-	room  int // places that are free, or will be when what is closing has closed
-	stuck int // subpools for which nothing more can be done now
+	pool    *pool
+	room    int // places that are free, or will be when what is closing has closed
+	reserve int // of the limit, for those who have waited
+	stuck   int // subpools for which nothing more can be done now
 }
 
 func (r *round) serve(w *waiter) []func() {
@@ -163,7 +167,7 @@ func (r *round) serve(w *waiter) []func() {
 		r.giveUp(sub)
 		return nil
 	}
-	return r.open(sub)
+	return r.open(w)
 }
 
 func (r *round) giveUp(sub *subpool) {
@@ -172,9 +176,12 @@ func (r *round) giveUp(sub *subpool) {
 }
 
 // open begins a login for a waiter, or makes room for one.
-func (r *round) open(sub *subpool) (todo []func()) {
-	p := r.pool
-	if r.room <= 0 {
+func (r *round) open(w *waiter) (todo []func()) {
+	p, sub, kept := r.pool, w.sub, r.reserve
+	if w.mayReserve {
+		kept = 0
+	}
+	if r.room <= kept {
 		if todo = p.closeOtherIdleLocked(sub); todo == nil {
 			r.giveUp(sub)
 			return nil
@@ -182,7 +189,7 @@ func (r *round) open(sub *subpool) (todo []func()) {
 		r.room++
 	}
 	r.room--
-	if p.open < p.limit {
+	if p.open < p.limit-kept {
 		sub.promised++
 		todo = append(todo, p.openLocked(sub))
 	}
@@ -299,6 +306,9 @@ func (p *pool) openLocked(sub *subpool) func() {
 	sub.opening++
 	sub.coming++
 	t := target{database: p.database, role: sub.role, terms: sub.terms, generation: p.generation, first: p.lastHost}
+	if sub.dbname != "" {
+		t.database.DBName = sub.dbname
+	}
 	return func() {
 		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t) })
 	}
@@ -315,7 +325,7 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target) {
 		sub.opening--
 		sub.coming--
 		if err != nil {
-			return p.loginFailedLocked(sub, failed, err)
+			return p.loginFailedLocked(sub, failed, sub.explain(err))
 		}
 		c.pool, c.sub, c.generation, c.id = p, sub, t.generation, p.home.nextID.Add(1)
 		c.bornLocked()

@@ -35,18 +35,17 @@ type pool struct {
 	open       int // places taken: from before a dial until the end was read
 	closing    int // of those, connections that are being ended
 	conns      map[*ServerConn]struct{}
-	subs       map[string]*subpool // by partOf
-	waiters    list.List           // of *waiter, the longest wait first
-	alarm      alarm               // for them
-	empty      chan struct{}       // closed when open falls to 0; nil while nobody waits for that
-	ops        operated            // what operators have switched, and what is counted for them
+	subs       map[part]*subpool
+	waiters    list.List     // of *waiter, the longest wait first
+	alarm      alarm         // for them
+	empty      chan struct{} // closed when open falls to 0; nil while nobody waits for that
+	ops        operated      // what operators have switched, and what is counted for them
 }
 
-// subpool is the part of a pool that logs in as one role, in one way. Its pool's lock
-// guards it.
+// subpool is one part of a pool. Its pool's lock guards it.
 type subpool struct {
-	role    string
-	terms   *terms        // nil: those of everybody
+	part
+	terms   *terms        // of its logins; nil: those of everybody
 	idle    []*ServerConn // the longest unused first
 	live    int           // connections that are logged in and not being ended
 	opening int           // logins under way
@@ -55,7 +54,10 @@ type subpool struct {
 	promised int  // in a round: of those that are coming, how many are meant for waiters seen before
 	stuck    bool // in a round: nothing more can be done for its waiters
 
-	known    bool      // it has logged in before
+	known    bool      // it has logged in before, or is to be warm from the start
+	lends    uint64    // how often it has lent
+	lendsAt  uint64    // lends when it was last tended
+	usedAt   time.Time // when that was last seen to change
 	failures int       // logins that failed in a row
 	failure  error     // the last one's, while failures is not 0
 	retryAt  time.Time // no login before
@@ -73,7 +75,7 @@ const (
 )
 
 func newPool(key string, home *Pooler) *pool {
-	p := &pool{key: key, home: home, conns: map[*ServerConn]struct{}{}, subs: map[string]*subpool{}}
+	p := &pool{key: key, home: home, conns: map[*ServerConn]struct{}{}, subs: map[part]*subpool{}}
 	if hook := home.cfg.Hooks.QueryWait; hook != nil {
 		p.waited = hook(key)
 	}
@@ -105,6 +107,7 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 			}
 		}
 		p.cfg, p.retired = cfg, false
+		p.warmUpLocked()
 		p.lookAgainLocked()
 		return p.settleLocked()
 	})
@@ -147,7 +150,7 @@ func (p *pool) status() (armor.PoolStatus, bool) {
 	failure := ""
 	for _, sub := range p.subs {
 		s.Idle += len(sub.idle)
-		if sub.failures > 0 && sub.terms == nil {
+		if sub.failures > 0 && sub.terms == nil && !sub.isClients() {
 			failure = fmt.Sprintf("login as %s: %v", sub.role, sub.failure)
 		}
 	}
@@ -217,12 +220,12 @@ func (p *pool) idleConns() []*ServerConn {
 	return all
 }
 
-// subLocked returns the part of the pool for a role's usual logins.
-func (p *pool) subLocked(role string) *subpool {
-	sub := p.subs[role]
+// subLocked returns a part of the pool.
+func (p *pool) subLocked(of part) *subpool {
+	sub := p.subs[of]
 	if sub == nil {
-		sub = &subpool{role: role}
-		p.subs[role] = sub
+		sub = &subpool{part: of}
+		p.subs[of] = sub
 	}
 	return sub
 }
@@ -234,10 +237,10 @@ type application struct {
 }
 
 // namedFor returns params with an application's name in them.
-func (p *pool) namedFor(role string, params *core.Params, name string) *core.Params {
+func (p *pool) namedFor(of part, params *core.Params, name string) *core.Params {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sub, key := p.subLocked(role), application{name, params}
+	sub, key := p.subLocked(of), application{name, params}
 	if shared := sub.called[key]; shared != nil {
 		return shared
 	}
@@ -251,6 +254,7 @@ func (p *pool) namedFor(role string, params *core.Params, name string) *core.Par
 // loginFailedLocked notes a failed login: the next one waits, longer each time.
 func (s *subpool) loginFailedLocked(err error) (wait time.Duration) {
 	s.failure = err
+	s.known = s.known && !s.isClients()
 	if wait = firstBackoff; !s.mayPass() {
 		wait = min(firstBackoff<<min(s.failures, 10), maxBackoff)
 	}
@@ -272,12 +276,12 @@ func (s *subpool) loggedInLocked(params *core.Params) {
 
 func (s *subpool) backingOff() bool { return s.failures > 0 && time.Now().Before(s.retryAt) }
 
-// paramsFor returns what a connection of the role reports once the settings in key
+// paramsFor returns what a connection of the part reports once the settings in key
 // were applied; nil when nobody has tried yet.
-func (p *pool) paramsFor(role, key string) *core.Params {
+func (p *pool) paramsFor(of part, key string) *core.Params {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sub := p.subLocked(role)
+	sub := p.subLocked(of)
 	if key == "" {
 		return sub.base
 	}

@@ -39,10 +39,16 @@ func (p *pool) lookAgainLocked() {
 // dueLocked returns when something is next to be done for a waiter.
 func (p *pool) dueLocked(w *waiter) time.Time {
 	due := w.from.Add(p.queryWaitLocked())
-	if after := p.cfg.QueryWaitNotify; after > 0 && !w.told {
-		if notice := w.since.Add(after); notice.Before(due) {
-			return notice
+	sooner := func(after time.Duration) {
+		if at := w.since.Add(after); at.Before(due) {
+			due = at
 		}
+	}
+	if p.cfg.QueryWaitNotify > 0 && !w.told {
+		sooner(p.cfg.QueryWaitNotify)
+	}
+	if p.cfg.Reserve > 0 && !w.mayReserve {
+		sooner(p.cfg.ReserveAfter)
 	}
 	return due
 }
@@ -76,12 +82,14 @@ func (p *pool) lookAtQueue() {
 }
 
 func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
-	switch wait := p.queryWaitLocked(); {
-	case p.dueLocked(w).After(now):
-		return nil
-	case now.Before(w.from.Add(wait)):
+	waited, wait := now.Sub(w.since), p.queryWaitLocked()
+	w.mayReserve = w.mayReserve || waited >= p.cfg.ReserveAfter
+	switch after := p.cfg.QueryWaitNotify; {
+	case now.Before(w.from.Add(wait)) && after > 0 && !w.told && waited >= after:
 		w.told = true
 		return []func(){w.client.tellQueued}
+	case now.Before(w.from.Add(wait)):
+		return nil
 	default:
 		return p.failLocked(w, &armor.Denial{
 			Reason:  armor.ReasonQueryWait,

@@ -108,11 +108,12 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 	if !ok {
 		return nil, g.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: fmt.Sprintf("pool %q is not ready on this node", access.Pool.Name)})
 	}
-	if closed := pl.closedToNew(); closed != nil {
+	of := partOf(access, r.role, r.terms)
+	if closed := pl.closedToNew(of); closed != nil {
 		return nil, g.Refuse(closed)
 	}
 	c := &client{
-		home: p, guest: g, pool: pl, role: r.role, terms: r.terms, part: partOf(r.role, r.terms), mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
+		home: p, guest: g, pool: pl, part: of, terms: r.terms, mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
 		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
 	}
 	p.mu.Lock()
@@ -214,7 +215,7 @@ func (p *Pooler) lendForSession(ctx context.Context, c *client, r *request) (*Se
 // asked once for each combination of them.
 func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Params, error) {
 	statements := r.statements()
-	params := c.pool.paramsFor(c.role, statements)
+	params := c.pool.paramsFor(c.part, statements)
 	if params == nil {
 		var err error
 		if params, err = p.ask(ctx, c, r, statements); err != nil {
@@ -222,7 +223,7 @@ func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Par
 		}
 	}
 	if r.application != "" {
-		params = c.pool.namedFor(c.role, params, r.application)
+		params = c.pool.namedFor(c.part, params, r.application)
 	}
 	return params, nil
 }
@@ -233,7 +234,7 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 	if err != nil {
 		return nil, err
 	}
-	if params := c.pool.paramsFor(c.role, statements); params != nil { // somebody was faster
+	if params := c.pool.paramsFor(c.part, statements); params != nil { // somebody was faster
 		server.Release(nil)
 		return params, nil
 	}

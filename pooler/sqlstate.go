@@ -41,6 +41,7 @@ var sqlStates = map[armor.Reason]string{
 	armor.ReasonProtocol:    stateProtocol,
 	armor.ReasonPassword:    statePassword,
 	armor.ReasonDisabled:    stateNotNow,
+	armor.ReasonNoDatabase:  stateNoDatabase,
 	armor.ReasonKilled:      stateShutdown,
 
 	armor.ReasonClientIdle:         stateIdleSession,

@@ -190,15 +190,15 @@ func (p *pool) checkAwaitedLocked() {
 }
 
 // closedToNew returns why the pool takes no new clients, if it does not.
-func (p *pool) closedToNew() *armor.Denial {
+func (p *pool) closedToNew(of part) *armor.Denial {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.ops.disabled {
-		return nil
+		return p.tooManyPartsLocked(of)
 	}
 	return &armor.Denial{
 		Reason:  armor.ReasonDisabled,
-		Message: fmt.Sprintf("database %q is disabled", p.cfg.Database),
+		Message: fmt.Sprintf("database %q is disabled", of.database(p.cfg)),
 		Detail:  "An operator has disabled its pool on this node. Connect again later, or to another node.",
 	}
 }

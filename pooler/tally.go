@@ -15,12 +15,13 @@ type Tally struct {
 	Status   armor.PoolStatus
 	Totals   Totals
 	Rates    Rates
-	Roles    []RoleTally // in the order of their names
+	Roles    []RoleTally // in the order of their databases and names
 }
 
-// RoleTally is the part of a pool that logs in as one role. Each of its clients and
-// server connections is counted once.
+// RoleTally is the part of a pool that logs in as one role and, in the template's pools,
+// to one database. Each of its clients and server connections is counted once.
 type RoleTally struct {
+	Database       string // as clients ask for it
 	Role           string
 	ClientsActive  int // all that do not wait
 	ClientsWaiting int
@@ -35,12 +36,12 @@ type RoleTally struct {
 // Tally returns all pools there are, in the order of their keys.
 func (p *Pooler) Tally() []Tally {
 	now := time.Now()
-	clients := map[*pool]map[string]int{}
+	clients := map[*pool]map[part]int{}
 	for _, c := range p.allClients() {
 		if clients[c.pool] == nil {
-			clients[c.pool] = map[string]int{}
+			clients[c.pool] = map[part]int{}
 		}
-		clients[c.pool][c.role]++
+		clients[c.pool][c.part]++
 	}
 	var all []Tally
 	for _, pl := range p.allPools() {
@@ -56,43 +57,46 @@ func (p *Pooler) Tally() []Tally {
 	return all
 }
 
-// tally counts; clients are how many there are of each role.
-func (p *pool) tally(clients map[string]int, now time.Time) Tally {
+// tally counts; clients are how many there are of each part.
+func (p *pool) tally(clients map[part]int, now time.Time) Tally {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := Tally{Config: p.cfg, Database: p.database, Totals: p.totalsLocked(), Rates: p.ops.rates}
 	if p.ops.rates == (Rates{}) && now.Sub(p.ops.since) > time.Second && !p.ops.since.IsZero() {
 		t.Rates = ratesOf(p.ops.base, t.Totals, now.Sub(p.ops.since)) // the first period is not over
 	}
-	roles := map[string]*RoleTally{}
-	of := func(role string) *RoleTally {
-		if roles[role] == nil {
-			roles[role] = &RoleTally{Role: role}
+	roles := map[part]*RoleTally{}
+	of := func(k part) *RoleTally {
+		k.words = ""
+		if roles[k] == nil {
+			roles[k] = &RoleTally{Database: k.database(p.cfg), Role: k.role}
 		}
-		return roles[role]
+		return roles[k]
 	}
-	for role, n := range clients {
-		of(role).ClientsActive += n
+	for k, n := range clients {
+		of(k).ClientsActive += n
 	}
-	for _, sub := range p.subs {
-		r := of(sub.role)
+	for k, sub := range p.subs {
+		r := of(k)
 		r.Idle, r.Login = r.Idle+len(sub.idle), r.Login+sub.opening
 	}
 	for e := p.waiters.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*waiter)
-		r := of(w.client.role)
+		r := of(w.client.part)
 		r.ClientsWaiting++
 		r.ClientsActive = max(0, r.ClientsActive-1) // it may have come after the clients were counted
 		r.MaxWait = max(r.MaxWait, now.Sub(w.since))
 	}
 	for c := range p.conns {
-		of(c.sub.role).countServer(c)
+		of(c.sub.part).countServer(c)
 	}
 	for _, r := range roles {
 		r.Tested -= r.Idle // they are in conns too
 		t.Roles = append(t.Roles, *r)
 	}
-	slices.SortFunc(t.Roles, func(a, b RoleTally) int { return cmp.Compare(a.Role, b.Role) })
+	slices.SortFunc(t.Roles, func(a, b RoleTally) int {
+		return cmp.Or(cmp.Compare(a.Database, b.Database), cmp.Compare(a.Role, b.Role))
+	})
 	return t
 }
 

@@ -13,7 +13,8 @@ func (p *pool) tend(now time.Time) {
 			return nil
 		}
 		p.markAgedLocked(now)
-		todo := p.endUnusedLocked(now)
+		todo := p.forgetPartsLocked(now)
+		todo = append(todo, p.endUnusedLocked(now)...)
 		return append(todo, p.keepWarmLocked()...)
 	})
 }
@@ -51,17 +52,28 @@ func (p *pool) endUnusedLocked(now time.Time) (todo []func()) {
 	return todo
 }
 
+// warmUpLocked has the roles of a pool that is to be warm from the start logged in for.
+func (p *pool) warmUpLocked() {
+	if !p.cfg.WarmUp {
+		return
+	}
+	for _, auth := range p.database.Roles {
+		p.subLocked(part{role: auth.Role}).known = true
+	}
+}
+
 // keepWarmLocked logs in until each role that has logged in here before has the pool's
 // minimum, as far as the limit allows and nobody waits.
 func (p *pool) keepWarmLocked() (todo []func()) {
 	if p.cfg.MinSize <= 0 || p.waiters.Len() > 0 {
 		return nil
 	}
+	most := p.limit - p.cfg.ReserveOf(p.limit)
 	for _, sub := range p.subs {
 		if !sub.known || sub.failures > 0 && (sub.backingOff() || sub.opening > 0) {
 			continue
 		}
-		for sub.live+sub.opening < p.cfg.MinSize && sub.opening < maxLogins && p.open < p.limit {
+		for sub.live+sub.opening < p.cfg.MinSize && sub.opening < maxLogins && p.open < most {
 			todo = append(todo, p.openLocked(sub))
 			if sub.failures > 0 {
 				break // one attempt at a time

@@ -93,39 +93,33 @@ func (t *terms) startup() map[string]string {
 	return all
 }
 
-// partOf names the part of a pool that logs in as role on these terms. No word of a
-// startup packet has a NUL in it.
-func partOf(role string, t *terms) string {
-	if t == nil {
-		return role
-	}
+// words tells terms apart. No word of a startup packet has a NUL in it.
+func (t *terms) words() string {
 	all := t.startup()
 	var b strings.Builder
-	b.WriteString(role)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		b.WriteString("\x00" + name + "\x00" + all[name])
+		b.WriteString(name + "\x00" + all[name] + "\x00")
 	}
 	return b.String()
 }
 
 // partLocked returns the part of the pool that a client needs.
 func (p *pool) partLocked(c *client) *subpool {
-	if c.terms == nil {
-		return p.subLocked(c.role)
+	if sub := p.subs[c.part]; sub != nil {
+		return sub
 	}
-	sub := p.subs[c.part]
-	if sub == nil {
-		p.forgetPartsLocked()
-		sub = &subpool{role: c.role, terms: c.terms}
-		p.subs[c.part] = sub
+	if c.terms != nil {
+		p.forgetTermsLocked()
 	}
+	sub := p.subLocked(c.part)
+	sub.terms = c.terms
 	return sub
 }
 
-// forgetPartsLocked drops the parts with terms of their own that nobody uses, so that
+// forgetTermsLocked drops the parts with terms of their own that nobody uses, so that
 // there are never many more than there are clients.
-func (p *pool) forgetPartsLocked() {
-	maps.DeleteFunc(p.subs, func(_ string, s *subpool) bool {
+func (p *pool) forgetTermsLocked() {
+	maps.DeleteFunc(p.subs, func(_ part, s *subpool) bool {
 		return s.terms != nil && s.live+s.opening+s.coming == 0 && !s.backingOff() && !p.awaitedByLocked(s)
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func (a *app) target(ctx context.Context, name string, o connectOptions) (target
 	if err != nil {
 		return target{}, err
 	}
-	state, err := a.fetch(ctx, rpc.TableMembers, rpc.TableIdentities)
+	state, err := a.fetch(ctx, rpc.TableMembers, rpc.TableIdentities, rpc.TableDatabases)
 	if err != nil {
 		return target{}, err
 	}
@@ -114,13 +115,14 @@ func (o connectOptions) grantOf(s *armor.State, name string) (database, role str
 	}
 	type way struct{ database, role string }
 	ways := map[way]bool{}
+	asked := s.DatabaseFor(object.Environment, o.database)
 	for _, g := range object.Grants {
 		for _, r := range g.Roles {
-			if o.database == "" && armor.IsConsole(g.Database) {
-				continue // applications do not want it
+			if o.database == "" && (armor.IsConsole(g.Database) || armor.IsTemplate(g.Database)) {
+				continue // applications do not want the one, and the other names none
 			}
-			if (o.database == "" || g.Database == o.database) && (o.role == "" || r == o.role) {
-				ways[way{g.Database, r}] = true
+			if (o.database == "" || g.Database == asked) && (o.role == "" || r == o.role) {
+				ways[way{cmp.Or(o.database, g.Database), r}] = true
 			}
 		}
 	}

@@ -224,7 +224,7 @@ func hasDatabase(s *armor.State, asked reach) bool {
 		return true
 	}
 	for d := range s.Databases.Values() {
-		if d.Name == asked.database && (asked.environment == "" || d.Environment == asked.environment) {
+		if d.Name == s.DatabaseFor(d.Environment, asked.database) && (asked.environment == "" || d.Environment == asked.environment) {
 			return true
 		}
 	}
@@ -232,7 +232,7 @@ func hasDatabase(s *armor.State, asked reach) bool {
 }
 
 func (r reach) matches(s *armor.State, i armor.IdentityConfig, g armor.Grant) bool {
-	return g.Database == r.database &&
+	return g.Database == s.DatabaseFor(i.Environment, r.database) &&
 		(r.environment == "" || i.Environment == r.environment) &&
 		(r.role == "" || slices.Contains(g.Roles, r.role)) &&
 		(armor.IsConsole(g.Database) ||

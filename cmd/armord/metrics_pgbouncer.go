@@ -25,7 +25,7 @@ var (
 	pgbouncerClients = prometheus.NewDesc("pgbouncer_config_max_client_connections", "Client connections that this node takes.", nil, nil)
 
 	databaseFamilies = families("pgbouncer_databases_", []string{"environment", "name", "host", "port", "database", "force_user", "pool_mode"},
-		"pool_size", "Server connections this node may have.", "reserve_pool", "Always 0.", "max_connections", "Server connections this node may have.",
+		"pool_size", "Server connections this node may have, without the reserve.", "reserve_pool", "Server connections of these that are opened only for clients that have waited.", "max_connections", "Server connections this node may have.",
 		"current_connections", "Server connections open or being opened.", "paused", "1 while an operator has paused it.",
 		"disabled", "1 while an operator has closed it to new clients.")
 	poolFamilies = families("pgbouncer_pools_", []string{"environment", "database", "user"},
@@ -77,8 +77,8 @@ func (c pgbouncerCollector) Collect(ch chan<- prometheus.Metric) {
 	sums := sumTallies(c.tally())
 	for k, d := range sums.databases {
 		host, port := pooler.FirstHost(d.first.Database)
-		labels := []string{k.environment, k.database, host, strconv.Itoa(port), d.first.Database.DBName, "", string(d.first.Config.Mode)}
-		for i, v := range []float64{float64(d.limit), 0, float64(d.limit), float64(d.open), oneIf(d.paused), oneIf(d.disabled)} {
+		labels := []string{k.environment, k.database, host, strconv.Itoa(port), pooler.ServerName(d.first.Database), "", string(d.first.Config.Mode)}
+		for i, v := range []float64{float64(d.limit - d.reserve), float64(d.reserve), float64(d.limit), float64(d.open), oneIf(d.paused), oneIf(d.disabled)} {
 			gauge(databaseFamilies[i], v, labels...)
 		}
 		for i, v := range numbersOf(d.totals) {
@@ -121,6 +121,7 @@ type databaseKey struct{ environment, database, role string }
 type databaseSum struct {
 	first            pooler.Tally
 	limit, open      int
+	reserve          int // of limit
 	clients          int
 	paused, disabled bool // all of its pools are
 	totals           pooler.Totals
@@ -136,6 +137,7 @@ func sumTallies(tallies []pooler.Tally) tallySums {
 			s.databases[k] = d
 		}
 		d.add(t.Status)
+		d.reserve += t.Config.ReserveOf(t.Status.Limit)
 		d.totals.Add(t.Totals)
 		d.clients += t.Clients()
 		for _, r := range t.Roles {

@@ -1302,6 +1302,9 @@ type Pool struct {
 	TransactionTimeout int64                  `protobuf:"varint,14,opt,name=transaction_timeout,json=transactionTimeout,proto3" json:"transaction_timeout,omitempty"`
 	MaxClients         int64                  `protobuf:"varint,15,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"`
 	OnState            string                 `protobuf:"bytes,16,opt,name=on_state,json=onState,proto3" json:"on_state,omitempty"`
+	Reserve            int64                  `protobuf:"varint,17,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	ReserveAfter       int64                  `protobuf:"varint,18,opt,name=reserve_after,json=reserveAfter,proto3" json:"reserve_after,omitempty"`
+	WarmUp             bool                   `protobuf:"varint,19,opt,name=warm_up,json=warmUp,proto3" json:"warm_up,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1446,6 +1449,27 @@ func (x *Pool) GetOnState() string {
 		return x.OnState
 	}
 	return ""
+}
+
+func (x *Pool) GetReserve() int64 {
+	if x != nil {
+		return x.Reserve
+	}
+	return 0
+}
+
+func (x *Pool) GetReserveAfter() int64 {
+	if x != nil {
+		return x.ReserveAfter
+	}
+	return 0
+}
+
+func (x *Pool) GetWarmUp() bool {
+	if x != nil {
+		return x.WarmUp
+	}
+	return false
 }
 
 type Share struct {
@@ -4409,7 +4433,7 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x14target_session_attrs\x18\t \x01(\tR\x12targetSessionAttrs\x12,\n" +
 	"\x12load_balance_hosts\x18\n" +
 	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
-	"\tverifiers\x18\v \x01(\tR\tverifiers\"\x97\x04\n" +
+	"\tverifiers\x18\v \x01(\tR\tverifiers\"\xef\x04\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -4431,7 +4455,10 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x13transaction_timeout\x18\x0e \x01(\x03R\x12transactionTimeout\x12\x1f\n" +
 	"\vmax_clients\x18\x0f \x01(\x03R\n" +
 	"maxClients\x12\x19\n" +
-	"\bon_state\x18\x10 \x01(\tR\aonState\"a\n" +
+	"\bon_state\x18\x10 \x01(\tR\aonState\x12\x18\n" +
+	"\areserve\x18\x11 \x01(\x03R\areserve\x12#\n" +
+	"\rreserve_after\x18\x12 \x01(\x03R\freserveAfter\x12\x17\n" +
+	"\awarm_up\x18\x13 \x01(\bR\x06warmUp\"a\n" +
 	"\x05Share\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +

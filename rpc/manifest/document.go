@@ -29,7 +29,7 @@ type freshness struct {
 
 type databaseSpec struct {
 	Hosts  []text `yaml:"hosts,flow"`
-	DBName text   `yaml:"dbname"`
+	DBName text   `yaml:"dbname,omitempty"`
 	TLS    tls    `yaml:"tls"`
 
 	TargetSessionAttrs text `yaml:"targetSessionAttrs,omitempty"`
@@ -67,6 +67,9 @@ type poolSpec struct {
 
 	OnState            text `yaml:"onState,omitempty"`
 	MinSize            int  `yaml:"minSize,omitempty"`
+	WarmUp             bool `yaml:"warmUp,omitempty"`
+	Reserve            int  `yaml:"reserve,omitempty"`
+	ReserveAfter       text `yaml:"reserveAfter,omitempty"`
 	MaxClients         int  `yaml:"maxClients,omitempty"`
 	ClientIdle         text `yaml:"clientIdle,omitempty"`
 	IdleInTransaction  text `yaml:"idleInTransaction,omitempty"`

@@ -49,6 +49,9 @@ spec:
   serverLifetime: 2h
   serverIdle: 3m
   minSize: 4
+  warmUp: true
+  reserve: 2
+  reserveAfter: 15s
   maxClients: 500
   onState: refuse
   clientIdle: 11s
@@ -101,7 +104,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 		QueryWaitNotify: 5 * time.Second, ServerLifetime: time.Hour, ServerIdle: 10 * time.Minute,
 	}, {
 		Name: "limits", Environment: "production", Database: "orders", Mode: armor.SessionMode, Budget: 9, QueryWait: 7 * time.Second,
-		ServerLifetime: 2 * time.Hour, ServerIdle: 3 * time.Minute, MinSize: 4, MaxClients: 500, OnState: armor.RefuseState,
+		ServerLifetime: 2 * time.Hour, ServerIdle: 3 * time.Minute, MinSize: 4, WarmUp: true, Reserve: 2, ReserveAfter: 15 * time.Second, MaxClients: 500, OnState: armor.RefuseState,
 		ClientIdle: 11 * time.Second, IdleInTransaction: 12 * time.Second, QueryTimeout: 13 * time.Second, TransactionTimeout: 14 * time.Second,
 	}})
 	same(t, "identities", set.Identities, []armor.IdentityConfig{{
@@ -151,7 +154,12 @@ func TestErrorsSayWhere(t *testing.T) {
 		{"unknown way to cancel", "apiVersion: armor/v1\nkind: Environment\nmetadata: {name: e}\nspec:\n  cancel: never\n", "5:11", `"never" is not one of any, tls-only`},
 		{"host bits", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r], cidrs: [10.0.0.0/8, 10.2.0.1/16]}\n", "7:60", "write 10.2.0.0/16"},
 		{"identity", head("Identity") + "spec:\n  id: spiffe://TD/x\n", "5:7", "trust domain"},
-		{"template", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: '*'\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "4:9", "not supported by this version"},
+		{"template", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: '*'\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "6:32", "leave it out"},
+		{"template as a name of anything else", "apiVersion: armor/v1\nkind: Pool\nmetadata:\n  name: '*'\n  environment: e\nspec: {database: '*', mode: session, budget: 1}\n", "4:9", "letters, digits"},
+		{"name without quotes", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: *\n", "4:9", "quote a name"},
+		{"all of it a reserve", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 2\n  reserve: 2\n", "8:12", "one less than the budget"},
+		{"reserve at once", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 2\n  reserve: 1\n  reserveAfter: 0s\n", "9:17", "after some time"},
+		{"warm up of nothing", head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 2\n  warmUp: true\n", "8:11", "needs a minSize"},
 		{"path as secret", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require, ca: {secret: ../../etc/passwd}}\n", "7:37", "secret"},
 		{"version", "apiVersion: armor/v2\nkind: Pool\n", "1:13", "this version reads armor/v1"},
 		{"kind", "apiVersion: armor/v1\nkind: Pod\n", "2:7", "not one of"},
@@ -179,7 +187,7 @@ func TestAllErrorsOfAFileAreToldWithExcerpts(t *testing.T) {
 	text = strings.Replace(text, "inventory: required", "inventory: shut", 1)
 	text = strings.Replace(text, "10.2.0.0/16", "10.2.0.0", 1)
 	_, err := manifest.Parse("f.yaml", []byte(text))
-	for _, want := range []string{"f.yaml:5:19: \"shut\"", "f.yaml:21:32: \"fast\"", "f.yaml:51:", "    5 | spec: {inventory: shut", "\n                          ^"} {
+	for _, want := range []string{"f.yaml:5:19: \"shut\"", "f.yaml:21:32: \"fast\"", "f.yaml:54:", "    5 | spec: {inventory: shut", "\n                          ^"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in:\n%v", want, err)
 		}
@@ -310,6 +318,10 @@ func drawState(t *rapid.T) *armor.State {
 	}
 	p.OnState = rapid.SampledFrom([]armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}).Draw(t, "on state")
 	p.MinSize = rapid.IntRange(0, p.Budget).Draw(t, "minimum")
+	p.WarmUp = p.MinSize > 0 && rapid.Bool().Draw(t, "warm")
+	if p.Reserve = rapid.IntRange(0, p.Budget-1).Draw(t, "reserve"); p.Reserve > 0 {
+		p.ReserveAfter = time.Duration(rapid.Int64Range(int64(armor.ShortestTimeOut), 1e14).Draw(t, "reserve after"))
+	}
 	for _, d := range []*time.Duration{&p.QueryWaitNotify, &p.ServerLifetime, &p.ServerIdle, &p.ClientIdle, &p.IdleInTransaction, &p.QueryTimeout, &p.TransactionTimeout} {
 		*d = rapid.OneOf(rapid.Just(time.Duration(0)), rapid.Map(rapid.Int64Range(int64(armor.ShortestTimeOut), 1e14), func(n int64) time.Duration { return time.Duration(n) })).Draw(t, "time-out")
 	}
@@ -388,4 +400,45 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%+v, %v in\n%s", changes, err, out)
 		}
 	})
+}
+
+// TestTemplateIsReadAndWritten: the names that stand for all others.
+func TestTemplateIsReadAndWritten(t *testing.T) {
+	text := `apiVersion: armor/v1
+kind: Database
+metadata: {name: "*", environment: e}
+spec: {hosts: ["pg:5432"], tls: {mode: require}, auth: {roles: {r: {}}}}
+---
+apiVersion: armor/v1
+kind: Pool
+metadata: {name: rest, environment: e}
+spec: {database: "*", mode: session, budget: 3, reserve: 1}
+---
+apiVersion: armor/v1
+kind: Identity
+metadata: {name: i, environment: e}
+spec: {id: spiffe://td/x, grants: [{database: "*", roles: [r], pool: rest}]}
+`
+	set := parse(t, text)
+	if d := set.Databases[0]; d.Name != armor.TemplateDatabase || d.DBName != "" {
+		t.Errorf("database %+v", d)
+	}
+	if p := set.Pools[0]; p.Database != armor.TemplateDatabase || p.Reserve != 1 || p.ReserveAfter != armor.DefaultReserveAfter {
+		t.Errorf("pool %+v", p)
+	}
+	if g := set.Identities[0].Grants[0]; g.Database != armor.TemplateDatabase {
+		t.Errorf("grant %+v", g)
+	}
+	var s armor.State
+	s.Databases = s.Databases.With("e/*", set.Databases[0])
+	s.Pools = s.Pools.With("e/rest", set.Pools[0])
+	s.Identities = s.Identities.With("e/i", set.Identities[0])
+	written, err := manifest.Marshal(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := parse(t, string(written))
+	same(t, "databases", again.Databases, set.Databases)
+	same(t, "pools", again.Pools, set.Pools)
+	same(t, "identities", again.Identities, set.Identities)
 }

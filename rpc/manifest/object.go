@@ -74,7 +74,8 @@ func (p *parsing) database(body ast.Node) {
 	if len(d.Hosts) == 0 {
 		o.wrong([]any{"spec", "hosts"}, "hosts is missing: give at least one host:port")
 	}
-	if d.DBName == "" {
+	o.complain(d.CheckTemplate(), "spec", "dbname")
+	if d.DBName == "" && !armor.IsTemplate(d.Name) {
 		o.wrong([]any{"spec", "dbname"}, "dbname is missing: give the database's name on the server")
 	}
 	oneOf(o, d.TLSMode, []any{"spec", "tls", "mode"}, armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull)
@@ -123,19 +124,23 @@ func (p *parsing) pool(body ast.Node) {
 	pool := armor.Pool{
 		Name: string(d.Metadata.Name), Environment: string(d.Metadata.Environment), Database: string(d.Spec.Database),
 		Mode: armor.PoolMode(d.Spec.Mode), Budget: d.Spec.Budget, QueryWait: o.duration(d.Spec.QueryWait, "spec", "queryWait"),
-		MinSize: d.Spec.MinSize, MaxClients: d.Spec.MaxClients, OnState: armor.OnState(unless(d.Spec.OnState, resetState)),
+		MinSize: d.Spec.MinSize, WarmUp: d.Spec.WarmUp, Reserve: d.Spec.Reserve, MaxClients: d.Spec.MaxClients, OnState: armor.OnState(unless(d.Spec.OnState, resetState)),
 	}
 	o.timeOuts(&pool, d.Spec)
 	if pool.QueryWait == 0 {
 		pool.QueryWait = armor.DefaultQueryWait
 	}
-	o.complain(armor.CheckName("database", pool.Database), "spec", "database")
+	o.complain(armor.CheckDatabaseReference(pool.Database), "spec", "database")
 	oneOf(o, pool.Mode, []any{"spec", "mode"}, armor.SessionMode, armor.TransactionMode, armor.StatementMode)
 	if pool.Budget < 1 {
 		o.wrong([]any{"spec", "budget"}, "budget %d: a pool has at least one server connection", pool.Budget)
 	}
 	if pool.MinSize < 0 || pool.MinSize > max(pool.Budget, 0) {
 		o.wrong([]any{"spec", "minSize"}, "minSize %d is not between 0 and the budget", pool.MinSize)
+	}
+	o.reserve(pool)
+	if pool.WarmUp && (pool.MinSize == 0 || armor.IsTemplate(pool.Database)) {
+		o.wrong([]any{"spec", "warmUp"}, "warmUp opens minSize server connections to a database that is known: it needs a minSize, and a database other than the template")
 	}
 	if pool.OnState != armor.ResetState {
 		oneOf(o, pool.OnState, []any{"spec", "onState"}, resetState, armor.PinState, armor.RefuseState)
@@ -148,8 +153,21 @@ func (p *parsing) pool(body ast.Node) {
 	}
 }
 
+func (o *object) reserve(p armor.Pool) {
+	if p.Reserve < 0 || p.Reserve >= max(p.Budget, 1) {
+		o.wrong([]any{"spec", "reserve"}, "reserve %d is not between 0 and one less than the budget", p.Reserve)
+	}
+	if (p.Reserve > 0) != (p.ReserveAfter > 0) {
+		o.wrong([]any{"spec", "reserveAfter"}, "reserveAfter %s with reserve %d: a reserve is opened after some time, and without one there is nothing to open", p.ReserveAfter, p.Reserve)
+	}
+}
+
 // timeOuts reads those of a pool.
 func (o *object) timeOuts(p *armor.Pool, s poolSpec) {
+	reserveAfter := time.Duration(0)
+	if s.Reserve > 0 {
+		reserveAfter = armor.DefaultReserveAfter
+	}
 	for _, t := range []struct {
 		field    string
 		written  text
@@ -163,6 +181,7 @@ func (o *object) timeOuts(p *armor.Pool, s poolSpec) {
 		{"idleInTransaction", s.IdleInTransaction, &p.IdleInTransaction, 0},
 		{"queryTimeout", s.QueryTimeout, &p.QueryTimeout, 0},
 		{"transactionTimeout", s.TransactionTimeout, &p.TransactionTimeout, 0},
+		{"reserveAfter", s.ReserveAfter, &p.ReserveAfter, reserveAfter},
 	} {
 		if *t.to = t.standard; t.written != "" {
 			*t.to = o.duration(t.written, "spec", t.field)
@@ -198,7 +217,7 @@ func (p *parsing) identity(body ast.Node) {
 
 func (o *object) grant(n int, g grant) armor.Grant {
 	at := func(field string) []any { return []any{"spec", "grants", n, field} }
-	o.complain(armor.CheckName("database", string(g.Database)), at("database")...)
+	o.complain(armor.CheckDatabaseReference(string(g.Database)), at("database")...)
 	if !armor.IsConsole(string(g.Database)) {
 		o.complain(armor.CheckName("pool", string(g.Pool)), at("pool")...)
 	}

@@ -86,7 +86,7 @@ func (p *parsing) shallow(tokens token.Tokens) bool {
 		case token.SequenceEntryType, token.MappingKeyType:
 			onLine++
 		case token.AnchorType, token.AliasType, token.TagType, token.MergeKeyType:
-			p.at(t, "anchors, aliases, tags and merge keys are not taken: write it out")
+			p.at(t, "anchors, aliases, tags and merge keys are not taken: write it out, and quote a name that begins with * or &")
 			return false
 		}
 		if depth > maxDepth || onLine > maxDepth || t.Position != nil && t.Position.IndentNum > maxDepth*maxDepth {
@@ -174,10 +174,7 @@ func read[S any](p *parsing, kind string, body ast.Node) (document[S], *object) 
 		return d, o
 	}
 	o.ref = armor.ObjectRef{Kind: kind, Environment: string(d.Metadata.Environment), Name: string(d.Metadata.Name)}
-	switch {
-	case kind == KindDatabase && d.Metadata.Name == "*":
-		o.wrong([]any{"metadata", "name"}, `a template for databases that are not listed (name "*") is not supported by this version: list each database`)
-	default:
+	if kind != KindDatabase || !armor.IsTemplate(o.ref.Name) {
 		o.complain(armor.CheckName("name", o.ref.Name), "metadata", "name")
 	}
 	if kind == KindEnvironment {
