@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,6 +62,11 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err := b.direct(ctx, at); err != nil {
 		return err
 	}
+	if runtime.GOOS == "linux" {
+		if err := b.relay(at); err != nil {
+			return err
+		}
+	}
 	if b.Odyssey == "" {
 		return nil
 	}
@@ -74,6 +80,7 @@ const (
 	PgBouncer64k  = "pgbouncer-64k" // with pkt_buf=65536; for COPY
 	Direct        = "postgresql"    // no pooler: TLS in PostgreSQL itself
 	OdysseyPooler = "odyssey"
+	PlainRelay    = "relay" // bytes, and nothing else: the least that a proxy costs
 )
 
 // site is what all systems share.
@@ -257,6 +264,31 @@ func (b *bench) beside(ctx context.Context, at site, s system, dir string, port 
 		said, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("wait for %s: %w: %s", s.name, err, said)
 	}
+	return nil
+}
+
+// relay starts the floor: no TLS, no pool.
+func (b *bench) relay(at site) error {
+	cmd := exec.Command(filepath.Join(b.Bin, "armor-chaos"), "relay", filepath.Join(at.postgres.dir, fmt.Sprintf(".s.PGSQL.%d", at.postgres.port)))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	said, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the relay: %w", err)
+	}
+	b.ends = append(b.ends, func() error { return stopProcess(cmd, syscall.SIGINT, 10*time.Second) })
+	var port int
+	if _, err := fmt.Fscan(said, &port); err != nil {
+		return fmt.Errorf("ask the relay for its port: %w", err)
+	}
+	pid := cmd.Process.Pid
+	few := func(c Cell) bool { return c.idle == 0 } // each would be a backend
+	b.systems = append(b.systems, system{
+		name: PlainRelay, env: append(slices.Clone(at.env), "PGSSLMODE=disable", fmt.Sprintf("PGPORT=%d", port)),
+		pid: func() int { return pid }, fits: few,
+	})
 	return nil
 }
 

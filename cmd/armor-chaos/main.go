@@ -30,7 +30,7 @@ func main() {
 		Use: "armor-chaos", Short: "break a cluster from outside, check what it promised", SilenceUsage: true, SilenceErrors: true,
 		PersistentPreRun: func(*cobra.Command, []string) { understood = true },
 	}
-	root.AddCommand(runCommand(), checkCommand(), benchCommand())
+	root.AddCommand(runCommand(), checkCommand(), benchCommand(), relayCommand())
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:
