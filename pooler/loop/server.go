@@ -191,7 +191,9 @@ func (v *server) lost(err error) {
 // release gives the connection back to its pool.
 func (v *server) release() {
 	if len(v.unsent) > 0 { // PostgreSQL has answered before it has read everything
+		s := v.session
 		v.discard()
+		s.post(s.resume) // which was not read while there was something unsent, and no event may come any more
 		return
 	}
 	rest := v.pending
