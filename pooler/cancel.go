@@ -86,14 +86,17 @@ func (k *keys) holderLocked(key armor.CancelKey) (found *client) {
 	return found
 }
 
-// cancelLimit bounds how often one session may be cancelled.
-type cancelLimit struct{ limiter *rate.Limiter }
-
-func newCancelLimit(perSecond float64) *cancelLimit {
-	return &cancelLimit{rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))}
+// mayCancel bounds how often one session may be cancelled. Few ever are, so the limit
+// is made with the first request.
+func (c *client) mayCancel() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cancels == nil {
+		perSecond := c.home.cfg.CancelsPerSecond
+		c.cancels = rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))
+	}
+	return c.cancels.Allow()
 }
-
-func (l *cancelLimit) allow() bool { return l.limiter.Allow() }
 
 // cancelPatience bounds the delivery of one cancel request to PostgreSQL.
 const cancelPatience = 10 * time.Second
@@ -106,7 +109,7 @@ func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool
 	if c == nil {
 		return false
 	}
-	if !c.limit.allow() {
+	if !c.mayCancel() {
 		return true
 	}
 	if plaintext && p.cfg.CancelTLSOnly(environmentOf(c.pool.key)) {

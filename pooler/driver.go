@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -89,7 +91,6 @@ type client struct {
 	mode  armor.PoolMode
 	state armor.OnState
 	key   armor.CancelKey
-	limit *cancelLimit
 
 	id          uint64 // unique in the process
 	since       time.Time
@@ -107,6 +108,7 @@ type client struct {
 	draining bool
 	timeOuts func() // the driver's: they have changed
 	queued   func(*pgwire.Error)
+	cancels  *rate.Limiter // of cancel requests; nil before the first
 }
 
 // refusal is what a client is told when it gets no server connection.

@@ -113,7 +113,7 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 		return nil, g.Refuse(closed)
 	}
 	c := &client{
-		home: p, guest: g, pool: pl, part: of, terms: r.terms, mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, limit: newCancelLimit(p.cfg.CancelsPerSecond),
+		home: p, guest: g, pool: pl, part: of, terms: r.terms, mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
 		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
 	}
 	p.mu.Lock()
