@@ -49,7 +49,7 @@ func TestTheVersionIsNegotiatedOnce(t *testing.T) {
 			key     int    // bytes of BackendKeyData
 		}{
 			{0, nil, "", 8},
-			{1, nil, "\x00\x03\x00\x00\x00\x00\x00\x00", 8},
+			{1, nil, "", 8},
 			{2, nil, "", 36},
 			{3, nil, "\x00\x03\x00\x02\x00\x00\x00\x00", 36},
 			{9999, []string{grease, ""}, "\x00\x03\x00\x02\x00\x00\x00\x01" + grease + "\x00", 36},

@@ -69,7 +69,7 @@ func TestTheVersionSpokenIsOneThatThereIs(t *testing.T) {
 	for minor, want := range map[int]struct {
 		spoken     int
 		negotiated bool
-	}{0: {0, false}, 1: {0, true}, 2: {2, false}, 3: {2, true}, 9999: {2, true}, 0xffff: {2, true}} {
+	}{0: {0, false}, 1: {0, false}, 2: {2, false}, 3: {2, true}, 9999: {2, true}, 0xffff: {2, true}} {
 		s := Startup{Minor: minor}
 		if s.Spoken() != want.spoken || s.Negotiated() != want.negotiated || s.LongKeys() != (want.spoken == 2) {
 			t.Errorf("3.%d is spoken as 3.%d, negotiated: %t", minor, s.Spoken(), s.Negotiated())

@@ -51,9 +51,10 @@ func (s Startup) Spoken() int {
 // LongKeys reports whether the client takes cancel keys of more than four bytes.
 func (s Startup) LongKeys() bool { return s.Spoken() == newestMinor }
 
-// Negotiated reports whether the client gets less than it has asked for, and so is to
-// be sent NegotiateProtocolVersion.
-func (s Startup) Negotiated() bool { return s.Spoken() != s.Minor || len(s.Options) > 0 }
+// Negotiated reports whether the client is to be sent NegotiateProtocolVersion: it has
+// asked for a version or an option that we do not know. Of 3.1, which never was,
+// PostgreSQL 18 says nothing and speaks 3.0.
+func (s Startup) Negotiated() bool { return s.Minor > newestMinor || len(s.Options) > 0 }
 
 // Get returns a parameter's value, or "". Of a name that is given twice the last
 // one counts, as in PostgreSQL.
