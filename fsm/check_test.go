@@ -38,36 +38,51 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		return armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "spiffe://dev.acme/x", Grants: []armor.Grant{g}}}}
 	}
 	bad := map[string]armor.Command{
-		"no issuer":            register(func(r *armor.CertRecord) { r.Certificate.ID.Issuer = armor.Digest{} }),
-		"no key":               register(func(r *armor.CertRecord) { r.Certificate.Key = armor.Digest{} }),
-		"upper-case serial":    register(func(r *armor.CertRecord) { r.Certificate.ID.Serial = "AB" }),
-		"leading zero":         register(func(r *armor.CertRecord) { r.Certificate.ID.Serial = "0ab" }),
-		"never valid":          register(func(r *armor.CertRecord) { r.Certificate.NotAfter = r.Certificate.NotBefore }),
-		"no identity":          register(func(r *armor.CertRecord) { r.Certificate.Identity = "" }),
-		"unclean identity":     register(func(r *armor.CertRecord) { r.Certificate.Identity = "spiffe://dev.acme/../x" }),
-		"control characters":   register(func(r *armor.CertRecord) { r.Owner = "a\x1b[2J" }),
-		"an endless owner":     register(func(r *armor.CertRecord) { r.Owner = strings.Repeat("x", 300) }),
-		"no CSR":               join(func(r *armor.JoinRequest) { r.CSR = nil }),
-		"a giant CSR":          join(func(r *armor.JoinRequest) { r.CSR = make([]byte, maxDER+1) }),
-		"no peer address":      join(func(r *armor.JoinRequest) { r.PeerAddress = "" }),
-		"port 0":               join(func(r *armor.JoinRequest) { r.OpsAddress = "h:0" }),
-		"no chain":             approve(func(c *armor.ApproveJoin) { c.Chain = nil }),
-		"a long chain":         approve(func(c *armor.ApproveJoin) { c.Chain = make([][]byte, 9) }),
-		"another leaf":         approve(func(c *armor.ApproveJoin) { c.Chain = [][]byte{[]byte("x")} }),
-		"an empty issuer":      approve(func(c *armor.ApproveJoin) { c.Chain = append(c.Chain, nil) }),
-		"another node's name":  approve(func(c *armor.ApproveJoin) { c.Certificate.Identity = l.nodeCert("n1").Identity }),
-		"an expired node":      approve(func(c *armor.ApproveJoin) { c.Certificate.NotAfter = epoch.Add(-time.Minute) }),
-		"no hosts":             db(func(o *armor.Database) { o.Hosts = nil }),
-		"no dbname":            db(func(o *armor.Database) { o.DBName = "" }),
-		"no tls mode":          db(func(o *armor.Database) { o.TLSMode = "" }),
-		"a path for a CA":      db(func(o *armor.Database) { o.CA = "/etc/passwd" }),
-		"a path for a secret":  db(func(o *armor.Database) { o.Roles[0].Secret = "../node.key" }),
-		"no roles":             grant(func(g *armor.Grant) { g.Roles = nil }),
-		"an empty role":        grant(func(g *armor.Grant) { g.Roles = []string{""} }),
-		"loose network":        grant(func(g *armor.Grant) { g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8")} }),
-		"an unknown factor":    grant(func(g *armor.Grant) { g.SecondFactor = "otp" }),
-		"nothing to prove by":  grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM }),
-		"a console's factor":   grant(func(g *armor.Grant) { g.Database, g.SecondFactor = armor.ConsoleDatabase, armor.SCRAM }),
+		"no issuer":                   register(func(r *armor.CertRecord) { r.Certificate.ID.Issuer = armor.Digest{} }),
+		"no key":                      register(func(r *armor.CertRecord) { r.Certificate.Key = armor.Digest{} }),
+		"upper-case serial":           register(func(r *armor.CertRecord) { r.Certificate.ID.Serial = "AB" }),
+		"leading zero":                register(func(r *armor.CertRecord) { r.Certificate.ID.Serial = "0ab" }),
+		"never valid":                 register(func(r *armor.CertRecord) { r.Certificate.NotAfter = r.Certificate.NotBefore }),
+		"no identity":                 register(func(r *armor.CertRecord) { r.Certificate.Identity = "" }),
+		"unclean identity":            register(func(r *armor.CertRecord) { r.Certificate.Identity = "spiffe://dev.acme/../x" }),
+		"control characters":          register(func(r *armor.CertRecord) { r.Owner = "a\x1b[2J" }),
+		"an endless owner":            register(func(r *armor.CertRecord) { r.Owner = strings.Repeat("x", 300) }),
+		"no CSR":                      join(func(r *armor.JoinRequest) { r.CSR = nil }),
+		"a giant CSR":                 join(func(r *armor.JoinRequest) { r.CSR = make([]byte, maxDER+1) }),
+		"no peer address":             join(func(r *armor.JoinRequest) { r.PeerAddress = "" }),
+		"port 0":                      join(func(r *armor.JoinRequest) { r.OpsAddress = "h:0" }),
+		"no chain":                    approve(func(c *armor.ApproveJoin) { c.Chain = nil }),
+		"a long chain":                approve(func(c *armor.ApproveJoin) { c.Chain = make([][]byte, 9) }),
+		"another leaf":                approve(func(c *armor.ApproveJoin) { c.Chain = [][]byte{[]byte("x")} }),
+		"an empty issuer":             approve(func(c *armor.ApproveJoin) { c.Chain = append(c.Chain, nil) }),
+		"another node's name":         approve(func(c *armor.ApproveJoin) { c.Certificate.Identity = l.nodeCert("n1").Identity }),
+		"an expired node":             approve(func(c *armor.ApproveJoin) { c.Certificate.NotAfter = epoch.Add(-time.Minute) }),
+		"no hosts":                    db(func(o *armor.Database) { o.Hosts = nil }),
+		"no dbname":                   db(func(o *armor.Database) { o.DBName = "" }),
+		"no tls mode":                 db(func(o *armor.Database) { o.TLSMode = "" }),
+		"a path for a CA":             db(func(o *armor.Database) { o.CA = "/etc/passwd" }),
+		"a path for a secret":         db(func(o *armor.Database) { o.Roles[0].Secret = "../node.key" }),
+		"no roles":                    grant(func(g *armor.Grant) { g.Roles = nil }),
+		"an empty role":               grant(func(g *armor.Grant) { g.Roles = []string{""} }),
+		"loose network":               grant(func(g *armor.Grant) { g.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.1.2.3/8")} }),
+		"an unknown factor":           grant(func(g *armor.Grant) { g.SecondFactor = "otp" }),
+		"nothing to prove by":         grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM }),
+		"a console's factor":          grant(func(g *armor.Grant) { g.Database, g.SecondFactor = armor.ConsoleDatabase, armor.SCRAM }),
+		"a TLS mode that yields":      db(func(o *armor.Database) { o.TLSMode = "prefer" }),
+		"a path for a certificate":    db(func(o *armor.Database) { o.Roles[0].Certificate = "../node" }),
+		"a certificate without TLS":   db(func(o *armor.Database) { o.Roles[0].Certificate, o.TLSMode = "rw", armor.TLSDisable }),
+		"a certificate over a socket": db(func(o *armor.Database) { o.Roles[0].Certificate, o.Hosts = "rw", []string{"/run:5432"} }),
+		"MD5 of no password":          db(func(o *armor.Database) { o.Roles[0].Secret, o.Roles[0].MD5 = "", true }),
+		"a query by nobody":           db(func(o *armor.Database) { o.Query.Statement = "SELECT $1" }),
+		"a query about nobody":        db(func(o *armor.Database) { o.Query = armor.AuthQuery{Role: "rw", Statement: "SELECT 1"} }),
+		"a query that is nothing":     db(func(o *armor.Database) { o.Query.Role = "rw" }),
+		"a query with a zero byte":    db(func(o *armor.Database) { o.Query = armor.AuthQuery{Role: "rw", Statement: "SELECT $1\x00"} }),
+		"a very long query": db(func(o *armor.Database) {
+			o.Query = armor.AuthQuery{Role: "rw", Statement: "SELECT $1" + strings.Repeat(" ", 4096)}
+		}),
+		"a query beside verifiers": db(func(o *armor.Database) {
+			o.Query, o.Verifiers = armor.AuthQuery{Role: "rw", Statement: "SELECT $1"}, "apps"
+		}),
 		"a path for verifiers": db(func(o *armor.Database) { o.Verifiers = "../node.key" }),
 		"no such pool":         grant(func(g *armor.Grant) { g.Pool = "none" }),
 		"negative wait":        armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5, QueryWait: -1}}},
@@ -109,6 +124,14 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 	l.must(l.by("ada", grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM })))
 	if err := l.by("ada", armor.Apply{Databases: []armor.Database{database("dev", "app", "rw")}}).Err; !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("verifiers that a grant needs were taken away: %v", err)
+	}
+	asking := spoilt(database("dev", "app", "rw", "looker"), func(o *armor.Database) {
+		o.Roles[0].Certificate, o.Roles[1].MD5 = "rw", true
+		o.Query = armor.AuthQuery{Role: "looker", Statement: "SELECT $1"}
+	})
+	l.must(l.by("ada", armor.Apply{Databases: []armor.Database{asking}}))
+	if err := l.by("ada", grant(func(g *armor.Grant) { g.Roles = []string{"looker"} })).Err; !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("a client may be who looks up passwords: %v", err)
 	}
 }
 

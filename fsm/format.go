@@ -13,7 +13,7 @@ import (
 // make an old build compute another state takes a new one.
 const (
 	MinLevel = 1
-	MaxLevel = 2
+	MaxLevel = 3
 )
 
 // Level is what this build writes.
@@ -43,7 +43,7 @@ var kinds = byName([]kind{
 	{armor.PutAnchor{}, &fsmpb.PutAnchor{}, 1},
 	{armor.RegisterCertificate{}, &fsmpb.RegisterCertificate{}, 1},
 	{armor.Revoke{}, &fsmpb.Revoke{}, 1},
-	{armor.Apply{}, &fsmpb.Apply{}, 2}, // 2: time-outs, sizes, several hosts, second factors
+	{armor.Apply{}, &fsmpb.Apply{}, 3}, // 2: time-outs, sizes, several hosts, second factors; 3: queries for verifiers, certificates, MD5
 	{armor.PutOperator{}, &fsmpb.PutOperator{}, 1},
 	{armor.CreateJoinToken{}, &fsmpb.CreateJoinToken{}, 1},
 	{armor.RequestJoin{}, &fsmpb.RequestJoin{}, 1},

@@ -194,7 +194,7 @@ func (s *Session) Proved(factor armor.SecondFactor) error {
 	s.mu.Lock()
 	s.facts.LoggedIn, s.facts.SecondFactor = true, factor
 	if factor != "" {
-		s.facts.Verifiers = s.access.Database.Verifiers
+		s.facts.Verifiers = s.access.Database.VerifiedBy()
 	}
 	s.mu.Unlock()
 	state, _ := s.edge.cfg.Trust.Current() // a later one judges by the same facts

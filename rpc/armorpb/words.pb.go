@@ -1104,6 +1104,8 @@ type RoleAuth struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
 	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	Certificate   string                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Md5           bool                   `protobuf:"varint,4,opt,name=md5,proto3" json:"md5,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1152,6 +1154,72 @@ func (x *RoleAuth) GetSecret() string {
 	return ""
 }
 
+func (x *RoleAuth) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *RoleAuth) GetMd5() bool {
+	if x != nil {
+		return x.Md5
+	}
+	return false
+}
+
+type AuthQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Statement     string                 `protobuf:"bytes,2,opt,name=statement,proto3" json:"statement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthQuery) Reset() {
+	*x = AuthQuery{}
+	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthQuery) ProtoMessage() {}
+
+func (x *AuthQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthQuery.ProtoReflect.Descriptor instead.
+func (*AuthQuery) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AuthQuery) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *AuthQuery) GetStatement() string {
+	if x != nil {
+		return x.Statement
+	}
+	return ""
+}
+
 type Database struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1165,13 +1233,14 @@ type Database struct {
 	TargetSessionAttrs string                 `protobuf:"bytes,9,opt,name=target_session_attrs,json=targetSessionAttrs,proto3" json:"target_session_attrs,omitempty"`
 	LoadBalanceHosts   string                 `protobuf:"bytes,10,opt,name=load_balance_hosts,json=loadBalanceHosts,proto3" json:"load_balance_hosts,omitempty"`
 	Verifiers          string                 `protobuf:"bytes,11,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
+	Query              *AuthQuery             `protobuf:"bytes,12,opt,name=query,proto3" json:"query,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1252,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1265,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Database) GetName() string {
@@ -1276,6 +1345,13 @@ func (x *Database) GetVerifiers() string {
 	return ""
 }
 
+func (x *Database) GetQuery() *AuthQuery {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
 type Pool struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1300,7 +1376,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1388,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1401,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Pool) GetName() string {
@@ -1452,7 +1528,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1540,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1553,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Share) GetPool() string {
@@ -1521,7 +1597,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1609,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1622,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Grant) GetDatabase() string {
@@ -1599,7 +1675,7 @@ type IdentityConfig struct {
 
 func (x *IdentityConfig) Reset() {
 	*x = IdentityConfig{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1687,7 @@ func (x *IdentityConfig) String() string {
 func (*IdentityConfig) ProtoMessage() {}
 
 func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1700,7 @@ func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityConfig.ProtoReflect.Descriptor instead.
 func (*IdentityConfig) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *IdentityConfig) GetName() string {
@@ -1687,7 +1763,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1775,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1788,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Bootstrap) GetCluster() *Cluster {
@@ -1745,7 +1821,7 @@ type PutEnvironment struct {
 
 func (x *PutEnvironment) Reset() {
 	*x = PutEnvironment{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1833,7 @@ func (x *PutEnvironment) String() string {
 func (*PutEnvironment) ProtoMessage() {}
 
 func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1846,7 @@ func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEnvironment.ProtoReflect.Descriptor instead.
 func (*PutEnvironment) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PutEnvironment) GetEnvironment() *Environment {
@@ -1789,7 +1865,7 @@ type PutAnchor struct {
 
 func (x *PutAnchor) Reset() {
 	*x = PutAnchor{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1877,7 @@ func (x *PutAnchor) String() string {
 func (*PutAnchor) ProtoMessage() {}
 
 func (x *PutAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1890,7 @@ func (x *PutAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAnchor.ProtoReflect.Descriptor instead.
 func (*PutAnchor) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PutAnchor) GetAnchor() *TrustAnchor {
@@ -1834,7 +1910,7 @@ type RegisterCertificate struct {
 
 func (x *RegisterCertificate) Reset() {
 	*x = RegisterCertificate{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1922,7 @@ func (x *RegisterCertificate) String() string {
 func (*RegisterCertificate) ProtoMessage() {}
 
 func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1935,7 @@ func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterCertificate.ProtoReflect.Descriptor instead.
 func (*RegisterCertificate) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RegisterCertificate) GetRecord() *CertRecord {
@@ -1887,7 +1963,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1975,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1988,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Revoke) GetSelectors() []*Selector {
@@ -1947,7 +2023,7 @@ type ObjectRef struct {
 
 func (x *ObjectRef) Reset() {
 	*x = ObjectRef{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2035,7 @@ func (x *ObjectRef) String() string {
 func (*ObjectRef) ProtoMessage() {}
 
 func (x *ObjectRef) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2048,7 @@ func (x *ObjectRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectRef.ProtoReflect.Descriptor instead.
 func (*ObjectRef) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ObjectRef) GetKind() string {
@@ -2010,7 +2086,7 @@ type Apply struct {
 
 func (x *Apply) Reset() {
 	*x = Apply{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2098,7 @@ func (x *Apply) String() string {
 func (*Apply) ProtoMessage() {}
 
 func (x *Apply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2111,7 @@ func (x *Apply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Apply.ProtoReflect.Descriptor instead.
 func (*Apply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{26}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Apply) GetIfRevision() uint64 {
@@ -2089,7 +2165,7 @@ type PutOperator struct {
 
 func (x *PutOperator) Reset() {
 	*x = PutOperator{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2177,7 @@ func (x *PutOperator) String() string {
 func (*PutOperator) ProtoMessage() {}
 
 func (x *PutOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2190,7 @@ func (x *PutOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOperator.ProtoReflect.Descriptor instead.
 func (*PutOperator) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{27}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PutOperator) GetOperator() *Operator {
@@ -2133,7 +2209,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2221,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2234,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{28}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2178,7 +2254,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2266,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2279,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{29}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2231,7 +2307,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2319,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2332,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{30}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2289,7 +2365,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2377,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2390,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{31}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2336,7 +2412,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2424,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2437,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{32}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2402,7 +2478,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2490,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2503,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{33}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2453,7 +2529,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2541,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2554,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{34}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2497,7 +2573,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2585,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2598,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{35}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2559,7 +2635,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2647,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +2660,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{36}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -2836,7 +2912,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +2924,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +2937,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{37}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Request) GetId() string {
@@ -2912,7 +2988,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +3000,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3013,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{38}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Result) GetRevision() uint64 {
@@ -2988,7 +3064,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3076,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3089,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{39}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Failure) GetKinds() []string {
@@ -3057,7 +3133,7 @@ type Denial struct {
 
 func (x *Denial) Reset() {
 	*x = Denial{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3145,7 @@ func (x *Denial) String() string {
 func (*Denial) ProtoMessage() {}
 
 func (x *Denial) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3158,7 @@ func (x *Denial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Denial.ProtoReflect.Descriptor instead.
 func (*Denial) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{40}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Denial) GetReason() string {
@@ -3129,7 +3205,7 @@ type Chain struct {
 
 func (x *Chain) Reset() {
 	*x = Chain{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3217,7 @@ func (x *Chain) String() string {
 func (*Chain) ProtoMessage() {}
 
 func (x *Chain) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3230,7 @@ func (x *Chain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chain.ProtoReflect.Descriptor instead.
 func (*Chain) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{41}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Chain) GetCertificates() []*Certificate {
@@ -3176,7 +3252,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3264,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3277,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{42}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Peer) GetLeaf() *Certificate {
@@ -3246,7 +3322,7 @@ type Facts struct {
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3258,7 +3334,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3271,7 +3347,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{43}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Facts) GetPeer() *Peer {
@@ -3329,7 +3405,7 @@ type DenialRecord struct {
 
 func (x *DenialRecord) Reset() {
 	*x = DenialRecord{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3417,7 @@ func (x *DenialRecord) String() string {
 func (*DenialRecord) ProtoMessage() {}
 
 func (x *DenialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3430,7 @@ func (x *DenialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenialRecord.ProtoReflect.Descriptor instead.
 func (*DenialRecord) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{44}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DenialRecord) GetDenial() *Denial {
@@ -3410,7 +3486,7 @@ type SessionInfo struct {
 
 func (x *SessionInfo) Reset() {
 	*x = SessionInfo{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3422,7 +3498,7 @@ func (x *SessionInfo) String() string {
 func (*SessionInfo) ProtoMessage() {}
 
 func (x *SessionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3435,7 +3511,7 @@ func (x *SessionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionInfo.ProtoReflect.Descriptor instead.
 func (*SessionInfo) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{45}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SessionInfo) GetId() uint64 {
@@ -3524,7 +3600,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3612,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3625,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{46}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PoolStatus) GetPool() string {
@@ -3619,7 +3695,7 @@ type PoolOrder struct {
 
 func (x *PoolOrder) Reset() {
 	*x = PoolOrder{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3631,7 +3707,7 @@ func (x *PoolOrder) String() string {
 func (*PoolOrder) ProtoMessage() {}
 
 func (x *PoolOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3644,7 +3720,7 @@ func (x *PoolOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolOrder.ProtoReflect.Descriptor instead.
 func (*PoolOrder) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{47}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PoolOrder) GetVerb() string {
@@ -3693,7 +3769,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3705,7 +3781,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3718,7 +3794,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{48}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -3853,7 +3929,7 @@ type NodeEnforcement struct {
 
 func (x *NodeEnforcement) Reset() {
 	*x = NodeEnforcement{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3865,7 +3941,7 @@ func (x *NodeEnforcement) String() string {
 func (*NodeEnforcement) ProtoMessage() {}
 
 func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3878,7 +3954,7 @@ func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEnforcement.ProtoReflect.Descriptor instead.
 func (*NodeEnforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{49}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NodeEnforcement) GetNode() string {
@@ -3929,7 +4005,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4017,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4030,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{50}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Enforcement) GetRevision() uint64 {
@@ -4002,7 +4078,7 @@ type CancelKey struct {
 
 func (x *CancelKey) Reset() {
 	*x = CancelKey{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4090,7 @@ func (x *CancelKey) String() string {
 func (*CancelKey) ProtoMessage() {}
 
 func (x *CancelKey) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4103,7 @@ func (x *CancelKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelKey.ProtoReflect.Descriptor instead.
 func (*CancelKey) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{51}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CancelKey) GetPid() uint32 {
@@ -4065,7 +4141,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4077,7 +4153,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4090,7 +4166,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{52}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Renewal) GetNode() string {
@@ -4196,7 +4272,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4284,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4297,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{53}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -4352,10 +4428,15 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\acomment\x18\x03 \x01(\tR\acomment\x12\"\n" +
 	"\x02at\x18\x04 \x01(\v2\x12.armor.rpc.v1.TimeR\x02at\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x04R\brevision\"6\n" +
+	"\brevision\x18\x06 \x01(\x04R\brevision\"j\n" +
 	"\bRoleAuth\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xe4\x02\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\tR\vcertificate\x12\x10\n" +
+	"\x03md5\x18\x04 \x01(\bR\x03md5\"=\n" +
+	"\tAuthQuery\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1c\n" +
+	"\tstatement\x18\x02 \x01(\tR\tstatement\"\x93\x03\n" +
 	"\bDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x14\n" +
@@ -4368,7 +4449,8 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x14target_session_attrs\x18\t \x01(\tR\x12targetSessionAttrs\x12,\n" +
 	"\x12load_balance_hosts\x18\n" +
 	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
-	"\tverifiers\x18\v \x01(\tR\tverifiers\"\x97\x04\n" +
+	"\tverifiers\x18\v \x01(\tR\tverifiers\x12-\n" +
+	"\x05query\x18\f \x01(\v2\x17.armor.rpc.v1.AuthQueryR\x05query\"\x97\x04\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -4629,7 +4711,7 @@ func file_rpc_armorpb_words_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_words_proto_rawDescData
 }
 
-var file_rpc_armorpb_words_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_rpc_armorpb_words_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_rpc_armorpb_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.rpc.v1.Time
 	(*CertID)(nil),              // 1: armor.rpc.v1.CertID
@@ -4646,46 +4728,47 @@ var file_rpc_armorpb_words_proto_goTypes = []any{
 	(*Selector)(nil),            // 12: armor.rpc.v1.Selector
 	(*Revocation)(nil),          // 13: armor.rpc.v1.Revocation
 	(*RoleAuth)(nil),            // 14: armor.rpc.v1.RoleAuth
-	(*Database)(nil),            // 15: armor.rpc.v1.Database
-	(*Pool)(nil),                // 16: armor.rpc.v1.Pool
-	(*Share)(nil),               // 17: armor.rpc.v1.Share
-	(*Grant)(nil),               // 18: armor.rpc.v1.Grant
-	(*IdentityConfig)(nil),      // 19: armor.rpc.v1.IdentityConfig
-	(*Bootstrap)(nil),           // 20: armor.rpc.v1.Bootstrap
-	(*PutEnvironment)(nil),      // 21: armor.rpc.v1.PutEnvironment
-	(*PutAnchor)(nil),           // 22: armor.rpc.v1.PutAnchor
-	(*RegisterCertificate)(nil), // 23: armor.rpc.v1.RegisterCertificate
-	(*Revoke)(nil),              // 24: armor.rpc.v1.Revoke
-	(*ObjectRef)(nil),           // 25: armor.rpc.v1.ObjectRef
-	(*Apply)(nil),               // 26: armor.rpc.v1.Apply
-	(*PutOperator)(nil),         // 27: armor.rpc.v1.PutOperator
-	(*CreateJoinToken)(nil),     // 28: armor.rpc.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 29: armor.rpc.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 30: armor.rpc.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 31: armor.rpc.v1.RemoveMember
-	(*SetMemberAddresses)(nil),  // 32: armor.rpc.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 33: armor.rpc.v1.SetShares
-	(*BuryTombstones)(nil),      // 34: armor.rpc.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 35: armor.rpc.v1.PruneExpired
-	(*Command)(nil),             // 36: armor.rpc.v1.Command
-	(*Request)(nil),             // 37: armor.rpc.v1.Request
-	(*Result)(nil),              // 38: armor.rpc.v1.Result
-	(*Failure)(nil),             // 39: armor.rpc.v1.Failure
-	(*Denial)(nil),              // 40: armor.rpc.v1.Denial
-	(*Chain)(nil),               // 41: armor.rpc.v1.Chain
-	(*Peer)(nil),                // 42: armor.rpc.v1.Peer
-	(*Facts)(nil),               // 43: armor.rpc.v1.Facts
-	(*DenialRecord)(nil),        // 44: armor.rpc.v1.DenialRecord
-	(*SessionInfo)(nil),         // 45: armor.rpc.v1.SessionInfo
-	(*PoolStatus)(nil),          // 46: armor.rpc.v1.PoolStatus
-	(*PoolOrder)(nil),           // 47: armor.rpc.v1.PoolOrder
-	(*NodeStatus)(nil),          // 48: armor.rpc.v1.NodeStatus
-	(*NodeEnforcement)(nil),     // 49: armor.rpc.v1.NodeEnforcement
-	(*Enforcement)(nil),         // 50: armor.rpc.v1.Enforcement
-	(*CancelKey)(nil),           // 51: armor.rpc.v1.CancelKey
-	(*Renewal)(nil),             // 52: armor.rpc.v1.Renewal
-	(*Freshness)(nil),           // 53: armor.rpc.v1.Freshness
-	nil,                         // 54: armor.rpc.v1.Renewal.HeldEntry
+	(*AuthQuery)(nil),           // 15: armor.rpc.v1.AuthQuery
+	(*Database)(nil),            // 16: armor.rpc.v1.Database
+	(*Pool)(nil),                // 17: armor.rpc.v1.Pool
+	(*Share)(nil),               // 18: armor.rpc.v1.Share
+	(*Grant)(nil),               // 19: armor.rpc.v1.Grant
+	(*IdentityConfig)(nil),      // 20: armor.rpc.v1.IdentityConfig
+	(*Bootstrap)(nil),           // 21: armor.rpc.v1.Bootstrap
+	(*PutEnvironment)(nil),      // 22: armor.rpc.v1.PutEnvironment
+	(*PutAnchor)(nil),           // 23: armor.rpc.v1.PutAnchor
+	(*RegisterCertificate)(nil), // 24: armor.rpc.v1.RegisterCertificate
+	(*Revoke)(nil),              // 25: armor.rpc.v1.Revoke
+	(*ObjectRef)(nil),           // 26: armor.rpc.v1.ObjectRef
+	(*Apply)(nil),               // 27: armor.rpc.v1.Apply
+	(*PutOperator)(nil),         // 28: armor.rpc.v1.PutOperator
+	(*CreateJoinToken)(nil),     // 29: armor.rpc.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 30: armor.rpc.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 31: armor.rpc.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 32: armor.rpc.v1.RemoveMember
+	(*SetMemberAddresses)(nil),  // 33: armor.rpc.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 34: armor.rpc.v1.SetShares
+	(*BuryTombstones)(nil),      // 35: armor.rpc.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 36: armor.rpc.v1.PruneExpired
+	(*Command)(nil),             // 37: armor.rpc.v1.Command
+	(*Request)(nil),             // 38: armor.rpc.v1.Request
+	(*Result)(nil),              // 39: armor.rpc.v1.Result
+	(*Failure)(nil),             // 40: armor.rpc.v1.Failure
+	(*Denial)(nil),              // 41: armor.rpc.v1.Denial
+	(*Chain)(nil),               // 42: armor.rpc.v1.Chain
+	(*Peer)(nil),                // 43: armor.rpc.v1.Peer
+	(*Facts)(nil),               // 44: armor.rpc.v1.Facts
+	(*DenialRecord)(nil),        // 45: armor.rpc.v1.DenialRecord
+	(*SessionInfo)(nil),         // 46: armor.rpc.v1.SessionInfo
+	(*PoolStatus)(nil),          // 47: armor.rpc.v1.PoolStatus
+	(*PoolOrder)(nil),           // 48: armor.rpc.v1.PoolOrder
+	(*NodeStatus)(nil),          // 49: armor.rpc.v1.NodeStatus
+	(*NodeEnforcement)(nil),     // 50: armor.rpc.v1.NodeEnforcement
+	(*Enforcement)(nil),         // 51: armor.rpc.v1.Enforcement
+	(*CancelKey)(nil),           // 52: armor.rpc.v1.CancelKey
+	(*Renewal)(nil),             // 53: armor.rpc.v1.Renewal
+	(*Freshness)(nil),           // 54: armor.rpc.v1.Freshness
+	nil,                         // 55: armor.rpc.v1.Renewal.HeldEntry
 }
 var file_rpc_armorpb_words_proto_depIdxs = []int32{
 	1,  // 0: armor.rpc.v1.Certificate.id:type_name -> armor.rpc.v1.CertID
@@ -4706,66 +4789,67 @@ var file_rpc_armorpb_words_proto_depIdxs = []int32{
 	12, // 15: armor.rpc.v1.Revocation.selector:type_name -> armor.rpc.v1.Selector
 	0,  // 16: armor.rpc.v1.Revocation.at:type_name -> armor.rpc.v1.Time
 	14, // 17: armor.rpc.v1.Database.roles:type_name -> armor.rpc.v1.RoleAuth
-	18, // 18: armor.rpc.v1.IdentityConfig.grants:type_name -> armor.rpc.v1.Grant
-	3,  // 19: armor.rpc.v1.Bootstrap.cluster:type_name -> armor.rpc.v1.Cluster
-	4,  // 20: armor.rpc.v1.Bootstrap.member:type_name -> armor.rpc.v1.Member
-	8,  // 21: armor.rpc.v1.Bootstrap.operator:type_name -> armor.rpc.v1.Operator
-	9,  // 22: armor.rpc.v1.PutEnvironment.environment:type_name -> armor.rpc.v1.Environment
-	10, // 23: armor.rpc.v1.PutAnchor.anchor:type_name -> armor.rpc.v1.TrustAnchor
-	11, // 24: armor.rpc.v1.RegisterCertificate.record:type_name -> armor.rpc.v1.CertRecord
-	12, // 25: armor.rpc.v1.Revoke.selectors:type_name -> armor.rpc.v1.Selector
-	9,  // 26: armor.rpc.v1.Apply.environments:type_name -> armor.rpc.v1.Environment
-	15, // 27: armor.rpc.v1.Apply.databases:type_name -> armor.rpc.v1.Database
-	16, // 28: armor.rpc.v1.Apply.pools:type_name -> armor.rpc.v1.Pool
-	19, // 29: armor.rpc.v1.Apply.identities:type_name -> armor.rpc.v1.IdentityConfig
-	25, // 30: armor.rpc.v1.Apply.delete:type_name -> armor.rpc.v1.ObjectRef
-	8,  // 31: armor.rpc.v1.PutOperator.operator:type_name -> armor.rpc.v1.Operator
-	6,  // 32: armor.rpc.v1.CreateJoinToken.token:type_name -> armor.rpc.v1.JoinToken
-	7,  // 33: armor.rpc.v1.RequestJoin.request:type_name -> armor.rpc.v1.JoinRequest
-	2,  // 34: armor.rpc.v1.ApproveJoin.certificate:type_name -> armor.rpc.v1.Certificate
-	17, // 35: armor.rpc.v1.SetShares.shares:type_name -> armor.rpc.v1.Share
-	0,  // 36: armor.rpc.v1.PruneExpired.at:type_name -> armor.rpc.v1.Time
-	20, // 37: armor.rpc.v1.Command.bootstrap:type_name -> armor.rpc.v1.Bootstrap
-	21, // 38: armor.rpc.v1.Command.put_environment:type_name -> armor.rpc.v1.PutEnvironment
-	22, // 39: armor.rpc.v1.Command.put_anchor:type_name -> armor.rpc.v1.PutAnchor
-	23, // 40: armor.rpc.v1.Command.register_certificate:type_name -> armor.rpc.v1.RegisterCertificate
-	24, // 41: armor.rpc.v1.Command.revoke:type_name -> armor.rpc.v1.Revoke
-	26, // 42: armor.rpc.v1.Command.apply:type_name -> armor.rpc.v1.Apply
-	27, // 43: armor.rpc.v1.Command.put_operator:type_name -> armor.rpc.v1.PutOperator
-	28, // 44: armor.rpc.v1.Command.create_join_token:type_name -> armor.rpc.v1.CreateJoinToken
-	29, // 45: armor.rpc.v1.Command.request_join:type_name -> armor.rpc.v1.RequestJoin
-	30, // 46: armor.rpc.v1.Command.approve_join:type_name -> armor.rpc.v1.ApproveJoin
-	31, // 47: armor.rpc.v1.Command.remove_member:type_name -> armor.rpc.v1.RemoveMember
-	32, // 48: armor.rpc.v1.Command.set_member_addresses:type_name -> armor.rpc.v1.SetMemberAddresses
-	33, // 49: armor.rpc.v1.Command.set_shares:type_name -> armor.rpc.v1.SetShares
-	34, // 50: armor.rpc.v1.Command.bury_tombstones:type_name -> armor.rpc.v1.BuryTombstones
-	35, // 51: armor.rpc.v1.Command.prune_expired:type_name -> armor.rpc.v1.PruneExpired
-	0,  // 52: armor.rpc.v1.Request.expires:type_name -> armor.rpc.v1.Time
-	36, // 53: armor.rpc.v1.Request.command:type_name -> armor.rpc.v1.Command
-	0,  // 54: armor.rpc.v1.Result.time:type_name -> armor.rpc.v1.Time
-	39, // 55: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
-	40, // 56: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	2,  // 57: armor.rpc.v1.Chain.certificates:type_name -> armor.rpc.v1.Certificate
-	2,  // 58: armor.rpc.v1.Peer.leaf:type_name -> armor.rpc.v1.Certificate
-	41, // 59: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
-	42, // 60: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
-	40, // 61: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	0,  // 62: armor.rpc.v1.DenialRecord.at:type_name -> armor.rpc.v1.Time
-	43, // 63: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	2,  // 64: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.rpc.v1.Certificate
-	0,  // 65: armor.rpc.v1.SessionInfo.since:type_name -> armor.rpc.v1.Time
-	46, // 66: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	0,  // 67: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.rpc.v1.Time
-	0,  // 68: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.rpc.v1.Time
-	0,  // 69: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.rpc.v1.Time
-	49, // 70: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	54, // 71: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	0,  // 72: armor.rpc.v1.Freshness.time:type_name -> armor.rpc.v1.Time
-	73, // [73:73] is the sub-list for method output_type
-	73, // [73:73] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	15, // 18: armor.rpc.v1.Database.query:type_name -> armor.rpc.v1.AuthQuery
+	19, // 19: armor.rpc.v1.IdentityConfig.grants:type_name -> armor.rpc.v1.Grant
+	3,  // 20: armor.rpc.v1.Bootstrap.cluster:type_name -> armor.rpc.v1.Cluster
+	4,  // 21: armor.rpc.v1.Bootstrap.member:type_name -> armor.rpc.v1.Member
+	8,  // 22: armor.rpc.v1.Bootstrap.operator:type_name -> armor.rpc.v1.Operator
+	9,  // 23: armor.rpc.v1.PutEnvironment.environment:type_name -> armor.rpc.v1.Environment
+	10, // 24: armor.rpc.v1.PutAnchor.anchor:type_name -> armor.rpc.v1.TrustAnchor
+	11, // 25: armor.rpc.v1.RegisterCertificate.record:type_name -> armor.rpc.v1.CertRecord
+	12, // 26: armor.rpc.v1.Revoke.selectors:type_name -> armor.rpc.v1.Selector
+	9,  // 27: armor.rpc.v1.Apply.environments:type_name -> armor.rpc.v1.Environment
+	16, // 28: armor.rpc.v1.Apply.databases:type_name -> armor.rpc.v1.Database
+	17, // 29: armor.rpc.v1.Apply.pools:type_name -> armor.rpc.v1.Pool
+	20, // 30: armor.rpc.v1.Apply.identities:type_name -> armor.rpc.v1.IdentityConfig
+	26, // 31: armor.rpc.v1.Apply.delete:type_name -> armor.rpc.v1.ObjectRef
+	8,  // 32: armor.rpc.v1.PutOperator.operator:type_name -> armor.rpc.v1.Operator
+	6,  // 33: armor.rpc.v1.CreateJoinToken.token:type_name -> armor.rpc.v1.JoinToken
+	7,  // 34: armor.rpc.v1.RequestJoin.request:type_name -> armor.rpc.v1.JoinRequest
+	2,  // 35: armor.rpc.v1.ApproveJoin.certificate:type_name -> armor.rpc.v1.Certificate
+	18, // 36: armor.rpc.v1.SetShares.shares:type_name -> armor.rpc.v1.Share
+	0,  // 37: armor.rpc.v1.PruneExpired.at:type_name -> armor.rpc.v1.Time
+	21, // 38: armor.rpc.v1.Command.bootstrap:type_name -> armor.rpc.v1.Bootstrap
+	22, // 39: armor.rpc.v1.Command.put_environment:type_name -> armor.rpc.v1.PutEnvironment
+	23, // 40: armor.rpc.v1.Command.put_anchor:type_name -> armor.rpc.v1.PutAnchor
+	24, // 41: armor.rpc.v1.Command.register_certificate:type_name -> armor.rpc.v1.RegisterCertificate
+	25, // 42: armor.rpc.v1.Command.revoke:type_name -> armor.rpc.v1.Revoke
+	27, // 43: armor.rpc.v1.Command.apply:type_name -> armor.rpc.v1.Apply
+	28, // 44: armor.rpc.v1.Command.put_operator:type_name -> armor.rpc.v1.PutOperator
+	29, // 45: armor.rpc.v1.Command.create_join_token:type_name -> armor.rpc.v1.CreateJoinToken
+	30, // 46: armor.rpc.v1.Command.request_join:type_name -> armor.rpc.v1.RequestJoin
+	31, // 47: armor.rpc.v1.Command.approve_join:type_name -> armor.rpc.v1.ApproveJoin
+	32, // 48: armor.rpc.v1.Command.remove_member:type_name -> armor.rpc.v1.RemoveMember
+	33, // 49: armor.rpc.v1.Command.set_member_addresses:type_name -> armor.rpc.v1.SetMemberAddresses
+	34, // 50: armor.rpc.v1.Command.set_shares:type_name -> armor.rpc.v1.SetShares
+	35, // 51: armor.rpc.v1.Command.bury_tombstones:type_name -> armor.rpc.v1.BuryTombstones
+	36, // 52: armor.rpc.v1.Command.prune_expired:type_name -> armor.rpc.v1.PruneExpired
+	0,  // 53: armor.rpc.v1.Request.expires:type_name -> armor.rpc.v1.Time
+	37, // 54: armor.rpc.v1.Request.command:type_name -> armor.rpc.v1.Command
+	0,  // 55: armor.rpc.v1.Result.time:type_name -> armor.rpc.v1.Time
+	40, // 56: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
+	41, // 57: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
+	2,  // 58: armor.rpc.v1.Chain.certificates:type_name -> armor.rpc.v1.Certificate
+	2,  // 59: armor.rpc.v1.Peer.leaf:type_name -> armor.rpc.v1.Certificate
+	42, // 60: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
+	43, // 61: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
+	41, // 62: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
+	0,  // 63: armor.rpc.v1.DenialRecord.at:type_name -> armor.rpc.v1.Time
+	44, // 64: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
+	2,  // 65: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.rpc.v1.Certificate
+	0,  // 66: armor.rpc.v1.SessionInfo.since:type_name -> armor.rpc.v1.Time
+	47, // 67: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
+	0,  // 68: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.rpc.v1.Time
+	0,  // 69: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.rpc.v1.Time
+	0,  // 70: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.rpc.v1.Time
+	50, // 71: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
+	55, // 72: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	0,  // 73: armor.rpc.v1.Freshness.time:type_name -> armor.rpc.v1.Time
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_words_proto_init() }
@@ -4773,7 +4857,7 @@ func file_rpc_armorpb_words_proto_init() {
 	if File_rpc_armorpb_words_proto != nil {
 		return
 	}
-	file_rpc_armorpb_words_proto_msgTypes[36].OneofWrappers = []any{
+	file_rpc_armorpb_words_proto_msgTypes[37].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4796,7 +4880,7 @@ func file_rpc_armorpb_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_words_proto_rawDesc), len(file_rpc_armorpb_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
