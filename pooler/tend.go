@@ -58,7 +58,7 @@ func (p *pool) keepWarmLocked() (todo []func()) {
 		return nil
 	}
 	for _, sub := range p.subs {
-		if !sub.known || sub.failures > 0 && (sub.backingOff() || sub.opening > 0) {
+		if !sub.known || sub.role == p.database.Query.Role || sub.failures > 0 && (sub.backingOff() || sub.opening > 0) {
 			continue
 		}
 		for sub.live+sub.opening < p.cfg.MinSize && sub.opening < maxLogins && p.open < p.limit {
