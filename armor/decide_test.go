@@ -283,7 +283,7 @@ func TestSecondFactorIsAskedForAndThenDemanded(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		proved    armor.SecondFactor
-		verifiers armor.SecretName
+		verifiers string
 		allowed   bool
 	}{
 		"nothing proved":            {"", "", false},
@@ -297,10 +297,25 @@ func TestSecondFactorIsAskedForAndThenDemanded(t *testing.T) {
 			t.Errorf("%s: %v", name, denial)
 		}
 	}
+	f.SecondFactor = armor.SCRAM
+	byQuery := armor.Database{Name: "orders", Environment: "production", Query: armor.AuthQuery{Role: "looker", Statement: "SELECT $1"}}
+	s.Databases = s.Databases.With("production/orders", byQuery)
+	if f.Verifiers = byQuery.VerifiedBy(); !allows(s, f) {
+		t.Error("proved by what a query had returned, and denied")
+	}
+	byQuery.Query.Statement = "SELECT $1 FROM elsewhere"
+	if s.Databases = s.Databases.With("production/orders", byQuery); allows(s, f) {
+		t.Error("proved by what another query had returned, and allowed")
+	}
 	f.SecondFactor, f.Verifiers = "", ""
 	if _, denial := world().Decide(f, noon); denial != nil {
 		t.Errorf("where none is asked for: %v", denial)
 	}
+}
+
+func allows(s *armor.State, f armor.Facts) bool {
+	_, denial := s.Decide(f, noon)
+	return denial == nil
 }
 
 func TestConsoleIsGrantedAsADatabaseWithoutAPool(t *testing.T) {

@@ -60,25 +60,11 @@ type Database struct {
 	// checked, where a grant asks for them. Under another name they are others: whoever
 	// proved a password by the former ones has to prove it again.
 	Verifiers SecretName
+	// Query has PostgreSQL asked for them instead. Another one counts as other verifiers.
+	Query AuthQuery
 	// TargetSessionAttrs and LoadBalanceHosts choose among several Hosts at each login.
 	TargetSessionAttrs SessionAttrs
 	LoadBalanceHosts   LoadBalance
-}
-
-// RoleAuth says which secret holds a server role's password.
-type RoleAuth struct {
-	Role   string
-	Secret SecretName // empty: the server asks for none
-}
-
-// Auth returns how to log in as role.
-func (d Database) Auth(role string) (RoleAuth, bool) {
-	for _, a := range d.Roles {
-		if a.Role == role {
-			return a, true
-		}
-	}
-	return RoleAuth{}, false
 }
 
 // PoolMode says when a server connection goes back to its pool.

@@ -84,7 +84,7 @@ type Facts struct {
 	// been proved by then. SecondFactor is what was proved, and Verifiers by which.
 	LoggedIn     bool
 	SecondFactor SecondFactor
-	Verifiers    SecretName
+	Verifiers    string // Database.VerifiedBy
 	// Replication is the kind of replication connection that was asked for.
 	Replication Replication
 }
@@ -280,7 +280,7 @@ func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {
 
 // proves reports whether a session that has logged in has proved what is asked for.
 func (f Facts) proves(a Access) bool {
-	return a.SecondFactor == "" || f.SecondFactor == a.SecondFactor && f.Verifiers == a.Database.Verifiers
+	return a.SecondFactor == "" || f.SecondFactor == a.SecondFactor && f.Verifiers == a.Database.VerifiedBy()
 }
 
 // noDatabase has one text for a database that does not exist and one that is not

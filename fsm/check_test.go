@@ -71,7 +71,22 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		"a console's log": grant(func(g *armor.Grant) {
 			*g = armor.Grant{Database: armor.ConsoleDatabase, Roles: []string{armor.ConsoleStats}, Replication: true}
 		}),
-		"no way to cancel":     armor.PutEnvironment{Environment: armor.Environment{Name: "dev", Cancel: "never"}},
+		"no way to cancel":            armor.PutEnvironment{Environment: armor.Environment{Name: "dev", Cancel: "never"}},
+		"a TLS mode that yields":      db(func(o *armor.Database) { o.TLSMode = "prefer" }),
+		"a path for a certificate":    db(func(o *armor.Database) { o.Roles[0].Certificate = "../node" }),
+		"a certificate without TLS":   db(func(o *armor.Database) { o.Roles[0].Certificate, o.TLSMode = "rw", armor.TLSDisable }),
+		"a certificate over a socket": db(func(o *armor.Database) { o.Roles[0].Certificate, o.Hosts = "rw", []string{"/run:5432"} }),
+		"MD5 of no password":          db(func(o *armor.Database) { o.Roles[0].Secret, o.Roles[0].MD5 = "", true }),
+		"a query by nobody":           db(func(o *armor.Database) { o.Query.Statement = "SELECT $1" }),
+		"a query about nobody":        db(func(o *armor.Database) { o.Query = armor.AuthQuery{Role: "rw", Statement: "SELECT 1"} }),
+		"a query that is nothing":     db(func(o *armor.Database) { o.Query.Role = "rw" }),
+		"a query with a zero byte":    db(func(o *armor.Database) { o.Query = armor.AuthQuery{Role: "rw", Statement: "SELECT $1\x00"} }),
+		"a very long query": db(func(o *armor.Database) {
+			o.Query = armor.AuthQuery{Role: "rw", Statement: "SELECT $1" + strings.Repeat(" ", 4096)}
+		}),
+		"a query beside verifiers": db(func(o *armor.Database) {
+			o.Query, o.Verifiers = armor.AuthQuery{Role: "rw", Statement: "SELECT $1"}, "apps"
+		}),
 		"a path for verifiers": db(func(o *armor.Database) { o.Verifiers = "../node.key" }),
 		"no such pool":         grant(func(g *armor.Grant) { g.Pool = "none" }),
 		"negative wait":        armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5, QueryWait: -1}}},
@@ -119,6 +134,14 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 	l.must(l.by("ada", grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM })))
 	if err := l.by("ada", armor.Apply{Databases: []armor.Database{database("dev", "app", "rw")}}).Err; !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("verifiers that a grant needs were taken away: %v", err)
+	}
+	asking := spoilt(database("dev", "app", "rw", "looker"), func(o *armor.Database) {
+		o.Roles[0].Certificate, o.Roles[1].MD5 = "rw", true
+		o.Query = armor.AuthQuery{Role: "looker", Statement: "SELECT $1"}
+	})
+	l.must(l.by("ada", armor.Apply{Databases: []armor.Database{asking}}))
+	if err := l.by("ada", grant(func(g *armor.Grant) { g.Roles = []string{"looker"} })).Err; !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("a client may be who looks up passwords: %v", err)
 	}
 }
 

@@ -150,10 +150,7 @@ func checkDatabase(o armor.Database) error {
 	if err := firstError(armor.CheckDatabaseName(o.Name), o.CheckTemplate(), checkText("dbname", o.DBName, maxPGName, !armor.IsTemplate(o.Name))); err != nil {
 		return err
 	}
-	if !slices.Contains([]armor.TLSMode{armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull}, o.TLSMode) {
-		return refuse(armor.ErrInvalid, "tls mode %.40q is not one of disable, require, verify-ca, verify-full", o.TLSMode)
-	}
-	if err := checkHostChoice(o); err != nil {
+	if err := firstError(armor.CheckTLSMode(o.TLSMode), checkHostChoice(o)); err != nil {
 		return err
 	}
 	if len(o.Hosts) == 0 || len(o.Hosts) > maxHosts || len(o.Roles) > maxRoles {
@@ -170,11 +167,11 @@ func checkDatabase(o armor.Database) error {
 		return err
 	}
 	for _, r := range o.Roles {
-		if err := firstError(checkText("role", r.Role, maxPGName, true), checkSecret("secret", r.Secret)); err != nil {
+		if err := firstError(checkText("role", r.Role, maxPGName, true), checkSecret("secret", r.Secret), checkSecret("certificate", r.Certificate), o.CheckAuth(r)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return o.CheckQuery()
 }
 
 func checkHostChoice(o armor.Database) error {

@@ -44,7 +44,7 @@ var kinds = byName([]kind{
 	{armor.RegisterCertificate{}, &fsmpb.RegisterCertificate{}, 1},
 	{armor.Revoke{}, &fsmpb.Revoke{}, 1},
 	// 2: time-outs, sizes, several hosts, second factors. 3: templates, reserves, warm-up,
-	// replication, cancel requests.
+	// replication, cancel requests, queries for verifiers, certificates, MD5.
 	{armor.Apply{}, &fsmpb.Apply{}, 3},
 	{armor.PutOperator{}, &fsmpb.PutOperator{}, 1},
 	{armor.CreateJoinToken{}, &fsmpb.CreateJoinToken{}, 1},

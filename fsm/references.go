@@ -84,10 +84,13 @@ func (d *draft) checkGrantTargets(i armor.IdentityConfig, g armor.Grant, missing
 	if pool.Database != g.Database {
 		return refuse(armor.ErrInvalid, "%s would reach database %s through pool %s, which is a pool of database %s", user, g.Database, g.Pool, pool.Database)
 	}
-	if g.SecondFactor == armor.SCRAM && database.Verifiers == "" {
+	if g.SecondFactor == armor.SCRAM && !database.ChecksPasswords() {
 		return refuse(armor.ErrInvalid, "%s is asked for a password on database %s, which names no verifiers to check it by", user, armor.ObjectKey(i.Environment, g.Database))
 	}
 	for _, role := range g.Roles {
+		if role == database.Query.Role {
+			return refuse(armor.ErrInvalid, "%s is granted role %q, which database %s looks up passwords by: clients must not read them", user, role, armor.ObjectKey(i.Environment, g.Database))
+		}
 		if _, ok := database.Auth(role); !ok {
 			return refuse(armor.ErrInvalid, "%s is granted role %q, for which database %s has no credential", user, role, armor.ObjectKey(i.Environment, g.Database))
 		}

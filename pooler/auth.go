@@ -61,14 +61,13 @@ func (p *Pooler) checkPassword(ctx context.Context, c *client, access armor.Acce
 	if !p.guesses.allow(who) {
 		return c.guest.Refuse(&armor.Denial{Reason: armor.ReasonLimit, Message: "too many failed password attempts", Detail: "Wait a minute, then use the right password."})
 	}
-	v, known, err := p.verifierOf(access.Database.Verifiers, c.part.role)
-	if err != nil {
-		p.cfg.Logger.Warn("passwords cannot be checked", armor.KeyDatabase, access.Database.Name, armor.KeyErr, err)
-		return c.guest.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: "this node cannot check passwords for the database"})
-	}
-	x := &exchange{conn: c.conn, role: c.part.role, verifier: v, known: known, binding: c.guest.EndPoint()}
 	ctx, done := c.untilDrain(ctx)
 	defer done()
+	v, known, err := p.verifierFor(ctx, c, access.Database)
+	if err != nil {
+		return c.uncheckable(ctx, access.Database, err)
+	}
+	x := &exchange{conn: c.conn, role: c.part.role, verifier: v, known: known, binding: c.guest.EndPoint()}
 	err = x.within(ctx, p.cfg.PasswordTimeout, r)
 	denial, denied := errors.AsType[*armor.Denial](err)
 	if !denied || denial.ID != "" { // not ours: the cause of a cut has an id
@@ -76,8 +75,21 @@ func (p *Pooler) checkPassword(ctx context.Context, c *client, access armor.Acce
 	}
 	if denial.Reason == armor.ReasonPassword {
 		p.guesses.failed(who)
+		c.pool.lookups.doubt(c.questionOf(access.Database))
 	}
 	return c.guest.Refuse(denial)
+}
+
+// uncheckable is what a client is told when there is nothing to check its password by.
+func (c *client) uncheckable(ctx context.Context, d armor.Database, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	c.home.cfg.Logger.Warn("passwords cannot be checked", armor.KeyDatabase, d.Name, armor.KeyErr, err)
+	if denial, ok := errors.AsType[*armor.Denial](err); ok { // PostgreSQL is not to be had
+		return c.guest.Refuse(denial)
+	}
+	return c.guest.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: "this node cannot check passwords for the database"})
 }
 
 // untilDrain returns a ctx that also ends when the node is drained, with what the

@@ -72,6 +72,8 @@ type secrets struct {
 	hosts     []string
 	roots     *x509.CertPool
 	verifiers map[string]string // of clients' passwords; nil: there is no file
+	// certificate is what nodes show to PostgreSQL; nil: there is no file.
+	certificate func() (tls.Certificate, error)
 }
 
 func (s *secrets) Password(name armor.SecretName, host string) ([]string, error) {
@@ -88,6 +90,15 @@ func (s *secrets) CA(name armor.SecretName) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%w: CA %s", armor.ErrNotFound, name)
 	}
 	return s.roots, nil
+}
+
+func (s *secrets) Certificate(name armor.SecretName) (tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name != "armor" || s.certificate == nil {
+		return tls.Certificate{}, fmt.Errorf("%w: certificate %s", armor.ErrNotFound, name)
+	}
+	return s.certificate()
 }
 
 func (s *secrets) Verifiers(name armor.SecretName) (map[string]string, error) {

@@ -73,7 +73,7 @@ func (p *Pooler) open(ctx context.Context, t target) (c *ServerConn, failed *dia
 		if failed.isOpen() && !p.endAttempt(failed.Conn) {
 			break // its place is still taken
 		}
-		a := attempt{home: p, target: t, try: try, secret: auth.Secret}
+		a := attempt{home: p, target: t, try: try, auth: auth}
 		if c, failed, err = a.within(ctx, perHost(p.cfg.LoginTimeout, len(t.database.Hosts))); err == nil {
 			return c, nil, nil
 		}
@@ -87,7 +87,7 @@ func (a attempt) within(ctx context.Context, patience time.Duration) (*ServerCon
 	defer cancel()
 	c, failed, err := a.logIn(ctx)
 	if err != nil {
-		return nil, failed, err
+		return nil, failed, a.explained(err)
 	}
 	if err := qualifies(c.state.Params(), a.want); err != nil {
 		c.sayGoodbye()

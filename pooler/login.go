@@ -2,8 +2,6 @@ package pooler
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,14 +10,12 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
-	"github.com/armordb/armordb/pooler/pgwire"
 )
 
 // PostgreSQL is asked to find out by itself that we are gone: a share is given to
@@ -49,7 +45,7 @@ type attempt struct {
 	home   *Pooler
 	target target
 	try
-	secret armor.SecretName
+	auth armor.RoleAuth
 }
 
 func (a attempt) logIn(ctx context.Context) (c *ServerConn, failed *dialed, err error) {
@@ -120,11 +116,8 @@ func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, 
 		made, to = &dialed{Conn: conn}, address{network, addr}
 		return made, nil
 	}
-	ours := make(chan struct{})
-	defer close(ours)
-	cfg.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		return &exact{Conn: conn, ours: ours}, nil
-	}
+	var below io.Reader
+	cfg.BuildFrontend = exactly(cfg.BuildFrontend, &below)
 	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, made, err
@@ -136,16 +129,20 @@ func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, 
 	if len(hijacked.SecretKey) != 4 {
 		return nil, made, fmt.Errorf("%w: cancel key of %d bytes from PostgreSQL", armor.ErrInvalid, len(hijacked.SecretKey))
 	}
+	rest, err := takeOver(hijacked.Conn, below)
+	if err != nil {
+		return nil, made, err
+	}
 	made.kept.Store(true)
 	c := &ServerConn{
-		raw: made.Conn, address: to, tls: hijacked.TLSConfig,
+		conn: hijacked.Conn, raw: made.Conn, rest: rest, address: to, tls: hijacked.TLSConfig,
 		state: core.NewServer(core.NewParams(hijacked.ParameterStatuses)),
 		pid:   hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey),
 	}
-	if c.conn = hijacked.Conn.(*exact).Conn; c.conn == net.Conn(made) {
+	if c.conn == net.Conn(made) {
 		c.conn = made.Conn
 	}
-	return c, nil, c.conn.SetDeadline(time.Time{})
+	return c, nil, nil
 }
 
 // config is what pgconn needs for the host, with all of it said explicitly: nothing
@@ -155,29 +152,21 @@ func (a attempt) config() (*pgconn.Config, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	tlsConfig, err := a.home.serverTLS(a.target.database, host)
+	own, err := a.home.credentials(a.target.database, a.auth, a.host)
 	if err != nil {
 		return nil, nil, err
-	}
-	passwords := []string{""}
-	methods := "none"
-	if a.secret != "" {
-		if passwords, err = a.home.cfg.Secrets.Password(a.secret, a.host); err != nil {
-			return nil, nil, fmt.Errorf("password %s for %s: %w", a.secret, a.host, err)
-		}
-		methods = "scram-sha-256"
-		if verifies(a.target.database.TLSMode) {
-			methods += ",password" // only to a server that has proved who it is
-		}
 	}
 	cfg, err := emptyConfig()
 	if err != nil {
 		return nil, nil, err
 	}
 	cfg.Host, cfg.Port, cfg.Database, cfg.User = host, port, a.target.database.DBName, a.target.role
-	cfg.TLSConfig, cfg.RequireAuth = tlsConfig, methods
+	cfg.TLSConfig, cfg.RequireAuth = own.tls, own.methods
+	if a.auth.Certificate != "" {
+		cfg.SSLCertMode = "require" // else a server that asks for nothing would do
+	}
 	cfg.RuntimeParams = a.target.terms.startup()
-	return cfg, passwords, nil
+	return cfg, own.passwords, nil
 }
 
 // emptyConfig returns a configuration that names no server yet.
@@ -227,69 +216,6 @@ func resolve(ctx context.Context, host string) ([]string, error) {
 	return net.DefaultResolver.LookupHost(ctx, host)
 }
 
-func verifies(mode armor.TLSMode) bool {
-	return mode == armor.TLSVerifyCA || mode == armor.TLSVerifyFull
-}
-
-// serverTLS is the TLS towards PostgreSQL; nil for none.
-func (p *Pooler) serverTLS(d armor.Database, host string) (*tls.Config, error) {
-	if d.TLSMode == armor.TLSDisable {
-		return nil, nil
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if d.TLSMode == armor.TLSRequire {
-		cfg.InsecureSkipVerify = true //nolint:gosec // sslmode=require asks for encryption alone
-		return cfg, nil
-	}
-	if !verifies(d.TLSMode) {
-		return nil, fmt.Errorf("%w: TLS mode %q", armor.ErrInvalid, d.TLSMode)
-	}
-	roots, err := p.cfg.Secrets.CA(d.CA)
-	if err != nil {
-		return nil, fmt.Errorf("CA %s: %w", d.CA, err)
-	}
-	cfg.RootCAs = roots
-	if d.TLSMode == armor.TLSVerifyCA {
-		cfg.InsecureSkipVerify = true //nolint:gosec // verifyChain does it, without the name
-		cfg.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(roots, s) }
-	}
-	return cfg, nil
-}
-
-func verifyChain(roots *x509.CertPool, s tls.ConnectionState) error {
-	options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, c := range s.PeerCertificates[1:] {
-		options.Intermediates.AddCert(c)
-	}
-	_, err := s.PeerCertificates[0].Verify(options)
-	return err
-}
-
-// missingSecret says which name of the configuration this node does not have.
-func (p *Pooler) missingSecret(d armor.Database) string {
-	if verifies(d.TLSMode) {
-		if _, err := p.cfg.Secrets.CA(d.CA); err != nil {
-			return fmt.Sprintf("CA %s: %v", d.CA, err)
-		}
-	}
-	if d.Verifiers != "" {
-		if err := p.checkVerifiers(d.Verifiers); err != nil {
-			return fmt.Sprintf("verifiers %s: %v", d.Verifiers, err)
-		}
-	}
-	for _, role := range d.Roles {
-		for _, host := range d.Hosts {
-			if role.Secret == "" {
-				continue
-			}
-			if _, err := p.cfg.Secrets.Password(role.Secret, host); err != nil {
-				return fmt.Sprintf("secret %s for %s: %v", role.Secret, host, err)
-			}
-		}
-	}
-	return ""
-}
-
 // failedLogin is why there is no server connection: what the client may read, and
 // all of it for the log.
 type failedLogin struct {
@@ -318,90 +244,4 @@ func loginError(cause error) error {
 		d.Detail = fmt.Sprintf("PostgreSQL says: %s (SQLSTATE %s).", e.Message, e.Code)
 	}
 	return &failedLogin{Denial: d, cause: cause}
-}
-
-// dialed is a connection that pgconn cannot close before it has logged in: its place
-// in the pool is taken until PostgreSQL has closed it, which only reading tells.
-type dialed struct {
-	net.Conn
-	kept atomic.Bool
-}
-
-// Close closes the connection once it is ours.
-func (d *dialed) Close() error {
-	if d.kept.Load() {
-		return d.Conn.Close()
-	}
-	return nil
-}
-
-func (d *dialed) isOpen() bool { return d != nil }
-
-// exact reads what belongs to one message and never more, and nothing at all behind
-// ReadyForQuery, so that nothing is left behind in pgconn's buffers when we take the
-// connection over: it may have a goroutine that reads ahead (after a slow write).
-type exact struct {
-	net.Conn
-	ours <-chan struct{} // closed when pgconn has nothing to read any more
-	head [pgwire.HeaderSize]byte
-	have int // bytes of head that were read
-	sent int // bytes of head that were passed on
-	body int // bytes of the body still to come
-}
-
-// Read returns at most what is left of the present message.
-func (e *exact) Read(p []byte) (int, error) {
-	if e.sent == len(e.head) {
-		if e.body > 0 {
-			n, err := e.Conn.Read(p[:min(len(p), e.body)])
-			e.body -= n
-			return n, err
-		}
-		if e.head[0] == pgwire.ReadyForQuery {
-			<-e.ours
-			return 0, io.EOF
-		}
-		e.have, e.sent = 0, 0
-	}
-	if err := e.readHead(); err != nil {
-		return 0, err
-	}
-	n := copy(p, e.head[e.sent:])
-	e.sent += n
-	return n, nil
-}
-
-func (e *exact) readHead() error {
-	for e.have < len(e.head) {
-		n, err := e.Conn.Read(e.head[e.have:])
-		if e.have += n; e.have < len(e.head) && err != nil {
-			return err
-		}
-	}
-	h, err := pgwire.ServerHeader(e.head[:])
-	if err == nil && e.sent == 0 {
-		e.body = h.Body
-	}
-	return err
-}
-
-// sslRequest asks PostgreSQL for TLS (PostgreSQL, "SSLRequest").
-var sslRequest = []byte{0, 0, 0, 8, 4, 210, 22, 47}
-
-var errNoTLS = errors.New("the server does not speak TLS")
-
-// startTLS turns a fresh connection to PostgreSQL into TLS.
-func startTLS(ctx context.Context, conn net.Conn, cfg *tls.Config) (net.Conn, error) {
-	if _, err := conn.Write(sslRequest); err != nil {
-		return nil, err
-	}
-	var answer [1]byte
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
-		return nil, err
-	}
-	if answer[0] != 'S' {
-		return nil, errNoTLS
-	}
-	secured := tls.Client(conn, cfg)
-	return secured, secured.HandshakeContext(ctx)
 }

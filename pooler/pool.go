@@ -39,6 +39,7 @@ type pool struct {
 	waiters    list.List     // of *waiter, the longest wait first
 	alarm      alarm         // for them
 	empty      chan struct{} // closed when open falls to 0; nil while nobody waits for that
+	lookups    lookups       // of verifiers; it has a lock of its own
 	ops        operated      // what operators have switched, and what is counted for them
 }
 
@@ -95,11 +96,12 @@ func (p *pool) locked(change func() []func()) {
 // configure puts a configuration in force. Connections that were made to another
 // server, in another way, or lent in another mode, end when they are idle.
 func (p *pool) configure(cfg armor.Pool, database armor.Database) {
-	p.locked(func() []func() {
+	p.locked(func() (todo []func()) {
 		if !reflect.DeepEqual(database, p.database) || cfg.Mode != p.cfg.Mode {
 			p.database = database
 			p.generation++
 			p.lastHost = ""
+			todo = append(todo, p.lookups.forget)
 			for _, sub := range p.subs {
 				sub.base, sub.learned, sub.failures, sub.retryAt = nil, nil, 0, time.Time{}
 				_, may := database.Auth(sub.role)
@@ -109,7 +111,7 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 		p.cfg, p.retired = cfg, false
 		p.warmUpLocked()
 		p.lookAgainLocked()
-		return p.settleLocked()
+		return append(todo, p.settleLocked()...)
 	})
 }
 

@@ -3,6 +3,7 @@ package pooler
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,8 @@ import (
 type Secrets interface {
 	// Password returns the passwords that may be valid now, the preferred one first.
 	Password(name armor.SecretName, host string) ([]string, error)
+	// Certificate returns a client certificate that is valid now, and its key.
+	Certificate(name armor.SecretName) (tls.Certificate, error)
 	// CA returns the certificates that may vouch for a server.
 	CA(name armor.SecretName) (*x509.CertPool, error)
 	// Verifiers returns the SCRAM verifiers by role, as in pg_authid.rolpassword.
@@ -65,6 +68,7 @@ type Config struct {
 	StartupTimeout   time.Duration // from a proven client to its whole startup packet; default 10 s
 	PasswordTimeout  time.Duration // from asking for a password to its proof; default 10 s
 	LoginTimeout     time.Duration // one login to PostgreSQL, dialling included; default 15 s
+	LookupTimeout    time.Duration // the query for a client's verifier, once it has a server connection; default 5 s
 	ResetTimeout     time.Duration // DISCARD ALL between two clients; default 5 s
 	EndTimeout       time.Duration // one attempt to end a server connection; default 5 s
 	VanishedFor      time.Duration // how long a connection that broke without an end keeps its place; default 40 s
@@ -85,6 +89,7 @@ type Hooks struct {
 	ServerLogin func(pool string, took time.Duration, e error) // a login to PostgreSQL ended
 	ServerEnd   func(pool string)                              // the end of a server connection was read
 	Password    func(result string)                            // a client was asked for its password: "ok", the reason of its refusal, or "abandoned"
+	Lookup      func(result string)                            // PostgreSQL was asked for a verifier: "found", "none", "unfit" or "failed"
 	Canceled    func(pool string)                              // a cancel request was carried out
 }
 
@@ -155,6 +160,7 @@ func New(cfg Config) (*Pooler, error) {
 	fill(&cfg.StartupTimeout, 10*time.Second)
 	fill(&cfg.PasswordTimeout, 10*time.Second)
 	fill(&cfg.LoginTimeout, 15*time.Second)
+	fill(&cfg.LookupTimeout, 5*time.Second)
 	fill(&cfg.ResetTimeout, 5*time.Second)
 	fill(&cfg.EndTimeout, 5*time.Second)
 	fill(&cfg.VanishedFor, fencedAfter)

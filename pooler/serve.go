@@ -255,19 +255,29 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 // await lends the client a server connection, or returns the cause with which it was
 // cut meanwhile.
 func (p *Pooler) await(ctx context.Context, c *client) (*ServerConn, error) {
+	c.guest.SetState("waiting")
+	server, err := c.pool.await(ctx, c)
+	if err != nil && ctx.Err() == nil {
+		return nil, c.refusal(err)
+	}
+	return server, err
+}
+
+// await lends c a server connection, or returns why there is none, or the cause with
+// which ctx has ended meanwhile.
+func (p *pool) await(ctx context.Context, c *client) (*ServerConn, error) {
 	type answer struct {
 		server *ServerConn
 		err    error
 	}
 	got := make(chan answer, 1)
-	c.guest.SetState("waiting")
-	abandon := c.pool.acquire(c, func(s *ServerConn, err error) { got <- answer{s, err} })
+	abandon := p.acquire(c, func(s *ServerConn, err error) { got <- answer{s, err} })
 	select {
 	case a := <-got:
-		if a.err != nil {
-			return nil, c.refusal(a.err)
+		if a.err != nil && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
-		return a.server, nil
+		return a.server, a.err
 	case <-ctx.Done():
 		if !abandon() {
 			if a := <-got; a.server != nil {
@@ -289,7 +299,8 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 		server.Release(nil)
 		return err
 	}
-	refused, err := server.run(ctx, statements, p.cfg.ResetTimeout)
+	var x core.Exchange
+	err := server.run(ctx, pgwire.AppendQuery(nil, statements), &x, p.cfg.ResetTimeout)
 	switch {
 	case ctx.Err() != nil:
 		server.Discard()
@@ -297,25 +308,25 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 	case err != nil:
 		server.Lost(err)
 		return loginError(err)
-	case refused != nil:
+	case x.Err != nil:
 		server.Release(nil)
-		refused.Severity = pgwire.SeverityFatal
-		return refused
+		x.Err.Severity = pgwire.SeverityFatal
+		return x.Err
 	}
 	return nil
 }
 
-// run is exchange within patience, ended early by ctx.
-func (c *ServerConn) run(ctx context.Context, sql string, patience time.Duration) (*pgwire.Error, error) {
+// run is converse within patience, ended early by ctx.
+func (c *ServerConn) run(ctx context.Context, request []byte, x *core.Exchange, patience time.Duration) error {
 	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return nil, err
+		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
-	refused, err := c.exchange(sql)
+	err := c.converse(request, x)
 	if stop() && err == nil {
 		err = c.conn.SetDeadline(time.Time{})
 	}
-	return refused, err
+	return err
 }
 
 // Drain ends every session at its next idle boundary and begins no new one. It

@@ -202,24 +202,30 @@ func (c *ServerConn) note(err error) {
 // exchange runs a query of our own on a connection that is idle, and returns
 // PostgreSQL's error if it answers one. The caller sets the deadline.
 func (c *ServerConn) exchange(sql string) (refused *pgwire.Error, err error) {
-	if _, err := c.conn.Write(pgwire.AppendQuery(nil, sql)); err != nil {
-		return nil, err
-	}
 	var x core.Exchange
+	err = c.converse(pgwire.AppendQuery(nil, sql), &x)
+	return x.Err, err
+}
+
+// converse sends a request of our own and collects its answer.
+func (c *ServerConn) converse(request []byte, x *core.Exchange) error {
+	if _, err := c.conn.Write(request); err != nil {
+		return err
+	}
 	buf := make([]byte, 4096)
 	for {
-		n, err := c.state.FromExchange(c.rest, &x)
+		n, err := c.state.FromExchange(c.rest, x)
 		if err != nil {
-			return x.Err, err
+			return err
 		}
 		if c.rest = append([]byte(nil), c.rest[n:]...); x.Done {
-			return x.Err, nil
+			return nil
 		}
 		n, err = c.conn.Read(buf)
 		c.rest = append(c.rest, buf[:n]...)
 		if err != nil && n == 0 {
 			c.note(err)
-			return x.Err, err
+			return err
 		}
 	}
 }

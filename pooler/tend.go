@@ -70,7 +70,7 @@ func (p *pool) keepWarmLocked() (todo []func()) {
 	}
 	most := p.limit - p.cfg.ReserveOf(p.limit)
 	for _, sub := range p.subs {
-		if !sub.known || sub.failures > 0 && (sub.backingOff() || sub.opening > 0) {
+		if !sub.known || sub.role == p.database.Query.Role || sub.failures > 0 && (sub.backingOff() || sub.opening > 0) {
 			continue
 		}
 		for sub.live+sub.opening < p.cfg.MinSize && sub.opening < maxLogins && p.open < most {

@@ -72,6 +72,9 @@ type Config struct {
 	// Environments, when set, are the only ones served here: the anchors of others
 	// are not offered, and their clients fail the handshake.
 	Environments []string
+	// ProxyFrom are the load balancers that say by the PROXY protocol whom they speak for.
+	// They must; nobody else may.
+	ProxyFrom []netip.Prefix
 	// Wrap, when set, makes the connection that TLS runs on. It gets one that
 	// implements syscall.Conn if the accepted one does, and its result is what
 	// (*tls.Conn).NetConn returns later.
@@ -97,6 +100,7 @@ const (
 	OutcomePlaintext Outcome = "plaintext" // told to use TLS
 	OutcomeProbe     Outcome = "probe"     // connected and left without a word
 	OutcomeGarbage   Outcome = "garbage"   // not PostgreSQL's protocol
+	OutcomeProxy     Outcome = "proxy"     // a load balancer that does not say whom it speaks for
 	OutcomeTimeout   Outcome = "timeout"
 	OutcomeAlert     Outcome = "alert"   // TLS failed: no certificate, an unknown CA, …
 	OutcomeLimited   Outcome = "limited" // too many connections, handshakes or cancels
@@ -274,7 +278,11 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // take reserves a slot and only then spends a goroutine.
 func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
-	place, evicted := e.slots.take(addressOf(conn).Addr(), conn)
+	source := addressOf(conn).Addr()
+	if e.balancer(source) {
+		source = netip.Addr{} // whose it is will be said: see slot.move
+	}
+	place, evicted := e.slots.take(source, conn)
 	if evicted != nil {
 		drop(evicted)
 	}

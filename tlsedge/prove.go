@@ -46,6 +46,10 @@ func (e *Edge) prove(ctx context.Context, conn net.Conn, place *slot) (client, b
 }
 
 func (e *Edge) greet(ctx context.Context, conn net.Conn, place *slot) (client, Outcome) {
+	conn, outcome := e.unproxied(conn, place)
+	if outcome != "" {
+		return client{}, outcome
+	}
 	o, err := negotiate(conn, place.spoke)
 	if err != nil {
 		return client{}, failure(o, err)

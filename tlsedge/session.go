@@ -57,14 +57,14 @@ type asked struct {
 	replication    armor.Replication
 	loggedIn       bool
 	factor         armor.SecondFactor
-	verifiers      armor.SecretName
+	verifiers      string // armor.Database.VerifiedBy
 }
 
 // granted is what is kept of armor.Access: there are many sessions.
 type granted struct {
 	environment, pool string // the pool's
 	factor            armor.SecondFactor
-	verifiers         armor.SecretName
+	verifiers         string
 }
 
 // demands is what must be proved beside the key.
@@ -199,7 +199,7 @@ func (s *Session) Admit(database, role string, replication armor.Replication) (a
 	s.mu.Lock()
 	s.granted = &granted{
 		environment: access.Pool.Environment, pool: access.Pool.Name,
-		factor: access.SecondFactor, verifiers: access.Database.Verifiers,
+		factor: access.SecondFactor, verifiers: access.Database.VerifiedBy(),
 	}
 	s.mu.Unlock()
 	// A revision published meanwhile has judged what was asked for, but could not

@@ -39,7 +39,8 @@ func newSlots(sessions, handshakes, perSource int) *slots {
 }
 
 // take reserves a place, or returns nil. The caller closes the connection that was
-// evicted for it, if there is one.
+// evicted for it, if there is one. Those of the zero source, which is to be said yet,
+// are bounded by all there may be alone.
 func (s *slots) take(source netip.Addr, conn net.Conn) (place *slot, evicted net.Conn) {
 	source = armor.SourceOf(source)
 	s.mu.Lock()
@@ -47,24 +48,48 @@ func (s *slots) take(source netip.Addr, conn net.Conn) (place *slot, evicted net
 	if s.open >= s.sessions {
 		return nil, nil
 	}
-	if crowd, full := s.crowdLocked(source); full {
+	place = &slot{in: s, source: source, conn: conn, silent: true}
+	evicted, ok := s.listLocked(place)
+	if !ok {
+		return nil, nil
+	}
+	s.open++
+	return place, evicted
+}
+
+// listLocked counts a place among those of its source that are not proven, if another
+// gives way where they are too many.
+func (s *slots) listLocked(p *slot) (evicted net.Conn, ok bool) {
+	if crowd, full := s.crowdLocked(p.source); full {
 		victim := oldestSilent(s.sources[crowd])
 		if victim == nil {
-			return nil, nil
+			return nil, false
 		}
 		s.unlistLocked(victim)
 		evicted = victim.conn
 	}
-	place = &slot{in: s, source: source, conn: conn, silent: true, listed: true}
-	s.open++
+	p.listed = true
 	s.waiting++
-	s.sources[source] = append(s.sources[source], place)
-	return place, evicted
+	s.sources[p.source] = append(s.sources[p.source], p)
+	return evicted, true
+}
+
+// move makes a place that of a source which has been said meanwhile. It reports false
+// when that has too many. The caller closes the connection that was evicted.
+func (p *slot) move(source netip.Addr) (evicted net.Conn, ok bool) {
+	p.in.mu.Lock()
+	defer p.in.mu.Unlock()
+	if !p.listed {
+		return nil, false // it was evicted while it said so
+	}
+	p.in.unlistLocked(p)
+	p.source = armor.SourceOf(source)
+	return p.in.listLocked(p)
 }
 
 // crowdLocked returns the source that must give way before another may come.
 func (s *slots) crowdLocked(source netip.Addr) (netip.Addr, bool) {
-	if len(s.sources[source]) >= s.perSource {
+	if source.IsValid() && len(s.sources[source]) >= s.perSource {
 		return source, true
 	}
 	if s.waiting < s.handshakes {

@@ -8,7 +8,6 @@ import (
 	"github.com/armordb/armordb/chaos"
 )
 
-
 // relayCommand is for `armor-chaos bench`, which runs it beside the poolers.
 func relayCommand() *cobra.Command {
 	return &cobra.Command{

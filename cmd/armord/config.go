@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -29,8 +30,9 @@ type Config struct {
 	// DataDir holds the Raft log, snapshots and the node's own keys. Required; made
 	// with mode 0700 when it is not there.
 	DataDir string `yaml:"dataDir"`
-	// SecretsDir holds NAME.yaml (passwords and the hosts they may be sent to) and
-	// NAME.pem (CA files) for the secret names in the cluster configuration.
+	// SecretsDir holds NAME.yaml (passwords and the hosts they may be sent to), NAME.crt
+	// and NAME.key (client certificates), NAME.pem (CA files) and NAME.verifiers for the
+	// secret names in the cluster configuration.
 	// Default: dataDir/secrets.
 	SecretsDir string `yaml:"secretsDir"`
 
@@ -63,6 +65,25 @@ type ClientConfig struct {
 	// Environments restricts the listener to clients of these environments.
 	// Default: all.
 	Environments []string `yaml:"environments"`
+	// ProxyProtocol is for load balancers that hide who their clients are.
+	ProxyProtocol ProxyConfig `yaml:"proxyProtocol"`
+}
+
+// ProxyConfig says who speaks for others by the PROXY protocol, version 1 or 2.
+type ProxyConfig struct {
+	// From are the networks of those load balancers: each of their connections must begin
+	// with a header, and nobody else's may. Default: none.
+	From []string `yaml:"from"`
+}
+
+// networks are From; they were checked.
+func (p ProxyConfig) networks() (all []netip.Prefix) {
+	for _, s := range p.From {
+		if n, err := netip.ParsePrefix(s); err == nil {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // PeerConfig is the listener of Raft and of the operator API: one port.

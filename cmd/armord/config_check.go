@@ -46,6 +46,7 @@ func (c *Config) check() *fieldError {
 		{"$.client.listen", checkListen(c.Client.Listen)},
 		{"$.client.advertise", checkAdvertise(c.Client.Advertise)},
 		{"$.client.environments", checkEnvironments(c.Client.Environments)},
+		{"$.client.proxyProtocol.from", c.Client.ProxyProtocol.check()},
 		{"$.peer.listen", checkListen(c.Peer.Listen)},
 		{"$.peer.advertise", checkAdvertise(c.Peer.Advertise)},
 		{"$.gossip.listen", checkListen(c.Gossip.Listen)},
@@ -123,6 +124,21 @@ func checkEnvironments(names []string) error {
 	for _, n := range names {
 		if err := armor.CheckName("environment", n); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func (p ProxyConfig) check() error {
+	for _, s := range p.From {
+		n, err := netip.ParsePrefix(s)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %q is not a network such as 10.0.9.0/28", armor.ErrInvalid, s)
+		case n != n.Masked():
+			return fmt.Errorf("%w: network %s has bits set beyond its length: write %s", armor.ErrInvalid, n, n.Masked())
+		case n.Bits() == 0:
+			return fmt.Errorf("%w: network %s would let every client say that it is another: name the load balancers", armor.ErrInvalid, n)
 		}
 	}
 	return nil

@@ -25,6 +25,7 @@ type metrics struct {
 	queryWait   *prometheus.HistogramVec
 	logins      *prometheus.CounterVec
 	passwords   *prometheus.CounterVec
+	lookups     *prometheus.CounterVec
 	panics      prometheus.Counter
 }
 
@@ -56,6 +57,9 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		passwords: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "armor_scram_total", Help: "Clients that were asked for their password, by what became of it.",
 		}, []string{"result"}),
+		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "armor_verifier_lookups_total", Help: "Questions to PostgreSQL for what a client's password is checked by, by what it had.",
+		}, []string{"result"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "armor_session_panics_total", Help: "Sessions that a bug has ended. Anything above 0 is worth a report.",
 		}),
@@ -65,7 +69,7 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.panics,
+	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.lookups, m.panics,
 		statusCollector{status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -112,6 +116,7 @@ func (m *metrics) poolerHooks() pooler.Hooks {
 			m.logins.WithLabelValues(pool, result).Inc()
 		},
 		Password: func(result string) { m.passwords.WithLabelValues(result).Inc() },
+		Lookup:   func(result string) { m.lookups.WithLabelValues(result).Inc() },
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -20,8 +22,8 @@ import (
 const maxSecret = 256 << 10
 
 // secrets are the files behind the secret names of the cluster configuration:
-// NAME.yaml for passwords, NAME.pem for CAs, NAME.verifiers for what clients' passwords
-// are checked by, all in one folder. The configuration is
+// NAME.yaml for passwords, NAME.crt and NAME.key for client certificates, NAME.pem for
+// CAs, NAME.verifiers for what clients' passwords are checked by, all in one folder. The configuration is
 // replicated and may come from anybody who may change it; therefore a name is never a
 // path, and a password goes only to hosts that its own file lists.
 type secrets struct{ dir string }
@@ -62,6 +64,31 @@ func parseSecret(text []byte) (secretFile, error) {
 		return f, fmt.Errorf("%w: its file lists no passwords, or an empty one", armor.ErrInvalid)
 	}
 	return f, nil
+}
+
+// Certificate returns the client certificate in NAME.crt, with its chain, and its key in
+// NAME.key (pooler.Secrets). It is bound to no hosts: what it proves to one is of no use
+// anywhere else.
+func (s secrets) Certificate(name armor.SecretName) (tls.Certificate, error) {
+	chain, err := s.read(name, ".crt", 0o022)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := s.read(name, ".key", 0o077)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%w: secret %s: %s.crt and %s.key: %w", armor.ErrInvalid, name, name, name, err)
+	}
+	switch now := time.Now(); {
+	case now.After(pair.Leaf.NotAfter):
+		return tls.Certificate{}, fmt.Errorf("%w: secret %s: the certificate in %s.crt expired at %s: put a new one there", armor.ErrInvalid, name, name, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(pair.Leaf.NotBefore):
+		return tls.Certificate{}, fmt.Errorf("%w: secret %s: the certificate in %s.crt is not valid before %s", armor.ErrInvalid, name, name, pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return pair, nil
 }
 
 // CA returns the certificates that may vouch for a server (pooler.Secrets).

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgtest"
 )
 
 func TestPasswordGoesOnlyToTheHostsOfItsFile(t *testing.T) {
@@ -119,4 +121,59 @@ func FuzzSecret(f *testing.F) {
 			t.Fatalf("%+v", s)
 		}
 	})
+}
+
+func TestClientCertificateMustFitItsKeyAndTheTime(t *testing.T) {
+	ca, err := pgtest.NewCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := secrets{t.TempDir()}
+	write := func(certificate, key []byte) {
+		t.Helper()
+		put(t, filepath.Join(s.dir, "pg.crt"), string(certificate))
+		put(t, filepath.Join(s.dir, "pg.key"), string(key))
+	}
+	issue := func(notAfter time.Time) (certificate, key []byte) {
+		t.Helper()
+		certificate, key, err := ca.Client("app", notAfter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certificate, key
+	}
+	if _, err := s.Certificate("pg"); !errors.Is(err, armor.ErrNotFound) {
+		t.Errorf("no files: %v", err)
+	}
+	if _, err := s.Certificate("../pg"); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("a path: %v", err)
+	}
+	good, goodKey := issue(time.Now().Add(time.Hour))
+	_, otherKey := issue(time.Now().Add(time.Hour))
+	old, oldKey := issue(time.Now().Add(-time.Second))
+	early, earlyKey := issue(time.Now().Add(25 * time.Hour))
+	for name, c := range map[string]struct {
+		certificate, key []byte
+		says             string
+	}{
+		"another's key": {good, otherKey, "pg.crt and pg.key"},
+		"no key":        {good, good, "pg.crt and pg.key"},
+		"expired":       {old, oldKey, "expired at"},
+		"to come":       {early, earlyKey, "not valid before"},
+	} {
+		write(c.certificate, c.key)
+		if _, err := s.Certificate("pg"); !errors.Is(err, armor.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	write(good, goodKey)
+	if got, err := s.Certificate("pg"); err != nil || got.Leaf.Subject.CommonName != "app" {
+		t.Errorf("%v, %v", got.Leaf, err)
+	}
+	if err := os.Chmod(filepath.Join(s.dir, "pg.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Certificate("pg"); !errors.Is(err, armor.ErrDenied) {
+		t.Errorf("a key that others can read: %v", err)
+	}
 }

@@ -1222,6 +1222,8 @@ type RoleAuth struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
 	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	Certificate   string                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Md5           bool                   `protobuf:"varint,4,opt,name=md5,proto3" json:"md5,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1270,6 +1272,72 @@ func (x *RoleAuth) GetSecret() string {
 	return ""
 }
 
+func (x *RoleAuth) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *RoleAuth) GetMd5() bool {
+	if x != nil {
+		return x.Md5
+	}
+	return false
+}
+
+type AuthQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Statement     string                 `protobuf:"bytes,2,opt,name=statement,proto3" json:"statement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthQuery) Reset() {
+	*x = AuthQuery{}
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthQuery) ProtoMessage() {}
+
+func (x *AuthQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthQuery.ProtoReflect.Descriptor instead.
+func (*AuthQuery) Descriptor() ([]byte, []int) {
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AuthQuery) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *AuthQuery) GetStatement() string {
+	if x != nil {
+		return x.Statement
+	}
+	return ""
+}
+
 type Database struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1283,13 +1351,14 @@ type Database struct {
 	TargetSessionAttrs string                 `protobuf:"bytes,9,opt,name=target_session_attrs,json=targetSessionAttrs,proto3" json:"target_session_attrs,omitempty"`
 	LoadBalanceHosts   string                 `protobuf:"bytes,10,opt,name=load_balance_hosts,json=loadBalanceHosts,proto3" json:"load_balance_hosts,omitempty"`
 	Verifiers          string                 `protobuf:"bytes,11,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
+	Query              *AuthQuery             `protobuf:"bytes,12,opt,name=query,proto3" json:"query,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[16]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1370,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[16]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1383,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{16}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Database) GetName() string {
@@ -1394,6 +1463,13 @@ func (x *Database) GetVerifiers() string {
 	return ""
 }
 
+func (x *Database) GetQuery() *AuthQuery {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
 type Pool struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1421,7 +1497,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[17]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1509,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[17]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1522,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{17}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Pool) GetName() string {
@@ -1594,7 +1670,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[18]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1682,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[18]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1695,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{18}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Share) GetPool() string {
@@ -1664,7 +1740,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[19]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1752,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[19]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1765,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{19}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Grant) GetDatabase() string {
@@ -1749,7 +1825,7 @@ type IdentityConfig struct {
 
 func (x *IdentityConfig) Reset() {
 	*x = IdentityConfig{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[20]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1837,7 @@ func (x *IdentityConfig) String() string {
 func (*IdentityConfig) ProtoMessage() {}
 
 func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[20]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1850,7 @@ func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityConfig.ProtoReflect.Descriptor instead.
 func (*IdentityConfig) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{20}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *IdentityConfig) GetName() string {
@@ -1837,7 +1913,7 @@ type ObjectRef struct {
 
 func (x *ObjectRef) Reset() {
 	*x = ObjectRef{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[21]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1925,7 @@ func (x *ObjectRef) String() string {
 func (*ObjectRef) ProtoMessage() {}
 
 func (x *ObjectRef) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[21]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1938,7 @@ func (x *ObjectRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectRef.ProtoReflect.Descriptor instead.
 func (*ObjectRef) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{21}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ObjectRef) GetKind() string {
@@ -1897,7 +1973,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[22]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +1985,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[22]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +1998,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{22}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Bootstrap) GetCluster() *Cluster {
@@ -1955,7 +2031,7 @@ type PutEnvironment struct {
 
 func (x *PutEnvironment) Reset() {
 	*x = PutEnvironment{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[23]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2043,7 @@ func (x *PutEnvironment) String() string {
 func (*PutEnvironment) ProtoMessage() {}
 
 func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[23]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2056,7 @@ func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEnvironment.ProtoReflect.Descriptor instead.
 func (*PutEnvironment) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{23}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PutEnvironment) GetEnvironment() *Environment {
@@ -1999,7 +2075,7 @@ type PutAnchor struct {
 
 func (x *PutAnchor) Reset() {
 	*x = PutAnchor{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[24]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2087,7 @@ func (x *PutAnchor) String() string {
 func (*PutAnchor) ProtoMessage() {}
 
 func (x *PutAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[24]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2100,7 @@ func (x *PutAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAnchor.ProtoReflect.Descriptor instead.
 func (*PutAnchor) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{24}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PutAnchor) GetAnchor() *TrustAnchor {
@@ -2044,7 +2120,7 @@ type RegisterCertificate struct {
 
 func (x *RegisterCertificate) Reset() {
 	*x = RegisterCertificate{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[25]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2132,7 @@ func (x *RegisterCertificate) String() string {
 func (*RegisterCertificate) ProtoMessage() {}
 
 func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[25]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2145,7 @@ func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterCertificate.ProtoReflect.Descriptor instead.
 func (*RegisterCertificate) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{25}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RegisterCertificate) GetRecord() *CertRecord {
@@ -2097,7 +2173,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[26]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2185,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[26]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2198,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{26}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Revoke) GetSelectors() []*Selector {
@@ -2160,7 +2236,7 @@ type Apply struct {
 
 func (x *Apply) Reset() {
 	*x = Apply{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[27]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2248,7 @@ func (x *Apply) String() string {
 func (*Apply) ProtoMessage() {}
 
 func (x *Apply) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[27]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2261,7 @@ func (x *Apply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Apply.ProtoReflect.Descriptor instead.
 func (*Apply) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{27}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Apply) GetIfRevision() uint64 {
@@ -2239,7 +2315,7 @@ type PutOperator struct {
 
 func (x *PutOperator) Reset() {
 	*x = PutOperator{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[28]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +2327,7 @@ func (x *PutOperator) String() string {
 func (*PutOperator) ProtoMessage() {}
 
 func (x *PutOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[28]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2340,7 @@ func (x *PutOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOperator.ProtoReflect.Descriptor instead.
 func (*PutOperator) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{28}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PutOperator) GetOperator() *Operator {
@@ -2283,7 +2359,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[29]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2371,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[29]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2384,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{29}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2328,7 +2404,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[30]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2416,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[30]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2429,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{30}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2381,7 +2457,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[31]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2469,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[31]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2482,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{31}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2439,7 +2515,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[32]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2527,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[32]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2540,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{32}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2486,7 +2562,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[33]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +2574,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[33]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2511,7 +2587,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{33}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2552,7 +2628,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[34]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +2640,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[34]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +2653,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{34}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2603,7 +2679,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[35]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2615,7 +2691,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[35]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2628,7 +2704,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{35}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2647,7 +2723,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[36]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2735,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[36]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2748,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{36}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2700,7 +2776,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[37]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2788,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[37]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2801,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{37}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Outcome) GetPrincipal() string {
@@ -2807,7 +2883,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[38]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2895,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[38]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2908,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{38}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SnapshotHeader) GetLevel() uint32 {
@@ -2895,7 +2971,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[39]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +2983,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[39]
+	mi := &file_fsm_fsmpb_fsm_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +2996,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{39}
+	return file_fsm_fsmpb_fsm_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SnapshotTrailer) GetChain() []byte {
@@ -3057,10 +3133,15 @@ const file_fsm_fsmpb_fsm_proto_rawDesc = "" +
 	"\acomment\x18\x03 \x01(\tR\acomment\x12\"\n" +
 	"\x02at\x18\x04 \x01(\v2\x12.armor.fsm.v1.TimeR\x02at\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x04R\brevision\"6\n" +
+	"\brevision\x18\x06 \x01(\x04R\brevision\"j\n" +
 	"\bRoleAuth\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xe4\x02\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\tR\vcertificate\x12\x10\n" +
+	"\x03md5\x18\x04 \x01(\bR\x03md5\"=\n" +
+	"\tAuthQuery\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1c\n" +
+	"\tstatement\x18\x02 \x01(\tR\tstatement\"\x93\x03\n" +
 	"\bDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x14\n" +
@@ -3073,7 +3154,8 @@ const file_fsm_fsmpb_fsm_proto_rawDesc = "" +
 	"\x14target_session_attrs\x18\t \x01(\tR\x12targetSessionAttrs\x12,\n" +
 	"\x12load_balance_hosts\x18\n" +
 	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
-	"\tverifiers\x18\v \x01(\tR\tverifiers\"\xef\x04\n" +
+	"\tverifiers\x18\v \x01(\tR\tverifiers\x12-\n" +
+	"\x05query\x18\f \x01(\v2\x17.armor.fsm.v1.AuthQueryR\x05query\"\xef\x04\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -3212,7 +3294,7 @@ func file_fsm_fsmpb_fsm_proto_rawDescGZIP() []byte {
 	return file_fsm_fsmpb_fsm_proto_rawDescData
 }
 
-var file_fsm_fsmpb_fsm_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_fsm_fsmpb_fsm_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_fsm_fsmpb_fsm_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.fsm.v1.Time
 	(*Envelope)(nil),            // 1: armor.fsm.v1.Envelope
@@ -3230,30 +3312,31 @@ var file_fsm_fsmpb_fsm_proto_goTypes = []any{
 	(*Selector)(nil),            // 13: armor.fsm.v1.Selector
 	(*Revocation)(nil),          // 14: armor.fsm.v1.Revocation
 	(*RoleAuth)(nil),            // 15: armor.fsm.v1.RoleAuth
-	(*Database)(nil),            // 16: armor.fsm.v1.Database
-	(*Pool)(nil),                // 17: armor.fsm.v1.Pool
-	(*Share)(nil),               // 18: armor.fsm.v1.Share
-	(*Grant)(nil),               // 19: armor.fsm.v1.Grant
-	(*IdentityConfig)(nil),      // 20: armor.fsm.v1.IdentityConfig
-	(*ObjectRef)(nil),           // 21: armor.fsm.v1.ObjectRef
-	(*Bootstrap)(nil),           // 22: armor.fsm.v1.Bootstrap
-	(*PutEnvironment)(nil),      // 23: armor.fsm.v1.PutEnvironment
-	(*PutAnchor)(nil),           // 24: armor.fsm.v1.PutAnchor
-	(*RegisterCertificate)(nil), // 25: armor.fsm.v1.RegisterCertificate
-	(*Revoke)(nil),              // 26: armor.fsm.v1.Revoke
-	(*Apply)(nil),               // 27: armor.fsm.v1.Apply
-	(*PutOperator)(nil),         // 28: armor.fsm.v1.PutOperator
-	(*CreateJoinToken)(nil),     // 29: armor.fsm.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 30: armor.fsm.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 31: armor.fsm.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 32: armor.fsm.v1.RemoveMember
-	(*SetMemberAddresses)(nil),  // 33: armor.fsm.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 34: armor.fsm.v1.SetShares
-	(*BuryTombstones)(nil),      // 35: armor.fsm.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 36: armor.fsm.v1.PruneExpired
-	(*Outcome)(nil),             // 37: armor.fsm.v1.Outcome
-	(*SnapshotHeader)(nil),      // 38: armor.fsm.v1.SnapshotHeader
-	(*SnapshotTrailer)(nil),     // 39: armor.fsm.v1.SnapshotTrailer
+	(*AuthQuery)(nil),           // 16: armor.fsm.v1.AuthQuery
+	(*Database)(nil),            // 17: armor.fsm.v1.Database
+	(*Pool)(nil),                // 18: armor.fsm.v1.Pool
+	(*Share)(nil),               // 19: armor.fsm.v1.Share
+	(*Grant)(nil),               // 20: armor.fsm.v1.Grant
+	(*IdentityConfig)(nil),      // 21: armor.fsm.v1.IdentityConfig
+	(*ObjectRef)(nil),           // 22: armor.fsm.v1.ObjectRef
+	(*Bootstrap)(nil),           // 23: armor.fsm.v1.Bootstrap
+	(*PutEnvironment)(nil),      // 24: armor.fsm.v1.PutEnvironment
+	(*PutAnchor)(nil),           // 25: armor.fsm.v1.PutAnchor
+	(*RegisterCertificate)(nil), // 26: armor.fsm.v1.RegisterCertificate
+	(*Revoke)(nil),              // 27: armor.fsm.v1.Revoke
+	(*Apply)(nil),               // 28: armor.fsm.v1.Apply
+	(*PutOperator)(nil),         // 29: armor.fsm.v1.PutOperator
+	(*CreateJoinToken)(nil),     // 30: armor.fsm.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 31: armor.fsm.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 32: armor.fsm.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 33: armor.fsm.v1.RemoveMember
+	(*SetMemberAddresses)(nil),  // 34: armor.fsm.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 35: armor.fsm.v1.SetShares
+	(*BuryTombstones)(nil),      // 36: armor.fsm.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 37: armor.fsm.v1.PruneExpired
+	(*Outcome)(nil),             // 38: armor.fsm.v1.Outcome
+	(*SnapshotHeader)(nil),      // 39: armor.fsm.v1.SnapshotHeader
+	(*SnapshotTrailer)(nil),     // 40: armor.fsm.v1.SnapshotTrailer
 }
 var file_fsm_fsmpb_fsm_proto_depIdxs = []int32{
 	0,  // 0: armor.fsm.v1.Envelope.proposed_at:type_name -> armor.fsm.v1.Time
@@ -3276,34 +3359,35 @@ var file_fsm_fsmpb_fsm_proto_depIdxs = []int32{
 	13, // 17: armor.fsm.v1.Revocation.selector:type_name -> armor.fsm.v1.Selector
 	0,  // 18: armor.fsm.v1.Revocation.at:type_name -> armor.fsm.v1.Time
 	15, // 19: armor.fsm.v1.Database.roles:type_name -> armor.fsm.v1.RoleAuth
-	19, // 20: armor.fsm.v1.IdentityConfig.grants:type_name -> armor.fsm.v1.Grant
-	4,  // 21: armor.fsm.v1.Bootstrap.cluster:type_name -> armor.fsm.v1.Cluster
-	5,  // 22: armor.fsm.v1.Bootstrap.member:type_name -> armor.fsm.v1.Member
-	9,  // 23: armor.fsm.v1.Bootstrap.operator:type_name -> armor.fsm.v1.Operator
-	10, // 24: armor.fsm.v1.PutEnvironment.environment:type_name -> armor.fsm.v1.Environment
-	11, // 25: armor.fsm.v1.PutAnchor.anchor:type_name -> armor.fsm.v1.TrustAnchor
-	12, // 26: armor.fsm.v1.RegisterCertificate.record:type_name -> armor.fsm.v1.CertRecord
-	13, // 27: armor.fsm.v1.Revoke.selectors:type_name -> armor.fsm.v1.Selector
-	10, // 28: armor.fsm.v1.Apply.environments:type_name -> armor.fsm.v1.Environment
-	16, // 29: armor.fsm.v1.Apply.databases:type_name -> armor.fsm.v1.Database
-	17, // 30: armor.fsm.v1.Apply.pools:type_name -> armor.fsm.v1.Pool
-	20, // 31: armor.fsm.v1.Apply.identities:type_name -> armor.fsm.v1.IdentityConfig
-	21, // 32: armor.fsm.v1.Apply.delete:type_name -> armor.fsm.v1.ObjectRef
-	9,  // 33: armor.fsm.v1.PutOperator.operator:type_name -> armor.fsm.v1.Operator
-	7,  // 34: armor.fsm.v1.CreateJoinToken.token:type_name -> armor.fsm.v1.JoinToken
-	8,  // 35: armor.fsm.v1.RequestJoin.request:type_name -> armor.fsm.v1.JoinRequest
-	3,  // 36: armor.fsm.v1.ApproveJoin.certificate:type_name -> armor.fsm.v1.Certificate
-	18, // 37: armor.fsm.v1.SetShares.shares:type_name -> armor.fsm.v1.Share
-	0,  // 38: armor.fsm.v1.PruneExpired.at:type_name -> armor.fsm.v1.Time
-	0,  // 39: armor.fsm.v1.Outcome.expires:type_name -> armor.fsm.v1.Time
-	0,  // 40: armor.fsm.v1.Outcome.time:type_name -> armor.fsm.v1.Time
-	0,  // 41: armor.fsm.v1.SnapshotHeader.time:type_name -> armor.fsm.v1.Time
-	4,  // 42: armor.fsm.v1.SnapshotHeader.cluster:type_name -> armor.fsm.v1.Cluster
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	16, // 20: armor.fsm.v1.Database.query:type_name -> armor.fsm.v1.AuthQuery
+	20, // 21: armor.fsm.v1.IdentityConfig.grants:type_name -> armor.fsm.v1.Grant
+	4,  // 22: armor.fsm.v1.Bootstrap.cluster:type_name -> armor.fsm.v1.Cluster
+	5,  // 23: armor.fsm.v1.Bootstrap.member:type_name -> armor.fsm.v1.Member
+	9,  // 24: armor.fsm.v1.Bootstrap.operator:type_name -> armor.fsm.v1.Operator
+	10, // 25: armor.fsm.v1.PutEnvironment.environment:type_name -> armor.fsm.v1.Environment
+	11, // 26: armor.fsm.v1.PutAnchor.anchor:type_name -> armor.fsm.v1.TrustAnchor
+	12, // 27: armor.fsm.v1.RegisterCertificate.record:type_name -> armor.fsm.v1.CertRecord
+	13, // 28: armor.fsm.v1.Revoke.selectors:type_name -> armor.fsm.v1.Selector
+	10, // 29: armor.fsm.v1.Apply.environments:type_name -> armor.fsm.v1.Environment
+	17, // 30: armor.fsm.v1.Apply.databases:type_name -> armor.fsm.v1.Database
+	18, // 31: armor.fsm.v1.Apply.pools:type_name -> armor.fsm.v1.Pool
+	21, // 32: armor.fsm.v1.Apply.identities:type_name -> armor.fsm.v1.IdentityConfig
+	22, // 33: armor.fsm.v1.Apply.delete:type_name -> armor.fsm.v1.ObjectRef
+	9,  // 34: armor.fsm.v1.PutOperator.operator:type_name -> armor.fsm.v1.Operator
+	7,  // 35: armor.fsm.v1.CreateJoinToken.token:type_name -> armor.fsm.v1.JoinToken
+	8,  // 36: armor.fsm.v1.RequestJoin.request:type_name -> armor.fsm.v1.JoinRequest
+	3,  // 37: armor.fsm.v1.ApproveJoin.certificate:type_name -> armor.fsm.v1.Certificate
+	19, // 38: armor.fsm.v1.SetShares.shares:type_name -> armor.fsm.v1.Share
+	0,  // 39: armor.fsm.v1.PruneExpired.at:type_name -> armor.fsm.v1.Time
+	0,  // 40: armor.fsm.v1.Outcome.expires:type_name -> armor.fsm.v1.Time
+	0,  // 41: armor.fsm.v1.Outcome.time:type_name -> armor.fsm.v1.Time
+	0,  // 42: armor.fsm.v1.SnapshotHeader.time:type_name -> armor.fsm.v1.Time
+	4,  // 43: armor.fsm.v1.SnapshotHeader.cluster:type_name -> armor.fsm.v1.Cluster
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_fsm_fsmpb_fsm_proto_init() }
@@ -3317,7 +3401,7 @@ func file_fsm_fsmpb_fsm_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_fsmpb_fsm_proto_rawDesc), len(file_fsm_fsmpb_fsm_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

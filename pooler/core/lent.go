@@ -76,10 +76,13 @@ func (sv *Server) FromIdle(b []byte) (n int, err error) {
 	})
 }
 
-// Exchange collects the answer to one simple query that the pool asks by itself.
+// Exchange collects the answer to one query that the pool asks by itself.
 type Exchange struct {
 	Err  *pgwire.Error // the first error, if any
 	Done bool          // ReadyForQuery has come
+	Keep int           // how many rows are wanted
+	Rows [][]string    // the first of them; a NULL is empty
+	Seen int           // how many there were
 }
 
 // FromExchange is FromIdle while an Exchange is in progress.
@@ -95,6 +98,10 @@ func (sv *Server) FromExchange(b []byte, x *Exchange) (n int, err error) {
 			if e := pgwire.ParseError(body); x.Err == nil {
 				x.Err = &e
 			}
+		case pgwire.ParseComplete:
+			sv.unnamedOwner = 0 // the unnamed statement is ours now
+		case pgwire.DataRow:
+			return x.row(body)
 		case pgwire.ReadyForQuery:
 			status, err := pgwire.ReadyStatus(body)
 			if err == nil && status != 'I' {
@@ -105,6 +112,22 @@ func (sv *Server) FromExchange(b []byte, x *Exchange) (n int, err error) {
 		}
 		return nil
 	})
+}
+
+func (x *Exchange) row(body []byte) error {
+	if x.Seen++; x.Seen > x.Keep {
+		return nil
+	}
+	values, err := pgwire.RowFields(body)
+	if err != nil {
+		return err
+	}
+	row := make([]string, len(values))
+	for i, v := range values {
+		row[i] = string(v)
+	}
+	x.Rows = append(x.Rows, row)
+	return nil
 }
 
 func (sv *Server) takeStatus(body []byte) error {

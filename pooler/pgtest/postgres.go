@@ -311,25 +311,41 @@ func (pg *Postgres) children() ([]int, error) {
 
 // EnableTLS gives the server a certificate and restarts it.
 func (pg *Postgres) EnableTLS(certificate, key []byte) error {
-	for name, text := range map[string][]byte{"server.crt": certificate, "server.key": key} {
-		path := filepath.Join(pg.data(), name)
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			return err
-		}
-		if err := pg.own(path); err != nil {
-			return err
-		}
+	if err := errors.Join(pg.put("server.crt", certificate), pg.put("server.key", key)); err != nil {
+		return err
 	}
 	pg.Halt()
 	pg.options = append(pg.options, "ssl=on")
 	return pg.Restart()
 }
 
+// TrustClients has the server take client certificates of a CA, and restarts it.
+func (pg *Postgres) TrustClients(ca []byte) error {
+	if err := pg.put("root.crt", ca); err != nil {
+		return err
+	}
+	pg.Halt()
+	pg.options = append(pg.options, "ssl_ca_file=root.crt")
+	return pg.Restart()
+}
+
 // SetHBA replaces pg_hba.conf and restarts the server.
 func (pg *Postgres) SetHBA(text string) error {
-	if err := os.WriteFile(filepath.Join(pg.data(), "pg_hba.conf"), []byte(text), 0o600); err != nil {
+	if err := pg.put("pg_hba.conf", []byte(text)); err != nil {
 		return err
 	}
 	pg.Halt()
 	return pg.Restart()
+}
+
+// SetIdent replaces pg_ident.conf; the server reads it when it starts.
+func (pg *Postgres) SetIdent(text string) error { return pg.put("pg_ident.conf", []byte(text)) }
+
+// put writes a file among the server's.
+func (pg *Postgres) put(name string, text []byte) error {
+	path := filepath.Join(pg.data(), name)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return err
+	}
+	return pg.own(path)
 }

@@ -74,6 +74,21 @@ func AppendBindHead(dst []byte, portal []byte, statement string, tail int) []byt
 	return appendString(dst, statement)
 }
 
+// textOID is the type text, as pg_type has it.
+const textOID = 25
+
+// AppendQueryWith appends a query with one parameter of type text, $1, by the extended
+// protocol: Parse, Bind, Execute and Sync. Neither may hold a NUL.
+func AppendQueryWith(dst []byte, sql, parameter string) []byte {
+	tail := binary.BigEndian.AppendUint32(append(appendString(nil, sql), 0, 1), textOID)
+	dst = AppendParse(dst, "", tail)
+	tail = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(parameter))) // text, and one of it
+	tail = append(append(tail, parameter...), 0, 0)                                  // all of the answer as text
+	dst = append(AppendBindHead(dst, nil, "", len(tail)), tail...)
+	dst = append(appendHeader(dst, Execute, 5), 0, 0, 0, 0, 0)
+	return appendHeader(dst, Sync, 0)
+}
+
 // AppendCancelRequest appends a CancelRequest, which is sent instead of a startup
 // packet on a connection of its own.
 func AppendCancelRequest(dst []byte, pid, secret uint32) []byte {

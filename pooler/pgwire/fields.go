@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/armordb/armordb/armor"
@@ -94,6 +95,29 @@ func CompleteTag(body []byte) ([]byte, error) {
 		return nil, malformed(CommandComplete)
 	}
 	return tag, nil
+}
+
+// RowFields splits the body of a DataRow; a NULL is nil. The values are the body's own.
+func RowFields(body []byte) (values [][]byte, err error) {
+	if len(body) < 2 {
+		return nil, malformed(DataRow)
+	}
+	count, rest := int(binary.BigEndian.Uint16(body)), body[2:]
+	for range count {
+		after, ok := cutValue(rest)
+		if !ok {
+			return nil, malformed(DataRow)
+		}
+		var value []byte
+		if n := len(rest) - len(after) - 4; int32(binary.BigEndian.Uint32(rest)) >= 0 {
+			value = rest[4 : 4+n : 4+n]
+		}
+		values, rest = append(values, value), after
+	}
+	if len(rest) != 0 {
+		return nil, malformed(DataRow)
+	}
+	return values, nil
 }
 
 // ReadyStatus returns the transaction status of a ReadyForQuery message.

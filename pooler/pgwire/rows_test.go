@@ -76,3 +76,34 @@ func FuzzBindTail(f *testing.F) {
 		}
 	})
 }
+
+func FuzzRowFields(f *testing.F) {
+	f.Add(AppendDataRow(nil, [][]byte{[]byte("app"), nil, {}})[HeaderSize:])
+	f.Add([]byte{0, 1, 0xff, 0xff, 0xff, 0xfe})
+	f.Add([]byte{0, 2, 0, 0, 0, 9, 'x'})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		values, err := RowFields(b)
+		if err != nil {
+			return
+		}
+		if again := AppendDataRow(nil, values)[HeaderSize:]; string(again) != string(b) {
+			t.Fatalf("%q reads as %q", b, values)
+		}
+	})
+}
+
+func TestRowFieldsTellNullFromNothing(t *testing.T) {
+	values, err := RowFields(AppendDataRow(nil, [][]byte{[]byte("app"), nil, {}})[HeaderSize:])
+	if err != nil || len(values) != 3 || string(values[0]) != "app" || values[1] != nil || values[2] == nil || len(values[2]) != 0 {
+		t.Errorf("%q, %v", values, err)
+	}
+}
+
+func TestQueryWithAParameterIsThreeMessagesAndASync(t *testing.T) {
+	b := AppendQueryWith(nil, "SELECT $1", "app")
+	want := "P\x00\x00\x00\x15\x00SELECT $1\x00\x00\x01\x00\x00\x00\x19" +
+		"B\x00\x00\x00\x13\x00\x00\x00\x00\x00\x01\x00\x00\x00\x03app\x00\x00" + "E\x00\x00\x00\x09\x00\x00\x00\x00\x00" + "S\x00\x00\x00\x04"
+	if string(b) != want {
+		t.Errorf("got  %q\nwant %q", b, want)
+	}
+}

@@ -1112,6 +1112,8 @@ type RoleAuth struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
 	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	Certificate   string                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Md5           bool                   `protobuf:"varint,4,opt,name=md5,proto3" json:"md5,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1160,6 +1162,72 @@ func (x *RoleAuth) GetSecret() string {
 	return ""
 }
 
+func (x *RoleAuth) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *RoleAuth) GetMd5() bool {
+	if x != nil {
+		return x.Md5
+	}
+	return false
+}
+
+type AuthQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Statement     string                 `protobuf:"bytes,2,opt,name=statement,proto3" json:"statement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthQuery) Reset() {
+	*x = AuthQuery{}
+	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthQuery) ProtoMessage() {}
+
+func (x *AuthQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthQuery.ProtoReflect.Descriptor instead.
+func (*AuthQuery) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AuthQuery) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *AuthQuery) GetStatement() string {
+	if x != nil {
+		return x.Statement
+	}
+	return ""
+}
+
 type Database struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1173,13 +1241,14 @@ type Database struct {
 	TargetSessionAttrs string                 `protobuf:"bytes,9,opt,name=target_session_attrs,json=targetSessionAttrs,proto3" json:"target_session_attrs,omitempty"`
 	LoadBalanceHosts   string                 `protobuf:"bytes,10,opt,name=load_balance_hosts,json=loadBalanceHosts,proto3" json:"load_balance_hosts,omitempty"`
 	Verifiers          string                 `protobuf:"bytes,11,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
+	Query              *AuthQuery             `protobuf:"bytes,12,opt,name=query,proto3" json:"query,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1260,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1273,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Database) GetName() string {
@@ -1284,6 +1353,13 @@ func (x *Database) GetVerifiers() string {
 	return ""
 }
 
+func (x *Database) GetQuery() *AuthQuery {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
 type Pool struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1311,7 +1387,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1399,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1412,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Pool) GetName() string {
@@ -1484,7 +1560,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1572,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1585,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Share) GetPool() string {
@@ -1554,7 +1630,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1642,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1655,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Grant) GetDatabase() string {
@@ -1639,7 +1715,7 @@ type IdentityConfig struct {
 
 func (x *IdentityConfig) Reset() {
 	*x = IdentityConfig{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1727,7 @@ func (x *IdentityConfig) String() string {
 func (*IdentityConfig) ProtoMessage() {}
 
 func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1740,7 @@ func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityConfig.ProtoReflect.Descriptor instead.
 func (*IdentityConfig) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *IdentityConfig) GetName() string {
@@ -1727,7 +1803,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1815,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1828,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Bootstrap) GetCluster() *Cluster {
@@ -1785,7 +1861,7 @@ type PutEnvironment struct {
 
 func (x *PutEnvironment) Reset() {
 	*x = PutEnvironment{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1873,7 @@ func (x *PutEnvironment) String() string {
 func (*PutEnvironment) ProtoMessage() {}
 
 func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1886,7 @@ func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEnvironment.ProtoReflect.Descriptor instead.
 func (*PutEnvironment) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PutEnvironment) GetEnvironment() *Environment {
@@ -1829,7 +1905,7 @@ type PutAnchor struct {
 
 func (x *PutAnchor) Reset() {
 	*x = PutAnchor{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1917,7 @@ func (x *PutAnchor) String() string {
 func (*PutAnchor) ProtoMessage() {}
 
 func (x *PutAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1930,7 @@ func (x *PutAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAnchor.ProtoReflect.Descriptor instead.
 func (*PutAnchor) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PutAnchor) GetAnchor() *TrustAnchor {
@@ -1874,7 +1950,7 @@ type RegisterCertificate struct {
 
 func (x *RegisterCertificate) Reset() {
 	*x = RegisterCertificate{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +1962,7 @@ func (x *RegisterCertificate) String() string {
 func (*RegisterCertificate) ProtoMessage() {}
 
 func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +1975,7 @@ func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterCertificate.ProtoReflect.Descriptor instead.
 func (*RegisterCertificate) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RegisterCertificate) GetRecord() *CertRecord {
@@ -1927,7 +2003,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2015,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2028,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Revoke) GetSelectors() []*Selector {
@@ -1987,7 +2063,7 @@ type ObjectRef struct {
 
 func (x *ObjectRef) Reset() {
 	*x = ObjectRef{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2075,7 @@ func (x *ObjectRef) String() string {
 func (*ObjectRef) ProtoMessage() {}
 
 func (x *ObjectRef) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2088,7 @@ func (x *ObjectRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectRef.ProtoReflect.Descriptor instead.
 func (*ObjectRef) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ObjectRef) GetKind() string {
@@ -2050,7 +2126,7 @@ type Apply struct {
 
 func (x *Apply) Reset() {
 	*x = Apply{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2138,7 @@ func (x *Apply) String() string {
 func (*Apply) ProtoMessage() {}
 
 func (x *Apply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2151,7 @@ func (x *Apply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Apply.ProtoReflect.Descriptor instead.
 func (*Apply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{26}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Apply) GetIfRevision() uint64 {
@@ -2129,7 +2205,7 @@ type PutOperator struct {
 
 func (x *PutOperator) Reset() {
 	*x = PutOperator{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2217,7 @@ func (x *PutOperator) String() string {
 func (*PutOperator) ProtoMessage() {}
 
 func (x *PutOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2230,7 @@ func (x *PutOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOperator.ProtoReflect.Descriptor instead.
 func (*PutOperator) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{27}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PutOperator) GetOperator() *Operator {
@@ -2173,7 +2249,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2261,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2274,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{28}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2218,7 +2294,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2306,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2319,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{29}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2271,7 +2347,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2359,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[30]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2372,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{30}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2329,7 +2405,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2417,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[31]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2430,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{31}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2376,7 +2452,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2464,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[32]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2477,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{32}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2442,7 +2518,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2454,7 +2530,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[33]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2467,7 +2543,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{33}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2493,7 +2569,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2581,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[34]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2594,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{34}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2537,7 +2613,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2625,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[35]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2638,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{35}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2599,7 +2675,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2687,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[36]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2700,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{36}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -2876,7 +2952,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +2964,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[37]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +2977,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{37}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Request) GetId() string {
@@ -2952,7 +3028,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3040,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[38]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3053,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{38}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Result) GetRevision() uint64 {
@@ -3028,7 +3104,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3040,7 +3116,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[39]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3053,7 +3129,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{39}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Failure) GetKinds() []string {
@@ -3097,7 +3173,7 @@ type Denial struct {
 
 func (x *Denial) Reset() {
 	*x = Denial{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3185,7 @@ func (x *Denial) String() string {
 func (*Denial) ProtoMessage() {}
 
 func (x *Denial) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[40]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3198,7 @@ func (x *Denial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Denial.ProtoReflect.Descriptor instead.
 func (*Denial) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{40}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Denial) GetReason() string {
@@ -3169,7 +3245,7 @@ type Chain struct {
 
 func (x *Chain) Reset() {
 	*x = Chain{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3257,7 @@ func (x *Chain) String() string {
 func (*Chain) ProtoMessage() {}
 
 func (x *Chain) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[41]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3270,7 @@ func (x *Chain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chain.ProtoReflect.Descriptor instead.
 func (*Chain) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{41}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Chain) GetCertificates() []*Certificate {
@@ -3216,7 +3292,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3304,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[42]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3317,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{42}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Peer) GetLeaf() *Certificate {
@@ -3287,7 +3363,7 @@ type Facts struct {
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3375,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[43]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3388,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{43}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Facts) GetPeer() *Peer {
@@ -3377,7 +3453,7 @@ type DenialRecord struct {
 
 func (x *DenialRecord) Reset() {
 	*x = DenialRecord{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3465,7 @@ func (x *DenialRecord) String() string {
 func (*DenialRecord) ProtoMessage() {}
 
 func (x *DenialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[44]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3478,7 @@ func (x *DenialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenialRecord.ProtoReflect.Descriptor instead.
 func (*DenialRecord) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{44}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DenialRecord) GetDenial() *Denial {
@@ -3458,7 +3534,7 @@ type SessionInfo struct {
 
 func (x *SessionInfo) Reset() {
 	*x = SessionInfo{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3546,7 @@ func (x *SessionInfo) String() string {
 func (*SessionInfo) ProtoMessage() {}
 
 func (x *SessionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[45]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3559,7 @@ func (x *SessionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionInfo.ProtoReflect.Descriptor instead.
 func (*SessionInfo) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{45}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SessionInfo) GetId() uint64 {
@@ -3572,7 +3648,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3584,7 +3660,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[46]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3597,7 +3673,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{46}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PoolStatus) GetPool() string {
@@ -3667,7 +3743,7 @@ type PoolOrder struct {
 
 func (x *PoolOrder) Reset() {
 	*x = PoolOrder{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3755,7 @@ func (x *PoolOrder) String() string {
 func (*PoolOrder) ProtoMessage() {}
 
 func (x *PoolOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[47]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +3768,7 @@ func (x *PoolOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolOrder.ProtoReflect.Descriptor instead.
 func (*PoolOrder) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{47}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PoolOrder) GetVerb() string {
@@ -3741,7 +3817,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3753,7 +3829,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[48]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3766,7 +3842,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{48}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -3901,7 +3977,7 @@ type NodeEnforcement struct {
 
 func (x *NodeEnforcement) Reset() {
 	*x = NodeEnforcement{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +3989,7 @@ func (x *NodeEnforcement) String() string {
 func (*NodeEnforcement) ProtoMessage() {}
 
 func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[49]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4002,7 @@ func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEnforcement.ProtoReflect.Descriptor instead.
 func (*NodeEnforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{49}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NodeEnforcement) GetNode() string {
@@ -3977,7 +4053,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4065,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[50]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4078,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{50}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Enforcement) GetRevision() uint64 {
@@ -4052,7 +4128,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4140,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[51]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4153,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{51}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CancelRequest) GetPid() uint32 {
@@ -4129,7 +4205,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4141,7 +4217,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[52]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4154,7 +4230,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{52}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Renewal) GetNode() string {
@@ -4260,7 +4336,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4348,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_words_proto_msgTypes[53]
+	mi := &file_rpc_armorpb_words_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4361,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{53}
+	return file_rpc_armorpb_words_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -4417,10 +4493,15 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\acomment\x18\x03 \x01(\tR\acomment\x12\"\n" +
 	"\x02at\x18\x04 \x01(\v2\x12.armor.rpc.v1.TimeR\x02at\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x04R\brevision\"6\n" +
+	"\brevision\x18\x06 \x01(\x04R\brevision\"j\n" +
 	"\bRoleAuth\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xe4\x02\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\tR\vcertificate\x12\x10\n" +
+	"\x03md5\x18\x04 \x01(\bR\x03md5\"=\n" +
+	"\tAuthQuery\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1c\n" +
+	"\tstatement\x18\x02 \x01(\tR\tstatement\"\x93\x03\n" +
 	"\bDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x14\n" +
@@ -4433,7 +4514,8 @@ const file_rpc_armorpb_words_proto_rawDesc = "" +
 	"\x14target_session_attrs\x18\t \x01(\tR\x12targetSessionAttrs\x12,\n" +
 	"\x12load_balance_hosts\x18\n" +
 	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
-	"\tverifiers\x18\v \x01(\tR\tverifiers\"\xef\x04\n" +
+	"\tverifiers\x18\v \x01(\tR\tverifiers\x12-\n" +
+	"\x05query\x18\f \x01(\v2\x17.armor.rpc.v1.AuthQueryR\x05query\"\xef\x04\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -4701,7 +4783,7 @@ func file_rpc_armorpb_words_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_words_proto_rawDescData
 }
 
-var file_rpc_armorpb_words_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_rpc_armorpb_words_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_rpc_armorpb_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.rpc.v1.Time
 	(*CertID)(nil),              // 1: armor.rpc.v1.CertID
@@ -4718,46 +4800,47 @@ var file_rpc_armorpb_words_proto_goTypes = []any{
 	(*Selector)(nil),            // 12: armor.rpc.v1.Selector
 	(*Revocation)(nil),          // 13: armor.rpc.v1.Revocation
 	(*RoleAuth)(nil),            // 14: armor.rpc.v1.RoleAuth
-	(*Database)(nil),            // 15: armor.rpc.v1.Database
-	(*Pool)(nil),                // 16: armor.rpc.v1.Pool
-	(*Share)(nil),               // 17: armor.rpc.v1.Share
-	(*Grant)(nil),               // 18: armor.rpc.v1.Grant
-	(*IdentityConfig)(nil),      // 19: armor.rpc.v1.IdentityConfig
-	(*Bootstrap)(nil),           // 20: armor.rpc.v1.Bootstrap
-	(*PutEnvironment)(nil),      // 21: armor.rpc.v1.PutEnvironment
-	(*PutAnchor)(nil),           // 22: armor.rpc.v1.PutAnchor
-	(*RegisterCertificate)(nil), // 23: armor.rpc.v1.RegisterCertificate
-	(*Revoke)(nil),              // 24: armor.rpc.v1.Revoke
-	(*ObjectRef)(nil),           // 25: armor.rpc.v1.ObjectRef
-	(*Apply)(nil),               // 26: armor.rpc.v1.Apply
-	(*PutOperator)(nil),         // 27: armor.rpc.v1.PutOperator
-	(*CreateJoinToken)(nil),     // 28: armor.rpc.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 29: armor.rpc.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 30: armor.rpc.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 31: armor.rpc.v1.RemoveMember
-	(*SetMemberAddresses)(nil),  // 32: armor.rpc.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 33: armor.rpc.v1.SetShares
-	(*BuryTombstones)(nil),      // 34: armor.rpc.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 35: armor.rpc.v1.PruneExpired
-	(*Command)(nil),             // 36: armor.rpc.v1.Command
-	(*Request)(nil),             // 37: armor.rpc.v1.Request
-	(*Result)(nil),              // 38: armor.rpc.v1.Result
-	(*Failure)(nil),             // 39: armor.rpc.v1.Failure
-	(*Denial)(nil),              // 40: armor.rpc.v1.Denial
-	(*Chain)(nil),               // 41: armor.rpc.v1.Chain
-	(*Peer)(nil),                // 42: armor.rpc.v1.Peer
-	(*Facts)(nil),               // 43: armor.rpc.v1.Facts
-	(*DenialRecord)(nil),        // 44: armor.rpc.v1.DenialRecord
-	(*SessionInfo)(nil),         // 45: armor.rpc.v1.SessionInfo
-	(*PoolStatus)(nil),          // 46: armor.rpc.v1.PoolStatus
-	(*PoolOrder)(nil),           // 47: armor.rpc.v1.PoolOrder
-	(*NodeStatus)(nil),          // 48: armor.rpc.v1.NodeStatus
-	(*NodeEnforcement)(nil),     // 49: armor.rpc.v1.NodeEnforcement
-	(*Enforcement)(nil),         // 50: armor.rpc.v1.Enforcement
-	(*CancelRequest)(nil),       // 51: armor.rpc.v1.CancelRequest
-	(*Renewal)(nil),             // 52: armor.rpc.v1.Renewal
-	(*Freshness)(nil),           // 53: armor.rpc.v1.Freshness
-	nil,                         // 54: armor.rpc.v1.Renewal.HeldEntry
+	(*AuthQuery)(nil),           // 15: armor.rpc.v1.AuthQuery
+	(*Database)(nil),            // 16: armor.rpc.v1.Database
+	(*Pool)(nil),                // 17: armor.rpc.v1.Pool
+	(*Share)(nil),               // 18: armor.rpc.v1.Share
+	(*Grant)(nil),               // 19: armor.rpc.v1.Grant
+	(*IdentityConfig)(nil),      // 20: armor.rpc.v1.IdentityConfig
+	(*Bootstrap)(nil),           // 21: armor.rpc.v1.Bootstrap
+	(*PutEnvironment)(nil),      // 22: armor.rpc.v1.PutEnvironment
+	(*PutAnchor)(nil),           // 23: armor.rpc.v1.PutAnchor
+	(*RegisterCertificate)(nil), // 24: armor.rpc.v1.RegisterCertificate
+	(*Revoke)(nil),              // 25: armor.rpc.v1.Revoke
+	(*ObjectRef)(nil),           // 26: armor.rpc.v1.ObjectRef
+	(*Apply)(nil),               // 27: armor.rpc.v1.Apply
+	(*PutOperator)(nil),         // 28: armor.rpc.v1.PutOperator
+	(*CreateJoinToken)(nil),     // 29: armor.rpc.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 30: armor.rpc.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 31: armor.rpc.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 32: armor.rpc.v1.RemoveMember
+	(*SetMemberAddresses)(nil),  // 33: armor.rpc.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 34: armor.rpc.v1.SetShares
+	(*BuryTombstones)(nil),      // 35: armor.rpc.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 36: armor.rpc.v1.PruneExpired
+	(*Command)(nil),             // 37: armor.rpc.v1.Command
+	(*Request)(nil),             // 38: armor.rpc.v1.Request
+	(*Result)(nil),              // 39: armor.rpc.v1.Result
+	(*Failure)(nil),             // 40: armor.rpc.v1.Failure
+	(*Denial)(nil),              // 41: armor.rpc.v1.Denial
+	(*Chain)(nil),               // 42: armor.rpc.v1.Chain
+	(*Peer)(nil),                // 43: armor.rpc.v1.Peer
+	(*Facts)(nil),               // 44: armor.rpc.v1.Facts
+	(*DenialRecord)(nil),        // 45: armor.rpc.v1.DenialRecord
+	(*SessionInfo)(nil),         // 46: armor.rpc.v1.SessionInfo
+	(*PoolStatus)(nil),          // 47: armor.rpc.v1.PoolStatus
+	(*PoolOrder)(nil),           // 48: armor.rpc.v1.PoolOrder
+	(*NodeStatus)(nil),          // 49: armor.rpc.v1.NodeStatus
+	(*NodeEnforcement)(nil),     // 50: armor.rpc.v1.NodeEnforcement
+	(*Enforcement)(nil),         // 51: armor.rpc.v1.Enforcement
+	(*CancelRequest)(nil),       // 52: armor.rpc.v1.CancelRequest
+	(*Renewal)(nil),             // 53: armor.rpc.v1.Renewal
+	(*Freshness)(nil),           // 54: armor.rpc.v1.Freshness
+	nil,                         // 55: armor.rpc.v1.Renewal.HeldEntry
 }
 var file_rpc_armorpb_words_proto_depIdxs = []int32{
 	1,  // 0: armor.rpc.v1.Certificate.id:type_name -> armor.rpc.v1.CertID
@@ -4778,66 +4861,67 @@ var file_rpc_armorpb_words_proto_depIdxs = []int32{
 	12, // 15: armor.rpc.v1.Revocation.selector:type_name -> armor.rpc.v1.Selector
 	0,  // 16: armor.rpc.v1.Revocation.at:type_name -> armor.rpc.v1.Time
 	14, // 17: armor.rpc.v1.Database.roles:type_name -> armor.rpc.v1.RoleAuth
-	18, // 18: armor.rpc.v1.IdentityConfig.grants:type_name -> armor.rpc.v1.Grant
-	3,  // 19: armor.rpc.v1.Bootstrap.cluster:type_name -> armor.rpc.v1.Cluster
-	4,  // 20: armor.rpc.v1.Bootstrap.member:type_name -> armor.rpc.v1.Member
-	8,  // 21: armor.rpc.v1.Bootstrap.operator:type_name -> armor.rpc.v1.Operator
-	9,  // 22: armor.rpc.v1.PutEnvironment.environment:type_name -> armor.rpc.v1.Environment
-	10, // 23: armor.rpc.v1.PutAnchor.anchor:type_name -> armor.rpc.v1.TrustAnchor
-	11, // 24: armor.rpc.v1.RegisterCertificate.record:type_name -> armor.rpc.v1.CertRecord
-	12, // 25: armor.rpc.v1.Revoke.selectors:type_name -> armor.rpc.v1.Selector
-	9,  // 26: armor.rpc.v1.Apply.environments:type_name -> armor.rpc.v1.Environment
-	15, // 27: armor.rpc.v1.Apply.databases:type_name -> armor.rpc.v1.Database
-	16, // 28: armor.rpc.v1.Apply.pools:type_name -> armor.rpc.v1.Pool
-	19, // 29: armor.rpc.v1.Apply.identities:type_name -> armor.rpc.v1.IdentityConfig
-	25, // 30: armor.rpc.v1.Apply.delete:type_name -> armor.rpc.v1.ObjectRef
-	8,  // 31: armor.rpc.v1.PutOperator.operator:type_name -> armor.rpc.v1.Operator
-	6,  // 32: armor.rpc.v1.CreateJoinToken.token:type_name -> armor.rpc.v1.JoinToken
-	7,  // 33: armor.rpc.v1.RequestJoin.request:type_name -> armor.rpc.v1.JoinRequest
-	2,  // 34: armor.rpc.v1.ApproveJoin.certificate:type_name -> armor.rpc.v1.Certificate
-	17, // 35: armor.rpc.v1.SetShares.shares:type_name -> armor.rpc.v1.Share
-	0,  // 36: armor.rpc.v1.PruneExpired.at:type_name -> armor.rpc.v1.Time
-	20, // 37: armor.rpc.v1.Command.bootstrap:type_name -> armor.rpc.v1.Bootstrap
-	21, // 38: armor.rpc.v1.Command.put_environment:type_name -> armor.rpc.v1.PutEnvironment
-	22, // 39: armor.rpc.v1.Command.put_anchor:type_name -> armor.rpc.v1.PutAnchor
-	23, // 40: armor.rpc.v1.Command.register_certificate:type_name -> armor.rpc.v1.RegisterCertificate
-	24, // 41: armor.rpc.v1.Command.revoke:type_name -> armor.rpc.v1.Revoke
-	26, // 42: armor.rpc.v1.Command.apply:type_name -> armor.rpc.v1.Apply
-	27, // 43: armor.rpc.v1.Command.put_operator:type_name -> armor.rpc.v1.PutOperator
-	28, // 44: armor.rpc.v1.Command.create_join_token:type_name -> armor.rpc.v1.CreateJoinToken
-	29, // 45: armor.rpc.v1.Command.request_join:type_name -> armor.rpc.v1.RequestJoin
-	30, // 46: armor.rpc.v1.Command.approve_join:type_name -> armor.rpc.v1.ApproveJoin
-	31, // 47: armor.rpc.v1.Command.remove_member:type_name -> armor.rpc.v1.RemoveMember
-	32, // 48: armor.rpc.v1.Command.set_member_addresses:type_name -> armor.rpc.v1.SetMemberAddresses
-	33, // 49: armor.rpc.v1.Command.set_shares:type_name -> armor.rpc.v1.SetShares
-	34, // 50: armor.rpc.v1.Command.bury_tombstones:type_name -> armor.rpc.v1.BuryTombstones
-	35, // 51: armor.rpc.v1.Command.prune_expired:type_name -> armor.rpc.v1.PruneExpired
-	0,  // 52: armor.rpc.v1.Request.expires:type_name -> armor.rpc.v1.Time
-	36, // 53: armor.rpc.v1.Request.command:type_name -> armor.rpc.v1.Command
-	0,  // 54: armor.rpc.v1.Result.time:type_name -> armor.rpc.v1.Time
-	39, // 55: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
-	40, // 56: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	2,  // 57: armor.rpc.v1.Chain.certificates:type_name -> armor.rpc.v1.Certificate
-	2,  // 58: armor.rpc.v1.Peer.leaf:type_name -> armor.rpc.v1.Certificate
-	41, // 59: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
-	42, // 60: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
-	40, // 61: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	0,  // 62: armor.rpc.v1.DenialRecord.at:type_name -> armor.rpc.v1.Time
-	43, // 63: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	2,  // 64: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.rpc.v1.Certificate
-	0,  // 65: armor.rpc.v1.SessionInfo.since:type_name -> armor.rpc.v1.Time
-	46, // 66: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	0,  // 67: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.rpc.v1.Time
-	0,  // 68: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.rpc.v1.Time
-	0,  // 69: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.rpc.v1.Time
-	49, // 70: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	54, // 71: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	0,  // 72: armor.rpc.v1.Freshness.time:type_name -> armor.rpc.v1.Time
-	73, // [73:73] is the sub-list for method output_type
-	73, // [73:73] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	15, // 18: armor.rpc.v1.Database.query:type_name -> armor.rpc.v1.AuthQuery
+	19, // 19: armor.rpc.v1.IdentityConfig.grants:type_name -> armor.rpc.v1.Grant
+	3,  // 20: armor.rpc.v1.Bootstrap.cluster:type_name -> armor.rpc.v1.Cluster
+	4,  // 21: armor.rpc.v1.Bootstrap.member:type_name -> armor.rpc.v1.Member
+	8,  // 22: armor.rpc.v1.Bootstrap.operator:type_name -> armor.rpc.v1.Operator
+	9,  // 23: armor.rpc.v1.PutEnvironment.environment:type_name -> armor.rpc.v1.Environment
+	10, // 24: armor.rpc.v1.PutAnchor.anchor:type_name -> armor.rpc.v1.TrustAnchor
+	11, // 25: armor.rpc.v1.RegisterCertificate.record:type_name -> armor.rpc.v1.CertRecord
+	12, // 26: armor.rpc.v1.Revoke.selectors:type_name -> armor.rpc.v1.Selector
+	9,  // 27: armor.rpc.v1.Apply.environments:type_name -> armor.rpc.v1.Environment
+	16, // 28: armor.rpc.v1.Apply.databases:type_name -> armor.rpc.v1.Database
+	17, // 29: armor.rpc.v1.Apply.pools:type_name -> armor.rpc.v1.Pool
+	20, // 30: armor.rpc.v1.Apply.identities:type_name -> armor.rpc.v1.IdentityConfig
+	26, // 31: armor.rpc.v1.Apply.delete:type_name -> armor.rpc.v1.ObjectRef
+	8,  // 32: armor.rpc.v1.PutOperator.operator:type_name -> armor.rpc.v1.Operator
+	6,  // 33: armor.rpc.v1.CreateJoinToken.token:type_name -> armor.rpc.v1.JoinToken
+	7,  // 34: armor.rpc.v1.RequestJoin.request:type_name -> armor.rpc.v1.JoinRequest
+	2,  // 35: armor.rpc.v1.ApproveJoin.certificate:type_name -> armor.rpc.v1.Certificate
+	18, // 36: armor.rpc.v1.SetShares.shares:type_name -> armor.rpc.v1.Share
+	0,  // 37: armor.rpc.v1.PruneExpired.at:type_name -> armor.rpc.v1.Time
+	21, // 38: armor.rpc.v1.Command.bootstrap:type_name -> armor.rpc.v1.Bootstrap
+	22, // 39: armor.rpc.v1.Command.put_environment:type_name -> armor.rpc.v1.PutEnvironment
+	23, // 40: armor.rpc.v1.Command.put_anchor:type_name -> armor.rpc.v1.PutAnchor
+	24, // 41: armor.rpc.v1.Command.register_certificate:type_name -> armor.rpc.v1.RegisterCertificate
+	25, // 42: armor.rpc.v1.Command.revoke:type_name -> armor.rpc.v1.Revoke
+	27, // 43: armor.rpc.v1.Command.apply:type_name -> armor.rpc.v1.Apply
+	28, // 44: armor.rpc.v1.Command.put_operator:type_name -> armor.rpc.v1.PutOperator
+	29, // 45: armor.rpc.v1.Command.create_join_token:type_name -> armor.rpc.v1.CreateJoinToken
+	30, // 46: armor.rpc.v1.Command.request_join:type_name -> armor.rpc.v1.RequestJoin
+	31, // 47: armor.rpc.v1.Command.approve_join:type_name -> armor.rpc.v1.ApproveJoin
+	32, // 48: armor.rpc.v1.Command.remove_member:type_name -> armor.rpc.v1.RemoveMember
+	33, // 49: armor.rpc.v1.Command.set_member_addresses:type_name -> armor.rpc.v1.SetMemberAddresses
+	34, // 50: armor.rpc.v1.Command.set_shares:type_name -> armor.rpc.v1.SetShares
+	35, // 51: armor.rpc.v1.Command.bury_tombstones:type_name -> armor.rpc.v1.BuryTombstones
+	36, // 52: armor.rpc.v1.Command.prune_expired:type_name -> armor.rpc.v1.PruneExpired
+	0,  // 53: armor.rpc.v1.Request.expires:type_name -> armor.rpc.v1.Time
+	37, // 54: armor.rpc.v1.Request.command:type_name -> armor.rpc.v1.Command
+	0,  // 55: armor.rpc.v1.Result.time:type_name -> armor.rpc.v1.Time
+	40, // 56: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
+	41, // 57: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
+	2,  // 58: armor.rpc.v1.Chain.certificates:type_name -> armor.rpc.v1.Certificate
+	2,  // 59: armor.rpc.v1.Peer.leaf:type_name -> armor.rpc.v1.Certificate
+	42, // 60: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
+	43, // 61: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
+	41, // 62: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
+	0,  // 63: armor.rpc.v1.DenialRecord.at:type_name -> armor.rpc.v1.Time
+	44, // 64: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
+	2,  // 65: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.rpc.v1.Certificate
+	0,  // 66: armor.rpc.v1.SessionInfo.since:type_name -> armor.rpc.v1.Time
+	47, // 67: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
+	0,  // 68: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.rpc.v1.Time
+	0,  // 69: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.rpc.v1.Time
+	0,  // 70: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.rpc.v1.Time
+	50, // 71: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
+	55, // 72: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	0,  // 73: armor.rpc.v1.Freshness.time:type_name -> armor.rpc.v1.Time
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_words_proto_init() }
@@ -4845,7 +4929,7 @@ func file_rpc_armorpb_words_proto_init() {
 	if File_rpc_armorpb_words_proto != nil {
 		return
 	}
-	file_rpc_armorpb_words_proto_msgTypes[36].OneofWrappers = []any{
+	file_rpc_armorpb_words_proto_msgTypes[37].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4868,7 +4952,7 @@ func file_rpc_armorpb_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_words_proto_rawDesc), len(file_rpc_armorpb_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -44,9 +44,22 @@ type tls struct {
 }
 
 type auth struct {
-	Roles     map[text]secret `yaml:"roles,omitempty"`
-	Exclusive bool            `yaml:"exclusive,omitempty"`
-	Verifiers secret          `yaml:"verifiers,omitempty"`
+	Roles     map[text]credential `yaml:"roles,omitempty"`
+	Exclusive bool                `yaml:"exclusive,omitempty"`
+	Verifiers secret              `yaml:"verifiers,omitempty"`
+	Query     authQuery           `yaml:"query,omitempty"`
+}
+
+// credential is how to log in as a role; an empty one needs nothing.
+type credential struct {
+	Secret      text   `yaml:"secret,omitempty"`
+	Certificate secret `yaml:"certificate,omitempty"`
+	Allow       text   `yaml:"allow,omitempty"`
+}
+
+type authQuery struct {
+	Role      text `yaml:"role,omitempty"`
+	Statement text `yaml:"statement,omitempty"`
 }
 
 // secret names a secret; an empty one is none.

@@ -71,6 +71,23 @@ spec:
   - {database: orders, roles: [checkout_rw], pool: orders, cidrs: [10.2.0.0/16, "fd00::/8"]}
   - {database: orders, roles: [checkout_ro], pool: orders, secondFactor: scram}
   - {database: orders, roles: [walker], pool: orders, replication: true}
+---
+apiVersion: armor/v1
+kind: Database
+metadata: {name: logins, environment: production}
+spec:
+  hosts: ["pg1:5432"]
+  dbname: logins
+  tls: {mode: verify-full, ca: {secret: pg-ca}}
+  auth:
+    roles:
+      both: {secret: pw, certificate: {secret: armor}}
+      cert: {certificate: {secret: armor}}
+      looker: {secret: looker}
+      old: {secret: old, allow: md5}
+    query:
+      role: looker
+      statement: "SELECT usename, passwd FROM armor.user_lookup($1)"
 `
 
 func parse(t testing.TB, text string) manifest.Set {
@@ -98,6 +115,10 @@ func TestEveryFieldIsRead(t *testing.T) {
 		Name: "orders", Environment: "production", Hosts: []string{"pg1:5432", "[::1]:5433"}, DBName: "orders_v2",
 		TLSMode: armor.TLSVerifyFull, CA: "pg-ca", Exclusive: true, Verifiers: "apps", TargetSessionAttrs: armor.ReadWrite, LoadBalanceHosts: armor.RandomHost,
 		Roles: []armor.RoleAuth{{Role: "checkout_ro"}, {Role: "checkout_rw", Secret: "orders-rw"}},
+	}, {
+		Name: "logins", Environment: "production", Hosts: []string{"pg1:5432"}, DBName: "logins", TLSMode: armor.TLSVerifyFull, CA: "pg-ca",
+		Roles: []armor.RoleAuth{{Role: "both", Secret: "pw", Certificate: "armor"}, {Role: "cert", Certificate: "armor"}, {Role: "looker", Secret: "looker"}, {Role: "old", Secret: "old", MD5: true}},
+		Query: armor.AuthQuery{Role: "looker", Statement: "SELECT usename, passwd FROM armor.user_lookup($1)"},
 	}})
 	same(t, "pools", set.Pools, []armor.Pool{{
 		Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 40, QueryWait: armor.DefaultQueryWait,
@@ -144,7 +165,17 @@ func TestErrorsSayWhere(t *testing.T) {
 		{"negative number of connections", head("Identity") + "spec:\n  id: spiffe://td/x\n  maxConnections: -1\n", "6:19", "negative"},
 		{"no budget", head("Pool") + "spec:\n  database: x\n  mode: session\n", "5:", "at least one server connection"},
 		{"second factor", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: x, pool: x, roles: [r]}\n  - database: x\n    pool: x\n    roles: [r]\n    secondFactor: otp\n", "11:19", `"otp" is not one of scram`},
-		{"query for verifiers", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    query: {role: r}\n", "9:5", "query"},
+		{"query by nobody", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    query: {role: r, statement: SELECT $1}\n", "9:", "none of the database's roles"},
+		{"query about nobody", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles: {r: {}}\n    query: {role: r, statement: SELECT 1}\n", "10:", "no $1"},
+		{"query beside verifiers", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles: {r: {}}\n    verifiers: {secret: x}\n    query: {role: r, statement: SELECT $1}\n", "11:", "not by both"},
+		{"pass-through", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles: {q: {}, r: pass-through}\n", "9:23", "pass-through is not supported"},
+		{"pass-through alone", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles:\n      r: pass-through\n", "10:10", "pass-through is not supported"},
+		{"md5 without a password", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles:\n      r: {allow: md5}\n", "10:", "give it a secret"},
+		{"allowing anything else", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles:\n      r: {secret: x, allow: password}\n", "10:29", `"password" is not one of md5`},
+		{"certificate without TLS", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: disable}\n  auth:\n    roles:\n      r: {certificate: {secret: x}}\n", "10:", "needs TLS"},
+		{"certificate over a socket", head("Database") + "spec:\n  hosts: ['/run:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles:\n      r: {certificate: {secret: x}}\n", "10:", "Unix socket"},
+		{"path as certificate", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth:\n    roles:\n      r: {certificate: {secret: ../x}}\n", "10:33", "secret"},
+		{"opportunistic TLS", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: prefer}\n", "7:15", "write verify-full"},
 		{"path as verifiers", head("Database") + "spec:\n  hosts: ['a:1']\n  dbname: d\n  tls: {mode: require}\n  auth: {verifiers: {secret: ../x}}\n", "8:30", "secret"},
 		{"reserved name", "apiVersion: armor/v1\nkind: Database\nmetadata:\n  name: pgbouncer\n  environment: e\nspec: {hosts: ['a:1'], dbname: d, tls: {mode: require}}\n", "4:9", "admin console"},
 		{"console with a pool", head("Identity") + "spec:\n  id: spiffe://td/x\n  grants:\n  - {database: armor, pool: x, roles: [stats]}\n", "7:", "no pool"},
@@ -308,7 +339,14 @@ func drawState(t *rapid.T) *armor.State {
 		d.CA, d.Verifiers = armor.SecretName(name(t, "ca name")), armor.SecretName(name(t, "verifiers"))
 	}
 	for _, role := range []string{"a", "b"} {
-		d.Roles = append(d.Roles, armor.RoleAuth{Role: role + text(t, "role"), Secret: armor.SecretName(name(t, "secret"))})
+		a := armor.RoleAuth{Role: role + text(t, "role"), Secret: armor.SecretName(name(t, "secret")), MD5: rapid.Bool().Draw(t, "md5")}
+		if a.Certificate = armor.SecretName(name(t, "certificate")); d.CheckAuth(a) != nil {
+			a.Certificate = ""
+		}
+		d.Roles = append(d.Roles, a)
+	}
+	if d.Verifiers == "" && rapid.Bool().Draw(t, "query") {
+		d.Query = armor.AuthQuery{Role: d.Roles[0].Role, Statement: "SELECT $1 " + text(t, "statement")}
 	}
 	s.Databases = s.Databases.With(armor.ObjectKey(env, d.Name), d)
 	p := armor.Pool{

@@ -63,13 +63,17 @@ func environmentDocument(e armor.Environment) document[environmentSpec] {
 func databaseDocument(d armor.Database) document[databaseSpec] {
 	spec := databaseSpec{
 		Hosts: texts(d.Hosts), DBName: text(d.DBName), TLS: tls{Mode: text(d.TLSMode), CA: secret{text(d.CA)}},
-		Auth: auth{Exclusive: d.Exclusive, Verifiers: secret{text(d.Verifiers)}}, TargetSessionAttrs: text(d.TargetSessionAttrs), LoadBalanceHosts: text(d.LoadBalanceHosts),
+		Auth: auth{Exclusive: d.Exclusive, Verifiers: secret{text(d.Verifiers)}, Query: authQuery{text(d.Query.Role), text(d.Query.Statement)}}, TargetSessionAttrs: text(d.TargetSessionAttrs), LoadBalanceHosts: text(d.LoadBalanceHosts),
 	}
 	if len(d.Roles) > 0 {
-		spec.Auth.Roles = map[text]secret{}
+		spec.Auth.Roles = map[text]credential{}
 	}
 	for _, r := range d.Roles {
-		spec.Auth.Roles[text(r.Role)] = secret{text(r.Secret)}
+		c := credential{Secret: text(r.Secret), Certificate: secret{text(r.Certificate)}}
+		if r.MD5 {
+			c.Allow = allowMD5
+		}
+		spec.Auth.Roles[text(r.Role)] = c
 	}
 	return newDocument(KindDatabase, d.Environment, d.Name, spec)
 }

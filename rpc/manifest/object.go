@@ -54,6 +54,9 @@ func withDefaults(e armor.Environment) armor.Environment {
 }
 
 func (p *parsing) database(body ast.Node) {
+	if p.passesThrough(body) {
+		return
+	}
 	doc, o := read[databaseSpec](p, KindDatabase, body)
 	if !o.ok {
 		return
@@ -66,11 +69,7 @@ func (p *parsing) database(body ast.Node) {
 		Verifiers:          armor.SecretName(spec.Auth.Verifiers.Secret),
 		TargetSessionAttrs: armor.SessionAttrs(unless(spec.TargetSessionAttrs, anySession)), LoadBalanceHosts: armor.LoadBalance(unless(spec.LoadBalanceHosts, inOrder)),
 	}
-	for role, s := range spec.Auth.Roles {
-		d.Roles = append(d.Roles, armor.RoleAuth{Role: string(role), Secret: armor.SecretName(s.Secret)})
-		o.secretName(s.Secret, "spec", "auth", "roles", string(role))
-	}
-	slices.SortFunc(d.Roles, func(a, b armor.RoleAuth) int { return strings.Compare(a.Role, b.Role) })
+	o.logins(&d, spec.Auth)
 	if len(d.Hosts) == 0 {
 		o.wrong([]any{"spec", "hosts"}, "hosts is missing: give at least one host:port")
 	}
@@ -78,7 +77,7 @@ func (p *parsing) database(body ast.Node) {
 	if d.DBName == "" && !armor.IsTemplate(d.Name) {
 		o.wrong([]any{"spec", "dbname"}, "dbname is missing: give the database's name on the server")
 	}
-	oneOf(o, d.TLSMode, []any{"spec", "tls", "mode"}, armor.TLSDisable, armor.TLSRequire, armor.TLSVerifyCA, armor.TLSVerifyFull)
+	o.complain(armor.CheckTLSMode(d.TLSMode), "spec", "tls", "mode")
 	o.secretName(spec.TLS.CA.Secret, "spec", "tls", "ca")
 	o.secretName(spec.Auth.Verifiers.Secret, "spec", "auth", "verifiers")
 	o.hostChoice(d)
@@ -88,6 +87,43 @@ func (p *parsing) database(body ast.Node) {
 	if o.keep() {
 		p.set.Databases = append(p.set.Databases, d)
 	}
+}
+
+// allowMD5 is what a role's allow may say.
+const allowMD5 = "md5"
+
+// logins reads how nodes log in, and how the passwords of clients are looked up.
+func (o *object) logins(d *armor.Database, written auth) {
+	for role, c := range written.Roles {
+		at := []any{"spec", "auth", "roles", string(role)}
+		if c.Allow != "" {
+			oneOf(o, c.Allow, append(at, "allow"), allowMD5)
+		}
+		o.secretName(c.Secret, at...)
+		o.secretName(c.Certificate.Secret, append(at, "certificate")...)
+		a := armor.RoleAuth{Role: string(role), Secret: armor.SecretName(c.Secret), Certificate: armor.SecretName(c.Certificate.Secret), MD5: c.Allow == allowMD5}
+		o.complain(d.CheckAuth(a), at...)
+		d.Roles = append(d.Roles, a)
+	}
+	slices.SortFunc(d.Roles, func(a, b armor.RoleAuth) int { return strings.Compare(a.Role, b.Role) })
+	d.Query = armor.AuthQuery{Role: string(written.Query.Role), Statement: string(written.Query.Statement)}
+	o.complain(d.CheckQuery(), "spec", "auth", "query")
+}
+
+// passesThrough refuses what would otherwise be a puzzle of types: a role whose login
+// is a word.
+func (p *parsing) passesThrough(body ast.Node) (refused bool) {
+	roles, ok := nodeAt(body, "spec", "auth", "roles").(*ast.MappingNode)
+	if !ok {
+		return false
+	}
+	for _, role := range roles.Values {
+		if word, ok := role.Value.(*ast.StringNode); ok && word.Value == "pass-through" {
+			p.at(word.GetToken(), "pass-through is not supported: SCRAM through a proxy that ends TLS gives up the channel binding; give the role a secret or a certificate, and grants secondFactor: scram")
+			refused = true
+		}
+	}
+	return refused
 }
 
 // anySession, inOrder and resetState are how defaults are written, in libpq's words where

@@ -201,6 +201,16 @@ func tokenAt(node ast.Node, path ...any) *token.Token {
 	return best
 }
 
+// nodeAt finds a node by its path; nil when there is none.
+func nodeAt(node ast.Node, path ...any) ast.Node {
+	for _, step := range path {
+		if node = stepInto(node, step); node == nil {
+			return nil
+		}
+	}
+	return node
+}
+
 func stepInto(node ast.Node, step any) ast.Node {
 	switch n := node.(type) {
 	case *ast.MappingNode:
