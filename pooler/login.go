@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -98,6 +99,10 @@ func sqlState(err error) string {
 	return ""
 }
 
+// errOneDial keeps pgconn from connecting again by itself, as it does in the background
+// for a cancel request when a login breaks off: that connection would be nobody's.
+var errOneDial = errors.New("an attempt to log in makes one connection")
+
 // once makes one connection and logs in.
 func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, options string) (*ServerConn, *dialed, error) {
 	cfg := base.Copy()
@@ -108,7 +113,11 @@ func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, 
 	var made *dialed
 	to := address{}
 	cfg.LookupFunc = func(context.Context, string) ([]string, error) { return []string{host}, nil }
+	var asked atomic.Bool
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if !asked.CompareAndSwap(false, true) {
+			return nil, errOneDial
+		}
 		conn, err := a.home.cfg.Dial(ctx, network, addr)
 		if err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,7 +118,7 @@ func TestLoginsByEveryMethod(t *testing.T) {
 		{"peer, somebody else", armor.RoleAuth{Role: "by_wrong_peer"}, []option{socket, none}, "Peer authentication failed", "Peer authentication failed"},
 		{"certificate", cert, []option{tcp, full, ours}, "", ""},
 		{"certificate to an unverified server", cert, []option{tcp, require, ours}, "", ""},
-		{"certificate of a stranger", cert, []option{tcp, full, stranger}, "-", "unknown certificate authority"},
+		{"certificate of a stranger", cert, []option{tcp, full, stranger}, "-", "login as by_cert: failed to connect"}, // an alert, or a reset
 		{"certificate of another role", cert, []option{tcp, full, withCertificate(t, pg.certificate, "somebody")}, "certificate authentication failed", "certificate authentication failed"},
 		{"certificate, and none there", cert, []option{tcp, full}, "-", "role by_cert: certificate armor"},
 		{"certificate that has to be shown and is not", armor.RoleAuth{Role: "by_cert"}, []option{tcp, full}, "connection requires a valid client certificate", "valid client certificate"},
@@ -197,6 +198,39 @@ func TestBothPasswordsOfARotationWork(t *testing.T) {
 	if now := strings.Count(pg.Log(), "password authentication failed"); now != before {
 		t.Error("the new one was not tried first")
 	}
+}
+
+// TestLoginThatBreaksOffIsNotFollowedByAnotherConnection: pgconn would ask a server that
+// has not even greeted it to cancel a query, over a connection in no place of the pool.
+func TestLoginThatBreaksOffIsNotFollowedByAnotherConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var came atomic.Int32
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			came.Add(1)
+			_, _ = conn.Read(make([]byte, 1000)) // the startup packet
+			conn.Close()
+		}
+	}()
+	h := newHouse(t, withHost(l.Addr().String()))
+	h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders"), "FATAL", "08006")
+	for range 30 {
+		time.Sleep(10 * time.Millisecond)
+		if n := came.Load(); n != 1 {
+			t.Fatalf("%d connections", n)
+		}
+	}
+	l.Close()
+	<-done
 }
 
 // TestMiddlemanIsFoundOutByTheChannelBinding: tls.mode require verifies no certificate,
