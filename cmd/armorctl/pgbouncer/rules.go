@@ -152,10 +152,10 @@ var userRules = map[string]rule{
 }
 
 var (
-	authQuery = never("roles and passwords are not looked up in PostgreSQL: the cluster configuration lists them",
-		"name the roles with --userlist; docs/operate.md shows how to write their verifiers from pg_authid into a file for each node")
+	authQuery = never("roles are not looked up in PostgreSQL: the cluster configuration lists them, and nodes log in by secrets of their own",
+		"name the roles with --userlist; the Database's auth.query can then look up what clients' passwords are checked by (docs/operate.md)")
 	databaseSetting   = never("a database has no settings of its own", "ALTER DATABASE … SET …, in PostgreSQL; or let the client ask for it")
-	serverCertificate = never("nodes prove themselves to PostgreSQL by a password, not by a certificate", "give the role a SCRAM password, and admit it from the nodes' addresses in pg_hba.conf")
+	serverCertificate = never("each role names the certificate that it logs in with", "write certificate: {secret: NAME} at the roles of the Database's auth, and put NAME.crt and NAME.key among the nodes' secrets")
 )
 
 func serverLifetime(value string) outcome {
