@@ -6,10 +6,13 @@ BIN     := bin
 FUZZ    ?= 50000x
 SEEDS   ?= 1 2
 CHAOS   ?= 35s
+SEED    ?= 1
+DIFFER  ?= 2000
+DIFFERS := TestSessionModeCannotBeToldFromPostgreSQL|TestTransactionModeDiffersAsDocumentedOnly|TestClientsThatShareConnectionsDoNotMeet
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check fmt vet lint arch generated race fuzz chaos mutant bench image clean
+.PHONY: help build demo test check fmt vet lint arch generated race differ fuzz chaos mutant bench image clean
 
 help:    ## list the targets
 	@awk -F':.*## ' '/^[a-z]+: .*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +52,10 @@ race:    ## the packages with goroutines, under the race detector
 	$(GO) test -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/... ./cmd/armord
 	ARMOR_TEST_DRIVER=loop $(GO) test -race -count=1 -timeout 10m ./pooler
 
+differ:  ## random conversations with PostgreSQL and through the pooler, DIFFER of them from SEED on
+	ARMOR_DIFFER_SEED=$(SEED) ARMOR_DIFFER_COUNT=$(DIFFER) $(GO) test -count=1 -timeout 60m -run '$(DIFFERS)' ./pooler
+	ARMOR_TEST_DRIVER=loop ARMOR_DIFFER_SEED=$(SEED) ARMOR_DIFFER_COUNT=$(DIFFER) $(GO) test -count=1 -timeout 60m -run '$(DIFFERS)' ./pooler
+
 # By count: with a duration Go 1.26 fails now and then for no reason (golang/go#75804).
 fuzz:    ## every fuzz target for FUZZ each
 	@for pkg in $$($(GO) list ./...); do \
@@ -60,7 +67,8 @@ fuzz:    ## every fuzz target for FUZZ each
 chaos:   build ## kill and stop leaders under load, once for each of SEEDS
 	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
 
-mutant:  ## prove that chaos catches a build which acknowledges before it cuts
+mutant:  ## prove that planted faults are caught: by the comparison with PostgreSQL, and by chaos
+	$(GO) test -tags mutant -count=1 -run TestMutantsAreFound ./pooler
 	mkdir -p $(BIN)/mutant
 	CGO_ENABLED=0 $(GO) build -tags mutant -o $(BIN)/mutant/ ./cmd/...
 	@if $(BIN)/armor-chaos run failover --bin $(BIN)/mutant --seed 1 --duration 20s; then echo "the mutant was not caught"; exit 1; else test $$? -eq 3; fi

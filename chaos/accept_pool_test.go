@@ -2,11 +2,9 @@ package chaos
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,9 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/lib/pq"
 )
 
 // bothModes runs a claim against a transaction pool and a session pool.
@@ -318,92 +314,4 @@ func value(t *testing.T, conn *pgconn.PgConn, sql string) string {
 		t.Fatalf("%s: %d rows", sql, len(last.Rows))
 	}
 	return string(last.Rows[0][0])
-}
-
-func TestDriversWorkAsTheyAre(t *testing.T) {
-	a := acceptance(t)
-	bothModes(t, func(t *testing.T, database string) {
-		t.Run("pgx", func(t *testing.T) { a.tryPgx(t, database) })
-		t.Run("lib/pq", func(t *testing.T) { a.tryPQ(t, database) })
-	})
-}
-
-// dsn is what an app's configuration would have.
-func (a *arena) dsn(database string) string {
-	q := url.Values{
-		"sslmode": {"verify-full"}, "sslcert": {a.env["PGSSLCERT"]}, "sslkey": {a.env["PGSSLKEY"]}, "sslrootcert": {a.env["PGSSLROOTCERT"]},
-		"application_name": {"acceptance"},
-	}
-	return fmt.Sprintf("postgres://%s@localhost:%s/%s?%s", a.env["PGUSER"], a.env["PGPORT"], database, q.Encode())
-}
-
-func (a *arena) tryPgx(t *testing.T, database string) {
-	conn, err := pgx.Connect(t.Context(), a.dsn(database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	for i := range 50 { // prepared once, bound on whatever connection is lent
-		var n int
-		if err := conn.QueryRow(t.Context(), "select $1::int + 1", i).Scan(&n); err != nil || n != i+1 {
-			t.Fatalf("%d, %v", n, err)
-		}
-	}
-	batch := &pgx.Batch{}
-	for i := range 20 {
-		batch.Queue("select $1::int", i)
-	}
-	results := conn.SendBatch(t.Context(), batch)
-	for i := range 20 {
-		var n int
-		if err := results.QueryRow().Scan(&n); err != nil || n != i {
-			t.Fatalf("batch: %d, %v", n, err)
-		}
-	}
-	if err := results.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Exec(t.Context(), "create table pgx_"+database+" (a int)"); err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Exec(context.WithoutCancel(t.Context()), "drop table pgx_"+database)
-	n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"pgx_" + database}, []string{"a"}, pgx.CopyFromSlice(100, func(i int) ([]any, error) { return []any{i}, nil }))
-	if err != nil || n != 100 {
-		t.Fatalf("CopyFrom: %d, %v", n, err)
-	}
-	if err := conn.QueryRow(t.Context(), "select 1/0").Scan(new(int)); err == nil {
-		t.Fatal("1/0 has a result")
-	}
-	if err := conn.Ping(t.Context()); err != nil {
-		t.Fatalf("after an error: %v", err)
-	}
-}
-
-func (a *arena) tryPQ(t *testing.T, database string) {
-	db, err := sql.Open("postgres", a.dsn(database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	stmt, err := db.Prepare("select $1::int * 2")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 50 {
-		var n int
-		if err := stmt.QueryRow(i).Scan(&n); err != nil || n != 2*i {
-			t.Fatalf("%d, %v", n, err)
-		}
-	}
-	tx, err := db.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var who string
-	if err := tx.QueryRow("select current_user").Scan(&who); err != nil || who != "app" {
-		t.Fatalf("%q, %v", who, err)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -503,13 +503,15 @@ func (h *house) status() armor.PoolStatus {
 }
 
 // observer is the superuser, connected to PostgreSQL itself.
-func (h *house) observer() *pgtest.Client {
+func (h *house) observer() *pgtest.Client { return h.superuser("postgres") }
+
+func (h *house) superuser(database string) *pgtest.Client {
 	h.t.Helper()
 	conn, err := net.Dial("unix", h.server.SocketFile())
 	h.must(err)
 	h.t.Cleanup(func() { conn.Close() })
 	c := &pgtest.Client{Conn: conn}
-	h.must(c.Login("user", pgtest.SuperUser, "database", "postgres"))
+	h.must(c.Login("user", pgtest.SuperUser, "database", database))
 	return c
 }
 

@@ -1,6 +1,8 @@
 package pooler_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/armordb/armordb/armor"
@@ -32,4 +34,26 @@ func TestStatementModeRefusesTransactionBlocks(t *testing.T) {
 	if got := h.query(other, "SELECT count(*), max(n) FROM blocks"); got[0] != "7" {
 		t.Errorf("%s rows, want 7: the block was committed, or a statement was lost", got[0])
 	}
+}
+
+// TestLongPipelineIsReadToItsEnd: in statement mode each query waits for the answer to the
+// one before it, while the rest lies in the socket.
+func TestLongPipelineIsReadToItsEnd(t *testing.T) {
+	h := newHouse(t, inMode(armor.StatementMode))
+	c := h.client()
+	const queries = 100
+	sent := make(chan error, 1)
+	go func() {
+		var all []byte
+		for i := range queries {
+			all = append(all, pgtest.Encode('Q', fmt.Sprintf("SELECT %d /* %s */", i, strings.Repeat("x", 20_000)))...)
+		}
+		sent <- c.Send(all)
+	}()
+	for i := range queries {
+		if got, err := c.Answer(); err != nil || got[0] != fmt.Sprint(i) {
+			t.Fatalf("query %d: %q, %v", i, got, err)
+		}
+	}
+	h.must(<-sent)
 }

@@ -3,11 +3,9 @@ package pooler_test
 import (
 	"bytes"
 	"encoding/binary"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgtest"
@@ -31,8 +29,8 @@ func TestTranscriptsAreEqualInSessionMode(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := newHouse(t, inMode(armor.SessionMode))
-			direct := h.transcript(script, func() *pgtest.Client { return h.direct() })
-			through := h.transcript(script, func() *pgtest.Client { return h.client() })
+			postgres, pooler := h.sides()
+			direct, through := h.transcript(script, postgres), h.transcript(script, pooler)
 			if !bytes.Equal(direct, through) {
 				t.Errorf("direct:\n%q\nthrough the pooler:\n%q", direct, through)
 			}
@@ -40,23 +38,12 @@ func TestTranscriptsAreEqualInSessionMode(t *testing.T) {
 	}
 }
 
-// direct is a client of PostgreSQL itself, in the same role.
-func (h *house) direct() *pgtest.Client {
+// transcript plays a script and returns what was answered.
+func (h *house) transcript(script []pgtest.Step, on side) []byte {
 	h.t.Helper()
-	conn, err := net.Dial("unix", postgres.SocketFile())
+	c, err := on.login()
 	h.must(err)
-	h.t.Cleanup(func() { conn.Close() })
-	c := &pgtest.Client{Conn: conn}
-	h.must(c.Login("user", pgtest.SuperUser, "database", pgtest.Database))
-	h.query(c, "SET SESSION AUTHORIZATION "+pgtest.Role)
-	return c
-}
-
-// transcript plays a script and returns what was answered, normalised.
-func (h *house) transcript(script []pgtest.Step, dial func() *pgtest.Client) []byte {
-	h.t.Helper()
-	c := dial()
-	h.must(c.SetDeadline(time.Now().Add(patience)))
+	defer c.Close()
 	var all []byte
 	for _, step := range script {
 		replies, err := c.Play(step)

@@ -100,6 +100,7 @@ func (s *Session) ready(status byte, out *Output) {
 
 // message deals with the head of a message.
 func (s *Session) message(h pgwire.Header, b []byte, out *Output) int {
+	s.data = s.data && (h.Type == pgwire.CopyData || h.Type == pgwire.Flush || h.Type == pgwire.Sync)
 	switch h.Type {
 	case pgwire.Terminate:
 		s.end(out)
@@ -176,7 +177,8 @@ func (s *Session) copyMessage(h pgwire.Header, b []byte, out *Output) int {
 	if s.sv == nil || s.sv.owed.empty() && !s.copying {
 		return s.drop(h, b)
 	}
-	if h.Type != pgwire.CopyData {
+	s.data = h.Type == pgwire.CopyData
+	if !s.data {
 		if s.copying {
 			s.copying = false
 		} else {
@@ -192,14 +194,25 @@ func (s *Session) sync(h pgwire.Header, b []byte, out *Output) int {
 		s.ready('I', out)
 		return h.Size()
 	}
-	if s.copying { // ignored by PostgreSQL
+	switch {
+	case s.copying && s.mode == armor.SessionMode: // ignored by PostgreSQL, unless the COPY has failed
+		s.sv.suspect = true
 		return s.pass(h, b, out)
-	}
-	if !s.lent(out) {
+	case s.copying: // the queue of what is owed must be right here
+		return s.drop(h, b)
+	case s.data && !s.sv.owed.empty(): // ignored only if there is a COPY, and for as long
+		out.ToServer.compose(pgwire.AppendFlush)
+		out.Server = Wait
+		return 0
+	case !s.lent(out):
 		return 0
 	}
+	s.data = false
 	s.cycle, s.aborted = false, false
 	s.sv.owed.push(op{kind: opSync})
+	if s.risky {
+		s.risky, s.doubt = false, s.sv.owed.ends()
+	}
 	return s.pass(h, b, out)
 }
 
@@ -210,7 +223,7 @@ func (s *Session) query(h pgwire.Header, b []byte, out *Output) int {
 	if !long && !s.whole(h, b, out) {
 		return 0
 	}
-	o := op{kind: opQuery, marks: leavesState | commits}
+	o := op{kind: opQuery, marks: unknownText}
 	if !long {
 		text, err := pgwire.QueryText(body(h, b))
 		if err != nil {
@@ -232,7 +245,11 @@ func (s *Session) query(h pgwire.Header, b []byte, out *Output) int {
 	s.sv.dirty = s.sv.dirty || o.marks&leavesState != 0
 	s.dropUnnamed() // as PostgreSQL does
 	s.sv.unnamedOwner = 0
+	s.risky = s.risky || s.cycle // it is skipped if something before it has failed
 	s.sv.owed.push(o)
+	if o.marks&forgets != 0 {
+		s.doubt = s.sv.owed.ends()
+	}
 	return s.pass(h, b, out)
 }
 

@@ -58,14 +58,37 @@ func (s *Session) extendedAsItIs(h pgwire.Header, b []byte, out *Output) int {
 	return s.pass(h, b, out)
 }
 
-// begin makes sure of a server connection for a cycle of messages up to Sync.
+// begin makes sure of a server connection for a cycle of messages up to Sync, and of
+// what is noted of statements.
 func (s *Session) begin(out *Output) bool {
 	if !s.lent(out) {
 		return false
 	}
-	s.cycle = true
+	if s.inDoubt() {
+		out.Server = Wait
+		return false
+	}
+	s.behind, s.cycle = s.cycle, true
 	return true
 }
+
+// inDoubt reports whether an earlier cycle has changed what is noted of statements
+// behind a message that may have failed: PostgreSQL has skipped it then. It has still
+// to answer that cycle.
+func (s *Session) inDoubt() bool {
+	return s.doubt > 0 && !s.copying && s.sv.owed.holdsEnd()
+}
+
+// noted tells that what is noted of statements has been changed ahead of the reply.
+func (s *Session) noted() { s.risky = s.risky || s.behind }
+
+// notedAhead is noted for a statement that the client does not know to be sent: it fails
+// in a block that has failed, wherever in its cycle it is.
+func (s *Session) notedAhead() { s.risky = s.risky || s.behind || s.mayBeAborted() }
+
+// mayBeAborted reports whether the transaction that a message comes to may have
+// failed.
+func (s *Session) mayBeAborted() bool { return s.sv.status == 'E' || s.sv.owed.holdsEnd() }
 
 func (s *Session) parse(h pgwire.Header, b []byte, out *Output) int {
 	if h.Body > unnamedKept && len(b) > pgwire.HeaderSize && b[pgwire.HeaderSize] == 0 {
@@ -105,7 +128,7 @@ func (s *Session) parseLong(h pgwire.Header, b []byte, out *Output) int {
 		return 0
 	}
 	s.unnamed.kept = false
-	s.tookUnnamed(leavesState | commits)
+	s.tookUnnamed(unknownText)
 	return s.pass(h, b, out)
 }
 
@@ -123,7 +146,8 @@ func (s *Session) tookUnnamed(m marks) {
 	s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
 	s.unnamed.marks = m
 	s.sv.dirty = s.sv.dirty || m&leavesState != 0
-	s.sv.owed.push(op{kind: opParse, marks: m})
+	s.noted()
+	s.sv.owed.push(op{kind: opParse, marks: m, turn: s.unnamed.turn})
 }
 
 func (s *Session) parseNamed(h pgwire.Header, name string, tail []byte, out *Output) int {
@@ -143,15 +167,20 @@ func (s *Session) parseNamed(h pgwire.Header, name string, tail []byte, out *Out
 		s.names = map[string]*named{}
 	}
 	s.names[name] = n
+	s.noted()
+	if s.mayBeAborted() { // then PostgreSQL must refuse it, and what follows
+		s.sv.prepared.markStale(st.key)
+	}
 	if s.sv.prepared.touch(st.key) {
+		if mutant == RepliesSwapped {
+			out.ToClient.compose(pgwire.AppendParseComplete)
+			return h.Size()
+		}
 		s.sv.owed.push(op{kind: opParsed, name: n})
 		s.answerDue(out)
 		return h.Size()
 	}
-	s.closeStale(st, out)
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, st.name, st.tail) })
-	s.sv.owed.push(op{kind: opParse, name: n, st: st})
-	s.keep(st, out)
+	s.prepare(op{kind: opParse, name: n, st: st}, out)
 	return h.Size()
 }
 
@@ -166,21 +195,24 @@ func (s *Session) parseAgain(h pgwire.Header, have *named, tail []byte, out *Out
 
 // ensure prepares a statement that this server connection lacks.
 func (s *Session) ensure(st *statement, out *Output) {
-	if s.sv.prepared.touch(st.key) {
-		return
+	if !s.sv.prepared.touch(st.key) && mutant != ReparseSkipped {
+		s.notedAhead()
+		s.prepare(op{kind: opParseAhead, st: st}, out)
 	}
-	s.closeStale(st, out)
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, st.name, st.tail) })
-	s.sv.owed.push(op{kind: opParseAhead, st: st})
-	s.keep(st, out)
 }
 
-// closeStale closes a statement that PostgreSQL would not run any more.
-func (s *Session) closeStale(st *statement, out *Output) {
+// prepare sends the Parse of a statement. One that must be prepared anew is closed
+// first.
+func (s *Session) prepare(o op, out *Output) {
+	st := o.st
 	if s.sv.prepared.isStale(st.key) {
 		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, st.name) })
 		s.sv.owed.push(op{kind: opCloseAhead})
+		o.marks |= anew
 	}
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, st.name, st.tail) })
+	s.sv.owed.push(o)
+	s.keep(st, out)
 }
 
 // keep notes a statement as prepared, and closes the oldest one when there are too
@@ -260,9 +292,10 @@ func (s *Session) ensureUnnamed(out *Output) {
 	if s.sv.unnamedOwner == s.id && s.sv.unnamedTurn == s.unnamed.turn {
 		return
 	}
+	s.notedAhead()
 	if s.unnamed.kept {
 		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, "", s.unnamed.tail) })
-		s.sv.owed.push(op{kind: opParseAhead})
+		s.sv.owed.push(op{kind: opParseAhead, turn: s.unnamed.turn})
 		s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
 		s.sv.dirty = s.sv.dirty || s.unnamed.marks&leavesState != 0
 		return
@@ -326,8 +359,14 @@ func (s *Session) closeStatement(h pgwire.Header, b []byte, out *Output) int {
 	}
 	n := s.names[string(name)]
 	delete(s.names, string(name))
+	s.noted()
 	if len(name) == 0 {
 		s.dropUnnamed()
+	}
+	if s.sv.owed.holdsEnd() { // of what may begin a COPY, in the middle of which PostgreSQL refuses it
+		s.sv.owed.push(op{kind: opCloseNone, name: n})
+		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, refusedName) })
+		return h.Size()
 	}
 	s.sv.owed.push(op{kind: opClosed, name: n})
 	s.answerDue(out)
@@ -346,11 +385,12 @@ func (s *Session) execute(h pgwire.Header, b []byte, out *Output) int {
 	if !s.begin(out) {
 		return 0
 	}
-	o := op{kind: opExecute, marks: commits}
+	o := op{kind: opExecute, marks: commits | forgets}
 	if len(portal) == 0 {
 		o.marks = s.portal
 	}
 	s.stats.Queries++
+	s.risky = s.risky || o.marks&forgets != 0
 	s.sv.owed.push(o)
 	return s.pass(h, b, out)
 }

@@ -21,6 +21,9 @@ type Server struct {
 	unnamedOwner uint64
 	unnamedTurn  uint32
 	dirty        bool
+	// suspect: it may say more than is owed. A COPY behind which a Sync had been sent has
+	// failed, perhaps before PostgreSQL came to ignore the Sync.
+	suspect bool
 
 	owed   queue // the replies that PostgreSQL owes; empty while idle
 	counts Counts
@@ -36,7 +39,7 @@ func (sv *Server) Params() *Params { return sv.params }
 
 // Dirty reports whether a session may have left something behind, so that the
 // connection must be reset (DISCARD ALL) before it is lent again.
-func (sv *Server) Dirty() bool { return sv.dirty }
+func (sv *Server) Dirty() bool { return sv.dirty && mutant != ResetOff }
 
 // WasReset tells that DISCARD ALL has been answered: nothing is prepared or set any
 // more.
@@ -107,7 +110,7 @@ func (sv *Server) FromExchange(b []byte, x *Exchange) (n int, err error) {
 			if err == nil && status != 'I' {
 				err = fmt.Errorf("%w: PostgreSQL is still in a transaction", armor.ErrInvalid)
 			}
-			x.Done = true
+			x.Done, sv.unnamedOwner = true, 0 // a simple query drops it
 			return err
 		}
 		return nil

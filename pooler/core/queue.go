@@ -1,5 +1,7 @@
 package core
 
+import "slices"
+
 // opKind is a message that was sent to PostgreSQL, or answered in its place, and
 // whose reply is due.
 type opKind uint8
@@ -18,6 +20,7 @@ const (
 	opCloseAhead // our own Close of the oldest statement; its reply is swallowed
 	opParsed     // a Parse that was not sent, since the server has the statement
 	opClosed     // a Close that was not sent, since statements are kept
+	opCloseNone  // the same, but PostgreSQL was told to close a statement that never is
 	opCopyEnd    // CopyDone or CopyFail sent before the server asked for data
 	opKinds      // how many there are
 )
@@ -26,6 +29,7 @@ const (
 type op struct {
 	kind  opKind
 	marks marks
+	turn  uint32     // of the unnamed statement, where the message prepares it
 	name  *named     // the client's statement, where the message is about one
 	st    *statement // what the server was told to prepare or close
 }
@@ -66,6 +70,22 @@ func (q *queue) pop() op {
 	return o
 }
 
+// untilSync returns the entries that an error makes PostgreSQL skip: the oldest ones, up
+// to the next Sync. They are valid until the next push or pop.
+func (q *queue) untilSync() []op {
+	owed := q.ops[q.head:]
+	if i := slices.IndexFunc(owed, func(o op) bool { return o.kind == opSync }); i >= 0 {
+		return owed[:i]
+	}
+	return owed
+}
+
+func (q *queue) dropUntilSync() {
+	for range q.untilSync() {
+		q.pop()
+	}
+}
+
 // endsCycle reports whether the last message, but for the end of COPY data, will be
 // answered by ReadyForQuery.
 func (q *queue) endsCycle() bool {
@@ -81,6 +101,22 @@ func (q *queue) endsCycle() bool {
 	return false
 }
 
+// holdsEnd reports whether an entry that ReadyForQuery answers is in the queue.
+func (q *queue) holdsEnd() bool { return slices.ContainsFunc(q.ops[q.head:], op.endsCycle) }
+
+// ends is how many of them are.
+func (q *queue) ends() (n int) {
+	for _, o := range q.ops[q.head:] {
+		if o.endsCycle() {
+			n++
+		}
+	}
+	return n
+}
+
+// endsCycle reports whether ReadyForQuery answers it.
+func (o op) endsCycle() bool { return o.kind == opQuery || o.kind == opFunction || o.kind == opSync }
+
 // holds reports whether an entry of the kind is in the queue.
 func (q *queue) holds(kind opKind) bool {
 	for _, o := range q.ops[q.head:] {
@@ -91,32 +127,20 @@ func (q *queue) holds(kind opKind) bool {
 	return false
 }
 
-// copyBegins is called when PostgreSQL asks for COPY data: from then to the end of
-// the data it ignores Sync. It drops the Syncs that were sent before it could be
-// known, and reports whether the client has sent the end of the data already.
-func (q *queue) copyBegins() (over bool) {
-	end := -1
-	for i := q.head + 1; i < len(q.ops) && end < 0; i++ {
-		if q.ops[i].kind == opCopyEnd {
-			end = i
-		}
+// copyBegins is called when PostgreSQL asks for COPY data: from then to the end of the
+// data it ignores Sync. It drops the Syncs that were sent before it could be known
+// (Session.sync lets none follow the data), and the end of the data if the client has
+// sent that already. Whatever else the client has sent ends the COPY with an error.
+func (q *queue) copyBegins() (ignored, over bool) {
+	rest := q.ops[q.head+1:]
+	n := 0
+	for n < len(rest) && rest[n].kind == opSync {
+		n++
 	}
-	kept := q.ops[:q.head+1]
-	ignoring := true
-	for i := q.head + 1; i < len(q.ops); i++ {
-		o := q.ops[i]
-		switch {
-		case i == end:
-			ignoring = false
-			continue
-		case o.kind == opSync && ignoring:
-			continue
-		case end < 0:
-			ignoring = false // whatever it is, it ends the COPY with an error
-		}
-		kept = append(kept, o)
+	ignored, over = n > 0, n < len(rest)
+	if over && rest[n].kind == opCopyEnd {
+		n++
 	}
-	clear(q.ops[len(kept):])
-	q.ops = kept
-	return end >= 0
+	q.ops = slices.Delete(q.ops, q.head+1, q.head+1+n)
+	return ignored, over
 }

@@ -17,7 +17,14 @@ const (
 	// commits: it ends a transaction, so that losing its reply leaves the outcome
 	// open.
 	commits
+	// anew: the statement was closed to be prepared again.
+	anew
+	// forgets: it may drop prepared statements.
+	forgets
 )
+
+// unknownText are the marks of a text that is not looked at.
+const unknownText = leavesState | commits | forgets
 
 // scanLimit is how much of a text is looked at, in bytes. A longer one is taken to
 // leave state.
@@ -27,7 +34,7 @@ const scanLimit = 64 << 10
 // a comment counts too, which costs a reset that was not needed and nothing else.
 func scan(text []byte) marks {
 	if len(text) > scanLimit {
-		return leavesState | commits
+		return unknownText
 	}
 	var m marks
 	for i := 0; i < len(text); {
@@ -39,7 +46,7 @@ func scan(text []byte) marks {
 		for i < len(text) && isWordByte(text[i]) {
 			i++
 		}
-		if m |= markOf(text[start:i]); m&leavesState != 0 && m&commits != 0 {
+		if m |= markOf(text[start:i]); m == unknownText {
 			break
 		}
 	}
@@ -65,6 +72,10 @@ func markOf(word []byte) marks {
 	case 's':
 		if isWord(word, "set_config") {
 			return leavesState
+		}
+	case 'd':
+		if isWord(word, "discard") || isWord(word, "deallocate") {
+			return forgets
 		}
 	case 'h':
 		if isWord(word, "hold") {

@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -65,7 +66,7 @@ func (s *Session) broken(err error, out *Output) {
 // of our own, and lets the body follow.
 func (s *Session) forward(h pgwire.Header, b []byte, out *Output) int {
 	n := min(h.Size(), len(b))
-	s.serverLeft, s.serverDrop = h.Size()-n, s.swallows()
+	s.serverLeft, s.serverDrop = h.Size()-n, s.swallows() || mutant == NoticeLost && h.Type == pgwire.NoticeResponse
 	if !s.serverDrop {
 		out.ToClient.pass(b[:n])
 	}
@@ -120,7 +121,8 @@ func (s *Session) copyBegins() {
 	if s.sv.owed.empty() {
 		return
 	}
-	s.copying = !s.sv.owed.copyBegins()
+	ignored, over := s.sv.owed.copyBegins()
+	s.copying, s.early = !over, ignored
 	if s.due(opExecute) {
 		s.cycle = !s.sv.owed.holds(opSync)
 	}
@@ -143,7 +145,8 @@ func (s *Session) answered(reply byte) {
 	case pgwire.BindComplete:
 		s.popIf(o.kind == opBind)
 	case pgwire.CloseComplete:
-		s.popIf(o.kind == opClosePortal || o.kind == opCloseAhead)
+		s.closed(o)
+		s.popIf(o.kind == opClosePortal || o.kind == opCloseAhead || o.kind == opCloseNone)
 	case pgwire.NoData:
 		s.popIf(o.kind == opDescribe)
 	case pgwire.EmptyQueryResponse, pgwire.PortalSuspended, pgwire.CommandComplete:
@@ -165,15 +168,20 @@ func (s *Session) answerDue(out *Output) {
 		case opParsed:
 			out.ToClient.compose(pgwire.AppendParseComplete)
 		case opClosed:
-			if o.name != nil {
-				s.statements.release(o.name.st)
-			}
+			s.closed(o)
 			out.ToClient.compose(pgwire.AppendCloseComplete)
 		case opCopyEnd: // of no COPY, or of one that failed
 		default:
 			return
 		}
 		s.sv.owed.pop()
+	}
+}
+
+// closed lets go of a statement whose Close has been answered.
+func (s *Session) closed(o *op) {
+	if (o.kind == opClosed || o.kind == opCloseNone) && o.name != nil {
+		s.statements.release(o.name.st)
 	}
 }
 
@@ -236,7 +244,7 @@ func (s *Session) complete(h pgwire.Header, b, body []byte, out *Output) int {
 			return 0
 		}
 	}
-	s.copying = false
+	s.copying, s.early = false, false
 	s.ending = s.ending || s.both // a server that shuts down says no more than this to whom it streams
 	n := s.forward(h, b, out)
 	s.answered(h.Type)
@@ -297,7 +305,8 @@ func (s *Session) forgetNames() {
 func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 	e := pgwire.ParseError(body)
 	s.ending = s.ending || e.Fatal()
-	s.copying = false
+	s.sv.suspect = s.sv.suspect || s.early
+	s.copying, s.early = false, false
 	if s.due(opReplay) {
 		s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code, Message: "the session's settings could not be restored: " + e.Message}, out)
 		return 0
@@ -341,42 +350,64 @@ func (s *Session) skipOwed(e pgwire.Error) {
 	case opQuery, opFunction, opSync:
 		return // ReadyForQuery comes by itself
 	}
-	for !s.sv.owed.empty() && s.sv.owed.first().kind != opSync {
-		s.undo(s.sv.owed.pop())
+	for _, o := range slices.Backward(s.sv.owed.untilSync()) { // what was noted last is taken back first
+		s.undo(o)
 	}
+	s.sv.owed.dropUntilSync()
 	s.aborted = s.sv.owed.empty()
 }
 
 // undo takes back what was noted when a message was sent that PostgreSQL has skipped
 // or refused.
 func (s *Session) undo(o op) {
-	if o.marks&refused != 0 {
+	if o.marks&refused != 0 || mutant == UndoForgotten {
 		return
 	}
 	switch o.kind {
 	case opParse, opParsed:
 		if o.name == nil {
-			s.unnamed.kept, s.sv.unnamedOwner = false, 0
+			s.unprepareUnnamed(o)
 			return
 		}
 		if s.names[o.name.name] == o.name {
 			s.forget(o.name.name)
 		}
-		if o.st != nil {
-			s.sv.prepared.remove(o.st.key)
-		}
+		s.unprepare(o)
 	case opParseAhead:
 		if o.st == nil {
-			s.sv.unnamedOwner = 0
+			s.unprepareUnnamed(o)
 			return
 		}
-		s.sv.prepared.remove(o.st.key)
+		s.unprepare(o)
 	case opCloseAhead:
 		if o.st != nil {
 			s.sv.prepared.add(o.st.key, o.st.name)
 		}
-	case opClosed:
+	case opClosed, opCloseNone:
 		s.reopen(o.name)
+	}
+}
+
+// unprepareUnnamed forgets the unnamed statement, unless the client has sent another
+// since.
+func (s *Session) unprepareUnnamed(o op) {
+	if o.turn != s.unnamed.turn {
+		return
+	}
+	s.sv.unnamedOwner = 0
+	s.unnamed.kept = s.unnamed.kept && o.kind == opParseAhead
+}
+
+// unprepare takes back that a statement was prepared. Whether PostgreSQL has closed the
+// one that was to be replaced is not known.
+func (s *Session) unprepare(o op) {
+	switch {
+	case o.st == nil:
+	case o.marks&anew != 0:
+		s.sv.prepared.add(o.st.key, o.st.name)
+		s.sv.prepared.markStale(o.st.key)
+	default:
+		s.sv.prepared.remove(o.st.key)
 	}
 }
 
@@ -414,6 +445,9 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 		case opQuery, opFunction, opSync:
 			s.copying, s.both, s.ending = false, false, false
 			s.settled++
+			if s.doubt--; s.doubt < 0 || s.sv.owed.empty() {
+				s.doubt = 0
+			}
 			s.sv.status = status
 			if s.mode == armor.StatementMode && status != 'I' {
 				s.fail(errBlock, out)
@@ -427,6 +461,11 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 			return h.Size()
 		}
 		s.undo(o) // it was not answered
+	}
+	if s.mode == armor.SessionMode && s.sv.suspect { // it answers a Sync that a COPY has not ignored
+		s.sv.status, s.aborted = status, false
+		out.ToClient.pass(b[:h.Size()])
+		return h.Size()
 	}
 	s.broken(errUnasked, out)
 	return 0

@@ -55,11 +55,16 @@ type Session struct {
 	serverDrop bool
 
 	cycle    bool          // an extended-query cycle is open: no release before its Sync
+	behind   bool          // the message is not the first of its cycle
+	risky    bool          // the open cycle has changed what is noted of statements behind a message that may fail
+	doubt    int           // ReadyForQuery to come until it is known whether earlier cycles have: see inDoubt
 	waiting  bool          // a server connection was asked for
 	skipping bool          // until Sync: answered in the server's place
 	aborted  bool          // until Sync: the server skips what comes
 	copying  bool          // the server takes COPY data
 	both     bool          // … and sends such: COPY both ways, which replication is
+	data     bool          // COPY data was sent, and not its end
+	early    bool          // a Sync went ahead of the COPY, which ignores it if it has come so far
 	ending   bool          // the server has sent a FATAL, or the end of what it streams
 	refusal  *pgwire.Error // what answers the next message
 	warned   bool          // that session state is not kept
@@ -132,6 +137,7 @@ func (s *Session) Granted(sv *Server, out *Output) {
 		return
 	}
 	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendQuery(b, sql) })
+	sv.unnamedOwner = 0 // a simple query drops it
 	sv.owed.push(op{kind: opReplay})
 }
 
@@ -246,7 +252,7 @@ func text(err error) string {
 
 // end is the client's own end: the server connection goes back if it is idle.
 func (s *Session) end(out *Output) {
-	if s.sv == nil || !s.Idle() || s.ending {
+	if s.sv == nil || !s.Idle() || s.ending || s.sv.suspect {
 		s.abandon(out)
 		return
 	}
@@ -273,9 +279,8 @@ func (s *Session) abandon(out *Output) {
 func (s *Session) forgetAll() {
 	if s.sv != nil {
 		for !s.sv.owed.empty() {
-			if o := s.sv.owed.pop(); o.kind == opClosed && o.name != nil {
-				s.statements.release(o.name.st)
-			}
+			o := s.sv.owed.pop()
+			s.closed(&o)
 		}
 	}
 	for name := range s.names {
@@ -299,7 +304,10 @@ func (s *Session) settle(out *Output) {
 		return
 	}
 	if s.sv.status == 'I' && s.sv.owed.empty() && !s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0 && !s.ending {
-		s.sv = nil
 		out.Server = Release
+		if s.sv.suspect {
+			out.Server = Discard
+		}
+		s.sv = nil
 	}
 }

@@ -134,6 +134,9 @@ func (l *lab) do(verb, rest string) {
 		l.s.Granted(l.servers[rest], &l.out)
 		l.take()
 		l.pumpClient()
+	case "changed": // by another client
+		f := strings.Fields(rest)
+		l.servers[f[0]].setParam(f[1], f[2])
 	case "reset":
 		l.servers[rest].WasReset()
 	case "refuse", "cut":
@@ -170,7 +173,7 @@ func (l *lab) pumpServer() {
 		}
 		return l.s.FromServer(b, &l.out)
 	})
-	if l.s.Server() != nil && !l.s.over {
+	if !l.s.over {
 		l.pumpClient() // after Wait
 	}
 }

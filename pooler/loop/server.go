@@ -127,6 +127,7 @@ func (v *server) feed(b []byte) {
 	if s.held && !s.over {
 		s.held = false
 		s.feed(s.pending)
+		s.post(s.receive) // what has come since was left in the socket
 	}
 }
 

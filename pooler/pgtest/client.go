@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"strings"
+
+	"github.com/xdg-go/scram"
 )
 
 // Message is one message of the protocol, in either direction.
@@ -82,6 +84,8 @@ type Client struct {
 	net.Conn
 	PID, Secret uint32
 	Parameters  map[string]string
+	Password    string // proved by SCRAM when it is asked for
+	proof       *scram.ClientConversation
 }
 
 // Send writes messages at once.
@@ -112,8 +116,8 @@ func ReadMessage(r io.Reader) (Message, error) {
 	return Message{Type: head[0], Body: body}, err
 }
 
-// Login sends a startup packet and reads up to the first ReadyForQuery. It knows no
-// passwords: an edge has proved who the client is. An ErrorResponse is an error.
+// Login sends a startup packet and reads up to the first ReadyForQuery. An ErrorResponse
+// is an error.
 func (c *Client) Login(parameters ...string) error {
 	if err := c.Send(Startup(parameters...)); err != nil {
 		return err
@@ -125,6 +129,10 @@ func (c *Client) Login(parameters ...string) error {
 			return err
 		}
 		switch m.Type {
+		case 'R':
+			if err := c.prove(m.Body); err != nil {
+				return err
+			}
 		case 'S':
 			name, value, _ := strings.Cut(strings.TrimSuffix(string(m.Body), "\x00"), "\x00")
 			c.Parameters[name] = value
@@ -135,6 +143,41 @@ func (c *Client) Login(parameters ...string) error {
 		case 'Z':
 			return nil
 		}
+	}
+}
+
+// The kinds of Authentication messages (PostgreSQL, "Message Formats").
+const (
+	authOK           = 0
+	authSASL         = 10
+	authSASLContinue = 11
+	authSASLFinal    = 12
+)
+
+// prove answers an Authentication message.
+func (c *Client) prove(body []byte) error {
+	switch kind, rest := binary.BigEndian.Uint32(body), string(body[4:]); kind {
+	case authOK:
+		return nil
+	case authSASL:
+		client, err := scram.SHA256.NewClient("", c.Password, "") // PostgreSQL takes the name of the startup packet
+		if err != nil {
+			return err
+		}
+		c.proof = client.NewConversation()
+		first, err := c.proof.Step("")
+		if err != nil {
+			return err
+		}
+		return c.Send(Encode('p', "SCRAM-SHA-256", len(first), []byte(first)))
+	case authSASLContinue, authSASLFinal:
+		answer, err := c.proof.Step(rest)
+		if err != nil || kind == authSASLFinal {
+			return err
+		}
+		return c.Send(Encode('p', []byte(answer)))
+	default:
+		return fmt.Errorf("authentication of kind %d is asked for", kind)
 	}
 }
 

@@ -34,6 +34,9 @@ func AppendQuery(dst []byte, sql string) []byte {
 	return encode(dst, &pgproto3.Query{String: sql})
 }
 
+// AppendFlush appends a Flush message.
+func AppendFlush(dst []byte) []byte { return appendHeader(dst, Flush, 0) }
+
 // AppendTerminate appends Terminate.
 func AppendTerminate(dst []byte) []byte { return appendHeader(dst, Terminate, 0) }
 
