@@ -9,6 +9,7 @@ CHAOS   ?= 35s
 SEED    ?= 1
 DIFFER  ?= 2000
 DIFFERS := TestSessionModeCannotBeToldFromPostgreSQL|TestTransactionModeDiffersAsDocumentedOnly|TestClientsThatShareConnectionsDoNotMeet
+LOAD    ?= 25s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
@@ -64,14 +65,19 @@ fuzz:    ## every fuzz target for FUZZ each
 	  done; \
 	done
 
-chaos:   build ## kill and stop leaders under load, once for each of SEEDS
+chaos:   build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one)
 	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
+	$(BIN)/armor-chaos run load --seed $(firstword $(SEEDS)) --duration $(LOAD)
 
-mutant:  ## prove that planted faults are caught: by the comparison with PostgreSQL, and by chaos
+# One build has all of the nodes' planted faults; ARMOR_MUTANT chooses one.
+mutant:  build ## prove that planted faults are caught: by the comparison with PostgreSQL, and by chaos
 	$(GO) test -tags mutant -count=1 -run TestMutantsAreFound ./pooler
 	mkdir -p $(BIN)/mutant
 	CGO_ENABLED=0 $(GO) build -tags mutant -o $(BIN)/mutant/ ./cmd/...
-	@if $(BIN)/armor-chaos run failover --bin $(BIN)/mutant --seed 1 --duration 20s; then echo "the mutant was not caught"; exit 1; else test $$? -eq 3; fi
+	@run() { report=$(BIN)/mutant/$$1.json; \
+	  ARMOR_MUTANT=$$1 $(BIN)/armor-chaos run $$2 --bin $(BIN)/mutant --seed 1 --duration $$3 >$$report; code=$$?; \
+	  test $$code -eq 3 && grep -q "\"checker\": \"$$4\"" $$report || { echo "the mutant $$1 was not caught: exit code $$code, report in $$report"; exit 1; }; }; \
+	run acknowledge failover 20s revocation && run unreset load 6s state && run swapped load 6s replies
 
 bench:   build ## what a query costs, beside PgBouncer's (needs pgbouncer; BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
 	$(GO) test -run '^$$' -bench . -benchmem ./pooler/core

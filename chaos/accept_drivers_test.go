@@ -177,7 +177,7 @@ func TestDriversDocumentShowsWhatRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name, block, ok := documented(string(script))
+		name, block, ok := printedBlock(string(script))
 		if !ok {
 			continue
 		}
@@ -193,9 +193,9 @@ func TestDriversDocumentShowsWhatRuns(t *testing.T) {
 
 var fence = map[string]string{".sh": "sh", ".py": "python", ".java": "java", ".js": "js", ".go": "go"}
 
-// documented returns what stands between the marks, without what all of its lines are
+// printedBlock returns what stands between the marks, without what all of its lines are
 // indented by.
-func documented(script string) (name, block string, ok bool) {
+func printedBlock(script string) (name, block string, ok bool) {
 	inside, indent := false, 0
 	var b strings.Builder
 	for line := range strings.Lines(script) {

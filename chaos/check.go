@@ -28,6 +28,11 @@ var checkers = []checker{
 	{"availability", checkAvailability},
 	{"ledger", checkLedger},
 	{"budget", checkBudget},
+	{"replies", checkReplies},
+	{"cancels", checkCancels},
+	{"state", checkState},
+	{"balances", checkBalances},
+	{"levels", checkLevels},
 }
 
 // Check runs every checker over a history.
@@ -55,14 +60,18 @@ func Coverage(events []Event) map[string]int {
 	return counts
 }
 
-// demanded are the observations without which a run proves nothing.
-var demanded = []string{"revoke ok", "connect ok", "connect fail", "query ok", "reach ok", "commit ok", "ledger", "backend", "fault"}
+// demanded are, by scenario, the observations without which a run proves nothing.
+var demanded = map[string][]string{
+	failoverName: {"revoke ok", "connect ok", "connect fail", "query ok", "reach ok", "commit ok", "ledger", "backend", "fault"},
+	loadName: {"reply ok", "cancel ok", "cancel fail", "state ok", "commit ok", "commit fail", "commit unknown",
+		"ledger", "balance", "level", "backend", "fault"},
+}
 
 // Missing lists what a run should have observed and has not.
 func Missing(events []Event) []string {
 	counts := Coverage(events)
 	var missing []string
-	for _, key := range demanded {
+	for _, key := range demanded[cmp.Or(settings(events).Subject, failoverName)] {
 		if counts[key] == 0 {
 			missing = append(missing, key)
 		}

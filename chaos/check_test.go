@@ -14,7 +14,7 @@ const second = time.Second
 // good is a history in which every promise was kept, faults and unknowns included.
 func good() []Event {
 	return []Event{
-		{Kind: KindSettings, Budget: 2, Patience: 15 * second},
+		{Kind: KindSettings, Subject: failoverName, Budget: 2, Patience: 15 * second},
 		{Kind: KindConnect, Subject: "c1", Node: "n1", Start: 1 * second, End: 2 * second, Outcome: OK},
 		{Kind: KindQuery, Subject: "c1", Node: "n1", Start: 2 * second, End: 3 * second, Outcome: OK},
 		{Kind: KindQuery, Subject: "c1", Node: "n1", Start: 4 * second, End: 6 * second, Outcome: OK}, // asked before it was enforced
@@ -82,7 +82,7 @@ func TestEachCheckerRejectsItsBadHistory(t *testing.T) {
 }
 
 func TestEmptyHistoryProvesNothing(t *testing.T) {
-	if len(Missing(nil)) != len(demanded) {
+	if len(Missing(nil)) != len(demanded[failoverName]) {
 		t.Fatal("an empty history counts as proof")
 	}
 }

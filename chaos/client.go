@@ -54,6 +54,16 @@ func (c client) connectTo(ctx context.Context, n *node, database string) (*pgcon
 }
 
 func (c client) connectAs(ctx context.Context, n *node, database, role string) (*pgconn.PgConn, error) {
+	config, err := c.config(n, database, role)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return pgconn.ConnectConfig(ctx, config)
+}
+
+func (c client) config(n *node, database, role string) (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig(fmt.Sprintf("host=127.0.0.1 port=%d user=%s database=%s sslmode=disable", n.port, role, database))
 	if err != nil {
 		return nil, err
@@ -61,9 +71,7 @@ func (c client) connectAs(ctx context.Context, n *node, database, role string) (
 	config.TLSConfig, config.Password = c.tls, c.password
 	config.MinProtocolVersion, config.MaxProtocolVersion = c.protocol, c.protocol
 	config.Fallbacks = nil
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return pgconn.ConnectConfig(ctx, config)
+	return config, nil
 }
 
 // ping opens a session, runs one query and closes it.

@@ -1,8 +1,8 @@
 // Package chaos breaks a real cluster from outside and checks what it promised.
 //
 // It starts armord as processes, drives workloads through their client ports, lets a
-// nemesis kill and stop nodes, and writes everything that was tried and observed into
-// a history. Checkers are pure functions from a history to violations; they know
+// nemesis kill and stop nodes or the clients themselves break off, and writes everything
+// that was tried and observed into a history. Checkers are pure functions from a history to violations; they know
 // nothing of how the history came about, so each is tested against histories written
 // by hand, good and bad.
 //

@@ -33,7 +33,18 @@ const (
 	KindBackend Kind = "backend"
 	// KindFault is one fault, from the nemesis' hand until it was undone.
 	KindFault Kind = "fault"
-	// KindSettings carries the numbers that the checkers judge by.
+	// KindReply is one request whose answer names who asked, from asking to its end.
+	KindReply Kind = "reply"
+	// KindCancel is one request that its client has cancelled, or tried to.
+	KindCancel Kind = "cancel"
+	// KindState is one look of a client at the state of its session.
+	KindState Kind = "state"
+	// KindBalance is the balance of one account when all was over.
+	KindBalance Kind = "balance"
+	// KindLevel is one count at a node or at PostgreSQL when all was over.
+	KindLevel Kind = "level"
+	// KindSettings says which scenario it was, in Subject, and carries the numbers that the
+	// checkers judge by.
 	KindSettings Kind = "settings"
 )
 
@@ -59,6 +70,13 @@ type Event struct {
 	Node     string `json:"node,omitempty"`
 	SQLState string `json:"sqlstate,omitempty"`
 	Detail   string `json:"detail,omitempty"`
+	// Got is what the answer of a KindReply or KindCancel said it was the answer to, and
+	// what a KindState has found that the client had not left there.
+	Got string `json:"got,omitempty"`
+	// Found is a KindBalance's or KindLevel's number, and Allowed the highest that a level
+	// may come back to.
+	Found   int `json:"found,omitempty"`
+	Allowed int `json:"allowed,omitempty"`
 	// Budget and Patience are set on KindSettings: the pool's server connections,
 	// and how long a valid client may go unserved.
 	Budget   int           `json:"budget,omitempty"`

@@ -30,9 +30,11 @@ const (
 
 // postgres is a throw-away PostgreSQL whose log tells when each backend lived.
 type postgres struct {
-	dir  string
-	port int
-	cmd  *exec.Cmd
+	dir        string
+	port       int
+	args       []string // of the server, its program first
+	credential *syscall.SysProcAttr
+	cmd        *exec.Cmd
 }
 
 // startPostgres makes a cluster in dir with initdb and starts it. PostgreSQL refuses
@@ -58,27 +60,37 @@ func startPostgres(ctx context.Context, dir string, options ...string) (*postgre
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	log, err := os.Create(p.logPath())
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	p.cmd = exec.Command(filepath.Join(bin, "postgres"), "-D", data,
-		"-c", "port="+strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+dir,
+	p.args = []string{filepath.Join(bin, "postgres"), "-D", data,
+		"-c", "port=" + strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=" + dir,
 		"-c", "log_connections=on", "-c", "log_disconnections=on", "-c", "log_line_prefix=%m [%p] ", "-c", "log_timezone=UTC",
-		"-c", "fsync=off", "-c", "max_connections=100")
+		"-c", "fsync=off", "-c", "max_connections=100"}
 	for _, o := range options {
-		p.cmd.Args = append(p.cmd.Args, "-c", o)
+		p.args = append(p.args, "-c", o)
 	}
-	p.cmd.SysProcAttr = credential
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start postgres: %w", err)
+	p.credential = credential
+	if err := p.start(); err != nil {
+		return nil, err
 	}
 	if err := p.prepare(ctx); err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
 	return p, nil
+}
+
+// start runs the server, whose data are there. Its output is appended to its log.
+func (p *postgres) start() error {
+	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	p.cmd = exec.Command(p.args[0], p.args[1:]...)
+	p.cmd.SysProcAttr = p.credential
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("start postgres: %w", err)
+	}
+	return nil
 }
 
 func (p *postgres) logPath() string { return filepath.Join(p.dir, "postgres.log") }

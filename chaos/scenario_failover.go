@@ -2,10 +2,8 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,30 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Options are what a run is asked for.
-type Options struct {
-	Bin      string        // folder of armord and armorctl
-	Dir      string        // where everything of the run is kept; must not exist yet, or be empty
-	Seed     uint64        // of every random choice; the interleaving is the machine's
-	Duration time.Duration // of the faults, without start and final checks
-	Logf     func(string, ...any)
-}
-
-// Report is what a run came to.
-type Report struct {
-	Seed       uint64         `json:"seed"`
-	Coverage   map[string]int `json:"coverage"`
-	Missing    []string       `json:"missing,omitempty"` // what should have been observed and was not
-	Violations []Violation    `json:"violations,omitempty"`
-	History    string         `json:"history"`
-}
-
-// Clean reports whether the run observed what it should and found nothing broken.
-func (r Report) Clean() bool { return len(r.Missing) == 0 && len(r.Violations) == 0 }
-
 // The scenario's size: three nodes on a pool of nine server connections, six ledger
 // clients, two that must always be served, two that live through revocations.
 const (
+	failoverName     = "failover"
 	failoverNodes    = 3
 	failoverBudget   = 9
 	failoverLedgers  = 6
@@ -50,31 +28,11 @@ const (
 // Failover kills and stops the leader again and again while apps write, certificates
 // are issued and revoked, and valid clients knock on every node.
 func Failover(ctx context.Context, o Options) (Report, error) {
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return Report{}, err
-	}
-	path := filepath.Join(o.Dir, "history.jsonl")
-	file, err := os.Create(path)
-	if err != nil {
-		return Report{}, err
-	}
-	defer file.Close()
-	history := NewHistory(file)
-	history.Add(Event{Kind: KindSettings, Budget: failoverBudget, Patience: patienceLive})
-	if err := failover(ctx, o, history); err != nil {
-		return Report{}, errors.Join(err, history.Flush())
-	}
-	events := history.Events()
-	report := Report{Seed: o.Seed, Coverage: Coverage(events), Missing: Missing(events), Violations: Check(events), History: path}
-	return report, history.Flush()
+	return run(ctx, o, Event{Kind: KindSettings, Subject: failoverName, Budget: failoverBudget, Patience: patienceLive}, failover)
 }
 
 func failover(ctx context.Context, o Options, history *History) error {
-	pgDir := filepath.Join(o.Dir, "postgres")
-	if err := os.MkdirAll(pgDir, 0o755); err != nil {
-		return err
-	}
-	pg, err := startPostgres(ctx, pgDir)
+	pg, err := startPostgresIn(ctx, o.Dir)
 	if err != nil {
 		return err
 	}
@@ -136,6 +94,11 @@ func (w *workload) settle(ctx context.Context, pg *postgres) error {
 		w.knock(ctx, app, e.Subject)
 	}
 	w.cluster.stopAll()
+	return w.readPostgres(ctx, pg)
+}
+
+// readPostgres records what PostgreSQL says of the run: its ledger, and its backends.
+func (w *workload) readPostgres(ctx context.Context, pg *postgres) error {
 	keys, err := pg.ledger(ctx)
 	if err != nil {
 		return err

@@ -221,7 +221,7 @@ func (c *console) showConfig() []row {
 		{"query_wait_timeout", seconds(wait), "120"},
 		{"reserve_pool_size", "0", "0"},
 		{"server_connect_timeout", seconds(c.home.cfg.LoginTimeout), "15"},
-		{"server_reset_query", "DISCARD ALL", "DISCARD ALL"},
+		{"server_reset_query", resetQuery, resetQuery},
 		{"server_reset_query_always", "0", "0"},
 		{"stats_period", seconds(statsPeriod), "60"},
 		{"stats_users", armor.ConsoleStats, ""},

@@ -143,6 +143,36 @@ func TestLoginsBackOff(t *testing.T) {
 	})
 }
 
+// TestLoginsThatFailTogetherBackOffOnce: a server that crashes under load refuses all
+// logins that are under way, which says no more than one of them.
+func TestLoginsThatFailTogetherBackOffOnce(t *testing.T) {
+	fake := &pgtest.Fake{Refuse: func(string) []byte {
+		time.Sleep(100 * time.Millisecond) // until all of them are under way
+		return pgtest.Encode('E', "SFATAL", "VFATAL", "C57P03", "Mthe database system is in recovery mode", byte(0))
+	}}
+	const together = 5
+	inBubble(t, fake, func(b *bubble) {
+		var clients sync.WaitGroup
+		for range together {
+			clients.Go(func() {
+				b.wantRefusal(b.dial(64<<10).Login("user", pgtest.Role, "database", "orders"), "FATAL", "08006")
+			})
+		}
+		clients.Wait()
+		if n := fake.Logins(); n != together {
+			t.Fatalf("%d logins, want %d at once", n, together)
+		}
+		began := time.Now()
+		for fake.Logins() == together {
+			b.wantRefusal(b.dial(64<<10).Login("user", pgtest.Role, "database", "orders"), "FATAL", "08006")
+			time.Sleep(50 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("PostgreSQL was asked again after %s, want 1 s", took)
+		}
+	}, withBudget(together))
+}
+
 // TestPlaceIsTakenUntilTheEndIsRead: PostgreSQL goes on with a query although its
 // client has gone; the place is free when it has closed, not when we have.
 func TestPlaceIsTakenUntilTheEndIsRead(t *testing.T) {

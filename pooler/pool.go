@@ -253,9 +253,13 @@ func (p *pool) namedFor(of part, params *core.Params, name string) *core.Params 
 	return sub.called[key]
 }
 
-// loginFailedLocked notes a failed login: the next one waits, longer each time.
+// loginFailedLocked notes a failed login: the next one waits, longer each time. One that
+// was under way when another failed has failed for the same reason, and says nothing new.
 func (s *subpool) loginFailedLocked(err error) (wait time.Duration) {
 	s.failure = err
+	if s.backingOff() {
+		return time.Until(s.retryAt)
+	}
 	s.known = s.known && !s.isClients()
 	if wait = firstBackoff; !s.mayPass() {
 		wait = min(firstBackoff<<min(s.failures, 10), maxBackoff)

@@ -238,7 +238,7 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 		server.Release(nil)
 		return params, nil
 	}
-	if err := p.apply(ctx, server, c.guest, "DISCARD ALL"); err != nil { // it may have another client's
+	if err := p.apply(ctx, server, c.guest, resetQuery); err != nil { // it may have another client's
 		return nil, err
 	}
 	server.state.WasReset()

@@ -153,7 +153,7 @@ func (c *ServerConn) refresh(reset, ping bool, patience time.Duration) error {
 	if !reset {
 		return nil
 	}
-	refused, err := c.exchange("DISCARD ALL")
+	refused, err := c.exchange(resetQuery)
 	if err == nil && refused != nil {
 		err = refused
 	}

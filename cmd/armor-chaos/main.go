@@ -49,14 +49,15 @@ func main() {
 func runCommand() *cobra.Command {
 	var o chaos.Options
 	run := &cobra.Command{
-		Use:     "run failover",
+		Use:     "run failover|load",
 		Short:   "start a cluster, break it, check the history",
-		Example: "  armor-chaos run failover --seed 1 --duration 45s",
+		Example: "  armor-chaos run failover --seed 1 --duration 45s\n  armor-chaos run load --seed 1 --duration 10m --clients 200",
 		Args:    cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{
 			"failover\tkill and stop the leader again and again",
+			"load\tmany clients on few server connections, that cancel and break off at random",
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Dir == "" {
 				dir, err := os.MkdirTemp("", "armor-chaos-")
 				if err != nil {
@@ -72,7 +73,8 @@ func runCommand() *cobra.Command {
 			o.Logf = func(format string, args ...any) {
 				fmt.Fprintf(os.Stderr, "%6.1fs %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
 			}
-			report, err := chaos.Failover(cmd.Context(), o)
+			scenario := map[string]func(context.Context, chaos.Options) (chaos.Report, error){"failover": chaos.Failover, "load": chaos.Load}[args[0]]
+			report, err := scenario(cmd.Context(), o)
 			if err != nil {
 				return fmt.Errorf("seed %d, files in %s: %w", o.Seed, o.Dir, err)
 			}
@@ -82,6 +84,7 @@ func runCommand() *cobra.Command {
 	here, _ := os.Executable()
 	run.Flags().Uint64Var(&o.Seed, "seed", 1, "seed of every random choice")
 	run.Flags().DurationVar(&o.Duration, "duration", 45*time.Second, "how long faults go on")
+	run.Flags().IntVar(&o.Clients, "clients", 200, "clients of the load")
 	run.Flags().StringVar(&o.Bin, "bin", filepath.Dir(here), "folder of armord and armorctl")
 	run.Flags().StringVar(&o.Dir, "dir", "", "where the run's files are kept (default: a new temporary folder)")
 	return run

@@ -102,7 +102,9 @@ func (v *server) receive() {
 			v.lost(err)
 			return
 		}
-		v.feed(b)
+		if mutantSwap == nil || !mutantSwap(v, b) {
+			v.feed(b)
+		}
 	}
 }
 
