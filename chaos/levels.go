@@ -21,7 +21,7 @@ type levels map[string]int
 
 // levelSlack is by how much goroutines and descriptors may differ: connections between
 // nodes, and what a scrape itself takes.
-const levelSlack = 10
+const levelSlack = 20
 
 // levels reads a node's metrics. Descriptors do not count those of server connections,
 // which stay open on purpose.

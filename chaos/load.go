@@ -128,18 +128,17 @@ func (l *loader) leave(ctx context.Context) {
 func (l *loader) breakOff(ctx context.Context, how string) {
 	now := l.workload.history.Now()
 	l.workload.history.Add(Event{Kind: KindFault, Subject: l.name + " " + how, Node: l.node.name, Start: now, End: now})
-	if tcp := l.socket(); tcp != nil {
-		tcp.SetLinger(0)
-		tcp.Close()
-	}
+	reset(l.conn)
 	// pgconn still has its own side to close, of a socket that is gone.
 	l.leave(ctx)
 }
 
-// socket is the TCP connection below TLS.
-func (l *loader) socket() *net.TCPConn {
-	tcp, _ := l.conn.Conn().(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn)
-	return tcp
+// reset closes the TCP connection below TLS, so that the other side reads a reset.
+func reset(conn *pgconn.PgConn) {
+	if tcp, ok := conn.Conn().(interface{ NetConn() net.Conn }).NetConn().(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+		tcp.Close()
+	}
 }
 
 func (l *loader) nonce() string {
