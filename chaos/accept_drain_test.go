@@ -69,8 +69,8 @@ func (b *bookkeeper) transaction(conn *pgconn.PgConn, key string) {
 	b.acknowledged = append(b.acknowledged, key)
 }
 
-// TestRollingRestartBreaksNoTransaction restarts one node after the other by SIGTERM
-// while apps write through the load balancer.
+// TestRollingRestartBreaksNoTransaction restarts one node after the other, by SIGTERM or
+// as an operator, while apps write through the load balancer.
 func TestRollingRestartBreaksNoTransaction(t *testing.T) {
 	a := acceptance(t)
 	port, err := strconv.Atoi(a.env["PGPORT"])
@@ -84,9 +84,10 @@ func TestRollingRestartBreaksNoTransaction(t *testing.T) {
 		books[i] = &bookkeeper{app: a.demoClient(t), through: &node{name: "balancer", port: port}, name: fmt.Sprintf("rolling%d-%d", time.Now().UnixNano(), i)}
 		working.Go(func() { books[i].run(ctx) })
 	}
-	for _, n := range a.nodes {
+	drained := func(n *node) { a.ctl(t, "node", "drain", n.name, "--yes") }
+	for i, end := range []func(*node){a.terminate(t), drained, a.terminate(t)} {
 		sleep(ctx, time.Second)
-		a.restart(t, n)
+		a.restart(t, a.nodes[i], end)
 	}
 	sleep(ctx, time.Second)
 	stop()
@@ -104,13 +105,20 @@ func TestRollingRestartBreaksNoTransaction(t *testing.T) {
 	a.inLedger(t, acknowledged)
 }
 
-// restart ends a node's process by SIGTERM and starts it again.
-func (a *arena) restart(t *testing.T, n *node) {
+// terminate ends a node's process by SIGTERM.
+func (a *arena) terminate(t *testing.T) func(*node) {
+	return func(n *node) {
+		if err := syscall.Kill(a.pid(t, n), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// restart has a node's process end and starts it again.
+func (a *arena) restart(t *testing.T, n *node, end func(*node)) {
 	t.Helper()
 	pid := a.pid(t, n)
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	end(n)
 	eventually(t, n.name+" has ended", func() bool { return syscall.Kill(pid, 0) != nil })
 	if err := a.start(n); err != nil {
 		t.Fatal(err)

@@ -280,6 +280,11 @@ func (f *frail) isStopped(t *testing.T, how os.Signal, what string) {
 	var refusal error
 	eventually(t, "clients are told that PostgreSQL is away", func() bool {
 		refusal = exec1(t.Context(), waiting, "SELECT 1")
+		e := (*pgconn.PgError)(nil)
+		if errors.As(refusal, &e) && strings.Contains(e.Detail, "shutting down") { // said to a login that came before
+			waiting = f.connect(t)
+			return false
+		}
 		return refusal != nil
 	})
 	documented(t, "PostgreSQL is down", refusal)

@@ -73,7 +73,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
-		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Preview", "PeerAPI/Propose",
+		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/Drain", "PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Preview", "PeerAPI/Propose",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate",
 	}
 	joiners := []string{"JoinAPI/File", "JoinAPI/Introduce", "JoinAPI/Result"}
@@ -88,7 +88,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 		want         []string
 	}{
 		{"operator", ALPN, []tls.Certificate{viewer}, operators},
-		{"node admin", ALPN, []tls.Certificate{l.enrol("nell", armor.NodeAdmin)}, slices.Sorted(slices.Values(append(slices.Clone(operators), "OperatorAPI/Order")))},
+		{"node admin", ALPN, []tls.Certificate{l.enrol("nell", armor.NodeAdmin)}, slices.Sorted(slices.Values(append(slices.Clone(operators), "OperatorAPI/Drain", "OperatorAPI/Order")))},
 		{"operator without a role", ALPN, []tls.Certificate{nobody}, judgedLater},
 		{"operator with a replaced certificate", ALPN, []tls.Certificate{replaced}, judgedLater},
 		{"operator that was never registered", ALPN, []tls.Certificate{l.issue(pki.OperatorIdentity(labCluster, "eve"), false)}, judgedLater},

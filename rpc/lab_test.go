@@ -190,6 +190,7 @@ type labNode struct {
 	sessions []armor.SessionInfo
 	denials  map[string]armor.DenialRecord
 	orders   []armor.PoolOrder
+	drained  int
 	believes armor.NodeID // whom it believes to lead, when set
 	behind   *armor.State // what it has applied, when that is not everything
 	catchUp  func() bool  // whether it catches up once it was asked for its state
@@ -411,6 +412,12 @@ func (n *labNode) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
 	}
 	n.orders = append(n.orders, o)
 	return armor.PoolStatus{Pool: o.Key(), Open: len(n.orders), Paused: o.Verb == armor.PausePool}, nil
+}
+
+func (n *labNode) Drain() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drained++
 }
 
 func (n *labNode) Cancel(_ context.Context, key armor.CancelKey, plaintext bool) bool {

@@ -49,6 +49,8 @@ type Witness interface {
 type Switchboard interface {
 	// Order acts on a pool of this node and returns what has become of it.
 	Order(o armor.PoolOrder) (armor.PoolStatus, error)
+	// Drain has the node end as by SIGTERM, and does not wait for that.
+	Drain()
 }
 
 // Dialer connects to a node and proves both ends; the connection's TLS handshake is

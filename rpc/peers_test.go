@@ -311,6 +311,28 @@ func TestOrderReachesEveryNodeAndNamesThoseThatFail(t *testing.T) {
 	}
 }
 
+func TestDrainReachesTheNodeThatIsNamedAlone(t *testing.T) {
+	l := newLab(t, 3)
+	c := l.client(l.enrol("nora", armor.NodeAdmin), "n2")
+	for _, node := range []armor.NodeID{"n2", "n3"} { // the one that is asked, and another
+		if err := c.Drain(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for node, want := range map[armor.NodeID]int{"n1": 0, "n2": 1, "n3": 1} {
+		if got := l.nodes[node].drained; got != want {
+			t.Errorf("node %s was drained %d times, want %d", node, got, want)
+		}
+	}
+	if err := c.Drain(t.Context(), "n9"); !errors.Is(err, armor.ErrNotFound) {
+		t.Errorf("a node that there is not: %v", err)
+	}
+	viewer := l.client(l.enrol("vic", armor.Viewer), "n1")
+	if err := viewer.Drain(t.Context(), "n1"); !errors.Is(err, armor.ErrDenied) || l.nodes["n1"].drained > 0 {
+		t.Errorf("a viewer: %v", err)
+	}
+}
+
 func TestOrderNeedsTheRole(t *testing.T) {
 	l := newLab(t, 1)
 	c := l.client(l.enrol("vic", armor.Viewer, armor.PolicyAdmin), "n1")

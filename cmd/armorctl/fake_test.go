@@ -39,6 +39,7 @@ type fakeNode struct {
 	mu       sync.Mutex // guards all below; never held while serving
 	index    uint64
 	mishaps  mishaps
+	started  time.Time
 	sessions []armor.SessionInfo
 	denials  map[string]armor.DenialRecord
 	pools    map[string]armor.PoolStatus // what was switched
@@ -67,7 +68,8 @@ func startFake(t *testing.T, dir string) *fakeNode {
 		t.Fatal(err)
 	}
 	n := &fakeNode{
-		t: t, key: key, listen: l, socket: filepath.Join(dir, "admin.sock"),
+		started: time.Now().Add(-time.Hour),
+		t:       t, key: key, listen: l, socket: filepath.Join(dir, "admin.sock"),
 		machine: fsm.New(), served: make(chan struct{}), hanging: make(chan struct{}, 100), denials: map[string]armor.DenialRecord{},
 	}
 	admin, err := rpc.ListenInit(n.socket)
@@ -310,7 +312,7 @@ func (n *fakeNode) Status() armor.NodeStatus {
 		Node: n.ID(), Version: "test", Leader: n.ID(), Role: "leader", Term: 3, Revision: state.Revision, Enforced: state.Revision,
 		FreshAge: 120 * time.Millisecond, Sessions: len(n.Sessions()), Gossip: []armor.NodeID{"n1"},
 		PeerAddress: n.listen.Addr().String(), ClientAddress: "127.0.0.1:6432", OpsAddress: "127.0.0.1:6435",
-		StartedAt: time.Now().Add(-time.Hour),
+		StartedAt: n.startedAt(),
 	}
 	if n.mishap().noLeader {
 		s.Role, s.Leader, s.FreshAge = "candidate", "", -1
@@ -341,6 +343,19 @@ func (n *fakeNode) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
 	n.pools[o.Key()] = p
 	n.mu.Unlock()
 	return armor.PoolStatus{Pool: o.Key(), Open: 2, Paused: p.Paused, Disabled: p.Disabled}, nil
+}
+
+// Drain ends the node, and whoever watches over it starts it anew.
+func (n *fakeNode) Drain() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.started = time.Now()
+}
+
+func (n *fakeNode) startedAt() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.started
 }
 
 // switched puts what was switched into a pool's status.

@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeRemoveCommand())
+	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeDrainCommand(), a.nodeRemoveCommand())
 }
 
 // nodeView is a node's word about itself as -o json shows it. A node that did not

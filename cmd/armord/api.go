@@ -78,6 +78,12 @@ func (a *api) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
 	return c.pooler.Order(o)
 }
 
+// Drain has the process end as by a signal.
+func (a *api) Drain() {
+	a.log.Info("an operator has this node drained", armor.KeyNode, a.cfg.Node)
+	a.shutdown()
+}
+
 // Cancel cancels a query of a session here.
 func (a *api) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool) bool {
 	c := a.clients.Load()

@@ -60,6 +60,50 @@ func (*Empty) Descriptor() ([]byte, []int) {
 	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{0}
 }
 
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DrainRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 type OrderReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*OrderResult         `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -69,7 +113,7 @@ type OrderReply struct {
 
 func (x *OrderReply) Reset() {
 	*x = OrderReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -81,7 +125,7 @@ func (x *OrderReply) String() string {
 func (*OrderReply) ProtoMessage() {}
 
 func (x *OrderReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -94,7 +138,7 @@ func (x *OrderReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderReply.ProtoReflect.Descriptor instead.
 func (*OrderReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{1}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *OrderReply) GetNodes() []*OrderResult {
@@ -115,7 +159,7 @@ type OrderResult struct {
 
 func (x *OrderResult) Reset() {
 	*x = OrderResult{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -127,7 +171,7 @@ func (x *OrderResult) String() string {
 func (*OrderResult) ProtoMessage() {}
 
 func (x *OrderResult) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -140,7 +184,7 @@ func (x *OrderResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderResult.ProtoReflect.Descriptor instead.
 func (*OrderResult) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{2}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *OrderResult) GetNode() string {
@@ -175,7 +219,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -187,7 +231,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -200,7 +244,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{3}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SubmitRequest) GetRequest() *Request {
@@ -234,7 +278,7 @@ type SubmitReply struct {
 
 func (x *SubmitReply) Reset() {
 	*x = SubmitReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +290,7 @@ func (x *SubmitReply) String() string {
 func (*SubmitReply) ProtoMessage() {}
 
 func (x *SubmitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +303,7 @@ func (x *SubmitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReply.ProtoReflect.Descriptor instead.
 func (*SubmitReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{4}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SubmitReply) GetResult() *Result {
@@ -285,7 +329,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +341,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +354,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{5}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ValidateRequest) GetRequest() *Request {
@@ -330,7 +374,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +386,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +399,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{6}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StateRequest) GetTables() []string {
@@ -397,7 +441,7 @@ type StateChunk struct {
 
 func (x *StateChunk) Reset() {
 	*x = StateChunk{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +453,7 @@ func (x *StateChunk) String() string {
 func (*StateChunk) ProtoMessage() {}
 
 func (x *StateChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +466,7 @@ func (x *StateChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChunk.ProtoReflect.Descriptor instead.
 func (*StateChunk) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{7}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StateChunk) GetHead() *StateHead {
@@ -542,7 +586,7 @@ type StateHead struct {
 
 func (x *StateHead) Reset() {
 	*x = StateHead{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +598,7 @@ func (x *StateHead) String() string {
 func (*StateHead) ProtoMessage() {}
 
 func (x *StateHead) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +611,7 @@ func (x *StateHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHead.ProtoReflect.Descriptor instead.
 func (*StateHead) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{8}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StateHead) GetRevision() uint64 {
@@ -607,7 +651,7 @@ type NodesReply struct {
 
 func (x *NodesReply) Reset() {
 	*x = NodesReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +663,7 @@ func (x *NodesReply) String() string {
 func (*NodesReply) ProtoMessage() {}
 
 func (x *NodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +676,7 @@ func (x *NodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
 func (*NodesReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{9}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodesReply) GetNodes() []*NodeStatus {
@@ -652,7 +696,7 @@ type SilentNode struct {
 
 func (x *SilentNode) Reset() {
 	*x = SilentNode{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +708,7 @@ func (x *SilentNode) String() string {
 func (*SilentNode) ProtoMessage() {}
 
 func (x *SilentNode) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +721,7 @@ func (x *SilentNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilentNode.ProtoReflect.Descriptor instead.
 func (*SilentNode) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{10}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SilentNode) GetNode() string {
@@ -705,7 +749,7 @@ type SessionChunk struct {
 
 func (x *SessionChunk) Reset() {
 	*x = SessionChunk{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +761,7 @@ func (x *SessionChunk) String() string {
 func (*SessionChunk) ProtoMessage() {}
 
 func (x *SessionChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +774,7 @@ func (x *SessionChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChunk.ProtoReflect.Descriptor instead.
 func (*SessionChunk) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{11}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SessionChunk) GetSessions() []*SessionInfo {
@@ -756,7 +800,7 @@ type PreviewRequest struct {
 
 func (x *PreviewRequest) Reset() {
 	*x = PreviewRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +812,7 @@ func (x *PreviewRequest) String() string {
 func (*PreviewRequest) ProtoMessage() {}
 
 func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +825,7 @@ func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{12}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PreviewRequest) GetSelectors() []*Selector {
@@ -800,7 +844,7 @@ type DenialRequest struct {
 
 func (x *DenialRequest) Reset() {
 	*x = DenialRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +856,7 @@ func (x *DenialRequest) String() string {
 func (*DenialRequest) ProtoMessage() {}
 
 func (x *DenialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +869,7 @@ func (x *DenialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenialRequest.ProtoReflect.Descriptor instead.
 func (*DenialRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{13}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DenialRequest) GetId() string {
@@ -844,7 +888,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +900,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +913,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{14}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelReply) GetFound() bool {
@@ -889,7 +933,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +945,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +958,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProposeRequest) GetRequest() *Request {
@@ -941,7 +985,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +997,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1010,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AwaitRequest) GetResult() *Result {
@@ -992,7 +1036,7 @@ type Introduction struct {
 
 func (x *Introduction) Reset() {
 	*x = Introduction{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1048,7 @@ func (x *Introduction) String() string {
 func (*Introduction) ProtoMessage() {}
 
 func (x *Introduction) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1061,7 @@ func (x *Introduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introduction.ProtoReflect.Descriptor instead.
 func (*Introduction) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Introduction) GetPeerCa() []byte {
@@ -1041,7 +1085,7 @@ type JoinFiling struct {
 
 func (x *JoinFiling) Reset() {
 	*x = JoinFiling{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1097,7 @@ func (x *JoinFiling) String() string {
 func (*JoinFiling) ProtoMessage() {}
 
 func (x *JoinFiling) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1110,7 @@ func (x *JoinFiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinFiling.ProtoReflect.Descriptor instead.
 func (*JoinFiling) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JoinFiling) GetSecret() []byte {
@@ -1122,7 +1166,7 @@ type JoinQuestion struct {
 
 func (x *JoinQuestion) Reset() {
 	*x = JoinQuestion{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1178,7 @@ func (x *JoinQuestion) String() string {
 func (*JoinQuestion) ProtoMessage() {}
 
 func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1191,7 @@ func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinQuestion.ProtoReflect.Descriptor instead.
 func (*JoinQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JoinQuestion) GetNode() string {
@@ -1174,7 +1218,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1230,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1243,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Voter) GetId() string {
@@ -1231,7 +1275,7 @@ type JoinAnswer struct {
 
 func (x *JoinAnswer) Reset() {
 	*x = JoinAnswer{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1287,7 @@ func (x *JoinAnswer) String() string {
 func (*JoinAnswer) ProtoMessage() {}
 
 func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1300,7 @@ func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
 func (*JoinAnswer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JoinAnswer) GetApproved() bool {
@@ -1322,7 +1366,7 @@ type InitIdentity struct {
 
 func (x *InitIdentity) Reset() {
 	*x = InitIdentity{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1378,7 @@ func (x *InitIdentity) String() string {
 func (*InitIdentity) ProtoMessage() {}
 
 func (x *InitIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1391,7 @@ func (x *InitIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitIdentity.ProtoReflect.Descriptor instead.
 func (*InitIdentity) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InitIdentity) GetNode() string {
@@ -1403,7 +1447,7 @@ type InitData struct {
 
 func (x *InitData) Reset() {
 	*x = InitData{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1459,7 @@ func (x *InitData) String() string {
 func (*InitData) ProtoMessage() {}
 
 func (x *InitData) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1472,7 @@ func (x *InitData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitData.ProtoReflect.Descriptor instead.
 func (*InitData) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InitData) GetChain() [][]byte {
@@ -1457,7 +1501,9 @@ var File_rpc_armorpb_api_proto protoreflect.FileDescriptor
 const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\n" +
 	"\x15rpc/armorpb/api.proto\x12\farmor.rpc.v1\x1a\x17rpc/armorpb/words.proto\"\a\n" +
-	"\x05Empty\"=\n" +
+	"\x05Empty\"\"\n" +
+	"\fDrainRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"=\n" +
 	"\n" +
 	"OrderReply\x12/\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x19.armor.rpc.v1.OrderResultR\x05nodes\"i\n" +
@@ -1568,7 +1614,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x125\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x17.armor.rpc.v1.BootstrapR\tbootstrap2\x8d\x04\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x17.armor.rpc.v1.BootstrapR\tbootstrap2\xc7\x04\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12?\n" +
@@ -1577,7 +1623,8 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
-	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply2\xc4\x05\n" +
+	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf7\x05\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12@\n" +
 	"\x06Cancel\x12\x1b.armor.rpc.v1.CancelRequest\x1a\x19.armor.rpc.v1.CancelReply\x127\n" +
@@ -1585,7 +1632,8 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
-	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x12=\n" +
+	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x121\n" +
+	"\x05Drain\x12\x13.armor.rpc.v1.Empty\x1a\x13.armor.rpc.v1.Empty\x12=\n" +
 	"\aPropose\x12\x1c.armor.rpc.v1.ProposeRequest\x1a\x14.armor.rpc.v1.Result\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12F\n" +
 	"\rAwaitEnforced\x12\x1a.armor.rpc.v1.AwaitRequest\x1a\x19.armor.rpc.v1.Enforcement\x129\n" +
@@ -1611,142 +1659,147 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
-	(*OrderReply)(nil),      // 1: armor.rpc.v1.OrderReply
-	(*OrderResult)(nil),     // 2: armor.rpc.v1.OrderResult
-	(*SubmitRequest)(nil),   // 3: armor.rpc.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 4: armor.rpc.v1.SubmitReply
-	(*ValidateRequest)(nil), // 5: armor.rpc.v1.ValidateRequest
-	(*StateRequest)(nil),    // 6: armor.rpc.v1.StateRequest
-	(*StateChunk)(nil),      // 7: armor.rpc.v1.StateChunk
-	(*StateHead)(nil),       // 8: armor.rpc.v1.StateHead
-	(*NodesReply)(nil),      // 9: armor.rpc.v1.NodesReply
-	(*SilentNode)(nil),      // 10: armor.rpc.v1.SilentNode
-	(*SessionChunk)(nil),    // 11: armor.rpc.v1.SessionChunk
-	(*PreviewRequest)(nil),  // 12: armor.rpc.v1.PreviewRequest
-	(*DenialRequest)(nil),   // 13: armor.rpc.v1.DenialRequest
-	(*CancelReply)(nil),     // 14: armor.rpc.v1.CancelReply
-	(*ProposeRequest)(nil),  // 15: armor.rpc.v1.ProposeRequest
-	(*AwaitRequest)(nil),    // 16: armor.rpc.v1.AwaitRequest
-	(*Introduction)(nil),    // 17: armor.rpc.v1.Introduction
-	(*JoinFiling)(nil),      // 18: armor.rpc.v1.JoinFiling
-	(*JoinQuestion)(nil),    // 19: armor.rpc.v1.JoinQuestion
-	(*Voter)(nil),           // 20: armor.rpc.v1.Voter
-	(*JoinAnswer)(nil),      // 21: armor.rpc.v1.JoinAnswer
-	(*InitIdentity)(nil),    // 22: armor.rpc.v1.InitIdentity
-	(*InitData)(nil),        // 23: armor.rpc.v1.InitData
-	(*PoolStatus)(nil),      // 24: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 25: armor.rpc.v1.Request
-	(*Result)(nil),          // 26: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 27: armor.rpc.v1.Enforcement
-	(*Environment)(nil),     // 28: armor.rpc.v1.Environment
-	(*TrustAnchor)(nil),     // 29: armor.rpc.v1.TrustAnchor
-	(*CertRecord)(nil),      // 30: armor.rpc.v1.CertRecord
-	(*Revocation)(nil),      // 31: armor.rpc.v1.Revocation
-	(*IdentityConfig)(nil),  // 32: armor.rpc.v1.IdentityConfig
-	(*Database)(nil),        // 33: armor.rpc.v1.Database
-	(*Pool)(nil),            // 34: armor.rpc.v1.Pool
-	(*Share)(nil),           // 35: armor.rpc.v1.Share
-	(*Member)(nil),          // 36: armor.rpc.v1.Member
-	(*Tombstone)(nil),       // 37: armor.rpc.v1.Tombstone
-	(*JoinToken)(nil),       // 38: armor.rpc.v1.JoinToken
-	(*JoinRequest)(nil),     // 39: armor.rpc.v1.JoinRequest
-	(*Operator)(nil),        // 40: armor.rpc.v1.Operator
-	(*Time)(nil),            // 41: armor.rpc.v1.Time
-	(*Cluster)(nil),         // 42: armor.rpc.v1.Cluster
-	(*NodeStatus)(nil),      // 43: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 44: armor.rpc.v1.SessionInfo
-	(*Selector)(nil),        // 45: armor.rpc.v1.Selector
-	(*Bootstrap)(nil),       // 46: armor.rpc.v1.Bootstrap
-	(*PoolOrder)(nil),       // 47: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 48: armor.rpc.v1.Renewal
-	(*CancelRequest)(nil),   // 49: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 50: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 51: armor.rpc.v1.Freshness
+	(*DrainRequest)(nil),    // 1: armor.rpc.v1.DrainRequest
+	(*OrderReply)(nil),      // 2: armor.rpc.v1.OrderReply
+	(*OrderResult)(nil),     // 3: armor.rpc.v1.OrderResult
+	(*SubmitRequest)(nil),   // 4: armor.rpc.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 5: armor.rpc.v1.SubmitReply
+	(*ValidateRequest)(nil), // 6: armor.rpc.v1.ValidateRequest
+	(*StateRequest)(nil),    // 7: armor.rpc.v1.StateRequest
+	(*StateChunk)(nil),      // 8: armor.rpc.v1.StateChunk
+	(*StateHead)(nil),       // 9: armor.rpc.v1.StateHead
+	(*NodesReply)(nil),      // 10: armor.rpc.v1.NodesReply
+	(*SilentNode)(nil),      // 11: armor.rpc.v1.SilentNode
+	(*SessionChunk)(nil),    // 12: armor.rpc.v1.SessionChunk
+	(*PreviewRequest)(nil),  // 13: armor.rpc.v1.PreviewRequest
+	(*DenialRequest)(nil),   // 14: armor.rpc.v1.DenialRequest
+	(*CancelReply)(nil),     // 15: armor.rpc.v1.CancelReply
+	(*ProposeRequest)(nil),  // 16: armor.rpc.v1.ProposeRequest
+	(*AwaitRequest)(nil),    // 17: armor.rpc.v1.AwaitRequest
+	(*Introduction)(nil),    // 18: armor.rpc.v1.Introduction
+	(*JoinFiling)(nil),      // 19: armor.rpc.v1.JoinFiling
+	(*JoinQuestion)(nil),    // 20: armor.rpc.v1.JoinQuestion
+	(*Voter)(nil),           // 21: armor.rpc.v1.Voter
+	(*JoinAnswer)(nil),      // 22: armor.rpc.v1.JoinAnswer
+	(*InitIdentity)(nil),    // 23: armor.rpc.v1.InitIdentity
+	(*InitData)(nil),        // 24: armor.rpc.v1.InitData
+	(*PoolStatus)(nil),      // 25: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 26: armor.rpc.v1.Request
+	(*Result)(nil),          // 27: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 28: armor.rpc.v1.Enforcement
+	(*Environment)(nil),     // 29: armor.rpc.v1.Environment
+	(*TrustAnchor)(nil),     // 30: armor.rpc.v1.TrustAnchor
+	(*CertRecord)(nil),      // 31: armor.rpc.v1.CertRecord
+	(*Revocation)(nil),      // 32: armor.rpc.v1.Revocation
+	(*IdentityConfig)(nil),  // 33: armor.rpc.v1.IdentityConfig
+	(*Database)(nil),        // 34: armor.rpc.v1.Database
+	(*Pool)(nil),            // 35: armor.rpc.v1.Pool
+	(*Share)(nil),           // 36: armor.rpc.v1.Share
+	(*Member)(nil),          // 37: armor.rpc.v1.Member
+	(*Tombstone)(nil),       // 38: armor.rpc.v1.Tombstone
+	(*JoinToken)(nil),       // 39: armor.rpc.v1.JoinToken
+	(*JoinRequest)(nil),     // 40: armor.rpc.v1.JoinRequest
+	(*Operator)(nil),        // 41: armor.rpc.v1.Operator
+	(*Time)(nil),            // 42: armor.rpc.v1.Time
+	(*Cluster)(nil),         // 43: armor.rpc.v1.Cluster
+	(*NodeStatus)(nil),      // 44: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 45: armor.rpc.v1.SessionInfo
+	(*Selector)(nil),        // 46: armor.rpc.v1.Selector
+	(*Bootstrap)(nil),       // 47: armor.rpc.v1.Bootstrap
+	(*PoolOrder)(nil),       // 48: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 49: armor.rpc.v1.Renewal
+	(*CancelRequest)(nil),   // 50: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 51: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 52: armor.rpc.v1.Freshness
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	2,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	24, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	25, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	26, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	27, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	25, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	8,  // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
-	28, // 7: armor.rpc.v1.StateChunk.environments:type_name -> armor.rpc.v1.Environment
-	29, // 8: armor.rpc.v1.StateChunk.anchors:type_name -> armor.rpc.v1.TrustAnchor
-	30, // 9: armor.rpc.v1.StateChunk.inventory:type_name -> armor.rpc.v1.CertRecord
-	31, // 10: armor.rpc.v1.StateChunk.revocations:type_name -> armor.rpc.v1.Revocation
-	32, // 11: armor.rpc.v1.StateChunk.identities:type_name -> armor.rpc.v1.IdentityConfig
-	33, // 12: armor.rpc.v1.StateChunk.databases:type_name -> armor.rpc.v1.Database
-	34, // 13: armor.rpc.v1.StateChunk.pools:type_name -> armor.rpc.v1.Pool
-	35, // 14: armor.rpc.v1.StateChunk.shares:type_name -> armor.rpc.v1.Share
-	36, // 15: armor.rpc.v1.StateChunk.members:type_name -> armor.rpc.v1.Member
-	37, // 16: armor.rpc.v1.StateChunk.tombstones:type_name -> armor.rpc.v1.Tombstone
-	38, // 17: armor.rpc.v1.StateChunk.tokens:type_name -> armor.rpc.v1.JoinToken
-	39, // 18: armor.rpc.v1.StateChunk.joins:type_name -> armor.rpc.v1.JoinRequest
-	40, // 19: armor.rpc.v1.StateChunk.operators:type_name -> armor.rpc.v1.Operator
-	41, // 20: armor.rpc.v1.StateHead.time:type_name -> armor.rpc.v1.Time
-	42, // 21: armor.rpc.v1.StateHead.cluster:type_name -> armor.rpc.v1.Cluster
-	43, // 22: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	44, // 23: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
-	10, // 24: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	45, // 25: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.rpc.v1.Selector
-	25, // 26: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	26, // 27: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	20, // 28: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	46, // 29: armor.rpc.v1.InitData.bootstrap:type_name -> armor.rpc.v1.Bootstrap
-	3,  // 30: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	5,  // 31: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	6,  // 32: armor.rpc.v1.OperatorAPI.State:input_type -> armor.rpc.v1.StateRequest
+	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
+	25, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	26, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	27, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	28, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	26, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	9,  // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
+	29, // 7: armor.rpc.v1.StateChunk.environments:type_name -> armor.rpc.v1.Environment
+	30, // 8: armor.rpc.v1.StateChunk.anchors:type_name -> armor.rpc.v1.TrustAnchor
+	31, // 9: armor.rpc.v1.StateChunk.inventory:type_name -> armor.rpc.v1.CertRecord
+	32, // 10: armor.rpc.v1.StateChunk.revocations:type_name -> armor.rpc.v1.Revocation
+	33, // 11: armor.rpc.v1.StateChunk.identities:type_name -> armor.rpc.v1.IdentityConfig
+	34, // 12: armor.rpc.v1.StateChunk.databases:type_name -> armor.rpc.v1.Database
+	35, // 13: armor.rpc.v1.StateChunk.pools:type_name -> armor.rpc.v1.Pool
+	36, // 14: armor.rpc.v1.StateChunk.shares:type_name -> armor.rpc.v1.Share
+	37, // 15: armor.rpc.v1.StateChunk.members:type_name -> armor.rpc.v1.Member
+	38, // 16: armor.rpc.v1.StateChunk.tombstones:type_name -> armor.rpc.v1.Tombstone
+	39, // 17: armor.rpc.v1.StateChunk.tokens:type_name -> armor.rpc.v1.JoinToken
+	40, // 18: armor.rpc.v1.StateChunk.joins:type_name -> armor.rpc.v1.JoinRequest
+	41, // 19: armor.rpc.v1.StateChunk.operators:type_name -> armor.rpc.v1.Operator
+	42, // 20: armor.rpc.v1.StateHead.time:type_name -> armor.rpc.v1.Time
+	43, // 21: armor.rpc.v1.StateHead.cluster:type_name -> armor.rpc.v1.Cluster
+	44, // 22: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	45, // 23: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	11, // 24: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
+	46, // 25: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.rpc.v1.Selector
+	26, // 26: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	27, // 27: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	21, // 28: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	47, // 29: armor.rpc.v1.InitData.bootstrap:type_name -> armor.rpc.v1.Bootstrap
+	4,  // 30: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 31: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 32: armor.rpc.v1.OperatorAPI.State:input_type -> armor.rpc.v1.StateRequest
 	0,  // 33: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
 	0,  // 34: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	12, // 35: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	13, // 36: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	47, // 37: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	48, // 38: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	49, // 39: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 40: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 41: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	12, // 42: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	13, // 43: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	47, // 44: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	15, // 45: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	5,  // 46: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	16, // 47: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	18, // 48: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 49: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	18, // 50: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	19, // 51: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 52: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	23, // 53: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	4,  // 54: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 55: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	7,  // 56: armor.rpc.v1.OperatorAPI.State:output_type -> armor.rpc.v1.StateChunk
-	9,  // 57: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	11, // 58: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	11, // 59: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	50, // 60: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	1,  // 61: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	51, // 62: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	14, // 63: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	43, // 64: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	11, // 65: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	11, // 66: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	50, // 67: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	24, // 68: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	26, // 69: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 70: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	27, // 71: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 72: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	17, // 73: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 74: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	21, // 75: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	22, // 76: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 77: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	54, // [54:78] is the sub-list for method output_type
-	30, // [30:54] is the sub-list for method input_type
+	13, // 35: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	14, // 36: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	48, // 37: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	1,  // 38: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	49, // 39: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	50, // 40: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 41: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 42: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	13, // 43: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	14, // 44: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	48, // 45: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 46: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
+	16, // 47: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 48: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	17, // 49: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	19, // 50: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 51: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	19, // 52: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	20, // 53: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 54: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	24, // 55: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 56: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 57: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 58: armor.rpc.v1.OperatorAPI.State:output_type -> armor.rpc.v1.StateChunk
+	10, // 59: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	12, // 60: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	12, // 61: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	51, // 62: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 63: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	0,  // 64: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	52, // 65: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	15, // 66: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	44, // 67: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	12, // 68: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	12, // 69: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	51, // 70: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	25, // 71: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 72: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	27, // 73: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 74: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	28, // 75: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 76: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	18, // 77: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 78: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	22, // 79: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	23, // 80: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 81: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	56, // [56:82] is the sub-list for method output_type
+	30, // [30:56] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -1764,7 +1817,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -30,6 +30,7 @@ const (
 	OperatorAPI_Preview_FullMethodName  = "/armor.rpc.v1.OperatorAPI/Preview"
 	OperatorAPI_Denial_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Denial"
 	OperatorAPI_Order_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Order"
+	OperatorAPI_Drain_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Drain"
 )
 
 // OperatorAPIClient is the client API for OperatorAPI service.
@@ -48,6 +49,8 @@ type OperatorAPIClient interface {
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
 	// Order acts on a pool of every node.
 	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*OrderReply, error)
+	// Drain has one node send its clients away, and end.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error)
 }
 
 type operatorAPIClient struct {
@@ -165,6 +168,16 @@ func (c *operatorAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...gr
 	return out, nil
 }
 
+func (c *operatorAPIClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, OperatorAPI_Drain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorAPIServer is the server API for OperatorAPI service.
 // All implementations must embed UnimplementedOperatorAPIServer
 // for forward compatibility.
@@ -181,6 +194,8 @@ type OperatorAPIServer interface {
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
 	// Order acts on a pool of every node.
 	Order(context.Context, *PoolOrder) (*OrderReply, error)
+	// Drain has one node send its clients away, and end.
+	Drain(context.Context, *DrainRequest) (*Empty, error)
 	mustEmbedUnimplementedOperatorAPIServer()
 }
 
@@ -214,6 +229,9 @@ func (UnimplementedOperatorAPIServer) Denial(context.Context, *DenialRequest) (*
 }
 func (UnimplementedOperatorAPIServer) Order(context.Context, *PoolOrder) (*OrderReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
+}
+func (UnimplementedOperatorAPIServer) Drain(context.Context, *DrainRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
 }
 func (UnimplementedOperatorAPIServer) mustEmbedUnimplementedOperatorAPIServer() {}
 func (UnimplementedOperatorAPIServer) testEmbeddedByValue()                     {}
@@ -359,6 +377,24 @@ func _OperatorAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorAPI_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorAPIServer).Drain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorAPI_Drain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorAPIServer).Drain(ctx, req.(*DrainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorAPI_ServiceDesc is the grpc.ServiceDesc for OperatorAPI service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -385,6 +421,10 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Order",
 			Handler:    _OperatorAPI_Order_Handler,
+		},
+		{
+			MethodName: "Drain",
+			Handler:    _OperatorAPI_Drain_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -415,6 +455,7 @@ const (
 	PeerAPI_Preview_FullMethodName       = "/armor.rpc.v1.PeerAPI/Preview"
 	PeerAPI_Denial_FullMethodName        = "/armor.rpc.v1.PeerAPI/Denial"
 	PeerAPI_Order_FullMethodName         = "/armor.rpc.v1.PeerAPI/Order"
+	PeerAPI_Drain_FullMethodName         = "/armor.rpc.v1.PeerAPI/Drain"
 	PeerAPI_Propose_FullMethodName       = "/armor.rpc.v1.PeerAPI/Propose"
 	PeerAPI_Validate_FullMethodName      = "/armor.rpc.v1.PeerAPI/Validate"
 	PeerAPI_AwaitEnforced_FullMethodName = "/armor.rpc.v1.PeerAPI/AwaitEnforced"
@@ -434,6 +475,7 @@ type PeerAPIClient interface {
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
 	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*PoolStatus, error)
+	Drain(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
 	// Of the leader only.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*Result, error)
 	Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -537,6 +579,16 @@ func (c *peerAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...grpc.C
 	return out, nil
 }
 
+func (c *peerAPIClient) Drain(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, PeerAPI_Drain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerAPIClient) Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*Result, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Result)
@@ -590,6 +642,7 @@ type PeerAPIServer interface {
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
 	Order(context.Context, *PoolOrder) (*PoolStatus, error)
+	Drain(context.Context, *Empty) (*Empty, error)
 	// Of the leader only.
 	Propose(context.Context, *ProposeRequest) (*Result, error)
 	Validate(context.Context, *ValidateRequest) (*Empty, error)
@@ -625,6 +678,9 @@ func (UnimplementedPeerAPIServer) Denial(context.Context, *DenialRequest) (*Deni
 }
 func (UnimplementedPeerAPIServer) Order(context.Context, *PoolOrder) (*PoolStatus, error) {
 	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
+}
+func (UnimplementedPeerAPIServer) Drain(context.Context, *Empty) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
 }
 func (UnimplementedPeerAPIServer) Propose(context.Context, *ProposeRequest) (*Result, error) {
 	return nil, status.Error(codes.Unimplemented, "method Propose not implemented")
@@ -771,6 +827,24 @@ func _PeerAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerAPI_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerAPIServer).Drain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerAPI_Drain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerAPIServer).Drain(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerAPI_Propose_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProposeRequest)
 	if err := dec(in); err != nil {
@@ -869,6 +943,10 @@ var PeerAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Order",
 			Handler:    _PeerAPI_Order_Handler,
+		},
+		{
+			MethodName: "Drain",
+			Handler:    _PeerAPI_Drain_Handler,
 		},
 		{
 			MethodName: "Propose",
