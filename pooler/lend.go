@@ -12,13 +12,11 @@ import (
 type waiter struct {
 	client *client
 	sub    *subpool
-	since  time.Time // it has waited
-	from   time.Time // when its query wait began: since, or when the pool was resumed
-	told   bool      // that it waits
-	// mayReserve says that it has waited so long that the reserve is for it, too.
-	mayReserve bool
-	place      *list.Element // nil once it is out of the queue
-	gone       bool          // nobody wants the connection any more
+	since  time.Time     // it has waited
+	from   time.Time     // when its query wait began: since, or when the pool was resumed
+	told   bool          // that it waits
+	place  *list.Element // nil once it is out of the queue
+	gone   bool          // nobody wants the connection any more
 	// grant is called exactly once unless abandon took the waiter out of the queue
 	// first. It must not block.
 	grant func(*ServerConn, error)
@@ -39,7 +37,7 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 		c.waiting = w
 		todo := p.settleLocked()
 		if w.place != nil {
-			p.alarmLocked(p.dueLocked(w))
+			p.alarmLocked(p.dueLocked(w, now))
 		}
 		return todo
 	})
@@ -178,7 +176,7 @@ func (r *round) giveUp(sub *subpool) {
 // open begins a login for a waiter, or makes room for one.
 func (r *round) open(w *waiter) (todo []func()) {
 	p, sub, kept := r.pool, w.sub, r.reserve
-	if w.mayReserve {
+	if kept > 0 && time.Since(w.since) >= p.cfg.ReserveAfter {
 		kept = 0
 	}
 	if r.room <= kept {
@@ -232,7 +230,7 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 		}
 		w.place = p.waiters.PushFront(w)
 		w.client.waiting = w
-		p.alarmLocked(p.dueLocked(w))
+		p.alarmLocked(p.dueLocked(w, time.Now()))
 		return append(todo, p.settleLocked()...)
 	})
 }

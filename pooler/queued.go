@@ -36,8 +36,8 @@ func (p *pool) lookAgainLocked() {
 	}
 }
 
-// dueLocked returns when something is next to be done for a waiter.
-func (p *pool) dueLocked(w *waiter) time.Time {
+// dueLocked returns when something is next to be done for a waiter, after now.
+func (p *pool) dueLocked(w *waiter, now time.Time) time.Time {
 	due := w.from.Add(p.queryWaitLocked())
 	sooner := func(after time.Duration) {
 		if at := w.since.Add(after); at.Before(due) {
@@ -47,7 +47,7 @@ func (p *pool) dueLocked(w *waiter) time.Time {
 	if p.cfg.QueryWaitNotify > 0 && !w.told {
 		sooner(p.cfg.QueryWaitNotify)
 	}
-	if p.cfg.Reserve > 0 && !w.mayReserve {
+	if p.cfg.Reserve > 0 && now.Sub(w.since) < p.cfg.ReserveAfter {
 		sooner(p.cfg.ReserveAfter)
 	}
 	return due
@@ -60,8 +60,8 @@ func (p *pool) queryWaitLocked() time.Duration {
 	return armor.DefaultQueryWait
 }
 
-// lookAtQueue refuses those that have waited too long, and tells those that have waited
-// for a while.
+// lookAtQueue refuses those that have waited too long, tells those that have waited
+// for a while, and serves those from the reserve that may have it by now.
 func (p *pool) lookAtQueue() {
 	p.locked(func() (todo []func()) {
 		p.alarm.at = time.Time{}
@@ -73,7 +73,7 @@ func (p *pool) lookAtQueue() {
 			w, next := e.Value.(*waiter), e.Next()
 			todo = append(todo, p.whatIsDueLocked(w, now)...)
 			if w.place != nil {
-				p.alarmLocked(p.dueLocked(w))
+				p.alarmLocked(p.dueLocked(w, now))
 			}
 			e = next
 		}
@@ -83,7 +83,6 @@ func (p *pool) lookAtQueue() {
 
 func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 	waited, wait := now.Sub(w.since), p.queryWaitLocked()
-	w.mayReserve = w.mayReserve || waited >= p.cfg.ReserveAfter
 	switch after := p.cfg.QueryWaitNotify; {
 	case now.Before(w.from.Add(wait)) && after > 0 && !w.told && waited >= after:
 		w.told = true
