@@ -67,6 +67,9 @@ type Database struct {
 	LoadBalanceHosts   LoadBalance
 }
 
+// Key is the database's key in State.Databases.
+func (d Database) Key() string { return ObjectKey(d.Environment, d.Name) }
+
 // PoolMode says when a server connection goes back to its pool.
 type PoolMode string
 
@@ -162,6 +165,9 @@ type Share struct {
 	Granted int
 	Target  int
 }
+
+// Key is the share's key in State.Shares.
+func (s Share) Key() string { return ShareKey(s.Pool, s.Node) }
 
 // Limit is how many server connections the holder may have open.
 func (s Share) Limit() int { return min(s.Granted, s.Target) }

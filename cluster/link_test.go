@@ -94,7 +94,7 @@ func newEnds(t *testing.T) *ends {
 	e.a, e.b = e.link(t, "a", nil), e.link(t, "b", nil)
 	e.trust.change(func(s *armor.State) {
 		for id, l := range map[string]*Link{"a": e.a, "b": e.b} {
-			s.Members = s.Members.With(id, armor.Member{ID: armor.NodeID(id), PeerAddress: l.Addr().String()})
+			s.Members = s.Members.With(armor.Member{ID: armor.NodeID(id), PeerAddress: l.Addr().String()})
 		}
 	})
 	return e
@@ -242,7 +242,7 @@ func TestConnectionEndsAtTheNodeThatWasMeant(t *testing.T) {
 	e := newEnds(t)
 	accept(e.b, ALPNRaft)
 	e.trust.change(func(s *armor.State) {
-		s.Members = s.Members.With("c", armor.Member{ID: "c", PeerAddress: e.b.Addr().String()})
+		s.Members = s.Members.With(armor.Member{ID: "c", PeerAddress: e.b.Addr().String()})
 	})
 	if _, err := e.a.Dial(t.Context(), "c", ALPNRaft); !errors.Is(err, armor.ErrDenied) {
 		t.Fatalf("dialed b under the name of c: %v", err)
@@ -284,7 +284,7 @@ func TestRevokedPeersAreCutOffAtOnce(t *testing.T) {
 			leaf, _ := e.a.cfg.Certificate()
 			s := selector(pki.Facts(leaf.Leaf, pki.SPKI(e.ca.cert)))
 			e.trust.change(func(state *armor.State) {
-				state.Revocations = state.Revocations.With(s.MarshalKey(), armor.Revocation{Selector: s})
+				state.Revocations = state.Revocations.With(armor.Revocation{Selector: s})
 			})
 			far.SetReadDeadline(time.Now().Add(patient))
 			if _, err := far.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {

@@ -181,34 +181,40 @@ func TestEveryLogLeadsToTheStateThatItLedTo(t *testing.T) {
 	}
 }
 
-// fullWorld has two rows in every table, with every field set.
+// fullWorld has two rows in every table, with every field set, and a revocation of every
+// kind.
 func fullWorld(t *testing.T) *world {
 	t.Helper()
 	seed := 0
 	d := emptyWorld().edit()
-	d.revision, d.time, d.nextIndex, d.configured = 77, epoch, 7, 76
-	fill(t, reflect.ValueOf(&d.cluster).Elem(), &seed)
-	fillTwice(t, &seed, d.environments.put, func(v armor.Environment) string { return v.Name })
-	fillTwice(t, &seed, d.anchors.put, func(v armor.TrustAnchor) string { return v.Certificate.Fingerprint.String() })
-	fillTwice(t, &seed, d.inventory.put, func(v armor.CertRecord) string { return v.Certificate.Fingerprint.String() })
-	fillTwice(t, &seed, d.revocations.put, func(v armor.Revocation) string { return v.Selector.MarshalKey() })
-	for _, s := range everySelector() {
-		d.revocations.put(s.MarshalKey(), armor.Revocation{Selector: s, Reason: armor.Superseded, Comment: "old", At: epoch, By: "ada", Revision: 5})
+	d.Revision, d.Time, d.NextIndex, d.configured = 77, epoch, 7, 76
+	fill(t, reflect.ValueOf(&d.Cluster).Elem(), &seed)
+	for _, table := range armor.Tables() {
+		add, done := table.Fill(d.State)
+		keep := func(row armor.Row) {
+			v := reflect.ValueOf(row).Elem().Interface()
+			if !add(row) {
+				t.Fatalf("table %s has two rows %s", table.Name(), row.Key())
+			}
+			d.entries.add(entryHash(table.Name(), row.Key(), v))
+		}
+		for range 2 {
+			row := table.New()
+			fill(t, reflect.ValueOf(row).Elem(), &seed)
+			keep(row)
+		}
+		if _, revocations := table.New().(*armor.Revocation); revocations {
+			for _, s := range everySelector() {
+				keep(&armor.Revocation{Selector: s, Reason: armor.Superseded, Comment: "old", At: epoch, By: "ada", Revision: 5})
+			}
+		}
+		done()
 	}
-	fillTwice(t, &seed, d.identities.put, func(v armor.IdentityConfig) string { return armor.ObjectKey(v.Environment, v.Name) })
-	fillTwice(t, &seed, d.databases.put, func(v armor.Database) string { return armor.ObjectKey(v.Environment, v.Name) })
-	fillTwice(t, &seed, d.pools.put, func(v armor.Pool) string { return v.Key() })
-	fillTwice(t, &seed, d.shares.put, func(v armor.Share) string { return armor.ShareKey(v.Pool, v.Node) })
-	fillTwice(t, &seed, d.members.put, func(v armor.Member) string { return string(v.ID) })
-	fillTwice(t, &seed, d.tombstones.put, func(v armor.Tombstone) string { return string(v.ID) })
-	fillTwice(t, &seed, d.tokens.put, func(v armor.JoinToken) string { return v.Hash.String() })
-	fillTwice(t, &seed, d.joins.put, func(v armor.JoinRequest) string { return string(v.Node) })
-	fillTwice(t, &seed, d.operators.put, func(v armor.Operator) string { return v.Name })
 	for code := range uint32(2) {
 		var o outcome
 		fill(t, reflect.ValueOf(&o).Elem(), &seed)
 		o.Code = code
-		d.remember(&o)
+		d.remember(o)
 	}
 	return d.finish()
 }
@@ -220,15 +226,6 @@ func everySelector() []armor.Selector {
 		{Kind: armor.SelectIssuer, Issuer: digest("ca")},
 		{Kind: armor.SelectIdentity, Identity: "spiffe://dev.acme/web"},
 		{Kind: armor.SelectIdentity, Identity: "spiffe://dev.acme/api/*", IssuedBefore: epoch.Add(-time.Hour)},
-	}
-}
-
-func fillTwice[V any](t *testing.T, seed *int, put func(string, V), key func(V) string) {
-	t.Helper()
-	for range 2 {
-		var v V
-		fill(t, reflect.ValueOf(&v).Elem(), seed)
-		put(key(v), v)
 	}
 }
 

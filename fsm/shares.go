@@ -20,7 +20,7 @@ import (
 
 // levelPools levels every pool, after the set of members has changed.
 func (d *draft) levelPools() error {
-	for _, p := range d.pools.done().All() {
+	for _, p := range d.Pools.All() {
 		if err := d.levelPool(p); err != nil {
 			return err
 		}
@@ -35,47 +35,38 @@ func (d *draft) levelPool(p armor.Pool) error {
 	if err != nil {
 		return err
 	}
-	d.retire(p.Key(), func(s armor.Share) bool { return !d.members.has(string(s.Node)) })
-	room := p.Budget - granted(d.sharesOf(p.Key()))
+	d.retire(p.Key(), func(s armor.Share) bool { return !d.Members.Has(string(s.Node)) })
+	room := p.Budget - granted(d.SharesOf(p.Key()))
 	for _, share := range want {
 		key := armor.ShareKey(share.Pool, share.Node)
-		old, _ := d.shares.get(key)
+		old, _ := d.Shares.Get(key)
 		share.Granted = old.Granted + max(0, min(share.Target-old.Granted, room))
 		room -= share.Granted - old.Granted
-		d.shares.put(key, share)
+		put(d, armor.Shares, share)
 	}
 	return nil
 }
 
 // retire aims the chosen shares at nothing; those that hold nothing are forgotten.
 func (d *draft) retire(pool string, chosen func(armor.Share) bool) {
-	for _, share := range d.sharesOf(pool) {
-		key := armor.ShareKey(pool, share.Node)
+	for _, share := range d.SharesOf(pool) {
 		switch {
 		case !chosen(share):
 		case share.Granted == 0:
-			d.shares.remove(key)
+			remove(d, armor.Shares, share)
 		default:
 			share.Target = 0
-			d.shares.put(key, share)
+			put(d, armor.Shares, share)
 		}
 	}
 }
 
 func (d *draft) nodes() []armor.NodeID {
 	var nodes []armor.NodeID
-	for _, m := range d.members.done().All() {
+	for _, m := range d.Members.All() {
 		nodes = append(nodes, m.ID)
 	}
 	return nodes
-}
-
-func (d *draft) sharesOf(pool string) []armor.Share {
-	var shares []armor.Share
-	for _, share := range d.shares.done().Prefixed(pool + " ") {
-		shares = append(shares, share)
-	}
-	return shares
 }
 
 func granted(shares []armor.Share) int {
@@ -96,8 +87,8 @@ func targeted(shares []armor.Share) int {
 
 // setShares moves shares of one pool, all of them or none.
 func (d *draft) setShares(c armor.SetShares) error {
-	before := d.sharesOf(c.Pool)
-	p, live := d.pools.get(c.Pool)
+	before := d.SharesOf(c.Pool)
+	p, live := d.Pools.Get(c.Pool)
 	if !live && len(before) == 0 {
 		return refuse(armor.ErrNotFound, "there is no pool %q", c.Pool)
 	}
@@ -105,12 +96,12 @@ func (d *draft) setShares(c armor.SetShares) error {
 		return err
 	}
 	for _, share := range c.Shares {
-		if err := d.setShare(share, live && d.members.has(string(share.Node))); err != nil {
+		if err := d.setShare(share, live && d.Members.Has(string(share.Node))); err != nil {
 			return err
 		}
 	}
 	// A deleted pool has budget 0.
-	after := d.sharesOf(c.Pool)
+	after := d.SharesOf(c.Pool)
 	if sum := targeted(after); sum > p.Budget && sum > targeted(before) {
 		return refuse(armor.ErrConflict, "the targets of pool %s would be %d server connections, and its budget is %d", c.Pool, sum, p.Budget)
 	}
@@ -155,16 +146,16 @@ func checkDistinct(c armor.SetShares) error {
 // that of a removed node or a deleted pool may only fall.
 func (d *draft) setShare(share armor.Share, holds bool) error {
 	key := armor.ShareKey(share.Pool, share.Node)
-	old, had := d.shares.get(key)
+	old, had := d.Shares.Get(key)
 	switch {
 	case !holds && (!had || share.Granted > old.Granted || share.Target > old.Target):
 		return refuse(armor.ErrConflict, "node %s is no member, or pool %s was deleted: its share may only fall from %d (target %d)", share.Node, share.Pool, old.Granted, old.Target)
 	case share.Granted < old.Limit():
 		return refuse(armor.ErrConflict, "node %s may be using %d server connections of pool %s: lower its target first, and what is granted once it has closed them", share.Node, old.Limit(), share.Pool)
 	case !holds && share.Granted == 0:
-		d.shares.remove(key)
+		remove(d, armor.Shares, share)
 	default:
-		d.shares.put(key, share)
+		put(d, armor.Shares, share)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestEveryRefusalIsToldAndRecorded(t *testing.T) {
 	}
 	inventory := func(*rig, tls.Certificate) func(*armor.State) {
 		return func(s *armor.State) {
-			s.Environments = s.Environments.With("production", armor.Environment{Name: "production", Inventory: armor.InventoryRequired})
+			s.Environments = s.Environments.With(armor.Environment{Name: "production", Inventory: armor.InventoryRequired})
 		}
 	}
 	revoked := func(pick func(armor.Certificate) armor.Selector) func(*rig, tls.Certificate) func(*armor.State) {
@@ -60,7 +60,7 @@ func TestEveryRefusalIsToldAndRecorded(t *testing.T) {
 		{"not valid yet", armor.ReasonNotYetValid, "not valid before", attempt{leaf: func(c *x509.Certificate) { c.NotBefore = time.Now().Add(10 * time.Minute) }}},
 		{"too long a life", armor.ReasonLifetime, "lives longer", attempt{state: func(*rig, tls.Certificate) func(*armor.State) {
 			return func(s *armor.State) {
-				s.Environments = s.Environments.With("production", armor.Environment{Name: "production", MaxLeafLifetime: time.Minute})
+				s.Environments = s.Environments.With(armor.Environment{Name: "production", MaxLeafLifetime: time.Minute})
 			}
 		}}},
 		{"CA as leaf", armor.ReasonProfile, "is a CA certificate", attempt{leaf: func(c *x509.Certificate) { c.IsCA = true }}},
@@ -94,7 +94,7 @@ func TestEveryRefusalIsToldAndRecorded(t *testing.T) {
 		{"unregistered", armor.ReasonUnregistered, "not registered", attempt{state: inventory}},
 		{"database of another environment", armor.ReasonEnvironment, "may not reach", attempt{database: "scratch", state: func(*rig, tls.Certificate) func(*armor.State) {
 			return func(s *armor.State) {
-				s.Databases = s.Databases.With("staging/scratch", armor.Database{Name: "scratch", Environment: "staging"})
+				s.Databases = s.Databases.With(armor.Database{Name: "scratch", Environment: "staging"})
 			}
 		}}},
 		{"database not granted", armor.ReasonDatabase, "may not reach", attempt{database: "nowhere"}},
