@@ -13,7 +13,7 @@ import (
 	"github.com/armordb/armordb/fsm"
 )
 
-// Network is how nodes reach each other. Link is the real one; memnet has another
+// Network is how nodes reach each other. link.Link is the real one; memnet has another
 // for tests in a bubble. What it hands out is proven: the other end is who Peer says.
 type Network interface {
 	// Route returns the listener of one protocol's incoming connections.
@@ -24,7 +24,7 @@ type Network interface {
 	Peer(c net.Conn) (armor.NodeID, error)
 }
 
-// Courier carries a node's question to another node: in armord, rpc over Link. It
+// Courier carries a node's question to another node: in armord, rpc over the link. It
 // returns what the other's Node.Answer returned, NotLeaderError included.
 type Courier interface {
 	Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error)

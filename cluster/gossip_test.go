@@ -14,6 +14,9 @@ import (
 	"github.com/armordb/armordb/fsm"
 )
 
+// patient is the deadline of what should happen soon, on real sockets.
+const patient = 20 * time.Second
+
 func TestGossipMetadataIsReadBack(t *testing.T) {
 	m := meta{Cluster: labCluster, Epoch: 7, PeerAddress: "10.0.0.1:7432", Version: "1.2.3"}
 	b, err := m.encode()

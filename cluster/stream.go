@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cluster/link"
 )
 
 // nodeAddr is a Raft address: the node's id, which the network resolves and pins.
@@ -36,7 +37,7 @@ func newOutgoing(network Network, local armor.NodeID) *outgoing {
 func (o *outgoing) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout) // Raft's interface has no ctx; the timeout bounds it
 	defer cancel()
-	return o.network.Dial(ctx, armor.NodeID(address), ALPNRaft)
+	return o.network.Dial(ctx, armor.NodeID(address), link.Raft)
 }
 
 func (o *outgoing) Accept() (net.Conn, error) {

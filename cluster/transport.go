@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cluster/link"
 )
 
 // transport is Raft's transport. It sends through an ordinary network transport. It
@@ -86,7 +87,7 @@ func (t *transport) header() raft.RPCHeader {
 // receive accepts connections until the transport is closed or ctx ends, and returns
 // when no message of theirs is being passed on any more.
 func (t *transport) receive(ctx context.Context) {
-	listener := t.network.Route(ALPNRaft)
+	listener := t.network.Route(link.Raft)
 	var running sync.WaitGroup
 	defer running.Wait()
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
