@@ -342,7 +342,7 @@ func (d *draft) delete(ref armor.ObjectRef) error {
 		found = removed(&d.databases, key)
 	case "Pool":
 		if found = removed(&d.pools, key); found {
-			d.retire(key, func(armor.Share) bool { return true })
+			d.retire(key)
 		}
 	case "Identity":
 		found = removed(&d.identities, key)
