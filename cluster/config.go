@@ -49,7 +49,7 @@ type Timings struct {
 	TrailingLogs                     uint64        // 10240 entries kept behind a snapshot
 	Renew                            time.Duration // 500 ms between questions
 	RenewTimeout                     time.Duration // 1 s for an answer
-	Reconcile                        time.Duration // 1 s between the leader's rounds of housekeeping
+	Chores                           time.Duration // 1 s between the leader's rounds of chores
 	DiskStall                        time.Duration // 10 s: a write that takes longer ends the process
 }
 
@@ -62,7 +62,7 @@ func (t Timings) withDefaults() Timings {
 		{&t.LeaderLease, 250 * time.Millisecond}, {&t.Commit, 50 * time.Millisecond},
 		{&t.Transport, time.Second}, {&t.SnapshotInterval, 2 * time.Minute},
 		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
-		{&t.Reconcile, time.Second}, {&t.DiskStall, 10 * time.Second},
+		{&t.Chores, time.Second}, {&t.DiskStall, 10 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.standard

@@ -49,7 +49,7 @@ func (d *draft) retire(pool string) {
 	d.putShares(armor.SharePlan{Pool: pool, Shares: d.sharesOf(pool)}.Next())
 }
 
-// putShares records shares; those of nothing that nobody may have again are forgotten.
+// putShares records shares, and forgets those that hold nothing and are to hold nothing.
 func (d *draft) putShares(shares []armor.Share) {
 	for _, share := range shares {
 		key := armor.ShareKey(share.Pool, share.Node)
