@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// maxEntry bounds one log entry, so that a bulk change cannot starve heartbeats.
-	maxEntry = 1 << 20
 	// enqueueTimeout is how long Raft may take to accept an entry before it is given up
 	// unwritten.
 	enqueueTimeout = 2 * time.Second
@@ -40,9 +38,6 @@ func (n *Node) Propose(ctx context.Context, r armor.Request) (armor.Result, erro
 	entry, err := fsm.Encode(r, now)
 	if err != nil {
 		return armor.Result{}, err
-	}
-	if len(entry) > maxEntry {
-		return armor.Result{}, fmt.Errorf("%w: the change takes %d bytes, more than %d: make it in parts", armor.ErrExhausted, len(entry), maxEntry)
 	}
 	result, err := n.commit(ctx, entry)
 	if err != nil {
