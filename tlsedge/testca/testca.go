@@ -1,5 +1,6 @@
-// Package testca makes certificates, trust states and stand-ins for the cluster's
-// trust and lease, for the tests of all rooms. It is not for production.
+// Package testca makes certificates, trust states, and stand-ins for what the cluster
+// supplies to the edge: its trust and its lease. It is for the tests of all rooms, never
+// for production, and knows nothing of connections or consensus.
 //
 // Invariant: whatever it makes is valid unless the caller's own change spoils it.
 package testca
@@ -209,7 +210,9 @@ func (t *Trust) Publish(changes ...func(*armor.State)) uint64 {
 // Environment adds an environment with an open inventory.
 func Environment(name string) func(*armor.State) {
 	return func(s *armor.State) {
-		s.Environments = s.Environments.With(name, armor.Environment{Name: name, Inventory: armor.InventoryOpen, FreshNew: armor.DefaultFreshNew, FreshLive: armor.DefaultFreshLive})
+		s.Environments = s.Environments.With(name, armor.Environment{
+			Name: name, Inventory: armor.InventoryOpen, FreshNew: armor.DefaultFreshNew, FreshLive: armor.DefaultFreshLive,
+		})
 	}
 }
 
@@ -224,11 +227,17 @@ func Anchored(a armor.TrustAnchor) func(*armor.State) {
 func Granted(environment string, id armor.Pattern, grants ...armor.Grant) func(*armor.State) {
 	return func(s *armor.State) {
 		key := armor.ObjectKey(environment, "test")
-		s.Identities = s.Identities.With(key, armor.IdentityConfig{Name: "test", Environment: environment, ID: id, Owner: "tests", Grants: grants})
+		s.Identities = s.Identities.With(key, armor.IdentityConfig{
+			Name: "test", Environment: environment, ID: id, Owner: "tests", Grants: grants,
+		})
 		s.Grants = s.Grants.With(armor.ObjectKey(environment, string(id)), "test")
 		for _, g := range grants {
-			s.Databases = s.Databases.With(armor.ObjectKey(environment, g.Database), armor.Database{Name: g.Database, Environment: environment, DBName: g.Database})
-			s.Pools = s.Pools.With(armor.ObjectKey(environment, g.Pool), armor.Pool{Name: g.Pool, Environment: environment, Database: g.Database, Mode: armor.TransactionMode, Budget: 10})
+			s.Databases = s.Databases.With(armor.ObjectKey(environment, g.Database), armor.Database{
+				Name: g.Database, Environment: environment, DBName: g.Database,
+			})
+			s.Pools = s.Pools.With(armor.ObjectKey(environment, g.Pool), armor.Pool{
+				Name: g.Pool, Environment: environment, Database: g.Database, Mode: armor.TransactionMode, Budget: 10,
+			})
 		}
 	}
 }
