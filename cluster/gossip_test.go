@@ -69,8 +69,9 @@ func TestGossipDemandsAKeyOfItsSize(t *testing.T) {
 func gossiper(t *testing.T, id armor.NodeID, cluster string, key byte, join ...string) *Node {
 	t.Helper()
 	n, err := New(Config{
-		Node: id, DataDir: t.TempDir(), Machine: fsm.New(), Network: memnet.New().Host(id), Courier: labCourier{}, PeerAddress: string(id) + ":7432",
-		Cluster: cluster, Gossip: &GossipConfig{
+		Node: id, DataDir: t.TempDir(), Machine: fsm.New(), Network: memnet.New().Host(id), Courier: labCourier{},
+		PeerAddress: string(id) + ":7432",
+		Cluster:     cluster, Gossip: &GossipConfig{
 			Listen: "127.0.0.1:0", Keys: [][]byte{bytes.Repeat([]byte{key}, gossipKeySize)}, Join: func() []string { return join },
 		},
 	})

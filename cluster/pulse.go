@@ -30,13 +30,13 @@ type pulse struct {
 	beats   uint64
 	heard   map[raft.ServerID]uint64 // the latest beat each has answered
 	changed chan struct{}            // closed and replaced when heard changes
-	couples map[raft.ServerID]*couple
+	senders map[raft.ServerID]*sender
 	ended   bool
 	running sync.WaitGroup
 }
 
-// couple is the goroutine that sends one node its pulses.
-type couple struct {
+// sender is the goroutine that sends one node its pulses.
+type sender struct {
 	wake chan struct{}
 	stop chan struct{}
 }
@@ -44,7 +44,7 @@ type couple struct {
 func newPulse(n *Node, t *tenure) *pulse {
 	return &pulse{
 		node: n, t: t, want: make(chan struct{}, 1), heard: map[raft.ServerID]uint64{},
-		changed: make(chan struct{}), couples: map[raft.ServerID]*couple{},
+		changed: make(chan struct{}), senders: map[raft.ServerID]*sender{},
 	}
 }
 
@@ -80,19 +80,19 @@ func (p *pulse) beat() {
 			p.wakeLocked(s)
 		}
 	}
-	for id, c := range p.couples {
+	for id, c := range p.senders {
 		if !present[id] {
 			close(c.stop)
-			delete(p.couples, id)
+			delete(p.senders, id)
 		}
 	}
 }
 
 func (p *pulse) wakeLocked(s raft.Server) {
-	c := p.couples[s.ID]
+	c := p.senders[s.ID]
 	if c == nil {
-		c = &couple{wake: make(chan struct{}, 1), stop: make(chan struct{})}
-		p.couples[s.ID] = c
+		c = &sender{wake: make(chan struct{}, 1), stop: make(chan struct{})}
+		p.senders[s.ID] = c
 		p.running.Go(func() { p.serve(c, s) })
 	}
 	select {
@@ -104,16 +104,16 @@ func (p *pulse) wakeLocked(s raft.Server) {
 func (p *pulse) end() {
 	p.mu.Lock()
 	p.ended = true
-	for id, c := range p.couples {
+	for id, c := range p.senders {
 		close(c.stop)
-		delete(p.couples, id)
+		delete(p.senders, id)
 	}
 	p.mu.Unlock()
 	p.running.Wait()
 }
 
 // serve sends one server its pulses.
-func (p *pulse) serve(c *couple, s raft.Server) {
+func (p *pulse) serve(c *sender, s raft.Server) {
 	for {
 		select {
 		case <-c.wake:

@@ -68,8 +68,8 @@ func newIncoming(conn net.Conn, local armor.NodeID) *incoming {
 	return &incoming{conn: conn, local: local, done: make(chan struct{}), release: make(chan struct{})}
 }
 
-// Accept waits, after the first, until the transport is closed: to return earlier
-// would be an error in its log for every connection that ends.
+// Accept returns the connection once, and then waits until the transport is closed: an
+// earlier return would be an error in its log for every connection that ends.
 func (i *incoming) Accept() (conn net.Conn, err error) {
 	i.first.Do(func() { conn = &watchedConn{Conn: i.conn, stream: i} })
 	if conn != nil {

@@ -70,7 +70,7 @@ func (t *transport) EncodePeer(_ raft.ServerID, address raft.ServerAddress) []by
 	return []byte(address)
 }
 
-// SetHeartbeatHandler is Raft's.
+// SetHeartbeatHandler takes Raft's handler of heartbeats (raft.Transport).
 func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) { t.heartbeat.Store(&handle) }
 
 // Close ends both directions.
@@ -151,8 +151,9 @@ func (t *transport) pass(peer armor.NodeID, stream *incoming, rpc raft.RPC, hear
 	}
 }
 
-// judge holds a message against the certificate it came under. One stolen node key
-// must not be the cluster: who does not vote cannot speak for a leader.
+// judge holds a message against the certificate it came under. One stolen key of a node
+// must not be enough to steer the cluster: a node that does not vote cannot speak for a
+// leader.
 func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
 	if t.mistakes.trustHeaders {
 		return nil
