@@ -174,29 +174,6 @@ func TestOneGoodChainIsEnough(t *testing.T) {
 	}
 }
 
-func TestEvenSharesNeverExceedTheBudget(t *testing.T) {
-	nodes := []armor.NodeID{"n3", "n1", "n2"}
-	for budget := 3; budget < 50; budget++ {
-		shares, err := armor.EvenShares("e/p", budget, nodes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum := 0
-		for _, s := range shares {
-			sum += s.Granted
-			if s.Limit() == 0 {
-				t.Fatalf("budget %d leaves %s without a connection", budget, s.Node)
-			}
-		}
-		if sum != budget {
-			t.Fatalf("budget %d was cut into %d", budget, sum)
-		}
-	}
-	if _, err := armor.EvenShares("e/p", 2, nodes); !errors.Is(err, armor.ErrInvalid) {
-		t.Fatalf("two connections for three nodes: %v", err)
-	}
-}
-
 func TestCancelKeyNamesItsNode(t *testing.T) {
 	for _, node := range []uint16{1, 2, 513, armor.MaxNodeIndex} {
 		for _, random := range []uint64{0, 1, 1<<63 | 12345, 1<<64 - 1} {

@@ -342,7 +342,7 @@ func (d *draft) delete(ref armor.ObjectRef) error {
 	case "Pool":
 		p := armor.Pool{Environment: ref.Environment, Name: ref.Name}
 		if found = remove(d, armor.Pools, p); found {
-			d.retire(p.Key(), func(armor.Share) bool { return true })
+			d.retire(p.Key())
 		}
 	case "Identity":
 		found = remove(d, armor.Identities, armor.IdentityConfig{Environment: ref.Environment, Name: ref.Name})

@@ -1,5 +1,6 @@
-// Package testca makes certificates, trust states and stand-ins for the cluster's
-// trust and lease, for the tests of all rooms. It is not for production.
+// Package testca makes certificates, trust states, and stand-ins for what the cluster
+// supplies to the edge: its trust and its lease. It is for the tests of all rooms, never
+// for production, and knows nothing of connections or consensus.
 //
 // Invariant: whatever it makes is valid unless the caller's own change spoils it.
 package testca
@@ -229,10 +230,14 @@ func Anchored(a armor.TrustAnchor) func(*armor.State) {
 // has none.
 func Granted(environment string, id armor.Pattern, grants ...armor.Grant) func(*armor.State) {
 	return func(s *armor.State) {
-		armor.Identities.Put(s, armor.IdentityConfig{Name: "test", Environment: environment, ID: id, Owner: "tests", Grants: grants})
+		armor.Identities.Put(s, armor.IdentityConfig{
+			Name: "test", Environment: environment, ID: id, Owner: "tests", Grants: grants,
+		})
 		for _, g := range grants {
 			armor.Databases.Put(s, armor.Database{Name: g.Database, Environment: environment, DBName: g.Database})
-			armor.Pools.Put(s, armor.Pool{Name: g.Pool, Environment: environment, Database: g.Database, Mode: armor.TransactionMode, Budget: 10})
+			armor.Pools.Put(s, armor.Pool{
+				Name: g.Pool, Environment: environment, Database: g.Database, Mode: armor.TransactionMode, Budget: 10,
+			})
 		}
 	}
 }
