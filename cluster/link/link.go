@@ -7,8 +7,8 @@
 //
 // Invariant: what Route delivers and Dial returns is TLS 1.3 whose other end has proved
 // that it holds the key of a certificate that is valid now, unrevoked, and may speak
-// that protocol; and it is closed once that is no longer so. Only the join protocol
-// admits who has no certificate.
+// that protocol; it is closed when that is revoked, and within a minute of its expiry.
+// Only the join protocol admits a client that has no certificate.
 package link
 
 import (
