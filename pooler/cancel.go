@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -140,7 +138,7 @@ func (p *Pooler) cancel(ctx context.Context, c *client) bool {
 	// busy holds the server connection: whatever becomes of the session meanwhile, the
 	// request cannot hit another one.
 	defer c.pool.locked(func() []func() { return c.pool.cancelDoneLocked(server) })
-	if err := p.cancelQuery(ctx, server); err != nil {
+	if err := server.wire.cancel(ctx); err != nil {
 		p.cfg.Logger.Warn("cancel request failed", armor.KeyPool, c.pool.key, armor.KeyErr, err)
 		return false
 	}
@@ -157,30 +155,4 @@ func (c *client) busy() (*waiter, *ServerConn) {
 		return nil, c.lent
 	}
 	return c.waiting, nil
-}
-
-// cancelQuery sends PostgreSQL a cancel request for what runs on c, over TLS when c
-// uses it, and waits for the end of that connection: by then the signal is sent.
-func (p *Pooler) cancelQuery(ctx context.Context, c *ServerConn) error {
-	conn, err := p.cfg.Dial(ctx, c.address.network, c.address.address)
-	if err != nil {
-		return fmt.Errorf("dial for a cancel request: %w", err)
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
-	defer stop()
-	var to net.Conn = conn
-	if c.tls != nil {
-		if to, err = startTLS(ctx, conn, c.tls); err != nil {
-			return fmt.Errorf("TLS for a cancel request: %w", err)
-		}
-	}
-	if _, err := to.Write(pgwire.AppendCancelRequest(nil, c.pid, c.secret)); err != nil {
-		return fmt.Errorf("write a cancel request: %w", err)
-	}
-	var b [1]byte
-	if _, err := to.Read(b[:]); !isEnd(err) {
-		return fmt.Errorf("wait for a cancel request's end: %w", err)
-	}
-	return nil
 }

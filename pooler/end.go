@@ -15,39 +15,39 @@ import (
 // us may not read.
 const goodbyeFor = time.Second
 
-// end ends a server connection and returns when its place is free: closing our side
-// does not end a backend that is running a query, so the end must be read. ctx ends
-// when the process does.
-func (p *Pooler) end(ctx context.Context, c *ServerConn) {
-	defer c.conn.Close()
-	defer c.raw.Close()
-	if c.ended {
+// end ends the connection and returns when PostgreSQL has no backend for it any more:
+// closing our side does not end a backend that is running a query, so the end must be
+// read. ctx ends when the process does.
+func (w *wire) end(ctx context.Context) {
+	defer w.stream.Close()
+	defer w.raw.Close()
+	if w.ended {
 		return
 	}
 	for attempt := 1; ; attempt++ {
-		if c.busy || attempt > 1 {
-			p.stopQuery(ctx, c)
+		if w.busy || attempt > 1 {
+			w.stopQuery(ctx)
 		}
-		c.sayGoodbye()
-		switch err := readToEnd(c.raw, p.cfg.EndTimeout); {
+		w.sayGoodbye()
+		switch err := readToEnd(w.raw, w.home.EndTimeout); {
 		case isEnd(err) || ctx.Err() != nil:
 			return
-		case c.broken || !errors.Is(err, os.ErrDeadlineExceeded):
-			p.vanished(ctx, c, err)
+		case w.broken || !errors.Is(err, os.ErrDeadlineExceeded):
+			w.vanished(ctx, err)
 			return
 		}
 		if attempt&(attempt-1) == 0 {
-			p.cfg.Logger.Warn("server connection does not end and keeps its place", armor.KeyPool, c.pool.key, armor.KeyRole, c.sub.role, armor.KeyAddress, c.address.address, armor.KeyCount, attempt)
+			w.log.Warn("server connection does not end and keeps its place", armor.KeyAddress, w.to.address, armor.KeyCount, attempt)
 		}
 	}
 }
 
 // vanished waits until PostgreSQL must have noticed by itself that a connection,
 // whose end we cannot read any more, is dead.
-func (p *Pooler) vanished(ctx context.Context, c *ServerConn, cause error) {
-	p.cfg.Logger.Warn("server connection broke without an end and keeps its place for a while",
-		armor.KeyPool, c.pool.key, armor.KeyRole, c.sub.role, armor.KeyAddress, c.address.address, armor.KeyErr, cause, armor.KeyTook, p.cfg.VanishedFor)
-	sleep(ctx, p.cfg.VanishedFor)
+func (w *wire) vanished(ctx context.Context, cause error) {
+	w.log.Warn("server connection broke without an end and keeps its place for a while",
+		armor.KeyAddress, w.to.address, armor.KeyErr, cause, armor.KeyTook, w.home.VanishedFor)
+	sleep(ctx, w.home.VanishedFor)
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -61,21 +61,21 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // stopQuery asks PostgreSQL to cancel what runs on the connection. Whether it did
 // shows in the connection's end.
-func (p *Pooler) stopQuery(ctx context.Context, c *ServerConn) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.EndTimeout)
-	defer cancel()
-	if err := p.cancelQuery(ctx, c); err != nil {
-		p.cfg.Logger.Debug("cancel request failed", armor.KeyPool, c.pool.key, armor.KeyErr, err)
+func (w *wire) stopQuery(ctx context.Context) {
+	ctx, stop := context.WithTimeout(ctx, w.home.EndTimeout)
+	defer stop()
+	if err := w.cancel(ctx); err != nil {
+		w.log.Debug("cancel request failed", armor.KeyErr, err)
 	}
 }
 
 // sayGoodbye tells PostgreSQL by Terminate and by a half-close: in the middle of a
 // message only the latter is understood.
-func (c *ServerConn) sayGoodbye() {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(goodbyeFor)) // the end is read, whatever becomes of this
-	_, _ = c.conn.Write(pgwire.AppendTerminate(nil))
-	closeWrite(c.conn)
-	closeWrite(c.raw)
+func (w *wire) sayGoodbye() {
+	_ = w.stream.SetWriteDeadline(time.Now().Add(goodbyeFor)) // the end is read, whatever becomes of this
+	_, _ = w.stream.Write(pgwire.AppendTerminate(nil))
+	closeWrite(w.stream)
+	closeWrite(w.raw)
 }
 
 func closeWrite(c net.Conn) {
@@ -99,9 +99,9 @@ func readToEnd(c net.Conn, patience time.Duration) error {
 
 // endAttempt ends a connection whose login has failed, and reports whether its end
 // was read.
-func (p *Pooler) endAttempt(c net.Conn) bool {
+func (d *dialer) endAttempt(c net.Conn) bool {
 	closeWrite(c)
-	err := readToEnd(c, p.cfg.EndTimeout)
+	err := readToEnd(c, d.EndTimeout)
 	if !isEnd(err) {
 		return false
 	}
@@ -109,20 +109,35 @@ func (p *Pooler) endAttempt(c net.Conn) bool {
 	return true
 }
 
-// endFailed returns when the place of a failed login is free.
-func (p *Pooler) endFailed(ctx context.Context, failed *dialed) {
+// leftover is the connection of a login that has failed. PostgreSQL may still have a
+// backend for it. A nil leftover is none.
+type leftover struct {
+	home *dialer
+	conn net.Conn
+}
+
+func (d *dialer) leftover(failed *dialed) *leftover {
 	if !failed.isOpen() {
+		return nil
+	}
+	return &leftover{d, failed.Conn}
+}
+
+// end returns when PostgreSQL has closed the connection, or must have noticed by itself
+// that it is dead.
+func (l *leftover) end(ctx context.Context) {
+	if l == nil {
 		return
 	}
-	defer failed.Conn.Close()
-	closeWrite(failed.Conn)
+	defer l.conn.Close()
+	closeWrite(l.conn)
 	for ctx.Err() == nil {
-		err := readToEnd(failed.Conn, p.cfg.EndTimeout)
+		err := readToEnd(l.conn, l.home.EndTimeout)
 		if isEnd(err) {
 			return
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			sleep(ctx, p.cfg.VanishedFor)
+			sleep(ctx, l.home.VanishedFor)
 			return
 		}
 	}

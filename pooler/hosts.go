@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
 )
@@ -58,43 +56,22 @@ func perHost(whole time.Duration, hosts int) time.Duration {
 	return min(whole, max(whole/time.Duration(hosts), leastPerHost))
 }
 
-// open logs in to the first host that lets it and is what it must be. When it fails,
-// failed is the last connection that was made, if any, whose end has not been read.
-func (p *Pooler) open(ctx context.Context, t target) (c *ServerConn, failed *dialed, err error) {
-	auth, ok := t.database.Auth(t.role)
-	if !ok {
-		return nil, nil, notReady(fmt.Errorf("%w: no credential for role %s", armor.ErrNotFound, t.role))
-	}
-	if len(t.database.Hosts) == 0 {
-		return nil, nil, notReady(fmt.Errorf("%w: database %s has no hosts", armor.ErrInvalid, t.database.Name))
-	}
-	var causes []error
-	for _, try := range tries(t.database, t.first) {
-		if failed.isOpen() && !p.endAttempt(failed.Conn) {
-			break // its place is still taken
-		}
-		a := attempt{home: p, target: t, try: try, auth: auth}
-		if c, failed, err = a.within(ctx, perHost(p.cfg.LoginTimeout, len(t.database.Hosts))); err == nil {
-			return c, nil, nil
-		}
-		causes = append(causes, err)
-	}
-	return nil, failed, noHost(t.database, causes)
-}
-
-func (a attempt) within(ctx context.Context, patience time.Duration) (*ServerConn, *dialed, error) {
+// within tries the host for a while.
+func (a attempt) within(ctx context.Context, patience time.Duration) (*wire, *dialed, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c, failed, err := a.logIn(ctx)
+	w, failed, err := a.logIn(ctx)
 	if err != nil {
 		return nil, failed, a.explained(err)
 	}
-	if err := qualifies(c.state.Params(), a.want); err != nil {
-		c.sayGoodbye()
-		return nil, &dialed{Conn: c.raw}, fmt.Errorf("%s: %w", a.host, err)
+	if err := qualifies(w.state.Params(), a.want); err != nil {
+		w.sayGoodbye()
+		return nil, &dialed{Conn: w.raw}, fmt.Errorf("%s: %w", a.host, err)
 	}
-	c.host = a.host
-	return c, nil, nil
+	if remembers(a.target.Database) {
+		w.next = a.host
+	}
+	return w, nil, nil
 }
 
 // errMisfit says that a host is not what the database's sessions are to have.
@@ -129,36 +106,7 @@ func noHost(d armor.Database, causes []error) error {
 	if d.TargetSessionAttrs == armor.AnySession || !slices.ContainsFunc(causes, mayPass) {
 		return last
 	}
-	return &failedLogin{cause: errors.Join(causes...), passing: true, Denial: &armor.Denial{
+	return &loginError{Cause: errors.Join(causes...), Passing: true, Denial: &armor.Denial{
 		Reason: armor.ReasonServerLogin, Message: "PostgreSQL cannot be reached", Detail: fmt.Sprintf("No host of the database is %s now.", d.TargetSessionAttrs),
 	}}
-}
-
-// mayPass reports whether a host that would not do may do in a while.
-func mayPass(err error) bool {
-	if failed, ok := errors.AsType[*failedLogin](err); ok && failed.Reason == armor.ReasonNotReady {
-		return false
-	}
-	e, refused := errors.AsType[*pgconn.PgError](err)
-	return !refused || e.Code[:min(2, len(e.Code))] == "57" // it starts, or ends
-}
-
-// mayPass reports whether the waiters of a role whose logins fail go on waiting.
-func (s *subpool) mayPass() bool { return worthWaiting(s.failure) }
-
-func worthWaiting(failure error) bool {
-	failed, ok := errors.AsType[*failedLogin](failure)
-	return ok && failed.passing
-}
-
-// misfitLocked reports whether a server connection that comes back leads to a server
-// that is not what it was when somebody chose it: a standby that has been promoted.
-func (p *pool) misfitLocked(c *ServerConn) bool {
-	params := c.state.Params()
-	if p.database.TargetSessionAttrs == armor.AnySession || c.judged == params {
-		return false
-	}
-	c.judged = params
-	standby, _ := params.Get("in_hot_standby")
-	return standby != c.standby
 }

@@ -58,7 +58,7 @@ func (p *pool) takeIdle(client *client) *ServerConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sub := p.subs[client.part]
-	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].quiet() {
+	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].wire.quiet() {
 		return nil // acquire looks at what has arrived
 	}
 	return sub.popLocked(client)
@@ -213,7 +213,7 @@ func (p *pool) lendLocked(w *waiter) []func() {
 // deliver grants a connection, unless PostgreSQL has sent something on it while it
 // lay idle: its end, most likely. Then the waiter goes back to the head of the queue.
 func (p *pool) deliver(w *waiter, c *ServerConn) {
-	if c.quiet() {
+	if c.wire.quiet() {
 		took := time.Since(w.since)
 		p.ops.waited.Add(int64(took))
 		if p.waited != nil {
@@ -303,19 +303,21 @@ func (p *pool) openLocked(sub *subpool) func() {
 	p.open++
 	sub.opening++
 	sub.coming++
-	t := target{database: p.database, role: sub.role, terms: sub.terms, generation: p.generation, first: p.lastHost}
+	t := target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.lastHost}
 	if sub.dbname != "" {
-		t.database.DBName = sub.dbname
+		t.Database.DBName = sub.dbname
 	}
+	generation := p.generation
 	return func() {
-		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t) })
+		t.Log = p.home.cfg.Logger.With(armor.KeyPool, p.key, armor.KeyRole, sub.role)
+		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t, generation) })
 	}
 }
 
 // login opens one connection, in the place that openLocked has taken.
-func (p *pool) login(ctx context.Context, sub *subpool, t target) {
+func (p *pool) login(ctx context.Context, sub *subpool, t target, generation int) {
 	began := time.Now()
-	c, failed, err := p.home.open(ctx, t)
+	wire, left, err := p.home.servers.Open(ctx, t)
 	if hook := p.home.cfg.Hooks.ServerLogin; hook != nil {
 		hook(p.key, time.Since(began), err)
 	}
@@ -323,14 +325,13 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target) {
 		sub.opening--
 		sub.coming--
 		if err != nil {
-			return p.loginFailedLocked(sub, failed, sub.explain(err))
+			return p.loginFailedLocked(sub, left, sub.explain(err))
 		}
-		c.pool, c.sub, c.generation, c.id = p, sub, t.generation, p.home.nextID.Add(1)
-		c.bornLocked()
-		if remembers(t.database) && t.generation == p.generation {
-			p.lastHost = c.host
+		if generation == p.generation {
+			p.lastHost = wire.next
 		}
-		sub.loggedInLocked(c.state.Params())
+		sub.loggedInLocked(wire.state.Params())
+		c := newServerConn(wire, p, sub, generation)
 		p.conns[c] = struct{}{}
 		return p.readyLocked(c)
 	})
@@ -338,7 +339,7 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target) {
 
 // loginFailedLocked keeps the place until PostgreSQL has closed the connection too,
 // makes further logins wait, and tells the waiters that have nothing else to wait for.
-func (p *pool) loginFailedLocked(sub *subpool, failed *dialed, err error) []func() {
+func (p *pool) loginFailedLocked(sub *subpool, left *leftover, err error) []func() {
 	if refused := sub.terms.refused(err); refused != nil {
 		err = refused
 	}
@@ -347,7 +348,7 @@ func (p *pool) loginFailedLocked(sub *subpool, failed *dialed, err error) []func
 	todo := []func(){func() {
 		p.home.cfg.Logger.Warn("login to PostgreSQL failed", armor.KeyPool, p.key, armor.KeyRole, sub.role, armor.KeyErr, err, armor.KeyTook, wait)
 		p.home.errands.add(func(ctx context.Context) {
-			p.home.endFailed(ctx, failed)
+			left.end(ctx)
 			p.locked(p.endedLocked)
 		})
 		time.AfterFunc(wait, p.settle)
@@ -383,7 +384,7 @@ func (p *pool) readyLocked(c *ServerConn) []func() {
 	switch {
 	case p.retired || p.ops.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
 		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
-	case c.mustPing || len(c.rest) > 0 || c.state.Dirty():
+	case c.mustPing || !c.wire.clean():
 		return append(p.refreshLocked(c), p.settleLocked()...)
 	}
 	c.idleSince = time.Now()
@@ -391,25 +392,30 @@ func (p *pool) readyLocked(c *ServerConn) []func() {
 	return p.settleLocked()
 }
 
+// misfitLocked reports whether a server connection that comes back leads to a server
+// that is not what it was when somebody chose it.
+func (p *pool) misfitLocked(c *ServerConn) bool {
+	return p.database.TargetSessionAttrs != armor.AnySession && c.wire.changed()
+}
+
 // refreshLocked makes a connection fit for the next client, in an errand.
 func (p *pool) refreshLocked(c *ServerConn) []func() {
 	c.sub.coming++
-	reset, ping := c.state.Dirty(), c.mustPing
+	ping := c.mustPing
 	c.mustPing = false
 	return []func(){func() {
-		p.home.errands.add(func(context.Context) { p.refresh(c, reset, ping) })
+		p.home.errands.add(func(context.Context) { p.refresh(c, ping) })
 	}}
 }
 
-func (p *pool) refresh(c *ServerConn, reset, ping bool) {
-	err := c.refresh(reset, ping, p.home.cfg.ResetTimeout)
+func (p *pool) refresh(c *ServerConn, ping bool) {
+	err := c.wire.refresh(ping)
 	if err != nil {
 		p.home.cfg.Logger.Debug("server connection is not fit to be lent again", armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
 	}
 	p.locked(func() []func() {
 		c.sub.coming--
 		if err != nil {
-			c.busy = true
 			return append([]func(){p.endLocked(c)}, p.settleLocked()...)
 		}
 		return p.readyLocked(c)
@@ -434,7 +440,7 @@ func (p *pool) endLocked(c *ServerConn) func() {
 	p.closing++
 	return func() {
 		p.home.errands.add(func(ctx context.Context) {
-			p.home.end(ctx, c)
+			c.wire.end(ctx)
 			p.locked(func() []func() {
 				delete(p.conns, c)
 				return p.endedLocked()

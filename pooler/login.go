@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"path"
 	"strconv"
@@ -25,48 +26,40 @@ import (
 const (
 	fenceTCP   = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c tcp_user_timeout=20000"
 	fenceQuery = "-c client_connection_check_interval=2000" // since PostgreSQL 14; not on every platform
-	// fencedAfter is when PostgreSQL has noticed at the latest that we are gone.
-	fencedAfter = 40 * time.Second
 )
 
-// target is what a login is for.
-type target struct {
-	database   armor.Database
-	role       string
-	terms      *terms
-	generation int
-	first      string // host to begin with; empty: the database's order
-}
+// fencedAfter is when PostgreSQL has noticed at the latest that we are gone.
+const fencedAfter = 40 * time.Second
 
 // address is where a server connection leads, for its cancel requests too.
 type address struct{ network, address string }
 
 // attempt is a login to one host.
 type attempt struct {
-	home   *Pooler
+	home   *dialer
 	target target
 	try
 	auth armor.RoleAuth
 }
 
-func (a attempt) logIn(ctx context.Context) (c *ServerConn, failed *dialed, err error) {
+func (a attempt) logIn(ctx context.Context) (w *wire, failed *dialed, err error) {
 	base, passwords, err := a.config()
 	if err != nil {
 		return nil, nil, notReady(err)
 	}
 	addresses, err := resolve(ctx, base.Host)
 	if err != nil {
-		return nil, nil, loginError(fmt.Errorf("resolve %s: %w", base.Host, err))
+		return nil, nil, unreachable(fmt.Errorf("resolve %s: %w", base.Host, err))
 	}
 	for _, host := range addresses {
 		for _, password := range passwords {
 			for _, options := range fences(host) {
 				if failed.isOpen() && !a.home.endAttempt(failed.Conn) {
-					return nil, failed, loginError(err)
+					return nil, failed, unreachable(err)
 				}
-				c, failed, err = a.once(ctx, base, host, password, options)
+				w, failed, err = a.once(ctx, base, host, password, options)
 				if err == nil {
-					return c, nil, nil
+					return w, nil, nil
 				}
 				if !refusedSetting(err) {
 					break
@@ -77,7 +70,7 @@ func (a attempt) logIn(ctx context.Context) (c *ServerConn, failed *dialed, err 
 			}
 		}
 	}
-	return nil, failed, loginError(err)
+	return nil, failed, unreachable(err)
 }
 
 // fences are the startup options to try, the best first.
@@ -92,66 +85,76 @@ func fences(host string) []string {
 // too old, or its platform cannot do it.
 func refusedSetting(err error) bool { s := sqlState(err); return s == "42704" || s == "22023" }
 
-func sqlState(err error) string {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return e.Code
-	}
-	return ""
-}
-
-// errOneDial keeps pgconn from connecting again by itself, as it does in the background
-// for a cancel request when a login breaks off: that connection would be nobody's.
-var errOneDial = errors.New("an attempt to log in makes one connection")
-
 // once makes one connection and logs in.
-func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, options string) (*ServerConn, *dialed, error) {
+func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, options string) (*wire, *dialed, error) {
 	cfg := base.Copy()
 	cfg.Password = password
 	if options != "" {
 		cfg.RuntimeParams["options"] = options
 	}
-	var made *dialed
-	to := address{}
 	cfg.LookupFunc = func(context.Context, string) ([]string, error) { return []string{host}, nil }
-	var asked atomic.Bool
-	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if !asked.CompareAndSwap(false, true) {
-			return nil, errOneDial
-		}
-		conn, err := a.home.cfg.Dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		made, to = &dialed{Conn: conn}, address{network, addr}
-		return made, nil
-	}
+	one := oneDial{dial: a.home.Dial}
+	cfg.DialFunc = one.open
 	var below io.Reader
 	cfg.BuildFrontend = exactly(cfg.BuildFrontend, &below)
 	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, made, err
+		return nil, one.made, err
 	}
+	w, err := a.adopt(pg, &one, below)
+	if err != nil {
+		return nil, one.made, err
+	}
+	return w, nil, nil
+}
+
+// oneDial keeps pgconn from connecting again by itself, as it does in the background for
+// a cancel request when a login breaks off: that connection would be nobody's.
+type oneDial struct {
+	dial  dial
+	asked atomic.Bool
+	made  *dialed
+	to    address
+}
+
+var errOneDial = errors.New("an attempt to log in makes one connection")
+
+func (o *oneDial) open(ctx context.Context, network, addr string) (net.Conn, error) {
+	if !o.asked.CompareAndSwap(false, true) {
+		return nil, errOneDial
+	}
+	conn, err := o.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	o.made, o.to = &dialed{Conn: conn}, address{network, addr}
+	return o.made, nil
+}
+
+// adopt makes a connection that has logged in ours.
+func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*wire, error) {
 	hijacked, err := pg.Hijack()
 	if err != nil {
-		return nil, made, err
+		return nil, err
 	}
 	if len(hijacked.SecretKey) != 4 {
-		return nil, made, fmt.Errorf("%w: cancel key of %d bytes from PostgreSQL", armor.ErrInvalid, len(hijacked.SecretKey))
+		return nil, fmt.Errorf("%w: cancel key of %d bytes from PostgreSQL", armor.ErrInvalid, len(hijacked.SecretKey))
 	}
 	rest, err := takeOver(hijacked.Conn, below)
 	if err != nil {
-		return nil, made, err
+		return nil, err
 	}
-	made.kept.Store(true)
-	c := &ServerConn{
-		conn: hijacked.Conn, raw: made.Conn, rest: rest, address: to, tls: hijacked.TLSConfig,
-		state: core.NewServer(core.NewParams(hijacked.ParameterStatuses)),
-		pid:   hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey),
+	one.made.kept.Store(true)
+	params := core.NewParams(hijacked.ParameterStatuses)
+	standby, _ := params.Get("in_hot_standby")
+	w := &wire{
+		home: a.home, log: a.target.Log, stream: hijacked.Conn, raw: one.made.Conn, pid: hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey),
+		to: one.to, tls: hijacked.TLSConfig, standby: standby, state: core.NewServer(params), rest: rest,
 	}
-	if c.conn == net.Conn(made) {
-		c.conn = made.Conn
+	if w.stream == net.Conn(one.made) {
+		w.stream = one.made.Conn
 	}
-	return c, nil, nil
+	return w, nil
 }
 
 // config is what pgconn needs for the host, with all of it said explicitly: nothing
@@ -161,7 +164,7 @@ func (a attempt) config() (*pgconn.Config, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	own, err := a.home.credentials(a.target.database, a.auth, a.host)
+	own, err := a.home.credentials(a.target.Database, a.auth, a.host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -169,12 +172,13 @@ func (a attempt) config() (*pgconn.Config, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg.Host, cfg.Port, cfg.Database, cfg.User = host, port, a.target.database.DBName, a.target.role
+	cfg.Host, cfg.Port, cfg.Database, cfg.User = host, port, a.target.Database.DBName, a.target.Role
 	cfg.TLSConfig, cfg.RequireAuth = own.tls, own.methods
 	if a.auth.Certificate != "" {
 		cfg.SSLCertMode = "require" // else a server that asks for nothing would do
 	}
-	cfg.RuntimeParams = a.target.terms.startup()
+	cfg.RuntimeParams = map[string]string{}
+	maps.Copy(cfg.RuntimeParams, a.target.Parameters)
 	return cfg, own.passwords, nil
 }
 
@@ -188,14 +192,6 @@ func emptyConfig() (*pgconn.Config, error) {
 	cfg.ConnectTimeout, cfg.ValidateConnect, cfg.KerberosSpn, cfg.KerberosSrvName = 0, nil, "", ""
 	cfg.MinProtocolVersion, cfg.MaxProtocolVersion, cfg.ChannelBinding = "3.0", "3.0", "prefer"
 	return cfg, nil
-}
-
-// checkEnvironment finds out early whether pgconn trips over PG… variables.
-func checkEnvironment() error {
-	if _, err := emptyConfig(); err != nil {
-		return fmt.Errorf("%w: the environment's PG… variables: %w", armor.ErrInvalid, err)
-	}
-	return nil
 }
 
 // splitHost takes host:port or /socket/directory:port apart.
@@ -223,34 +219,4 @@ func resolve(ctx context.Context, host string) ([]string, error) {
 		return []string{host}, nil
 	}
 	return net.DefaultResolver.LookupHost(ctx, host)
-}
-
-// failedLogin is why there is no server connection: what the client may read, and
-// all of it for the log.
-type failedLogin struct {
-	*armor.Denial
-	cause   error
-	passing bool // waiting may help
-}
-
-func (f *failedLogin) Error() string { return f.cause.Error() }
-
-// Unwrap leads to the denial and to the cause.
-func (f *failedLogin) Unwrap() []error { return []error{f.Denial, f.cause} }
-
-func notReady(cause error) error {
-	return &failedLogin{cause: cause, Denial: &armor.Denial{
-		Reason: armor.ReasonNotReady, Message: "the pool is not ready on this node", Detail: "The node lacks what it needs to log in to PostgreSQL.",
-	}}
-}
-
-// loginError tells the client what PostgreSQL has said, and of other failures only
-// that there was one: they name hosts.
-func loginError(cause error) error {
-	d := &armor.Denial{Reason: armor.ReasonServerLogin, Message: "PostgreSQL cannot be reached"}
-	if e, ok := errors.AsType[*pgconn.PgError](cause); ok {
-		d.Message = "PostgreSQL has refused a connection of the pool"
-		d.Detail = fmt.Sprintf("PostgreSQL says: %s (SQLSTATE %s).", e.Message, e.Code)
-	}
-	return &failedLogin{Denial: d, cause: cause}
 }

@@ -1,12 +1,9 @@
 package pooler
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -88,16 +85,16 @@ func (p *pool) forgetLocked(sub *subpool) {
 // explain makes PostgreSQL's answer to a name that the client has chosen the client's
 // own error.
 func (s *subpool) explain(err error) error {
-	refused, ok := errors.AsType[*pgconn.PgError](err)
-	if s.dbname == "" || !ok || refused.Code != stateNoDatabase || worthWaiting(err) {
+	refused := refusal(err)
+	if s.dbname == "" || refused == nil || refused.Code != stateNoDatabase || passing(err) {
 		return err
 	}
-	return &failedLogin{cause: err, Denial: &armor.Denial{Reason: armor.ReasonNoDatabase, Message: refused.Message}}
+	return &loginError{Cause: err, Denial: &armor.Denial{Reason: armor.ReasonNoDatabase, Message: refused.Message}}
 }
 
 // isClients reports whether the last login has failed because of the name that a
 // client chose: there is no such database, or the role may not enter it, or nobody may.
 func (s *subpool) isClients() bool {
-	refused, ok := errors.AsType[*pgconn.PgError](s.failure)
-	return ok && s.dbname != "" && slices.Contains([]string{stateNoDatabase, stateNotAllowed, stateNotInState}, refused.Code)
+	refused := refusal(s.failure)
+	return refused != nil && s.dbname != "" && slices.Contains([]string{stateNoDatabase, stateNotAllowed, stateNotInState}, refused.Code)
 }

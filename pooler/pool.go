@@ -199,14 +199,14 @@ func (p *pool) closeAll() {
 	all := maps.Clone(p.conns)
 	p.mu.Unlock()
 	for c := range all {
-		c.conn.Close()
+		c.wire.close()
 	}
 }
 
 // lookAtIdle inspects the idle connections that PostgreSQL has sent something on.
 func (p *pool) lookAtIdle() {
 	for _, c := range p.idleConns() {
-		if !c.quiet() {
+		if !c.wire.quiet() {
 			p.inspectIdle(c)
 		}
 	}
@@ -279,6 +279,9 @@ func (s *subpool) loggedInLocked(params *core.Params) {
 		s.base, s.learned = params, nil // the server's defaults have changed
 	}
 }
+
+// mayPass reports whether the waiters of a role whose logins fail go on waiting.
+func (s *subpool) mayPass() bool { return passing(s.failure) }
 
 func (s *subpool) backingOff() bool { return s.failures > 0 && time.Now().Before(s.retryAt) }
 

@@ -3,12 +3,9 @@ package pooler
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,26 +16,20 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// Secrets resolves the names of the replicated configuration on this node. It
-// refuses to give a password for a host that the secret is not bound to. Calls may
+// Secrets resolves the names of the replicated configuration on this node. Calls may
 // read files.
 type Secrets interface {
-	// Password returns the passwords that may be valid now, the preferred one first.
-	Password(name armor.SecretName, host string) ([]string, error)
-	// Certificate returns a client certificate that is valid now, and its key.
-	Certificate(name armor.SecretName) (tls.Certificate, error)
-	// CA returns the certificates that may vouch for a server.
-	CA(name armor.SecretName) (*x509.CertPool, error)
+	secretsOfServers
 	// Verifiers returns the SCRAM verifiers by role, as in pg_authid.rolpassword.
 	Verifiers(name armor.SecretName) (map[string]string, error)
 }
 
 // DefaultDialer makes the kernel notice within half a minute that PostgreSQL's machine
 // is gone.
-var DefaultDialer = &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}}
+var DefaultDialer = defaultDialer
 
 // Dial opens a connection to PostgreSQL.
-type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+type Dial = dial
 
 // Config is what a Pooler needs. Secrets, Driver and Logger are required; a zero
 // duration or number means its default.
@@ -130,6 +121,7 @@ type Guest interface {
 // goroutine.
 type Pooler struct {
 	cfg     Config
+	servers *dialer
 	errands *errands
 	keys    *keys
 	guesses *guesses
@@ -178,11 +170,15 @@ func New(cfg Config) (*Pooler, error) {
 	if cfg.CancelTLSOnly == nil {
 		cfg.CancelTLSOnly = func(string) bool { return false }
 	}
-	if err := checkEnvironment(); err != nil {
+	servers, err := newDialer(dialerConfig{
+		Dial: cfg.Dial, Secrets: cfg.Secrets,
+		LoginTimeout: cfg.LoginTimeout, ResetTimeout: cfg.ResetTimeout, EndTimeout: cfg.EndTimeout, VanishedFor: cfg.VanishedFor,
+	})
+	if err != nil {
 		return nil, err
 	}
 	p := &Pooler{
-		cfg: cfg, errands: newErrands(), keys: newKeys(), guesses: newGuesses(cfg.GuessesPerSecond),
+		cfg: cfg, servers: servers, errands: newErrands(), keys: newKeys(), guesses: newGuesses(cfg.GuessesPerSecond),
 		pools: map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
 	}
 	if cfg.Cancel == nil {
@@ -339,6 +335,19 @@ func (p *Pooler) Status() []armor.PoolStatus {
 	}
 	slices.SortFunc(all, func(a, b armor.PoolStatus) int { return strings.Compare(a.Pool, b.Pool) })
 	return all
+}
+
+// missingSecret says which name of the configuration this node does not have.
+func (p *Pooler) missingSecret(d armor.Database) string {
+	if d.Verifiers != "" {
+		if err := p.checkVerifiers(d.Verifiers); err != nil {
+			return fmt.Sprintf("verifiers %s: %v", d.Verifiers, err)
+		}
+	}
+	if err := p.servers.missing(d); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // poolFor returns the pool that a grant leads to.

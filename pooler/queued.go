@@ -100,7 +100,7 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 
 // whyNoneLocked is the detail of a waiter's refusal.
 func (s *subpool) whyNoneLocked() string {
-	if failed, ok := errors.AsType[*failedLogin](s.failure); ok && failed.passing {
+	if failed, ok := errors.AsType[*loginError](s.failure); ok && failed.Passing {
 		return failed.Detail
 	}
 	return "All server connections of the pool are in use."

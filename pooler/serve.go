@@ -153,7 +153,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		if server, err = p.lendForSession(ctx, c, r); err != nil {
 			return nil, err
 		}
-		params, pid = server.state.Params(), server.pid
+		params, pid = server.wire.state.Params(), server.wire.pid
 	} else if params, err = p.reported(ctx, c, r); err != nil {
 		return nil, err
 	}
@@ -241,12 +241,12 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 	if err := p.apply(ctx, server, c.guest, resetQuery); err != nil { // it may have another client's
 		return nil, err
 	}
-	server.state.WasReset()
+	server.wire.state.WasReset()
 	if err := p.apply(ctx, server, c.guest, statements); err != nil {
 		return nil, err
 	}
-	params := server.state.Params()
-	server.state.Applied(r.unreported(params))
+	params := server.wire.state.Params()
+	server.wire.state.Applied(r.unreported(params))
 	c.pool.learn(server, statements, params)
 	server.Release(nil)
 	return params, nil
@@ -300,33 +300,20 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 		return err
 	}
 	var x core.Exchange
-	err := server.run(ctx, pgwire.AppendQuery(nil, statements), &x, p.cfg.ResetTimeout)
+	err := server.wire.ask(ctx, pgwire.AppendQuery(nil, statements), &x, p.cfg.ResetTimeout)
 	switch {
 	case ctx.Err() != nil:
 		server.Discard()
 		return context.Cause(ctx)
 	case err != nil:
 		server.Lost(err)
-		return loginError(err)
+		return unreachable(err)
 	case x.Err != nil:
 		server.Release(nil)
 		x.Err.Severity = pgwire.SeverityFatal
 		return x.Err
 	}
 	return nil
-}
-
-// run is converse within patience, ended early by ctx.
-func (c *ServerConn) run(ctx context.Context, request []byte, x *core.Exchange, patience time.Duration) error {
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
-	err := c.converse(request, x)
-	if stop() && err == nil {
-		err = c.conn.SetDeadline(time.Time{})
-	}
-	return err
 }
 
 // Drain ends every session at its next idle boundary and begins no new one. It

@@ -125,7 +125,7 @@ func TestReasonsAreToldAsDocumented(t *testing.T) {
 
 func TestErrorsThatAreNobodysBusinessStayInside(t *testing.T) {
 	secret := fmt.Errorf("dial tcp 10.1.2.3:5432: %w", errors.New("no route to host"))
-	for _, err := range []error{secret, loginError(secret), notReady(secret)} {
+	for _, err := range []error{secret, unreachable(secret), notReady(secret)} {
 		e := wireError(err)
 		if text := e.Message + e.Detail + e.Hint; strings.Contains(text, "10.1.2.3") || e.Code == "" {
 			t.Errorf("the client reads %+v", e)

@@ -1,13 +1,10 @@
 package pooler
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -50,11 +47,11 @@ func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
 // refused returns PostgreSQL's own words about a login that has failed for what the
 // client has asked for; nil if there is no telling.
 func (t *terms) refused(err error) *pgwire.Error {
-	e, told := errors.AsType[*pgconn.PgError](err)
-	if t == nil || !told || e.Code[:min(2, len(e.Code))] != "22" && !slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
+	e := refusal(err)
+	if t == nil || e == nil || !strings.HasPrefix(e.Code, "22") && !slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
 		return nil
 	}
-	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+	return e
 }
 
 // kind is what the connection replicates.
