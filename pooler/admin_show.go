@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -221,7 +222,7 @@ func (c *console) showConfig() []row {
 		{"query_wait_timeout", seconds(wait), "120"},
 		{"reserve_pool_size", "0", "0"},
 		{"server_connect_timeout", seconds(c.home.cfg.LoginTimeout), "15"},
-		{"server_reset_query", resetQuery, resetQuery},
+		{"server_reset_query", backend.ResetQuery, backend.ResetQuery},
 		{"server_reset_query_always", "0", "0"},
 		{"stats_period", seconds(statsPeriod), "60"},
 		{"stats_users", armor.ConsoleStats, ""},

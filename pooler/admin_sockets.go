@@ -162,8 +162,8 @@ func (p *pool) serverSockets() []socket {
 	var all []socket
 	for c := range p.conns {
 		s := socket{
-			kind: "S", user: c.sub.role, replication: c.sub.terms.kind(), database: c.sub.database(p.cfg), state: "tested", remote: addrPort(c.wire.raw.RemoteAddr()), local: addrPort(c.wire.raw.LocalAddr()),
-			connected: c.born, active: c.idleSince, closeNeeded: c.generation != p.generation, id: c.id, pid: c.wire.pid, tls: tlsWords(c.wire.stream),
+			kind: "S", user: c.sub.role, replication: c.sub.terms.kind(), database: c.sub.database(p.cfg), state: "tested", remote: addrPort(c.wire.Raw().RemoteAddr()), local: addrPort(c.wire.Raw().LocalAddr()),
+			connected: c.born, active: c.idleSince, closeNeeded: c.generation != p.generation, id: c.id, pid: c.wire.PID(), tls: tlsWords(c.wire.Stream()),
 			prepared: c.prepared,
 		}
 		switch {

@@ -138,7 +138,7 @@ func (p *Pooler) cancel(ctx context.Context, c *client) bool {
 	// busy holds the server connection: whatever becomes of the session meanwhile, the
 	// request cannot hit another one.
 	defer c.pool.locked(func() []func() { return c.pool.cancelDoneLocked(server) })
-	if err := server.wire.cancel(ctx); err != nil {
+	if err := server.wire.Cancel(ctx); err != nil {
 		p.cfg.Logger.Warn("cancel request failed", armor.KeyPool, c.pool.key, armor.KeyErr, err)
 		return false
 	}

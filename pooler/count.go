@@ -44,9 +44,9 @@ type counted struct {
 
 // countLocked takes what was done over a connection that comes back.
 func (p *pool) countLocked(c *ServerConn) {
-	p.ops.done.Add(c.wire.state.TakeCounts())
+	p.ops.done.Add(c.wire.State().TakeCounts())
 	p.ops.loans++
-	c.prepared = c.wire.state.Prepared()
+	c.prepared = c.wire.State().Prepared()
 }
 
 // totalsLocked adds up what is known now.

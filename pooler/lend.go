@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 )
 
 // waiter is a client that waits for a server connection. Its pool's lock guards it.
@@ -58,7 +59,7 @@ func (p *pool) takeIdle(client *client) *ServerConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sub := p.subs[client.part]
-	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].wire.quiet() {
+	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].wire.Quiet() {
 		return nil // acquire looks at what has arrived
 	}
 	return sub.popLocked(client)
@@ -213,7 +214,7 @@ func (p *pool) lendLocked(w *waiter) []func() {
 // deliver grants a connection, unless PostgreSQL has sent something on it while it
 // lay idle: its end, most likely. Then the waiter goes back to the head of the queue.
 func (p *pool) deliver(w *waiter, c *ServerConn) {
-	if c.wire.quiet() {
+	if c.wire.Quiet() {
 		took := time.Since(w.since)
 		p.ops.waited.Add(int64(took))
 		if p.waited != nil {
@@ -303,7 +304,7 @@ func (p *pool) openLocked(sub *subpool) func() {
 	p.open++
 	sub.opening++
 	sub.coming++
-	t := target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.lastHost}
+	t := backend.Target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.lastHost}
 	if sub.dbname != "" {
 		t.Database.DBName = sub.dbname
 	}
@@ -315,7 +316,7 @@ func (p *pool) openLocked(sub *subpool) func() {
 }
 
 // login opens one connection, in the place that openLocked has taken.
-func (p *pool) login(ctx context.Context, sub *subpool, t target, generation int) {
+func (p *pool) login(ctx context.Context, sub *subpool, t backend.Target, generation int) {
 	began := time.Now()
 	wire, left, err := p.home.servers.Open(ctx, t)
 	if hook := p.home.cfg.Hooks.ServerLogin; hook != nil {
@@ -328,9 +329,9 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target, generation int
 			return p.loginFailedLocked(sub, left, sub.explain(err))
 		}
 		if generation == p.generation {
-			p.lastHost = wire.next
+			p.lastHost = wire.First()
 		}
-		sub.loggedInLocked(wire.state.Params())
+		sub.loggedInLocked(wire.State().Params())
 		c := newServerConn(wire, p, sub, generation)
 		p.conns[c] = struct{}{}
 		return p.readyLocked(c)
@@ -339,7 +340,7 @@ func (p *pool) login(ctx context.Context, sub *subpool, t target, generation int
 
 // loginFailedLocked keeps the place until PostgreSQL has closed the connection too,
 // makes further logins wait, and tells the waiters that have nothing else to wait for.
-func (p *pool) loginFailedLocked(sub *subpool, left *leftover, err error) []func() {
+func (p *pool) loginFailedLocked(sub *subpool, left *backend.Leftover, err error) []func() {
 	if refused := sub.terms.refused(err); refused != nil {
 		err = refused
 	}
@@ -348,7 +349,7 @@ func (p *pool) loginFailedLocked(sub *subpool, left *leftover, err error) []func
 	todo := []func(){func() {
 		p.home.cfg.Logger.Warn("login to PostgreSQL failed", armor.KeyPool, p.key, armor.KeyRole, sub.role, armor.KeyErr, err, armor.KeyTook, wait)
 		p.home.errands.add(func(ctx context.Context) {
-			left.end(ctx)
+			left.End(ctx)
 			p.locked(p.endedLocked)
 		})
 		time.AfterFunc(wait, p.settle)
@@ -384,7 +385,7 @@ func (p *pool) readyLocked(c *ServerConn) []func() {
 	switch {
 	case p.retired || p.ops.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
 		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
-	case c.mustPing || !c.wire.clean():
+	case c.mustPing || !c.wire.Clean():
 		return append(p.refreshLocked(c), p.settleLocked()...)
 	}
 	c.idleSince = time.Now()
@@ -395,7 +396,7 @@ func (p *pool) readyLocked(c *ServerConn) []func() {
 // misfitLocked reports whether a server connection that comes back leads to a server
 // that is not what it was when somebody chose it.
 func (p *pool) misfitLocked(c *ServerConn) bool {
-	return p.database.TargetSessionAttrs != armor.AnySession && c.wire.changed()
+	return p.database.TargetSessionAttrs != armor.AnySession && c.wire.Changed()
 }
 
 // refreshLocked makes a connection fit for the next client, in an errand.
@@ -409,7 +410,7 @@ func (p *pool) refreshLocked(c *ServerConn) []func() {
 }
 
 func (p *pool) refresh(c *ServerConn, ping bool) {
-	err := c.wire.refresh(ping)
+	err := c.wire.Refresh(ping)
 	if err != nil {
 		p.home.cfg.Logger.Debug("server connection is not fit to be lent again", armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
 	}
@@ -440,7 +441,7 @@ func (p *pool) endLocked(c *ServerConn) func() {
 	p.closing++
 	return func() {
 		p.home.errands.add(func(ctx context.Context) {
-			c.wire.end(ctx)
+			c.wire.End(ctx)
 			p.locked(func() []func() {
 				delete(p.conns, c)
 				return p.endedLocked()

@@ -159,7 +159,7 @@ func (p *pool) askFor(ctx context.Context, q question) (text string, err error) 
 		return "", err
 	}
 	x := core.Exchange{Keep: 1}
-	err = server.wire.ask(ctx, pgwire.AppendQueryWith(nil, q.query.Statement, q.role), &x, p.home.cfg.LookupTimeout)
+	err = server.wire.Ask(ctx, pgwire.AppendQueryWith(nil, q.query.Statement, q.role), &x, p.home.cfg.LookupTimeout)
 	if err != nil {
 		server.Discard()
 		return "", fmt.Errorf("ask PostgreSQL for a verifier: %w", err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 )
 
 // The template's pools have a part for each database that clients ask for. What a
@@ -85,16 +86,16 @@ func (p *pool) forgetLocked(sub *subpool) {
 // explain makes PostgreSQL's answer to a name that the client has chosen the client's
 // own error.
 func (s *subpool) explain(err error) error {
-	refused := refusal(err)
-	if s.dbname == "" || refused == nil || refused.Code != stateNoDatabase || passing(err) {
+	refused := backend.Refusal(err)
+	if s.dbname == "" || refused == nil || refused.Code != stateNoDatabase || backend.Passing(err) {
 		return err
 	}
-	return &loginError{Cause: err, Denial: &armor.Denial{Reason: armor.ReasonNoDatabase, Message: refused.Message}}
+	return &backend.LoginError{Cause: err, Denial: &armor.Denial{Reason: armor.ReasonNoDatabase, Message: refused.Message}}
 }
 
 // isClients reports whether the last login has failed because of the name that a
 // client chose: there is no such database, or the role may not enter it, or nobody may.
 func (s *subpool) isClients() bool {
-	refused := refusal(s.failure)
+	refused := backend.Refusal(s.failure)
 	return refused != nil && s.dbname != "" && slices.Contains([]string{stateNoDatabase, stateNotAllowed, stateNotInState}, refused.Code)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
 )
 
@@ -199,14 +200,14 @@ func (p *pool) closeAll() {
 	all := maps.Clone(p.conns)
 	p.mu.Unlock()
 	for c := range all {
-		c.wire.close()
+		c.wire.Close()
 	}
 }
 
 // lookAtIdle inspects the idle connections that PostgreSQL has sent something on.
 func (p *pool) lookAtIdle() {
 	for _, c := range p.idleConns() {
-		if !c.wire.quiet() {
+		if !c.wire.Quiet() {
 			p.inspectIdle(c)
 		}
 	}
@@ -281,7 +282,7 @@ func (s *subpool) loggedInLocked(params *core.Params) {
 }
 
 // mayPass reports whether the waiters of a role whose logins fail go on waiting.
-func (s *subpool) mayPass() bool { return passing(s.failure) }
+func (s *subpool) mayPass() bool { return backend.Passing(s.failure) }
 
 func (s *subpool) backingOff() bool { return s.failures > 0 && time.Now().Before(s.retryAt) }
 

@@ -14,22 +14,16 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 )
 
 // Secrets resolves the names of the replicated configuration on this node. Calls may
 // read files.
 type Secrets interface {
-	secretsOfServers
+	backend.Secrets
 	// Verifiers returns the SCRAM verifiers by role, as in pg_authid.rolpassword.
 	Verifiers(name armor.SecretName) (map[string]string, error)
 }
-
-// DefaultDialer makes the kernel notice within half a minute that PostgreSQL's machine
-// is gone.
-var DefaultDialer = defaultDialer
-
-// Dial opens a connection to PostgreSQL.
-type Dial = dial
 
 // Config is what a Pooler needs. Secrets, Driver and Logger are required; a zero
 // duration or number means its default.
@@ -39,7 +33,7 @@ type Config struct {
 	Driver  Driver
 	Logger  *slog.Logger
 	Hooks   Hooks
-	Dial    Dial // nil: DefaultDialer's
+	Dial    backend.Dial // nil: backend.DefaultDialer's
 	// Cancel carries a cancel request that came over TLS to the session that holds the
 	// key, on whatever node. Nil: to this node's sessions.
 	Cancel func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
@@ -121,7 +115,7 @@ type Guest interface {
 // goroutine.
 type Pooler struct {
 	cfg     Config
-	servers *dialer
+	servers *backend.Dialer
 	errands *errands
 	keys    *keys
 	guesses *guesses
@@ -147,7 +141,7 @@ func New(cfg Config) (*Pooler, error) {
 		return nil, fmt.Errorf("%w: node index %d is above %d", armor.ErrInvalid, cfg.Node, armor.MaxNodeIndex)
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = DefaultDialer.DialContext
+		cfg.Dial = backend.DefaultDialer.DialContext
 	}
 	fill(&cfg.StartupTimeout, 10*time.Second)
 	fill(&cfg.PasswordTimeout, 10*time.Second)
@@ -155,7 +149,7 @@ func New(cfg Config) (*Pooler, error) {
 	fill(&cfg.LookupTimeout, 5*time.Second)
 	fill(&cfg.ResetTimeout, 5*time.Second)
 	fill(&cfg.EndTimeout, 5*time.Second)
-	fill(&cfg.VanishedFor, fencedAfter)
+	fill(&cfg.VanishedFor, backend.FencedAfter)
 	fill(&cfg.ShutdownTimeout, 10*time.Second)
 	fill(&cfg.AutoIdle, time.Hour) // PgBouncer's autodb_idle_timeout
 	fill(&cfg.Watch, 250*time.Millisecond)
@@ -170,7 +164,7 @@ func New(cfg Config) (*Pooler, error) {
 	if cfg.CancelTLSOnly == nil {
 		cfg.CancelTLSOnly = func(string) bool { return false }
 	}
-	servers, err := newDialer(dialerConfig{
+	servers, err := backend.New(backend.Config{
 		Dial: cfg.Dial, Secrets: cfg.Secrets,
 		LoginTimeout: cfg.LoginTimeout, ResetTimeout: cfg.ResetTimeout, EndTimeout: cfg.EndTimeout, VanishedFor: cfg.VanishedFor,
 	})
@@ -344,7 +338,7 @@ func (p *Pooler) missingSecret(d armor.Database) string {
 			return fmt.Sprintf("verifiers %s: %v", d.Verifiers, err)
 		}
 	}
-	if err := p.servers.missing(d); err != nil {
+	if err := p.servers.Missing(d); err != nil {
 		return err.Error()
 	}
 	return ""

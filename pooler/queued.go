@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -100,7 +101,7 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 
 // whyNoneLocked is the detail of a waiter's refusal.
 func (s *subpool) whyNoneLocked() string {
-	if failed, ok := errors.AsType[*loginError](s.failure); ok && failed.Passing {
+	if failed, ok := errors.AsType[*backend.LoginError](s.failure); ok && failed.Passing {
 		return failed.Detail
 	}
 	return "All server connections of the pool are in use."

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
@@ -153,7 +154,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		if server, err = p.lendForSession(ctx, c, r); err != nil {
 			return nil, err
 		}
-		params, pid = server.wire.state.Params(), server.wire.pid
+		params, pid = server.wire.State().Params(), server.wire.PID()
 	} else if params, err = p.reported(ctx, c, r); err != nil {
 		return nil, err
 	}
@@ -238,15 +239,15 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 		server.Release(nil)
 		return params, nil
 	}
-	if err := p.apply(ctx, server, c.guest, resetQuery); err != nil { // it may have another client's
+	if err := p.apply(ctx, server, c.guest, backend.ResetQuery); err != nil { // it may have another client's
 		return nil, err
 	}
-	server.wire.state.WasReset()
+	server.wire.State().WasReset()
 	if err := p.apply(ctx, server, c.guest, statements); err != nil {
 		return nil, err
 	}
-	params := server.wire.state.Params()
-	server.wire.state.Applied(r.unreported(params))
+	params := server.wire.State().Params()
+	server.wire.State().Applied(r.unreported(params))
 	c.pool.learn(server, statements, params)
 	server.Release(nil)
 	return params, nil
@@ -300,14 +301,14 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 		return err
 	}
 	var x core.Exchange
-	err := server.wire.ask(ctx, pgwire.AppendQuery(nil, statements), &x, p.cfg.ResetTimeout)
+	err := server.wire.Ask(ctx, pgwire.AppendQuery(nil, statements), &x, p.cfg.ResetTimeout)
 	switch {
 	case ctx.Err() != nil:
 		server.Discard()
 		return context.Cause(ctx)
 	case err != nil:
 		server.Lost(err)
-		return unreachable(err)
+		return backend.Unreachable(err)
 	case x.Err != nil:
 		server.Release(nil)
 		x.Err.Severity = pgwire.SeverityFatal

@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
 )
 
@@ -27,7 +28,7 @@ import (
 // A driver that was lent one reads and writes Conn, and then calls exactly one of
 // Release, Discard and Lost, with no goroutine of its own on it any more.
 type ServerConn struct {
-	wire *wire // whoever has the connection has it
+	wire *backend.Conn // whoever has the connection has it
 
 	pool       *pool // immutable, as is all down to spread
 	sub        *subpool
@@ -52,18 +53,18 @@ type loan struct {
 }
 
 // newServerConn puts a connection that has just logged in into its pool.
-func newServerConn(w *wire, p *pool, sub *subpool, generation int) *ServerConn {
+func newServerConn(w *backend.Conn, p *pool, sub *subpool, generation int) *ServerConn {
 	return &ServerConn{wire: w, pool: p, sub: sub, generation: generation, id: p.home.nextID.Add(1), born: time.Now(), spread: rand.Float64()}
 }
 
 // Conn is the connection, without deadlines.
-func (c *ServerConn) Conn() net.Conn { return c.wire.stream }
+func (c *ServerConn) Conn() net.Conn { return c.wire.Stream() }
 
 // Raw is the connection below TLS, as Config.Dial has made it.
-func (c *ServerConn) Raw() net.Conn { return c.wire.raw }
+func (c *ServerConn) Raw() net.Conn { return c.wire.Raw() }
 
 // State is the protocol state that travels with the connection.
-func (c *ServerConn) State() *core.Server { return c.wire.state }
+func (c *ServerConn) State() *core.Server { return c.wire.State() }
 
 // Release gives the connection back when the Session has asked for it. rest are bytes
 // that were read from it and not consumed.
@@ -72,7 +73,7 @@ func (c *ServerConn) Release(rest []byte) {
 		c.unlendLocked()
 		c.pool.countLocked(c)
 		c.spent = c.sub.terms.once()
-		c.wire.unread(rest)
+		c.wire.Unread(rest)
 		return c.pool.returnLocked(c)
 	})
 }
@@ -87,7 +88,7 @@ func (c *ServerConn) giveUp(err error) {
 	c.pool.locked(func() []func() {
 		c.unlendLocked()
 		c.pool.countLocked(c)
-		c.wire.doubt(err)
+		c.wire.Doubt(err)
 		return append([]func(){c.pool.endLocked(c)}, c.pool.settleLocked()...)
 	})
 }

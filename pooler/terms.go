@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -47,7 +48,7 @@ func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
 // refused returns PostgreSQL's own words about a login that has failed for what the
 // client has asked for; nil if there is no telling.
 func (t *terms) refused(err error) *pgwire.Error {
-	e := refusal(err)
+	e := backend.Refusal(err)
 	if t == nil || e == nil || !strings.HasPrefix(e.Code, "22") && !slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
 		return nil
 	}

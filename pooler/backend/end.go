@@ -1,4 +1,4 @@
-package pooler
+package backend
 
 import (
 	"context"
@@ -15,39 +15,39 @@ import (
 // us may not read.
 const goodbyeFor = time.Second
 
-// end ends the connection and returns when PostgreSQL has no backend for it any more:
+// End ends the connection and returns when PostgreSQL has no backend for it any more:
 // closing our side does not end a backend that is running a query, so the end must be
 // read. ctx ends when the process does.
-func (w *wire) end(ctx context.Context) {
-	defer w.stream.Close()
-	defer w.raw.Close()
-	if w.ended {
+func (c *Conn) End(ctx context.Context) {
+	defer c.stream.Close()
+	defer c.raw.Close()
+	if c.ended {
 		return
 	}
 	for attempt := 1; ; attempt++ {
-		if w.busy || attempt > 1 {
-			w.stopQuery(ctx)
+		if c.busy || attempt > 1 {
+			c.stopQuery(ctx)
 		}
-		w.sayGoodbye()
-		switch err := readToEnd(w.raw, w.home.EndTimeout); {
+		c.sayGoodbye()
+		switch err := readToEnd(c.raw, c.home.cfg.EndTimeout); {
 		case isEnd(err) || ctx.Err() != nil:
 			return
-		case w.broken || !errors.Is(err, os.ErrDeadlineExceeded):
-			w.vanished(ctx, err)
+		case c.broken || !errors.Is(err, os.ErrDeadlineExceeded):
+			c.vanished(ctx, err)
 			return
 		}
 		if attempt&(attempt-1) == 0 {
-			w.log.Warn("server connection does not end and keeps its place", armor.KeyAddress, w.to.address, armor.KeyCount, attempt)
+			c.log.Warn("server connection does not end and keeps its place", armor.KeyAddress, c.to.address, armor.KeyCount, attempt)
 		}
 	}
 }
 
 // vanished waits until PostgreSQL must have noticed by itself that a connection,
 // whose end we cannot read any more, is dead.
-func (w *wire) vanished(ctx context.Context, cause error) {
-	w.log.Warn("server connection broke without an end and keeps its place for a while",
-		armor.KeyAddress, w.to.address, armor.KeyErr, cause, armor.KeyTook, w.home.VanishedFor)
-	sleep(ctx, w.home.VanishedFor)
+func (c *Conn) vanished(ctx context.Context, cause error) {
+	c.log.Warn("server connection broke without an end and keeps its place for a while",
+		armor.KeyAddress, c.to.address, armor.KeyErr, cause, armor.KeyTook, c.home.cfg.VanishedFor)
+	sleep(ctx, c.home.cfg.VanishedFor)
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -61,21 +61,21 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // stopQuery asks PostgreSQL to cancel what runs on the connection. Whether it did
 // shows in the connection's end.
-func (w *wire) stopQuery(ctx context.Context) {
-	ctx, stop := context.WithTimeout(ctx, w.home.EndTimeout)
+func (c *Conn) stopQuery(ctx context.Context) {
+	ctx, stop := context.WithTimeout(ctx, c.home.cfg.EndTimeout)
 	defer stop()
-	if err := w.cancel(ctx); err != nil {
-		w.log.Debug("cancel request failed", armor.KeyErr, err)
+	if err := c.Cancel(ctx); err != nil {
+		c.log.Debug("cancel request failed", armor.KeyErr, err)
 	}
 }
 
 // sayGoodbye tells PostgreSQL by Terminate and by a half-close: in the middle of a
 // message only the latter is understood.
-func (w *wire) sayGoodbye() {
-	_ = w.stream.SetWriteDeadline(time.Now().Add(goodbyeFor)) // the end is read, whatever becomes of this
-	_, _ = w.stream.Write(pgwire.AppendTerminate(nil))
-	closeWrite(w.stream)
-	closeWrite(w.raw)
+func (c *Conn) sayGoodbye() {
+	_ = c.stream.SetWriteDeadline(time.Now().Add(goodbyeFor)) // the end is read, whatever becomes of this
+	_, _ = c.stream.Write(pgwire.AppendTerminate(nil))
+	closeWrite(c.stream)
+	closeWrite(c.raw)
 }
 
 func closeWrite(c net.Conn) {
@@ -99,9 +99,9 @@ func readToEnd(c net.Conn, patience time.Duration) error {
 
 // endAttempt ends a connection whose login has failed, and reports whether its end
 // was read.
-func (d *dialer) endAttempt(c net.Conn) bool {
+func (d *Dialer) endAttempt(c net.Conn) bool {
 	closeWrite(c)
-	err := readToEnd(c, d.EndTimeout)
+	err := readToEnd(c, d.cfg.EndTimeout)
 	if !isEnd(err) {
 		return false
 	}
@@ -109,35 +109,35 @@ func (d *dialer) endAttempt(c net.Conn) bool {
 	return true
 }
 
-// leftover is the connection of a login that has failed. PostgreSQL may still have a
-// backend for it. A nil leftover is none.
-type leftover struct {
-	home *dialer
+// Leftover is the connection of a login that has failed. PostgreSQL may still have a
+// backend for it. A nil Leftover is none.
+type Leftover struct {
+	home *Dialer
 	conn net.Conn
 }
 
-func (d *dialer) leftover(failed *dialed) *leftover {
+func (d *Dialer) leftover(failed *dialed) *Leftover {
 	if !failed.isOpen() {
 		return nil
 	}
-	return &leftover{d, failed.Conn}
+	return &Leftover{d, failed.Conn}
 }
 
-// end returns when PostgreSQL has closed the connection, or must have noticed by itself
+// End returns when PostgreSQL has closed the connection, or must have noticed by itself
 // that it is dead.
-func (l *leftover) end(ctx context.Context) {
+func (l *Leftover) End(ctx context.Context) {
 	if l == nil {
 		return
 	}
 	defer l.conn.Close()
 	closeWrite(l.conn)
 	for ctx.Err() == nil {
-		err := readToEnd(l.conn, l.home.EndTimeout)
+		err := readToEnd(l.conn, l.home.cfg.EndTimeout)
 		if isEnd(err) {
 			return
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			sleep(ctx, l.home.VanishedFor)
+			sleep(ctx, l.home.cfg.VanishedFor)
 			return
 		}
 	}

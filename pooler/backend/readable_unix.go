@@ -1,6 +1,6 @@
 //go:build unix
 
-package pooler
+package backend
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package pooler
+package backend
 
 import (
 	"crypto/tls"
@@ -18,7 +18,7 @@ type credentials struct {
 }
 
 // credentials gathers them from this node's secrets, as they are now.
-func (d *dialer) credentials(db armor.Database, a armor.RoleAuth, address string) (credentials, error) {
+func (d *Dialer) credentials(db armor.Database, a armor.RoleAuth, address string) (credentials, error) {
 	host, _, err := splitHost(address)
 	if err != nil {
 		return credentials{}, err
@@ -35,7 +35,7 @@ func (d *dialer) credentials(db armor.Database, a armor.RoleAuth, address string
 	if a.Secret == "" {
 		return own, nil
 	}
-	if own.passwords, err = d.Secrets.Password(a.Secret, address); err != nil {
+	if own.passwords, err = d.cfg.Secrets.Password(a.Secret, address); err != nil {
 		return own, fmt.Errorf("password %s for %s: %w", a.Secret, address, err)
 	}
 	own.methods = "scram-sha-256"
@@ -50,11 +50,11 @@ func (d *dialer) credentials(db armor.Database, a armor.RoleAuth, address string
 
 // showCertificate has a server be shown a client certificate. Without TLS there is
 // nobody to show it to.
-func (d *dialer) showCertificate(cfg *tls.Config, name armor.SecretName) error {
+func (d *Dialer) showCertificate(cfg *tls.Config, name armor.SecretName) error {
 	if cfg == nil {
 		return fmt.Errorf("%w: certificate %s needs TLS", armor.ErrInvalid, name)
 	}
-	c, err := d.Secrets.Certificate(name)
+	c, err := d.cfg.Secrets.Certificate(name)
 	if err != nil {
 		return fmt.Errorf("certificate %s: %w", name, err)
 	}
@@ -62,7 +62,7 @@ func (d *dialer) showCertificate(cfg *tls.Config, name armor.SecretName) error {
 	return nil
 }
 
-// explained adds to pgconn's refusal of what a server asks for what can be done about
+// explained adds to pgconn's Refusal of what a server asks for what can be done about
 // it. pgconn has no type for it.
 func (a attempt) explained(err error) error {
 	if !strings.Contains(err.Error(), "authentication method requirement") {
@@ -77,7 +77,7 @@ func verifies(mode armor.TLSMode) bool {
 
 // serverTLS is the TLS towards PostgreSQL; nil for none, which over a Unix socket there
 // never is, as in libpq.
-func (d *dialer) serverTLS(db armor.Database, host string) (*tls.Config, error) {
+func (d *Dialer) serverTLS(db armor.Database, host string) (*tls.Config, error) {
 	if db.TLSMode == armor.TLSDisable || path.IsAbs(host) {
 		return nil, nil
 	}
@@ -89,7 +89,7 @@ func (d *dialer) serverTLS(db armor.Database, host string) (*tls.Config, error) 
 	if !verifies(db.TLSMode) {
 		return nil, fmt.Errorf("%w: TLS mode %q", armor.ErrInvalid, db.TLSMode)
 	}
-	roots, err := d.Secrets.CA(db.CA)
+	roots, err := d.cfg.Secrets.CA(db.CA)
 	if err != nil {
 		return nil, fmt.Errorf("CA %s: %w", db.CA, err)
 	}
@@ -108,17 +108,4 @@ func verifyChain(roots *x509.CertPool, s tls.ConnectionState) error {
 	}
 	_, err := s.PeerCertificates[0].Verify(options)
 	return err
-}
-
-// missing says which name of the configuration this node does not have, so that no login
-// to the database can succeed; nil if it has all.
-func (d *dialer) missing(db armor.Database) error {
-	for _, role := range db.Roles {
-		for _, host := range db.Hosts {
-			if _, err := d.credentials(db, role, host); err != nil {
-				return fmt.Errorf("role %s: %w", role.Role, err)
-			}
-		}
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package pooler
+package backend
 
 import (
 	"context"
@@ -57,21 +57,21 @@ func perHost(whole time.Duration, hosts int) time.Duration {
 }
 
 // within tries the host for a while.
-func (a attempt) within(ctx context.Context, patience time.Duration) (*wire, *dialed, error) {
+func (a attempt) within(ctx context.Context, patience time.Duration) (*Conn, *dialed, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	w, failed, err := a.logIn(ctx)
+	c, failed, err := a.logIn(ctx)
 	if err != nil {
 		return nil, failed, a.explained(err)
 	}
-	if err := qualifies(w.state.Params(), a.want); err != nil {
-		w.sayGoodbye()
-		return nil, &dialed{Conn: w.raw}, fmt.Errorf("%s: %w", a.host, err)
+	if err := qualifies(c.state.Params(), a.want); err != nil {
+		c.sayGoodbye()
+		return nil, &dialed{Conn: c.raw}, fmt.Errorf("%s: %w", a.host, err)
 	}
 	if remembers(a.target.Database) {
-		w.next = a.host
+		c.first = a.host
 	}
-	return w, nil, nil
+	return c, nil, nil
 }
 
 // errMisfit says that a host is not what the database's sessions are to have.
@@ -106,7 +106,7 @@ func noHost(d armor.Database, causes []error) error {
 	if d.TargetSessionAttrs == armor.AnySession || !slices.ContainsFunc(causes, mayPass) {
 		return last
 	}
-	return &loginError{Cause: errors.Join(causes...), Passing: true, Denial: &armor.Denial{
+	return &LoginError{Cause: errors.Join(causes...), Passing: true, Denial: &armor.Denial{
 		Reason: armor.ReasonServerLogin, Message: "PostgreSQL cannot be reached", Detail: fmt.Sprintf("No host of the database is %s now.", d.TargetSessionAttrs),
 	}}
 }

@@ -1,4 +1,4 @@
-package pooler
+package backend
 
 import (
 	"context"
@@ -28,38 +28,38 @@ const (
 	fenceQuery = "-c client_connection_check_interval=2000" // since PostgreSQL 14; not on every platform
 )
 
-// fencedAfter is when PostgreSQL has noticed at the latest that we are gone.
-const fencedAfter = 40 * time.Second
+// FencedAfter is when PostgreSQL has noticed at the latest that we are gone.
+const FencedAfter = 40 * time.Second
 
 // address is where a server connection leads, for its cancel requests too.
 type address struct{ network, address string }
 
 // attempt is a login to one host.
 type attempt struct {
-	home   *dialer
-	target target
+	home   *Dialer
+	target Target
 	try
 	auth armor.RoleAuth
 }
 
-func (a attempt) logIn(ctx context.Context) (w *wire, failed *dialed, err error) {
+func (a attempt) logIn(ctx context.Context) (c *Conn, failed *dialed, err error) {
 	base, passwords, err := a.config()
 	if err != nil {
 		return nil, nil, notReady(err)
 	}
 	addresses, err := resolve(ctx, base.Host)
 	if err != nil {
-		return nil, nil, unreachable(fmt.Errorf("resolve %s: %w", base.Host, err))
+		return nil, nil, Unreachable(fmt.Errorf("resolve %s: %w", base.Host, err))
 	}
 	for _, host := range addresses {
 		for _, password := range passwords {
 			for _, options := range fences(host) {
 				if failed.isOpen() && !a.home.endAttempt(failed.Conn) {
-					return nil, failed, unreachable(err)
+					return nil, failed, Unreachable(err)
 				}
-				w, failed, err = a.once(ctx, base, host, password, options)
+				c, failed, err = a.once(ctx, base, host, password, options)
 				if err == nil {
-					return w, nil, nil
+					return c, nil, nil
 				}
 				if !refusedSetting(err) {
 					break
@@ -70,7 +70,7 @@ func (a attempt) logIn(ctx context.Context) (w *wire, failed *dialed, err error)
 			}
 		}
 	}
-	return nil, failed, unreachable(err)
+	return nil, failed, Unreachable(err)
 }
 
 // fences are the startup options to try, the best first.
@@ -86,14 +86,14 @@ func fences(host string) []string {
 func refusedSetting(err error) bool { s := sqlState(err); return s == "42704" || s == "22023" }
 
 // once makes one connection and logs in.
-func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, options string) (*wire, *dialed, error) {
+func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, options string) (*Conn, *dialed, error) {
 	cfg := base.Copy()
 	cfg.Password = password
 	if options != "" {
 		cfg.RuntimeParams["options"] = options
 	}
 	cfg.LookupFunc = func(context.Context, string) ([]string, error) { return []string{host}, nil }
-	one := oneDial{dial: a.home.Dial}
+	one := oneDial{dial: a.home.cfg.Dial}
 	cfg.DialFunc = one.open
 	var below io.Reader
 	cfg.BuildFrontend = exactly(cfg.BuildFrontend, &below)
@@ -101,17 +101,17 @@ func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, 
 	if err != nil {
 		return nil, one.made, err
 	}
-	w, err := a.adopt(pg, &one, below)
+	c, err := a.adopt(pg, &one, below)
 	if err != nil {
 		return nil, one.made, err
 	}
-	return w, nil, nil
+	return c, nil, nil
 }
 
 // oneDial keeps pgconn from connecting again by itself, as it does in the background for
 // a cancel request when a login breaks off: that connection would be nobody's.
 type oneDial struct {
-	dial  dial
+	dial  Dial
 	asked atomic.Bool
 	made  *dialed
 	to    address
@@ -132,7 +132,7 @@ func (o *oneDial) open(ctx context.Context, network, addr string) (net.Conn, err
 }
 
 // adopt makes a connection that has logged in ours.
-func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*wire, error) {
+func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*Conn, error) {
 	hijacked, err := pg.Hijack()
 	if err != nil {
 		return nil, err
@@ -147,14 +147,14 @@ func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*wire,
 	one.made.kept.Store(true)
 	params := core.NewParams(hijacked.ParameterStatuses)
 	standby, _ := params.Get("in_hot_standby")
-	w := &wire{
+	c := &Conn{
 		home: a.home, log: a.target.Log, stream: hijacked.Conn, raw: one.made.Conn, pid: hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey),
 		to: one.to, tls: hijacked.TLSConfig, standby: standby, state: core.NewServer(params), rest: rest,
 	}
-	if w.stream == net.Conn(one.made) {
-		w.stream = one.made.Conn
+	if c.stream == net.Conn(one.made) {
+		c.stream = one.made.Conn
 	}
-	return w, nil
+	return c, nil
 }
 
 // config is what pgconn needs for the host, with all of it said explicitly: nothing

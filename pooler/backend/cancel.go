@@ -1,4 +1,4 @@
-package pooler
+package backend
 
 import (
 	"context"
@@ -12,11 +12,11 @@ import (
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
-// cancel sends PostgreSQL a cancel request for what runs on the connection, over TLS when
+// Cancel sends PostgreSQL a cancel request for what runs on the connection, over TLS when
 // that uses it, and waits for the end of the request's own: by then the signal is sent. It
 // may be called while somebody else has the connection.
-func (w *wire) cancel(ctx context.Context) error {
-	conn, err := w.home.Dial(ctx, w.to.network, w.to.address)
+func (c *Conn) Cancel(ctx context.Context) error {
+	conn, err := c.home.cfg.Dial(ctx, c.to.network, c.to.address)
 	if err != nil {
 		return fmt.Errorf("dial for a cancel request: %w", err)
 	}
@@ -24,12 +24,12 @@ func (w *wire) cancel(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
 	defer stop()
 	var to net.Conn = conn
-	if w.tls != nil {
-		if to, err = startTLS(ctx, conn, w.tls); err != nil {
+	if c.tls != nil {
+		if to, err = startTLS(ctx, conn, c.tls); err != nil {
 			return fmt.Errorf("TLS for a cancel request: %w", err)
 		}
 	}
-	if _, err := to.Write(pgwire.AppendCancelRequest(nil, w.pid, w.secret)); err != nil {
+	if _, err := to.Write(pgwire.AppendCancelRequest(nil, c.pid, c.secret)); err != nil {
 		return fmt.Errorf("write a cancel request: %w", err)
 	}
 	var b [1]byte
