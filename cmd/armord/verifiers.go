@@ -30,8 +30,8 @@ func parseVerifiers(text string) (map[string]string, error) {
 		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
 		}
-		role, rest, ok := cutQuoted(line)
-		verifier, rest, alsoOK := cutQuoted(strings.TrimSpace(rest))
+		role, rest, ok := armor.CutQuoted(line, '"')
+		verifier, rest, alsoOK := armor.CutQuoted(strings.TrimSpace(rest), '"')
 		switch _, twice := all[role]; {
 		case !ok || !alsoOK || rest != "" || role == "":
 			return nil, fmt.Errorf(`%w: line %d of its file is not "role" "verifier"`, armor.ErrInvalid, n+1)
@@ -44,21 +44,4 @@ func parseVerifiers(text string) (map[string]string, error) {
 		return nil, fmt.Errorf("%w: its file holds no verifiers", armor.ErrInvalid)
 	}
 	return all, nil
-}
-
-// cutQuoted takes a quoted word off the front of s.
-func cutQuoted(s string) (word, rest string, ok bool) {
-	if !strings.HasPrefix(s, `"`) {
-		return "", s, false
-	}
-	for i := 1; i < len(s); i++ {
-		if s[i] != '"' {
-			continue
-		}
-		if i+1 == len(s) || s[i+1] != '"' {
-			return strings.ReplaceAll(s[1:i], `""`, `"`), s[i+1:], true
-		}
-		i++ // the second of two
-	}
-	return "", s, false
 }
