@@ -79,7 +79,7 @@ func (p *Pooler) openConsole(conn net.Conn, cl *client, access armor.Access, r *
 	cl.interrupt = c.interrupt
 	p.giveKey(cl, r.startup, 0)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
-	if err := greet(conn, r.startup, consoleParams(r.application), cl.key); err != nil {
+	if err := greet(conn, r, consoleParams(r.application), cl.key); err != nil {
 		return nil, err
 	}
 	return &Handover{Client: conn, Guest: cl.ending, client: cl, console: c}, nil

@@ -3,6 +3,7 @@ package pooler
 import (
 	"strings"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -98,10 +99,10 @@ func splitCommand(s string) (words []word, ok bool) {
 			w, s = word{sign, s[:1]}, s[1:]
 		case s[0] == '"':
 			w.kind = quotedName
-			w.text, s, ok = cutQuoted(s)
+			w.text, s, ok = armor.CutQuoted(s, '"')
 		case s[0] == '\'':
 			w.kind = quotedText
-			w.text, s, ok = cutQuoted(s)
+			w.text, s, ok = armor.CutQuoted(s, '\'')
 		default:
 			w.text, s = cutBare(s)
 		}
@@ -123,25 +124,6 @@ func cutBare(s string) (text, rest string) {
 
 func isBare(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
-}
-
-// cutQuoted cuts off what stands between two quotes of the kind that s begins with; a
-// doubled one stands for itself.
-func cutQuoted(s string) (text, rest string, ok bool) {
-	quote := s[0]
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] != quote:
-			b.WriteByte(s[i])
-		case i+1 < len(s) && s[i+1] == quote:
-			b.WriteByte(quote)
-			i++
-		default:
-			return b.String(), s[i+1:], true
-		}
-	}
-	return "", "", false
 }
 
 // quoted is a command as an error repeats it.

@@ -12,6 +12,7 @@ import (
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
+	"github.com/armordb/armordb/pooler/password"
 )
 
 // pool is one armor.Pool on this node: one limit for the server connections of all
@@ -37,11 +38,11 @@ type pool struct {
 	closing    int // of those, connections that are being ended
 	conns      map[*ServerConn]struct{}
 	subs       map[part]*subpool
-	waiters    list.List     // of *waiter, the longest wait first
-	alarm      alarm         // for them
-	empty      chan struct{} // closed when open falls to 0; nil while nobody waits for that
-	lookups    lookups       // of verifiers; it has a lock of its own
-	ops        operated      // what operators have switched, and what is counted for them
+	waiters    list.List        // of *waiter, the longest wait first
+	alarm      alarm            // for them
+	empty      chan struct{}    // closed when open falls to 0; nil while nobody waits for that
+	lookups    password.Lookups // of verifiers; it has a lock of its own
+	ops        operated         // what operators have switched, and what is counted for them
 }
 
 // subpool is one part of a pool. Its pool's lock guards it.
@@ -102,7 +103,7 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 			p.database = database
 			p.generation++
 			p.lastHost = ""
-			todo = append(todo, p.lookups.forget)
+			todo = append(todo, p.lookups.Forget)
 			for _, sub := range p.subs {
 				sub.base, sub.learned, sub.failures, sub.retryAt = nil, nil, 0, time.Time{}
 				_, may := database.Auth(sub.role)

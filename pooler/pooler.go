@@ -15,6 +15,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/backend"
+	"github.com/armordb/armordb/pooler/password"
 )
 
 // Secrets resolves the names of the replicated configuration on this node. Calls may
@@ -114,12 +115,12 @@ type Guest interface {
 // Pooler lends server connections to sessions. Its methods may be called from any
 // goroutine.
 type Pooler struct {
-	cfg     Config
-	servers *backend.Dialer
-	errands *errands
-	keys    *keys
-	guesses *guesses
-	nextID  atomic.Uint64
+	cfg       Config
+	servers   *backend.Dialer
+	errands   *errands
+	keys      *keys
+	passwords *password.Checker
+	nextID    atomic.Uint64
 
 	mu       sync.Mutex // guards below; never held while a pool's is
 	pools    map[string]*pool
@@ -172,8 +173,9 @@ func New(cfg Config) (*Pooler, error) {
 		return nil, err
 	}
 	p := &Pooler{
-		cfg: cfg, servers: servers, errands: newErrands(), keys: newKeys(), guesses: newGuesses(cfg.GuessesPerSecond),
-		pools: map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
+		cfg: cfg, servers: servers, errands: newErrands(), keys: newKeys(),
+		passwords: password.New(password.Config{DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout}),
+		pools:     map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
 	}
 	if cfg.Cancel == nil {
 		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key, false) }

@@ -160,7 +160,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	}
 	p.giveKey(c, r.startup, pid)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
-	if err := greet(conn, r.startup, params, c.key); err != nil {
+	if err := greet(conn, r, params, c.key); err != nil {
 		if server != nil {
 			server.Discard() // it has the client's settings
 		}
@@ -172,18 +172,9 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c}, nil
 }
 
-// appendNegotiation appends what there is to say about the protocol that a client asks
-// for, before anything else.
-func appendNegotiation(b []byte, s pgwire.Startup) []byte {
-	if !s.Negotiated() {
-		return b
-	}
-	return pgwire.AppendNegotiate(b, s.Spoken(), s.Options)
-}
-
 // greet says that the client is in (PostgreSQL, "Start-up").
-func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.CancelKey) error {
-	b := pgwire.AppendAuthOK(appendNegotiation(nil, s))
+func greet(conn net.Conn, r *request, params *core.Params, key armor.CancelKey) error {
+	b := pgwire.AppendAuthOK(r.negotiation())
 	for name, value := range params.All() {
 		b = pgwire.AppendParameterStatus(b, name, value)
 	}

@@ -63,6 +63,18 @@ func newRequest(s pgwire.Startup) request {
 	return r
 }
 
+// negotiation is what there is to say about the protocol that the client asks for, before
+// anything else, and once.
+func (r *request) negotiation() []byte {
+	s := &r.startup
+	if !s.Negotiated() {
+		return nil
+	}
+	b := pgwire.AppendNegotiate(nil, s.Spoken(), s.Options)
+	s.Minor, s.Options = s.Spoken(), nil
+	return b
+}
+
 // notForClients are settings that a client cannot choose here, as PostgreSQL fixes
 // them when a connection begins, or we do.
 var notForClients = []string{

@@ -125,7 +125,7 @@ func (p *pool) resume() {
 
 // reconnect lends no server connection again that there is now.
 func (p *pool) reconnect() {
-	p.lookups.forget()
+	p.lookups.Forget()
 	p.locked(func() []func() {
 		p.generation++
 		return p.settleLocked()
@@ -141,7 +141,7 @@ func (p *pool) disable(disabled bool) {
 // retryLogins forgets that logins have failed, and which verifiers were looked up: the
 // next one is tried at once, with the secrets as they are then.
 func (p *pool) retryLogins() {
-	p.lookups.forget()
+	p.lookups.Forget()
 	p.locked(func() []func() {
 		for _, sub := range p.subs {
 			sub.failures, sub.failure, sub.retryAt = 0, nil, time.Time{}

@@ -1,4 +1,4 @@
-package pooler
+package password
 
 import (
 	"net/netip"

@@ -1,4 +1,4 @@
-package pooler
+package password
 
 import (
 	"errors"
@@ -8,13 +8,12 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler/core"
 )
 
-var aQuestion = question{armor.AuthQuery{Role: "asker", Statement: "SELECT $1"}, "app", ""}
+var aQuestion = Question{armor.AuthQuery{Role: "asker", Statement: "SELECT $1"}, "app", ""}
 
 // put puts an answer in place of the one that is had.
-func (s *lookups) put(q question, set func(*lookup)) {
+func (s *Lookups) put(q Question, set func(*Lookup)) {
 	l, _ := s.find(q)
 	set(l)
 	l.at = time.Now()
@@ -23,16 +22,16 @@ func (s *lookups) put(q question, set func(*lookup)) {
 
 func TestAnswersHoldForAWhile(t *testing.T) {
 	for name, c := range map[string]struct {
-		set   func(*lookup)
+		set   func(*Lookup)
 		holds time.Duration
 	}{
-		"found":  {func(l *lookup) { l.known = true }, 30 * time.Second},
-		"none":   {func(*lookup) {}, 5 * time.Second},
-		"unfit":  {func(l *lookup) { l.unfit = errors.New("md5") }, 5 * time.Second},
-		"failed": {func(l *lookup) { l.failed = errors.New("gone") }, 0},
+		"found":  {func(l *Lookup) { l.found.Known = true }, 30 * time.Second},
+		"none":   {func(*Lookup) {}, 5 * time.Second},
+		"unfit":  {func(l *Lookup) { l.err, l.unfit = errors.New("md5"), true }, 5 * time.Second},
+		"failed": {func(l *Lookup) { l.err = errors.New("gone") }, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var s lookups
+			var s Lookups
 			if _, isNew := s.find(aQuestion); !isNew {
 				t.Fatalf("%s: known before it was asked", name)
 			}
@@ -53,42 +52,42 @@ func TestAnswersHoldForAWhile(t *testing.T) {
 	}
 }
 
-func isNewNow(s *lookups, q question) bool {
+func isNewNow(s *Lookups, q Question) bool {
 	_, isNew := s.find(q)
 	return isNew
 }
 
 func TestWrongPasswordHasAnAnswerDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s lookups
-		s.doubt(aQuestion) // nobody has asked
+		var s Lookups
+		s.Doubt(aQuestion) // nobody has asked
 		s.find(aQuestion)
-		s.doubt(aQuestion) // nobody has answered
-		s.put(aQuestion, func(l *lookup) { l.known = true })
+		s.Doubt(aQuestion) // nobody has answered
+		s.put(aQuestion, func(l *Lookup) { l.found.Known = true })
 		time.Sleep(doubtAfter - 1)
-		if s.doubt(aQuestion); isNewNow(&s, aQuestion) {
+		if s.Doubt(aQuestion); isNewNow(&s, aQuestion) {
 			t.Error("a very new answer was doubted")
 		}
 		time.Sleep(time.Nanosecond)
-		if s.doubt(aQuestion); !isNewNow(&s, aQuestion) {
+		if s.Doubt(aQuestion); !isNewNow(&s, aQuestion) {
 			t.Error("an older answer was not")
 		}
 	})
 }
 
 func TestAnswersAreForgottenAndBounded(t *testing.T) {
-	var s lookups
+	var s Lookups
 	s.find(aQuestion)
-	if s.forget(); !isNewNow(&s, aQuestion) {
+	if s.Forget(); !isNewNow(&s, aQuestion) {
 		t.Error("an answer under way is given to those who ask after it was to be forgotten")
 	}
 	other := aQuestion
-	other.query.Statement = "SELECT $1, 2"
+	other.Query.Statement = "SELECT $1, 2"
 	if !isNewNow(&s, other) {
 		t.Error("another query has the same answer")
 	}
 	for n := range 2 * maxLookups {
-		s.find(question{aQuestion.query, fmt.Sprint(n), ""})
+		s.find(Question{aQuestion.Query, fmt.Sprint(n), ""})
 		if len(s.all) > maxLookups {
 			t.Fatalf("%d are kept", len(s.all))
 		}
@@ -98,20 +97,20 @@ func TestAnswersAreForgottenAndBounded(t *testing.T) {
 // TestNullsOfAFunctionAreNoRole: PgBouncer's documentation has such a function.
 func TestNullsOfAFunctionAreNoRole(t *testing.T) {
 	for name, c := range map[string]struct {
-		x    core.Exchange
+		r    Reply
 		text string
 		ok   bool
 	}{
-		"no row":           {core.Exchange{}, "", true},
-		"a row of NULLs":   {core.Exchange{Seen: 1, Rows: [][]string{{"", ""}}}, "", true},
-		"no password":      {core.Exchange{Seen: 1, Rows: [][]string{{"app", ""}}}, "", true},
-		"a password":       {core.Exchange{Seen: 1, Rows: [][]string{{"app", "x"}}}, "x", true},
-		"nobody's":         {core.Exchange{Seen: 1, Rows: [][]string{{"", "x"}}}, "", false},
-		"somebody else's":  {core.Exchange{Seen: 1, Rows: [][]string{{"postgres", "x"}}}, "", false},
-		"one of two":       {core.Exchange{Seen: 2, Rows: [][]string{{"app", "x"}}}, "", false},
-		"and nothing more": {core.Exchange{Seen: 1, Rows: [][]string{{"app"}}}, "", false},
+		"no row":           {Reply{}, "", true},
+		"a row of NULLs":   {Reply{1, []string{"", ""}}, "", true},
+		"no password":      {Reply{1, []string{"app", ""}}, "", true},
+		"a password":       {Reply{1, []string{"app", "x"}}, "x", true},
+		"nobody's":         {Reply{1, []string{"", "x"}}, "", false},
+		"somebody else's":  {Reply{1, []string{"postgres", "x"}}, "", false},
+		"one of two":       {Reply{2, []string{"app", "x"}}, "", false},
+		"and nothing more": {Reply{1, []string{"app"}}, "", false},
 	} {
-		if text, err := aQuestion.read(c.x); text != c.text || (err == nil) != c.ok {
+		if text, err := aQuestion.read(c.r); text != c.text || (err == nil) != c.ok {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}
