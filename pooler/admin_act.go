@@ -158,7 +158,7 @@ func (c *console) resume(cmd command) *pgwire.Error {
 func (p *pool) isPaused() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.ops.paused
+	return p.switches.paused
 }
 
 func (c *console) reconnect(cmd command) *pgwire.Error {

@@ -44,16 +44,16 @@ type counted struct {
 
 // countLocked takes what was done over a connection that comes back.
 func (p *pool) countLocked(c *ServerConn) {
-	p.ops.done.Add(c.wire.State().TakeCounts())
-	p.ops.loans++
+	p.counted.done.Add(c.wire.State().TakeCounts())
+	p.counted.loans++
 	c.prepared = c.wire.State().Prepared()
 }
 
 // totalsLocked adds up what is known now.
 func (p *pool) totalsLocked() Totals {
 	return Totals{
-		Counts: p.ops.done, Assignments: p.ops.loans + uint64(p.lentLocked()),
-		Waited: time.Duration(p.ops.waited.Load()), Lent: p.ops.lent,
+		Counts: p.counted.done, Assignments: p.counted.loans + uint64(p.lentLocked()),
+		Waited: time.Duration(p.counted.waited.Load()), Lent: p.counted.lent,
 	}
 }
 
@@ -71,14 +71,14 @@ func (p *pool) lentLocked() (n int) {
 func (p *pool) sample(now time.Time, passed time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ops.lent += time.Duration(p.lentLocked()) * passed
+	p.counted.lent += time.Duration(p.lentLocked()) * passed
 	switch {
-	case p.ops.since.IsZero():
-		p.ops.since = now
-	case now.Sub(p.ops.since) >= statsPeriod:
+	case p.counted.since.IsZero():
+		p.counted.since = now
+	case now.Sub(p.counted.since) >= statsPeriod:
 		total := p.totalsLocked()
-		p.ops.rates = ratesOf(p.ops.base, total, now.Sub(p.ops.since))
-		p.ops.base, p.ops.since = total, now
+		p.counted.rates = ratesOf(p.counted.base, total, now.Sub(p.counted.since))
+		p.counted.base, p.counted.since = total, now
 	}
 }
 

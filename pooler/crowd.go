@@ -6,37 +6,39 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// crowd counts this node's sessions by what bounds them: a pool, an Identity object.
-// Pooler.mu guards it.
+// crowd counts this node's sessions by what bounds them. Pooler.mu guards it.
 type crowd map[string]int
 
-// enterLocked counts a client, unless that would exceed a bound. A bound that is lowered
+// bounds are what a session counts for: a pool, an Identity object.
+type bounds struct{ pool, identity string }
+
+func boundsOf(a armor.Access) bounds {
+	return bounds{pool: "pool " + a.Pool.Key(), identity: "identity " + armor.ObjectKey(a.Environment, a.Name)}
+}
+
+// enter counts a session, unless that would exceed a bound. A bound that is lowered
 // sends nobody away.
-func (p *Pooler) enterLocked(c *client, a armor.Access) *armor.Denial {
-	pool, identity := "pool "+a.Pool.Key(), "identity "+armor.ObjectKey(a.Environment, a.Name)
+func (c crowd) enter(b bounds, a armor.Access) *armor.Denial {
 	switch {
-	case full(p.crowd[pool], a.Pool.MaxClients):
+	case full(c[b.pool], a.Pool.MaxClients):
 		return limitDenial("pool", a.Pool.Name, a.Pool.MaxClients)
-	case full(p.crowd[identity], a.MaxConnections):
+	case full(c[b.identity], a.MaxConnections):
 		return limitDenial("identity", a.Name, a.MaxConnections)
 	}
-	c.crowds = []string{pool, identity}
-	for _, key := range c.crowds {
-		p.crowd[key]++
-	}
+	c[b.pool]++
+	c[b.identity]++
 	return nil
 }
 
 func full(count, bound int) bool { return bound > 0 && count >= bound }
 
-// leaveLocked takes a client out of the counts.
-func (p *Pooler) leaveLocked(c *client) {
-	for _, key := range c.crowds {
-		if p.crowd[key]--; p.crowd[key] == 0 {
-			delete(p.crowd, key)
+// leave takes a session out of the counts.
+func (c crowd) leave(b bounds) {
+	for _, key := range []string{b.pool, b.identity} {
+		if c[key]--; c[key] == 0 {
+			delete(c, key)
 		}
 	}
-	c.crowds = nil
 }
 
 func limitDenial(what, name string, bound int) *armor.Denial {

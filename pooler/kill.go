@@ -62,17 +62,6 @@ func (e *ending) confirm() {
 	}
 }
 
-// kill ends a client's session now: in the queue, or wherever it is.
-func (c *client) kill(d *armor.Denial) {
-	c.pool.mu.Lock()
-	waiting := c.waiting
-	c.pool.mu.Unlock()
-	if waiting != nil && c.pool.refuse(waiting, d) {
-		return
-	}
-	c.ending.end(c.guest.Refuse(d), func() {})
-}
-
 func killedDenial() *armor.Denial {
 	return &armor.Denial{Reason: armor.ReasonKilled, Message: "admin forced disconnect", Detail: "An operator has ended this session."}
 }

@@ -7,35 +7,50 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/backend"
+	"github.com/armordb/armordb/pooler/pgwire"
 )
 
-// waiter is a client that waits for a server connection. Its pool's lock guards it.
+// borrower is who is lent a pool's server connections: a client, or the pooler itself when
+// it asks PostgreSQL something.
+type borrower struct {
+	part        part   // of the pool, that it is lent from; immutable, as is all down to application
+	terms       *terms // of the logins there; nil: those of everybody
+	id          uint64 // unique in the process
+	application string // the client's name for itself
+
+	// Guarded by the pool's lock:
+	waiting *waiter             // nil: it does not
+	lent    *ServerConn         // nil: it has none
+	queued  func(*pgwire.Error) // tells it that it has waited for long; nil: it is not told
+}
+
+// waiter is a borrower that waits for a server connection. Its pool's lock guards it.
 type waiter struct {
-	client *client
-	sub    *subpool
-	since  time.Time     // it has waited
-	from   time.Time     // when its query wait began: since, or when the pool was resumed
-	told   bool          // that it waits
-	place  *list.Element // nil once it is out of the queue
-	gone   bool          // nobody wants the connection any more
+	by    *borrower
+	sub   *subpool
+	since time.Time     // it has waited
+	from  time.Time     // when its query wait began: since, or when the pool was resumed
+	told  bool          // that it waits
+	place *list.Element // nil once it is out of the queue
+	gone  bool          // nobody wants the connection any more
 	// grant is called exactly once unless abandon took the waiter out of the queue
 	// first. It must not block.
 	grant func(*ServerConn, error)
 }
 
-// acquire lends client a server connection of its role: at once, or when it is its
-// turn. It returns a function that takes the client out of the queue, and reports
+// acquire lends a server connection of the borrower's part: at once, or when it is its
+// turn. It returns a function that takes the borrower out of the queue, and reports
 // false if grant was or is being called.
-func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func() bool) {
+func (p *pool) acquire(by *borrower, grant func(*ServerConn, error)) (abandon func() bool) {
 	now := time.Now()
-	w := &waiter{client: c, since: now, from: now, grant: grant}
+	w := &waiter{by: by, since: now, from: now, grant: grant}
 	p.locked(func() []func() {
-		w.sub = p.partLocked(c)
+		w.sub = p.partLocked(by)
 		if p.lendsAtOnceLocked(w.sub) {
 			return p.lendLocked(w)
 		}
 		w.place = p.waiters.PushBack(w)
-		c.waiting = w
+		by.waiting = w
 		todo := p.settleLocked()
 		if w.place != nil {
 			p.alarmLocked(p.dueLocked(w, now))
@@ -45,38 +60,38 @@ func (p *pool) acquire(c *client, grant func(*ServerConn, error)) (abandon func(
 	return func() bool { return p.abandon(w) }
 }
 
-// lendAtOnce lends client an idle server connection if there is one and nobody waits;
-// else it returns nil, and the client may acquire. It allocates nothing.
-func (p *pool) lendAtOnce(client *client) *ServerConn {
-	c := p.takeIdle(client)
+// lendAtOnce lends an idle server connection if there is one and nobody waits; else it
+// returns nil, and the borrower may acquire. It allocates nothing.
+func (p *pool) lendAtOnce(by *borrower) *ServerConn {
+	c := p.takeIdle(by)
 	if c != nil && p.waited != nil {
 		p.waited(0)
 	}
 	return c
 }
 
-func (p *pool) takeIdle(client *client) *ServerConn {
+func (p *pool) takeIdle(by *borrower) *ServerConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sub := p.subs[client.part]
+	sub := p.subs[by.part]
 	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].wire.Quiet() {
 		return nil // acquire looks at what has arrived
 	}
-	return sub.popLocked(client)
+	return sub.popLocked(by)
 }
 
-// popLocked lends client the idle connection that was used last. There must be one.
-func (s *subpool) popLocked(client *client) *ServerConn {
+// popLocked lends the idle connection that was used last. There must be one.
+func (s *subpool) popLocked(by *borrower) *ServerConn {
 	last := len(s.idle) - 1
 	c := s.idle[last]
 	s.idle[last] = nil
 	s.idle = s.idle[:last]
-	c.lentTo, client.lent = client, c
+	c.lentTo, by.lent = by, c
 	s.lends++
 	return c
 }
 
-// lendsAtOnceLocked reports whether a client that comes now need not wait its turn.
+// lendsAtOnceLocked reports whether a borrower that comes now need not wait its turn.
 func (p *pool) lendsAtOnceLocked(sub *subpool) bool {
 	return p.waiters.Len() == 0 && len(sub.idle) > 0 && p.fitLocked()
 }
@@ -103,7 +118,7 @@ func (p *pool) leaveLocked(w *waiter) {
 		return
 	}
 	p.waiters.Remove(w.place)
-	w.place, w.client.waiting = nil, nil
+	w.place, w.by.waiting = nil, nil
 }
 
 // refuse takes a waiter out of the queue with an error. It reports false if it was
@@ -125,7 +140,7 @@ func (p *pool) refuse(w *waiter, err error) (refused bool) {
 // it does not. It is called after every change.
 func (p *pool) settleLocked() (todo []func()) {
 	todo = p.shrinkLocked()
-	if p.waiters.Len() == 0 || p.ops.paused && !p.retired {
+	if p.waiters.Len() == 0 || p.switches.paused && !p.retired {
 		return todo
 	}
 	r := round{pool: p, room: p.limit - (p.open - p.closing), reserve: p.cfg.ReserveOf(p.limit)}
@@ -206,7 +221,7 @@ func (p *pool) failLocked(w *waiter, err error) []func() {
 
 // lendLocked lends the idle connection that was used last.
 func (p *pool) lendLocked(w *waiter) []func() {
-	c := w.sub.popLocked(w.client)
+	c := w.sub.popLocked(w.by)
 	p.leaveLocked(w)
 	return []func(){func() { p.deliver(w, c) }}
 }
@@ -216,7 +231,7 @@ func (p *pool) lendLocked(w *waiter) []func() {
 func (p *pool) deliver(w *waiter, c *ServerConn) {
 	if c.wire.Quiet() {
 		took := time.Since(w.since)
-		p.ops.waited.Add(int64(took))
+		p.counted.waited.Add(int64(took))
 		if p.waited != nil {
 			p.waited(took)
 		}
@@ -230,7 +245,7 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 			return append(todo, func() { w.grant(nil, context.Canceled) })
 		}
 		w.place = p.waiters.PushFront(w)
-		w.client.waiting = w
+		w.by.waiting = w
 		p.alarmLocked(p.dueLocked(w, time.Now()))
 		return append(todo, p.settleLocked()...)
 	})
@@ -240,7 +255,7 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 func (p *pool) shrinkLocked() (todo []func()) {
 	for _, sub := range p.subs {
 		for i := 0; i < len(sub.idle); {
-			if c := sub.idle[i]; p.retired || p.ops.paused || c.generation != p.generation || sub.terms.once() && !p.awaitedByLocked(sub) {
+			if c := sub.idle[i]; p.retired || p.switches.paused || c.generation != p.generation || sub.terms.once() && !p.awaitedByLocked(sub) {
 				todo = append(todo, p.endIdleLocked(c))
 				continue
 			}
@@ -304,7 +319,7 @@ func (p *pool) openLocked(sub *subpool) func() {
 	p.open++
 	sub.opening++
 	sub.coming++
-	t := backend.Target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.lastHost}
+	t := backend.Target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.firstHost}
 	if sub.dbname != "" {
 		t.Database.DBName = sub.dbname
 	}
@@ -329,7 +344,7 @@ func (p *pool) login(ctx context.Context, sub *subpool, t backend.Target, genera
 			return p.loginFailedLocked(sub, left, sub.explain(err))
 		}
 		if generation == p.generation {
-			p.lastHost = wire.First()
+			p.firstHost = wire.First()
 		}
 		sub.loggedInLocked(wire.State().Params())
 		c := newServerConn(wire, p, sub, generation)
@@ -383,7 +398,7 @@ func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
 // readyLocked does with a connection what it needs before it can be lent again.
 func (p *pool) readyLocked(c *ServerConn) []func() {
 	switch {
-	case p.retired || p.ops.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
+	case p.retired || p.switches.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
 		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
 	case c.mustPing || !c.wire.Clean():
 		return append(p.refreshLocked(c), p.settleLocked()...)

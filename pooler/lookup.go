@@ -23,9 +23,7 @@ func (p *pool) lookUp(ctx context.Context, q password.Question) (password.Found,
 // askFor runs the query on a server connection of the query's own role, in a place of
 // the pool like any other.
 func (p *pool) askFor(ctx context.Context, q password.Question) (password.Reply, error) {
-	asker := &client{
-		home: p.home, pool: p, part: part{role: q.Query.Role, dbname: q.DBName}, id: p.home.nextID.Add(1), application: "armor",
-	}
+	asker := &borrower{part: part{role: q.Query.Role, dbname: q.DBName}, id: p.home.nextID.Add(1), application: "armor"}
 	server, err := p.await(ctx, asker)
 	if err != nil {
 		return password.Reply{}, err

@@ -23,26 +23,29 @@ import (
 // Methods that end in Locked return what is to be done after unlocking: granting,
 // logging in and ending connections are never done under the lock.
 type pool struct {
-	key    string              // immutable, as are home and waited
-	home   *Pooler             // its errands, configuration and hooks
-	waited func(time.Duration) // Hooks.QueryWait's, or nil
+	key     string              // immutable, as are home and waited
+	home    *Pooler             // its errands, configuration and hooks
+	waited  func(time.Duration) // Hooks.QueryWait's, or nil
+	lookups password.Lookups    // of verifiers; it has a lock of its own
 
 	mu         sync.Mutex // guards below; never held while dialling, writing or calling back
 	cfg        armor.Pool
 	database   armor.Database
 	generation int    // of database; connections of an earlier one are not lent again
-	lastHost   string // that qualified, where logins begin with it
+	firstHost  string // to log in to; empty: the database's order
 	retired    bool   // serves nobody any more
+	switches   switches
 	limit      int
-	open       int // places taken: from before a dial until the end was read
-	closing    int // of those, connections that are being ended
-	conns      map[*ServerConn]struct{}
-	subs       map[part]*subpool
-	waiters    list.List        // of *waiter, the longest wait first
-	alarm      alarm            // for them
-	empty      chan struct{}    // closed when open falls to 0; nil while nobody waits for that
-	lookups    password.Lookups // of verifiers; it has a lock of its own
-	ops        operated         // what operators have switched, and what is counted for them
+
+	open    int // places taken: from before a dial until the end was read
+	closing int // of those, connections that are being ended
+	conns   map[*ServerConn]struct{}
+	subs    map[part]*subpool
+	waiters list.List     // of *waiter, the longest wait first
+	alarm   alarm         // for them
+	empty   chan struct{} // closed when open falls to 0; nil while nobody waits for that
+	awaited []awaited     // whoever waits for something else
+	counted counted
 }
 
 // subpool is one part of a pool. Its pool's lock guards it.
@@ -102,7 +105,7 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 		if !reflect.DeepEqual(database, p.database) || cfg.Mode != p.cfg.Mode {
 			p.database = database
 			p.generation++
-			p.lastHost = ""
+			p.firstHost = ""
 			todo = append(todo, p.lookups.Forget)
 			for _, sub := range p.subs {
 				sub.base, sub.learned, sub.failures, sub.retryAt = nil, nil, 0, time.Time{}
@@ -150,7 +153,7 @@ func (p *pool) held() int {
 // status describes the pool unless it is retired.
 func (p *pool) status() (armor.PoolStatus, bool) {
 	p.mu.Lock()
-	s := armor.PoolStatus{Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Paused: p.ops.paused, Disabled: p.ops.disabled}
+	s := armor.PoolStatus{Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Paused: p.switches.paused, Disabled: p.switches.disabled}
 	failure := ""
 	for _, sub := range p.subs {
 		s.Idle += len(sub.idle)

@@ -290,7 +290,7 @@ func (p *Pooler) findOrMake(key string) (*pool, int) {
 	pl := p.pools[key]
 	if pl == nil {
 		pl = newPool(key, p)
-		pl.ops.paused = p.paused[environmentOf(key)]
+		pl.switches.paused = p.paused[environmentOf(key)]
 		p.pools[key] = pl
 	}
 	return pl, p.limits[key]

@@ -20,7 +20,7 @@ type alarm struct {
 // alarmLocked sees to it that the queue is looked at when something is due, or earlier.
 func (p *pool) alarmLocked(due time.Time) {
 	switch a := &p.alarm; {
-	case p.ops.paused: // resume looks again
+	case p.switches.paused: // resume looks again
 	case !a.at.IsZero() && !due.Before(a.at):
 	case a.timer == nil:
 		a.at, a.timer = due, time.AfterFunc(time.Until(due), p.lookAtQueue)
@@ -66,7 +66,7 @@ func (p *pool) queryWaitLocked() time.Duration {
 func (p *pool) lookAtQueue() {
 	p.locked(func() (todo []func()) {
 		p.alarm.at = time.Time{}
-		if p.ops.paused {
+		if p.switches.paused {
 			return nil
 		}
 		now := time.Now()
@@ -87,7 +87,10 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 	switch after := p.cfg.QueryWaitNotify; {
 	case now.Before(w.from.Add(wait)) && after > 0 && !w.told && waited >= after:
 		w.told = true
-		return []func(){w.client.tellQueued}
+		if tell := w.by.queued; tell != nil {
+			return []func(){func() { tell(queuedNotice()) }}
+		}
+		return nil
 	case now.Before(w.from.Add(wait)):
 		return nil
 	default:
@@ -105,24 +108,6 @@ func (s *subpool) whyNoneLocked() string {
 		return failed.Detail
 	}
 	return "All server connections of the pool are in use."
-}
-
-// OnQueued registers what is called, from any goroutine, when the session has waited for
-// a server connection for so long that its client is to be told, once in each wait. It
-// must not block. By the time the driver comes to it the wait may be over.
-func (h *Handover) OnQueued(tell func(*pgwire.Error)) {
-	h.client.mu.Lock()
-	defer h.client.mu.Unlock()
-	h.client.queued = tell
-}
-
-func (c *client) tellQueued() {
-	c.mu.Lock()
-	tell := c.queued
-	c.mu.Unlock()
-	if tell != nil {
-		tell(queuedNotice())
-	}
 }
 
 func queuedNotice() *pgwire.Error {

@@ -114,13 +114,14 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 		return nil, g.Refuse(closed)
 	}
 	c := &client{
-		home: p, guest: g, pool: pl, part: of, terms: r.terms, mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
-		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
+		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), application: r.application},
+		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(), mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
+		bounds: boundsOf(access),
 	}
 	p.mu.Lock()
 	refused := drainingDenial()
 	if !p.draining {
-		refused = p.enterLocked(c, access)
+		refused = p.crowd.enter(c.bounds, access)
 	}
 	if refused == nil {
 		p.clients[c] = struct{}{}
@@ -139,7 +140,7 @@ func (p *Pooler) forget(c *client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.clients, c)
-	p.leaveLocked(c)
+	p.crowd.leave(c.bounds)
 	p.checkDrainedLocked()
 }
 
@@ -248,22 +249,22 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 // cut meanwhile.
 func (p *Pooler) await(ctx context.Context, c *client) (*ServerConn, error) {
 	c.guest.SetState("waiting")
-	server, err := c.pool.await(ctx, c)
+	server, err := c.pool.await(ctx, &c.borrower)
 	if err != nil && ctx.Err() == nil {
 		return nil, c.refusal(err)
 	}
 	return server, err
 }
 
-// await lends c a server connection, or returns why there is none, or the cause with
+// await lends a server connection, or returns why there is none, or the cause with
 // which ctx has ended meanwhile.
-func (p *pool) await(ctx context.Context, c *client) (*ServerConn, error) {
+func (p *pool) await(ctx context.Context, by *borrower) (*ServerConn, error) {
 	type answer struct {
 		server *ServerConn
 		err    error
 	}
 	got := make(chan answer, 1)
-	abandon := p.acquire(c, func(s *ServerConn, err error) { got <- answer{s, err} })
+	abandon := p.acquire(by, func(s *ServerConn, err error) { got <- answer{s, err} })
 	select {
 	case a := <-got:
 		if a.err != nil && ctx.Err() != nil {

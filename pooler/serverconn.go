@@ -42,7 +42,7 @@ type ServerConn struct {
 
 // loan is what a pool keeps of a server connection to lend it.
 type loan struct {
-	lentTo    *client   // nil: nobody has it
+	lentTo    *borrower // nil: nobody has it
 	idleSince time.Time // when it last came back
 	cancels   int       // cancel requests under way
 	parked    bool      // it came back while one was

@@ -8,14 +8,11 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// operated is what operators have switched at a pool of this node, and what is counted
-// for them. Nothing of it is replicated, and a restart forgets it. The pool's lock
-// guards all but waited.
-type operated struct {
+// switches are what operators have switched at a pool of this node. Nothing of it is
+// replicated, and a restart forgets it. The pool's lock guards them.
+type switches struct {
 	paused   bool
 	disabled bool
-	awaited  []awaited
-	counted
 }
 
 // awaited is somebody who waits until something holds of the pool.
@@ -101,7 +98,7 @@ func environmentOf(key string) string {
 // idle server connections end now and lent ones when they come back.
 func (p *pool) pause() {
 	p.locked(func() []func() {
-		p.ops.paused = true
+		p.switches.paused = true
 		return p.settleLocked()
 	})
 }
@@ -109,10 +106,10 @@ func (p *pool) pause() {
 // resume lends again. Whoever waits has its whole query wait before it.
 func (p *pool) resume() {
 	p.locked(func() []func() {
-		if !p.ops.paused {
+		if !p.switches.paused {
 			return nil
 		}
-		p.ops.paused = false
+		p.switches.paused = false
 		now := time.Now()
 		for e := p.waiters.Front(); e != nil; e = e.Next() {
 			e.Value.(*waiter).from = now
@@ -135,7 +132,7 @@ func (p *pool) reconnect() {
 func (p *pool) disable(disabled bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ops.disabled = disabled
+	p.switches.disabled = disabled
 }
 
 // retryLogins forgets that logins have failed, and which verifiers were looked up: the
@@ -152,7 +149,7 @@ func (p *pool) retryLogins() {
 
 // whenPaused is closed once no server connection is open, or the pool was resumed.
 func (p *pool) whenPaused() <-chan struct{} {
-	return p.when(func() bool { return p.open == 0 || !p.ops.paused })
+	return p.when(func() bool { return p.open == 0 || !p.switches.paused })
 }
 
 // whenReconnected is closed once every server connection has ended that may not be
@@ -174,28 +171,28 @@ func (p *pool) when(holds func() bool) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := awaited{holds, make(chan struct{})}
-	p.ops.awaited = append(p.ops.awaited, a)
+	p.awaited = append(p.awaited, a)
 	p.checkAwaitedLocked()
 	return a.done
 }
 
 func (p *pool) checkAwaitedLocked() {
 	var rest []awaited
-	for _, a := range p.ops.awaited {
+	for _, a := range p.awaited {
 		if a.holds() {
 			close(a.done)
 			continue
 		}
 		rest = append(rest, a)
 	}
-	p.ops.awaited = rest
+	p.awaited = rest
 }
 
 // closedToNew returns why the pool takes no new clients, if it does not.
 func (p *pool) closedToNew(of part) *armor.Denial {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.ops.disabled {
+	if !p.switches.disabled {
 		return p.tooManyPartsLocked(of)
 	}
 	return &armor.Denial{

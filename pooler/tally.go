@@ -61,9 +61,9 @@ func (p *Pooler) Tally() []Tally {
 func (p *pool) tally(clients map[part]int, now time.Time) Tally {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := Tally{Config: p.cfg, Database: p.database, Totals: p.totalsLocked(), Rates: p.ops.rates}
-	if p.ops.rates == (Rates{}) && now.Sub(p.ops.since) > time.Second && !p.ops.since.IsZero() {
-		t.Rates = ratesOf(p.ops.base, t.Totals, now.Sub(p.ops.since)) // the first period is not over
+	t := Tally{Config: p.cfg, Database: p.database, Totals: p.totalsLocked(), Rates: p.counted.rates}
+	if p.counted.rates == (Rates{}) && now.Sub(p.counted.since) > time.Second && !p.counted.since.IsZero() {
+		t.Rates = ratesOf(p.counted.base, t.Totals, now.Sub(p.counted.since)) // the first period is not over
 	}
 	roles := map[part]*RoleTally{}
 	of := func(k part) *RoleTally {
@@ -82,7 +82,7 @@ func (p *pool) tally(clients map[part]int, now time.Time) Tally {
 	}
 	for e := p.waiters.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*waiter)
-		r := of(w.client.part)
+		r := of(w.by.part)
 		r.ClientsWaiting++
 		r.ClientsActive = max(0, r.ClientsActive-1) // it may have come after the clients were counted
 		r.MaxWait = max(r.MaxWait, now.Sub(w.since))

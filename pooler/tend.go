@@ -6,7 +6,7 @@ import "time"
 // every Watch, so that neither lending nor giving back looks at a clock for it.
 func (p *pool) tend(now time.Time) {
 	p.locked(func() []func() {
-		if p.retired || p.ops.paused {
+		if p.retired || p.switches.paused {
 			return nil
 		}
 		p.markAgedLocked(now)

@@ -101,16 +101,16 @@ func (t *terms) words() string {
 	return b.String()
 }
 
-// partLocked returns the part of the pool that a client needs.
-func (p *pool) partLocked(c *client) *subpool {
-	if sub := p.subs[c.part]; sub != nil {
+// partLocked returns the part of the pool that a borrower is lent from.
+func (p *pool) partLocked(by *borrower) *subpool {
+	if sub := p.subs[by.part]; sub != nil {
 		return sub
 	}
-	if c.terms != nil {
+	if by.terms != nil {
 		p.forgetTermsLocked()
 	}
-	sub := p.subLocked(c.part)
-	sub.terms = c.terms
+	sub := p.subLocked(by.part)
+	sub.terms = by.terms
 	return sub
 }
 
