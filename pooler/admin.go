@@ -62,7 +62,7 @@ const writePatience = 30 * time.Second
 
 // newConsolePool is what the console's clients belong to: a pool in name only.
 func newConsolePool(a armor.Access, home *Pooler) *pool {
-	p := newPool(armor.ObjectKey(a.Environment, a.Database.Name), home)
+	p := newPool(armor.ObjectKey(a.Environment, a.Database.Name), &home.node)
 	p.cfg = armor.Pool{Name: a.Database.Name, Environment: a.Environment, Database: a.Database.Name}
 	return p
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -58,6 +57,31 @@ func (p *pool) acquire(by *borrower, grant func(*ServerConn, error)) (abandon fu
 		return todo
 	})
 	return func() bool { return p.abandon(w) }
+}
+
+// await lends a server connection, or returns why there is none, or the cause with
+// which ctx has ended meanwhile.
+func (p *pool) await(ctx context.Context, by *borrower) (*ServerConn, error) {
+	type answer struct {
+		server *ServerConn
+		err    error
+	}
+	got := make(chan answer, 1)
+	abandon := p.acquire(by, func(s *ServerConn, err error) { got <- answer{s, err} })
+	select {
+	case a := <-got:
+		if a.err != nil && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return a.server, a.err
+	case <-ctx.Done():
+		if !abandon() {
+			if a := <-got; a.server != nil {
+				a.server.Release(nil)
+			}
+		}
+		return nil, context.Cause(ctx)
+	}
 }
 
 // lendAtOnce lends an idle server connection if there is one and nobody waits; else it
@@ -249,227 +273,4 @@ func (p *pool) deliver(w *waiter, c *ServerConn) {
 		p.alarmLocked(p.dueLocked(w, time.Now()))
 		return append(todo, p.settleLocked()...)
 	})
-}
-
-// shrinkLocked ends idle connections that are above the limit or of no use any more.
-func (p *pool) shrinkLocked() (todo []func()) {
-	for _, sub := range p.subs {
-		for i := 0; i < len(sub.idle); {
-			if c := sub.idle[i]; p.retired || p.switches.paused || c.generation != p.generation || sub.terms.once() && !p.awaitedByLocked(sub) {
-				todo = append(todo, p.endIdleLocked(c))
-				continue
-			}
-			i++
-		}
-	}
-	for p.open-p.closing > p.limit {
-		c := p.longestIdleLocked(nil)
-		if c == nil {
-			break
-		}
-		todo = append(todo, p.endIdleLocked(c))
-	}
-	return todo
-}
-
-// closeOtherIdleLocked ends another role's idle connection to make room.
-func (p *pool) closeOtherIdleLocked(sub *subpool) []func() {
-	c := p.longestIdleLocked(sub)
-	if c == nil {
-		return nil
-	}
-	return []func(){p.endIdleLocked(c)}
-}
-
-// longestIdleLocked returns the connection that was unused for the longest time and
-// is not of the given role.
-func (p *pool) longestIdleLocked(except *subpool) (longest *ServerConn) {
-	for _, sub := range p.subs {
-		if sub == except || len(sub.idle) == 0 {
-			continue
-		}
-		if c := sub.idle[0]; longest == nil || c.idleSince.Before(longest.idleSince) {
-			longest = c
-		}
-	}
-	return longest
-}
-
-// endIdleLocked ends a connection that lies idle.
-func (p *pool) endIdleLocked(c *ServerConn) func() {
-	c.sub.removeIdle(c)
-	return p.endLocked(c)
-}
-
-// removeIdle reports whether the connection lay idle.
-func (s *subpool) removeIdle(c *ServerConn) bool {
-	for i, other := range s.idle {
-		if other == c {
-			copy(s.idle[i:], s.idle[i+1:])
-			s.idle[len(s.idle)-1] = nil
-			s.idle = s.idle[:len(s.idle)-1]
-			return true
-		}
-	}
-	return false
-}
-
-// openLocked takes a place and logs in.
-func (p *pool) openLocked(sub *subpool) func() {
-	p.open++
-	sub.opening++
-	sub.coming++
-	t := backend.Target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.firstHost}
-	if sub.dbname != "" {
-		t.Database.DBName = sub.dbname
-	}
-	generation := p.generation
-	return func() {
-		t.Log = p.home.cfg.Logger.With(armor.KeyPool, p.key, armor.KeyRole, sub.role)
-		p.home.errands.add(func(ctx context.Context) { p.login(ctx, sub, t, generation) })
-	}
-}
-
-// login opens one connection, in the place that openLocked has taken.
-func (p *pool) login(ctx context.Context, sub *subpool, t backend.Target, generation int) {
-	began := time.Now()
-	wire, left, err := p.home.servers.Open(ctx, t)
-	if hook := p.home.cfg.Hooks.ServerLogin; hook != nil {
-		hook(p.key, time.Since(began), err)
-	}
-	p.locked(func() []func() {
-		sub.opening--
-		sub.coming--
-		if err != nil {
-			return p.loginFailedLocked(sub, left, sub.explain(err))
-		}
-		if generation == p.generation {
-			p.firstHost = wire.First()
-		}
-		sub.loggedInLocked(wire.State().Params())
-		c := newServerConn(wire, p, sub, generation)
-		p.conns[c] = struct{}{}
-		return p.readyLocked(c)
-	})
-}
-
-// loginFailedLocked keeps the place until PostgreSQL has closed the connection too,
-// makes further logins wait, and tells the waiters that have nothing else to wait for.
-func (p *pool) loginFailedLocked(sub *subpool, left *backend.Leftover, err error) []func() {
-	if refused := sub.terms.refused(err); refused != nil {
-		err = refused
-	}
-	wait := sub.loginFailedLocked(err)
-	p.closing++
-	todo := []func(){func() {
-		p.home.cfg.Logger.Warn("login to PostgreSQL failed", armor.KeyPool, p.key, armor.KeyRole, sub.role, armor.KeyErr, err, armor.KeyTook, wait)
-		p.home.errands.add(func(ctx context.Context) {
-			left.End(ctx)
-			p.locked(p.endedLocked)
-		})
-		time.AfterFunc(wait, p.settle)
-	}}
-	return append(todo, p.settleLocked()...)
-}
-
-// returnLocked takes a connection back from its session. One that a cancel request
-// is under way for is held, so that it cannot hit the next client.
-func (p *pool) returnLocked(c *ServerConn) []func() {
-	if c.cancels > 0 {
-		c.parked = true
-		c.sub.coming++
-		return nil
-	}
-	return p.readyLocked(c)
-}
-
-// cancelDoneLocked ends one cancel request's hold on a connection.
-func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
-	c.cancels--
-	c.mustPing = true
-	if c.cancels > 0 || !c.parked {
-		return nil
-	}
-	c.parked = false
-	c.sub.coming--
-	return p.readyLocked(c)
-}
-
-// readyLocked does with a connection what it needs before it can be lent again.
-func (p *pool) readyLocked(c *ServerConn) []func() {
-	switch {
-	case p.retired || p.switches.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
-		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
-	case c.mustPing || !c.wire.Clean():
-		return append(p.refreshLocked(c), p.settleLocked()...)
-	}
-	c.idleSince = time.Now()
-	c.sub.idle = append(c.sub.idle, c)
-	return p.settleLocked()
-}
-
-// misfitLocked reports whether a server connection that comes back leads to a server
-// that is not what it was when somebody chose it.
-func (p *pool) misfitLocked(c *ServerConn) bool {
-	return p.database.TargetSessionAttrs != armor.AnySession && c.wire.Changed()
-}
-
-// refreshLocked makes a connection fit for the next client, in an errand.
-func (p *pool) refreshLocked(c *ServerConn) []func() {
-	c.sub.coming++
-	ping := c.mustPing
-	c.mustPing = false
-	return []func(){func() {
-		p.home.errands.add(func(context.Context) { p.refresh(c, ping) })
-	}}
-}
-
-func (p *pool) refresh(c *ServerConn, ping bool) {
-	err := c.wire.Refresh(ping)
-	if err != nil {
-		p.home.cfg.Logger.Debug("server connection is not fit to be lent again", armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
-	}
-	p.locked(func() []func() {
-		c.sub.coming--
-		if err != nil {
-			return append([]func(){p.endLocked(c)}, p.settleLocked()...)
-		}
-		return p.readyLocked(c)
-	})
-}
-
-// inspectIdle takes a connection out of the idle ones to read what PostgreSQL has
-// sent.
-func (p *pool) inspectIdle(c *ServerConn) {
-	p.locked(func() []func() {
-		if !c.sub.removeIdle(c) {
-			return nil
-		}
-		return p.refreshLocked(c)
-	})
-}
-
-// endLocked ends a connection that is lent to nobody; its place is free when its end
-// was read.
-func (p *pool) endLocked(c *ServerConn) func() {
-	c.sub.live--
-	p.closing++
-	return func() {
-		p.home.errands.add(func(ctx context.Context) {
-			c.wire.End(ctx)
-			p.locked(func() []func() {
-				delete(p.conns, c)
-				return p.endedLocked()
-			})
-			if hook := p.home.cfg.Hooks.ServerEnd; hook != nil {
-				hook(p.key)
-			}
-		})
-	}
-}
-
-func (p *pool) endedLocked() []func() {
-	p.closing--
-	p.freeLocked(1)
-	return p.settleLocked()
 }

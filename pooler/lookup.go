@@ -13,9 +13,9 @@ import (
 // ctx has ended. Whoever asks first leaves an errand, which goes on without them.
 func (p *pool) lookUp(ctx context.Context, q password.Question) (password.Found, error) {
 	return p.lookups.Find(ctx, q, func(l *password.Lookup) {
-		p.home.errands.add(func(ctx context.Context) {
+		p.node.errands.add(func(ctx context.Context) {
 			reply, err := p.askFor(ctx, q)
-			l.Answer(reply, err, p.home.cfg.Hooks.Lookup)
+			l.Answer(reply, err, p.node.cfg.Hooks.Lookup)
 		})
 	})
 }
@@ -23,13 +23,13 @@ func (p *pool) lookUp(ctx context.Context, q password.Question) (password.Found,
 // askFor runs the query on a server connection of the query's own role, in a place of
 // the pool like any other.
 func (p *pool) askFor(ctx context.Context, q password.Question) (password.Reply, error) {
-	asker := &borrower{part: part{role: q.Query.Role, dbname: q.DBName}, id: p.home.nextID.Add(1), application: "armor"}
+	asker := &borrower{part: part{role: q.Query.Role, dbname: q.DBName}, id: p.node.nextID.Add(1), application: "armor"}
 	server, err := p.await(ctx, asker)
 	if err != nil {
 		return password.Reply{}, err
 	}
 	x := core.Exchange{Keep: 1}
-	err = server.wire.Ask(ctx, pgwire.AppendQueryWith(nil, q.Query.Statement, q.Role), &x, p.home.cfg.LookupTimeout)
+	err = server.wire.Ask(ctx, pgwire.AppendQueryWith(nil, q.Query.Statement, q.Role), &x, p.node.cfg.LookupTimeout)
 	if err != nil {
 		server.Discard()
 		return password.Reply{}, fmt.Errorf("ask PostgreSQL for a verifier: %w", err)

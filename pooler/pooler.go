@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -115,12 +114,9 @@ type Guest interface {
 // Pooler lends server connections to sessions. Its methods may be called from any
 // goroutine.
 type Pooler struct {
-	cfg       Config
-	servers   *backend.Dialer
-	errands   *errands
+	node
 	keys      *keys
 	passwords *password.Checker
-	nextID    atomic.Uint64
 
 	mu       sync.Mutex // guards below; never held while a pool's is
 	pools    map[string]*pool
@@ -173,7 +169,7 @@ func New(cfg Config) (*Pooler, error) {
 		return nil, err
 	}
 	p := &Pooler{
-		cfg: cfg, servers: servers, errands: newErrands(), keys: newKeys(),
+		node: node{cfg: cfg, servers: servers, errands: newErrands()}, keys: newKeys(),
 		passwords: password.New(password.Config{DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout}),
 		pools:     map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
 	}
@@ -289,7 +285,7 @@ func (p *Pooler) findOrMake(key string) (*pool, int) {
 	defer p.mu.Unlock()
 	pl := p.pools[key]
 	if pl == nil {
-		pl = newPool(key, p)
+		pl = newPool(key, &p.node)
 		pl.switches.paused = p.paused[environmentOf(key)]
 		p.pools[key] = pl
 	}
@@ -325,12 +321,21 @@ func (p *Pooler) Held() map[string]int {
 func (p *Pooler) Status() []armor.PoolStatus {
 	var all []armor.PoolStatus
 	for _, pl := range p.allPools() {
-		if s, ok := pl.status(); ok {
+		if s, ok := p.status(pl); ok {
 			all = append(all, s)
 		}
 	}
 	slices.SortFunc(all, func(a, b armor.PoolStatus) int { return strings.Compare(a.Pool, b.Pool) })
 	return all
+}
+
+// status describes a pool, unless it is retired.
+func (p *Pooler) status(pl *pool) (armor.PoolStatus, bool) {
+	s, database, serves := pl.status()
+	if missing := p.missingSecret(database); missing != "" {
+		s.NotReady = missing
+	}
+	return s, serves
 }
 
 // missingSecret says which name of the configuration this node does not have.

@@ -1,12 +1,10 @@
 package pooler
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -100,14 +98,6 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 			Detail:  w.sub.whyNoneLocked(),
 		})
 	}
-}
-
-// whyNoneLocked is the detail of a waiter's refusal.
-func (s *subpool) whyNoneLocked() string {
-	if failed, ok := errors.AsType[*backend.LoginError](s.failure); ok && failed.Passing {
-		return failed.Detail
-	}
-	return "All server connections of the pool are in use."
 }
 
 func queuedNotice() *pgwire.Error {

@@ -256,31 +256,6 @@ func (p *Pooler) await(ctx context.Context, c *client) (*ServerConn, error) {
 	return server, err
 }
 
-// await lends a server connection, or returns why there is none, or the cause with
-// which ctx has ended meanwhile.
-func (p *pool) await(ctx context.Context, by *borrower) (*ServerConn, error) {
-	type answer struct {
-		server *ServerConn
-		err    error
-	}
-	got := make(chan answer, 1)
-	abandon := p.acquire(by, func(s *ServerConn, err error) { got <- answer{s, err} })
-	select {
-	case a := <-got:
-		if a.err != nil && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return a.server, a.err
-	case <-ctx.Done():
-		if !abandon() {
-			if a := <-got; a.server != nil {
-				a.server.Release(nil)
-			}
-		}
-		return nil, context.Cause(ctx)
-	}
-}
-
 // apply runs statements on a server connection that is lent to a client that is
 // logging in. It gives the connection back when it returns an error, which the client
 // may read: it is PostgreSQL's own if that has refused a setting.

@@ -1,10 +1,12 @@
 package pooler
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"time"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
 )
@@ -54,7 +56,7 @@ type loan struct {
 
 // newServerConn puts a connection that has just logged in into its pool.
 func newServerConn(w *backend.Conn, p *pool, sub *subpool, generation int) *ServerConn {
-	return &ServerConn{wire: w, pool: p, sub: sub, generation: generation, id: p.home.nextID.Add(1), born: time.Now(), spread: rand.Float64()}
+	return &ServerConn{wire: w, pool: p, sub: sub, generation: generation, id: p.node.nextID.Add(1), born: time.Now(), spread: rand.Float64()}
 }
 
 // Conn is the connection, without deadlines.
@@ -98,4 +100,100 @@ func (c *ServerConn) unlendLocked() {
 		c.lentTo.lent = nil
 	}
 	c.lentTo = nil
+}
+
+// returnLocked takes a connection back from its session. One that a cancel request
+// is under way for is held, so that it cannot hit the next client.
+func (p *pool) returnLocked(c *ServerConn) []func() {
+	if c.cancels > 0 {
+		c.parked = true
+		c.sub.coming++
+		return nil
+	}
+	return p.readyLocked(c)
+}
+
+// cancelDoneLocked ends one cancel request's hold on a connection.
+func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
+	c.cancels--
+	c.mustPing = true
+	if c.cancels > 0 || !c.parked {
+		return nil
+	}
+	c.parked = false
+	c.sub.coming--
+	return p.readyLocked(c)
+}
+
+// readyLocked does with a connection what it needs before it can be lent again.
+func (p *pool) readyLocked(c *ServerConn) []func() {
+	switch {
+	case p.retired || p.switches.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
+		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
+	case c.mustPing || !c.wire.Clean():
+		return append(p.refreshLocked(c), p.settleLocked()...)
+	}
+	c.idleSince = time.Now()
+	c.sub.idle = append(c.sub.idle, c)
+	return p.settleLocked()
+}
+
+// misfitLocked reports whether a server connection that comes back leads to a server
+// that is not what it was when somebody chose it.
+func (p *pool) misfitLocked(c *ServerConn) bool {
+	return p.database.TargetSessionAttrs != armor.AnySession && c.wire.Changed()
+}
+
+// refreshLocked makes a connection fit for the next client, in an errand.
+func (p *pool) refreshLocked(c *ServerConn) []func() {
+	c.sub.coming++
+	ping := c.mustPing
+	c.mustPing = false
+	return []func(){func() {
+		p.node.errands.add(func(context.Context) { p.refresh(c, ping) })
+	}}
+}
+
+func (p *pool) refresh(c *ServerConn, ping bool) {
+	err := c.wire.Refresh(ping)
+	if err != nil {
+		p.node.cfg.Logger.Debug("server connection is not fit to be lent again", armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
+	}
+	p.locked(func() []func() {
+		c.sub.coming--
+		if err != nil {
+			return append([]func(){p.endLocked(c)}, p.settleLocked()...)
+		}
+		return p.readyLocked(c)
+	})
+}
+
+// lookAtIdle inspects the idle connections that PostgreSQL has sent something on.
+func (p *pool) lookAtIdle() {
+	for _, c := range p.idleConns() {
+		if !c.wire.Quiet() {
+			p.inspectIdle(c)
+		}
+	}
+}
+
+func (p *pool) idleConns() []*ServerConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []*ServerConn
+	for _, sub := range p.subs {
+		all = append(all, sub.idle...)
+	}
+	return all
+}
+
+// inspectIdle takes a connection out of the idle ones to read what PostgreSQL has
+// sent.
+func (p *pool) inspectIdle(c *ServerConn) {
+	p.locked(func() []func() {
+		if !c.sub.removeIdle(c) {
+			return nil
+		}
+		return p.refreshLocked(c)
+	})
 }

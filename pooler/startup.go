@@ -139,6 +139,32 @@ func (r *request) readReplication() *pgwire.Error {
 	return nil
 }
 
+// reserved are words of the startup packet that are no settings. In options, where
+// they would be some, PostgreSQL does not know them.
+var reserved = []string{"user", "database", "options", "replication"}
+
+// makeTerms finds what the request's login has to say by itself in a pool of the given
+// mode, and takes the settings that are in it over. In session mode that makes RESET and
+// DISCARD ALL lead to them, as they do without a pooler; an application's name is left
+// out, so that those who differ by nothing else share server connections. A replication
+// connection logs in with everything: not every one can SET.
+func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
+	if r.replication == armor.NoReplication && (mode != armor.SessionMode || len(r.settings) == 0) {
+		return nil
+	}
+	t := &terms{replication: r.replication, parameters: r.settings}
+	for name := range t.parameters {
+		if slices.Contains(reserved, name) || strings.HasPrefix(name, pgwire.OptionPrefix) {
+			return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnknownSetting, Message: fmt.Sprintf("unrecognized configuration parameter %q", name)}
+		}
+	}
+	if t.once() && r.application != "" {
+		t.parameters["application_name"] = r.application
+	}
+	r.settings, r.terms = map[string]string{}, t
+	return nil
+}
+
 // isTrue reports whether PostgreSQL reads value as the boolean true.
 func isTrue(value string) bool {
 	v := strings.ToLower(value)

@@ -39,7 +39,7 @@ func (p *Pooler) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
 	}
 	p.obey(pl, o.Verb)
 	p.cfg.Logger.Info("order carried out", armor.KeyMethod, string(o.Verb), armor.KeyPool, o.Key())
-	s, _ := pl.status()
+	s, _ := p.status(pl)
 	return s, nil
 }
 
@@ -141,7 +141,7 @@ func (p *pool) retryLogins() {
 	p.lookups.Forget()
 	p.locked(func() []func() {
 		for _, sub := range p.subs {
-			sub.failures, sub.failure, sub.retryAt = 0, nil, time.Time{}
+			sub.backoff = backoff{}
 		}
 		return p.settleLocked()
 	})

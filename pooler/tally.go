@@ -45,7 +45,7 @@ func (p *Pooler) Tally() []Tally {
 	}
 	var all []Tally
 	for _, pl := range p.allPools() {
-		status, ok := pl.status()
+		status, ok := p.status(pl)
 		if !ok {
 			continue
 		}

@@ -1,7 +1,6 @@
 package pooler
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -17,32 +16,6 @@ import (
 type terms struct {
 	replication armor.Replication
 	parameters  map[string]string // of the startup packet, by name
-}
-
-// reserved are words of the startup packet that are no settings. In options, where
-// they would be some, PostgreSQL does not know them.
-var reserved = []string{"user", "database", "options", "replication"}
-
-// makeTerms finds what the request's login has to say by itself in a pool of the given
-// mode, and takes the settings that are in it over. In session mode that makes RESET and
-// DISCARD ALL lead to them, as they do without a pooler; an application's name is left
-// out, so that those who differ by nothing else share server connections. A replication
-// connection logs in with everything: not every one can SET.
-func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
-	if r.replication == armor.NoReplication && (mode != armor.SessionMode || len(r.settings) == 0) {
-		return nil
-	}
-	t := &terms{replication: r.replication, parameters: r.settings}
-	for name := range t.parameters {
-		if slices.Contains(reserved, name) || strings.HasPrefix(name, pgwire.OptionPrefix) {
-			return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnknownSetting, Message: fmt.Sprintf("unrecognized configuration parameter %q", name)}
-		}
-	}
-	if t.once() && r.application != "" {
-		t.parameters["application_name"] = r.application
-	}
-	r.settings, r.terms = map[string]string{}, t
-	return nil
 }
 
 // refused returns PostgreSQL's own words about a login that has failed for what the
@@ -99,35 +72,4 @@ func (t *terms) words() string {
 		b.WriteString(name + "\x00" + all[name] + "\x00")
 	}
 	return b.String()
-}
-
-// partLocked returns the part of the pool that a borrower is lent from.
-func (p *pool) partLocked(by *borrower) *subpool {
-	if sub := p.subs[by.part]; sub != nil {
-		return sub
-	}
-	if by.terms != nil {
-		p.forgetTermsLocked()
-	}
-	sub := p.subLocked(by.part)
-	sub.terms = by.terms
-	return sub
-}
-
-// forgetTermsLocked drops the parts with terms of their own that nobody uses, so that
-// there are never many more than there are clients.
-func (p *pool) forgetTermsLocked() {
-	maps.DeleteFunc(p.subs, func(_ part, s *subpool) bool {
-		return s.terms != nil && s.live+s.opening+s.coming == 0 && !s.backingOff() && !p.awaitedByLocked(s)
-	})
-}
-
-// awaitedByLocked reports whether a client waits for a connection of the part.
-func (p *pool) awaitedByLocked(sub *subpool) bool {
-	for e := p.waiters.Front(); e != nil; e = e.Next() {
-		if e.Value.(*waiter).sub == sub {
-			return true
-		}
-	}
-	return false
 }
