@@ -27,16 +27,16 @@ type Driver interface {
 // Handover is an authenticated session as a driver gets it.
 type Handover struct {
 	Client  net.Conn
-	Session *core.Session
+	Session *core.Session // nil at the console, which has a driver of its own
 	Guest   Guest
 	// Server is the server connection lent at login, in session mode, else nil. The
 	// driver tells the Session of it by Granted.
 	Server *ServerConn
 
-	client  *client
-	goesOn  bool     // when Drive returns
-	console *console // instead of a driver
-	watch   stopwatch
+	client *client
+	driver Driver
+	goesOn bool // when Drive returns
+	watch  stopwatch
 }
 
 // GoOn lets the session live on when Drive returns; see Guest.GoOn.
@@ -73,6 +73,14 @@ func (h *Handover) Acquire(ready func(*ServerConn, *pgwire.Error)) (abandon func
 // block.
 func (h *Handover) OnDrain(drain func(*pgwire.Error)) { h.client.onDrain(drain) }
 
+// OnCancel registers what a cancel request does to a session that borrows nothing: there
+// is nothing to cancel in PostgreSQL. It is called from any goroutine and must not block.
+func (h *Handover) OnCancel(cancel func()) {
+	h.client.mu.Lock()
+	defer h.client.mu.Unlock()
+	h.client.canceled = cancel
+}
+
 // CutError is what Session.Cut gets for the cause of a cut, or for Overdue's.
 func (h *Handover) CutError(cause error) *pgwire.Error {
 	if late, ok := errors.AsType[*overdue](cause); ok {
@@ -85,7 +93,7 @@ func (h *Handover) CutError(cause error) *pgwire.Error {
 type client struct {
 	home  *Pooler // immutable, as are all fields down to key
 	guest Guest
-	pool  *pool
+	pool  *pool // that it borrows from; nil at the console
 	part  part
 	terms *terms // of the login that it needs; nil: those of everybody
 	mode  armor.PoolMode
@@ -95,7 +103,7 @@ type client struct {
 	id          uint64 // unique in the process
 	since       time.Time
 	ending      *ending
-	interrupt   func() // of the admin console: what a cancel request does
+	environment string
 	conn        net.Conn
 	application string // as it was given in the startup packet
 
@@ -108,8 +116,12 @@ type client struct {
 	draining bool
 	timeOuts func() // the driver's: they have changed
 	queued   func(*pgwire.Error)
+	canceled func()        // what a cancel request does, if it borrows nothing
 	cancels  *rate.Limiter // of cancel requests; nil before the first
 }
+
+// borrows reports whether the client is one of a pool, and not one of the console.
+func (c *client) borrows() bool { return c.pool != nil }
 
 // refusal is what a client is told when it gets no server connection.
 func (c *client) refusal(err error) *pgwire.Error {

@@ -64,13 +64,20 @@ func (e *ending) confirm() {
 
 // kill ends a client's session now: in the queue, or wherever it is.
 func (c *client) kill(d *armor.Denial) {
-	c.pool.mu.Lock()
-	waiting := c.waiting
-	c.pool.mu.Unlock()
-	if waiting != nil && c.pool.refuse(waiting, d) {
+	if waiting := c.inQueue(); waiting != nil && c.pool.refuse(waiting, d) {
 		return
 	}
 	c.ending.end(c.guest.Refuse(d), func() {})
+}
+
+// inQueue returns the client's place in its pool's queue, if it has one.
+func (c *client) inQueue() *waiter {
+	if !c.borrows() {
+		return nil
+	}
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.waiting
 }
 
 func killedDenial() *armor.Denial {
@@ -86,18 +93,6 @@ func (p *Pooler) killClients(pl *pool) {
 	}
 }
 
-// killClient ends one session of an environment, and reports whether there is one with
-// that number.
-func (p *Pooler) killClient(environment string, id uint64) bool {
-	for _, c := range p.allClients() {
-		if c.id == id && environmentOf(c.pool.key) == environment {
-			c.kill(killedDenial())
-			return true
-		}
-	}
-	return false
-}
-
 func (p *Pooler) allClients() []*client {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,15 +101,6 @@ func (p *Pooler) allClients() []*client {
 		all = append(all, c)
 	}
 	return all
-}
-
-// closeDoor takes no new clients any more, and calls then once, when the last has left
-// that is not at the console.
-func (p *Pooler) closeDoor(then func()) {
-	p.mu.Lock()
-	p.draining, p.leaving = true, then
-	p.mu.Unlock()
-	p.lastLeft()
 }
 
 // lastLeft does what was to be done when the last client has left.
@@ -131,7 +117,7 @@ func (p *Pooler) takeLeaving() func() {
 		return nil
 	}
 	for c := range p.clients {
-		if !c.atConsole() {
+		if c.borrows() {
 			return nil
 		}
 	}
