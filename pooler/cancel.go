@@ -110,11 +110,11 @@ func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool
 	if !c.mayCancel() {
 		return true
 	}
-	if plaintext && p.cfg.CancelTLSOnly(environmentOf(c.pool.key)) {
-		p.cfg.Logger.Info("cancel request refused: it came without TLS", armor.KeyPool, c.pool.key, armor.KeyRole, c.part.role)
+	if plaintext && p.cfg.CancelTLSOnly(c.environment) {
+		p.cfg.Logger.Info("cancel request refused: it came without TLS", armor.KeySession, c.id, armor.KeyRole, c.part.role)
 		return true
 	}
-	if c.atConsole() {
+	if !c.borrows() {
 		c.interrupt()
 		return true
 	}
@@ -124,6 +124,16 @@ func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool
 		p.cfg.Hooks.Canceled(c.pool.key)
 	}
 	return true
+}
+
+// interrupt is a cancel request to a client that borrows nothing.
+func (c *client) interrupt() {
+	c.mu.Lock()
+	canceled := c.canceled
+	c.mu.Unlock()
+	if canceled != nil {
+		canceled()
+	}
 }
 
 // cancel reports whether there was something to be cancelled.

@@ -15,8 +15,8 @@ import (
 // client is a session as the pooler keeps it.
 type client struct {
 	home     *Pooler // immutable, as is all that is not said to be guarded
-	pool     *pool
-	borrower // what it has of the pool is guarded by pool.mu
+	pool     *pool   // that it borrows from; nil at the console
+	borrower         // what it has of the pool is guarded by pool.mu
 
 	guest  Guest
 	ending *ending
@@ -24,17 +24,21 @@ type client struct {
 	since  time.Time
 	mode   armor.PoolMode
 	state  armor.OnState
-	bounds bounds
+	key    armor.CancelKey // given before any request can name it: see giveKey
 
-	key       armor.CancelKey // given before any request can name it: see giveKey
-	interrupt func()          // of the admin console: what a cancel request does
+	environment string
+	bounds      bounds
 
 	mu       sync.Mutex          // guards below; never held while calling
 	drain    func(*pgwire.Error) // has the driver end the session; nil: it has none yet
 	draining bool                // it has been, or will be, called
 	timeOuts func()              // tells the driver that they have changed
+	canceled func()              // what a cancel request does, if it borrows nothing
 	cancels  *rate.Limiter       // of cancel requests; nil before the first
 }
+
+// borrows reports whether the client is one of a pool, and not one of the console.
+func (c *client) borrows() bool { return c.pool != nil }
 
 // refusal is what a client is told when it gets no server connection.
 func (c *client) refusal(err error) *pgwire.Error {
@@ -67,11 +71,18 @@ func (c *client) drainNow() {
 
 // kill ends a client's session now: in the queue, or wherever it is.
 func (c *client) kill(d *armor.Denial) {
-	c.pool.mu.Lock()
-	waiting := c.waiting
-	c.pool.mu.Unlock()
-	if waiting != nil && c.pool.refuse(waiting, d) {
+	if waiting := c.inQueue(); waiting != nil && c.pool.refuse(waiting, d) {
 		return
 	}
 	c.ending.end(c.guest.Refuse(d), func() {})
+}
+
+// inQueue returns the client's place in its pool's queue, if it has one.
+func (c *client) inQueue() *waiter {
+	if !c.borrows() {
+		return nil
+	}
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.waiting
 }

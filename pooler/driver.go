@@ -22,16 +22,16 @@ type Driver interface {
 // Handover is an authenticated session as a driver gets it.
 type Handover struct {
 	Client  net.Conn
-	Session *core.Session
+	Session *core.Session // nil at the console, which has a driver of its own
 	Guest   Guest
 	// Server is the server connection lent at login, in session mode, else nil. The
 	// driver tells the Session of it by Granted.
 	Server *ServerConn
 
-	client  *client
-	goesOn  bool     // when Drive returns
-	console *console // instead of a driver
-	watch   stopwatch
+	client *client
+	driver Driver
+	goesOn bool // when Drive returns
+	watch  stopwatch
 }
 
 // GoOn lets the session live on when Drive returns; see Guest.GoOn.
@@ -75,6 +75,14 @@ func (h *Handover) OnQueued(tell func(*pgwire.Error)) {
 	h.client.pool.mu.Lock()
 	defer h.client.pool.mu.Unlock()
 	h.client.queued = tell
+}
+
+// OnCancel registers what a cancel request does to a session that borrows nothing: there
+// is nothing to cancel in PostgreSQL. It is called from any goroutine and must not block.
+func (h *Handover) OnCancel(cancel func()) {
+	h.client.mu.Lock()
+	defer h.client.mu.Unlock()
+	h.client.canceled = cancel
 }
 
 // CutError is what Session.Cut gets for the cause of a cut, or for Overdue's.

@@ -75,18 +75,6 @@ func (p *Pooler) killClients(pl *pool) {
 	}
 }
 
-// killClient ends one session of an environment, and reports whether there is one with
-// that number.
-func (p *Pooler) killClient(environment string, id uint64) bool {
-	for _, c := range p.allClients() {
-		if c.id == id && environmentOf(c.pool.key) == environment {
-			c.kill(killedDenial())
-			return true
-		}
-	}
-	return false
-}
-
 func (p *Pooler) allClients() []*client {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,15 +83,6 @@ func (p *Pooler) allClients() []*client {
 		all = append(all, c)
 	}
 	return all
-}
-
-// closeDoor takes no new clients any more, and calls then once, when the last has left
-// that is not at the console.
-func (p *Pooler) closeDoor(then func()) {
-	p.mu.Lock()
-	p.draining, p.leaving = true, then
-	p.mu.Unlock()
-	p.lastLeft()
 }
 
 // lastLeft does what was to be done when the last client has left.
@@ -120,7 +99,7 @@ func (p *Pooler) takeLeaving() func() {
 		return nil
 	}
 	for c := range p.clients {
-		if !c.atConsole() {
+		if c.borrows() {
 			return nil
 		}
 	}

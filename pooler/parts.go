@@ -19,7 +19,7 @@ const maxParts = 1000
 // part names what server connections of a pool can be lent for one another.
 type part struct {
 	role   string
-	dbname string // of the database that the template was asked for; else empty
+	dbname string // of the database that the template was asked for, or of the console; else empty
 	words  string // of the login, where they are not everybody's
 }
 
@@ -34,8 +34,11 @@ func (p part) database(cfg armor.Pool) string {
 // partOf is the part of a pool that a grant and a login's terms lead to.
 func partOf(a armor.Access, role string, t *terms) part {
 	p := part{role: role, words: t.words()}
-	if armor.IsTemplate(a.Database.Name) {
+	switch {
+	case armor.IsTemplate(a.Database.Name):
 		p.dbname = a.Database.DBName
+	case armor.IsConsole(a.Database.Name):
+		p.dbname = a.Database.Name
 	}
 	return p
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/backend"
+	"github.com/armordb/armordb/pooler/console"
 	"github.com/armordb/armordb/pooler/password"
 )
 
@@ -44,7 +45,7 @@ type Config struct {
 	// cancel key of protocol 3.2. Nil: one that this process makes up.
 	CancelSigner []byte
 
-	Console ConsoleConfig
+	Console console.Node
 
 	// DecoyKey is a secret that all nodes share. It makes the verifiers of roles that have
 	// none look alike everywhere. Nil: one that this process makes up.
@@ -117,6 +118,7 @@ type Pooler struct {
 	node
 	keys      *keys
 	passwords *password.Checker
+	console   *console.Console
 
 	mu       sync.Mutex // guards below; never held while a pool's is
 	pools    map[string]*pool
@@ -173,6 +175,9 @@ func New(cfg Config) (*Pooler, error) {
 		passwords: password.New(password.Config{DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout}),
 		pools:     map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
 	}
+	p.console = console.New(console.Config{
+		Node: cfg.Console, Pooler: desk{p}, Logger: cfg.Logger, StartupTimeout: cfg.StartupTimeout, LoginTimeout: cfg.LoginTimeout,
+	})
 	if cfg.Cancel == nil {
 		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key, false) }
 	}
@@ -351,13 +356,17 @@ func (p *Pooler) missingSecret(d armor.Database) string {
 	return ""
 }
 
-// poolFor returns the pool that a grant leads to.
-func (p *Pooler) poolFor(a armor.Access) (*pool, bool) {
+// poolFor returns the pool that a grant leads to, if it takes a new client: none, if it
+// leads to the console.
+func (p *Pooler) poolFor(a armor.Access, of part) (*pool, *armor.Denial) {
 	if armor.IsConsole(a.Database.Name) {
-		return newConsolePool(a, p), true
+		return nil, nil
 	}
 	p.mu.Lock()
 	pl, ok := p.pools[a.Pool.Key()]
 	p.mu.Unlock()
-	return pl, ok && pl.serves()
+	if !ok || !pl.serves() {
+		return nil, &armor.Denial{Reason: armor.ReasonNotReady, Message: fmt.Sprintf("pool %q is not ready on this node", a.Pool.Name)}
+	}
+	return pl, pl.closedToNew(of)
 }

@@ -44,11 +44,7 @@ func (p *Pooler) ServeConn(ctx context.Context, conn net.Conn, g Guest) {
 			p.forget(h.client)
 		}
 	}()
-	if h.console != nil {
-		h.console.run()
-		return
-	}
-	p.cfg.Driver.Drive(h)
+	h.driver.Drive(h)
 }
 
 // refuse tells a client why it is not served. The edge closes the connection.
@@ -97,7 +93,7 @@ func (p *Pooler) admit(ctx context.Context, conn net.Conn, c *client, access arm
 		return nil, err
 	}
 	if armor.IsConsole(access.Database.Name) {
-		return p.openConsole(conn, c, access, r)
+		return p.welcomeToConsole(conn, c, r)
 	}
 	return p.welcome(ctx, conn, c, r)
 }
@@ -105,21 +101,18 @@ func (p *Pooler) admit(ctx context.Context, conn net.Conn, c *client, access arm
 // register makes the client known to Drain, unless the node is being drained or has
 // enough of its kind.
 func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Guest) (*client, error) {
-	pl, ok := p.poolFor(access)
-	if !ok {
-		return nil, g.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: fmt.Sprintf("pool %q is not ready on this node", access.Pool.Name)})
-	}
 	of := partOf(access, r.role, r.terms)
-	if closed := pl.closedToNew(of); closed != nil {
-		return nil, g.Refuse(closed)
+	pl, refused := p.poolFor(access, of)
+	if refused != nil {
+		return nil, g.Refuse(refused)
 	}
 	c := &client{
 		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), application: r.application},
 		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(), mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
-		bounds: boundsOf(access),
+		environment: access.Environment, bounds: boundsOf(access),
 	}
 	p.mu.Lock()
-	refused := drainingDenial()
+	refused = drainingDenial()
 	if !p.draining {
 		refused = p.crowd.enter(c.bounds, access)
 	}
@@ -170,7 +163,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	session := core.New(core.Config{
 		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.unreported(params), Statements: core.NewStatements(p.cfg.StatementMemory),
 	})
-	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c}, nil
+	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c, driver: p.cfg.Driver}, nil
 }
 
 // greet says that the client is in (PostgreSQL, "Start-up").

@@ -20,6 +20,9 @@ const (
 	stateShutdown       = "57P01"
 	stateNotNow         = "57P03"
 	stateUnknownSetting = "42704"
+	stateNoDatabase     = "3D000"
+	stateNotAllowed     = "42501"
+	stateNotInState     = "55000"
 	stateBadValue       = "22023"
 	stateInternal       = "XX000"
 

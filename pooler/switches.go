@@ -62,16 +62,6 @@ func (p *Pooler) obey(pl *pool, verb armor.PoolVerb) {
 	}
 }
 
-// pauseAll pauses an environment: its pools, and those to come. It reports false if
-// that was done before.
-func (p *Pooler) pauseAll(environment string) bool {
-	p.mu.Lock()
-	before := p.paused[environment]
-	p.paused[environment] = true
-	p.mu.Unlock()
-	return !before
-}
-
 // dissolvePause makes a pause of a whole environment one of each of its pools, so that
 // they can be resumed one by one. It reports whether there was such a pause.
 func (p *Pooler) dissolvePause(environment string) bool {
@@ -80,12 +70,6 @@ func (p *Pooler) dissolvePause(environment string) bool {
 	before := p.paused[environment]
 	delete(p.paused, environment)
 	return before
-}
-
-func (p *Pooler) isPaused(environment string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.paused[environment]
 }
 
 // environmentOf is the environment in a pool's key.

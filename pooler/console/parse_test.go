@@ -1,4 +1,4 @@
-package pooler
+package console
 
 import (
 	"encoding/binary"
@@ -46,7 +46,7 @@ func FuzzParseCommand(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, sql string) {
 		cmd, refused := parseCommand(sql)
-		if refused == nil && (len(cmd.verb) > maxCommandWord || len(cmd.arg) > maxCommandWord || len(cmd.value) > maxCommandWord) {
+		if refused == nil && (len(cmd.verb) > maxWord || len(cmd.arg) > maxWord || len(cmd.value) > maxWord) {
 			t.Fatalf("%q: a word is too long: %+v", sql, cmd)
 		}
 		if len(cmd.text) > 3*maxQuoted+len("…") || strings.Contains(cmd.text, "\x00") {

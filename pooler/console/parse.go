@@ -1,4 +1,4 @@
-package pooler
+package console
 
 import (
 	"strings"
@@ -17,8 +17,8 @@ type command struct {
 }
 
 const (
-	maxCommandWord = 63  // as the names of Armor's objects
-	maxQuoted      = 200 // bytes of a command that an error repeats
+	maxWord   = 63  // as the names of Armor's objects
+	maxQuoted = 200 // bytes of a command that an error repeats
 )
 
 // parseCommand reads one command (PgBouncer, "Admin console"): CMD [argument] [;] or
@@ -37,8 +37,8 @@ func parseCommand(sql string) (command, *pgwire.Error) {
 		return cmd, nil
 	}
 	for _, w := range words {
-		if len(w.text) > maxCommandWord {
-			return cmd, consoleError(stateSyntax, "bad arguments")
+		if len(w.text) > maxWord {
+			return cmd, refusal(stateSyntax, "bad arguments")
 		}
 	}
 	cmd.verb = strings.ToLower(words[0].text)
@@ -136,18 +136,21 @@ func quoted(sql string) string {
 
 // SQLSTATEs of the console.
 const (
-	stateSyntax     = "42601"
-	stateNotAllowed = "42501"
-	stateNoDatabase = "3D000"
-	stateNoObject   = "42704"
-	stateNotInState = "55000"
+	stateUnsupported = "0A000"
+	stateProtocol    = "08P01"
+	stateSyntax      = "42601"
+	stateNotAllowed  = "42501"
+	stateNoDatabase  = "3D000"
+	stateNoObject    = "42704"
+	stateNotInState  = "55000"
+	stateCanceled    = "57014"
 )
 
-func consoleError(code, message string) *pgwire.Error {
+func refusal(code, message string) *pgwire.Error {
 	return &pgwire.Error{Severity: pgwire.SeverityError, Code: code, Message: message}
 }
 
 // invalidCommand has PgBouncer's words.
 func invalidCommand(cmd command) *pgwire.Error {
-	return consoleError(stateSyntax, "invalid command '"+cmd.text+"', use SHOW HELP;")
+	return refusal(stateSyntax, "invalid command '"+cmd.text+"', use SHOW HELP;")
 }

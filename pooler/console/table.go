@@ -1,4 +1,4 @@
-package pooler
+package console
 
 import (
 	"encoding/binary"
@@ -35,7 +35,7 @@ var columnTypes = map[columnKind]pgwire.Field{
 func columns(types string, names ...string) []column {
 	kinds := map[rune]columnKind{'s': textColumn, 'i': int4Column, 'q': int8Column, 'N': numericColumn}
 	if len(types) != len(names) {
-		panic("pooler: " + strconv.Itoa(len(types)) + " types for " + strconv.Itoa(len(names)) + " columns")
+		panic("console: " + strconv.Itoa(len(types)) + " types for " + strconv.Itoa(len(names)) + " columns")
 	}
 	all := make([]column, len(names))
 	for i, t := range types {

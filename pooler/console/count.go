@@ -1,7 +1,6 @@
-package pooler
+package console
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/armordb/armordb/pooler/core"
@@ -19,7 +18,7 @@ type Totals struct {
 	Lent time.Duration
 }
 
-// Rates are Totals by the second, of the latest statsPeriod that is over; Waited and
+// Rates are Totals by the second, of the latest StatsPeriod that is over; Waited and
 // Lent are by the second too.
 type Rates struct {
 	Totals
@@ -27,63 +26,11 @@ type Rates struct {
 	Query       time.Duration // the same divided by queries
 }
 
-// statsPeriod is what rates are the mean of (PgBouncer's stats_period).
-const statsPeriod = time.Minute
+// StatsPeriod is what rates are the mean of (PgBouncer's stats_period).
+const StatsPeriod = time.Minute
 
-// counted is what is counted of a pool. The pool's lock guards all but waited.
-type counted struct {
-	done   core.Counts // over server connections that have come back
-	loans  uint64      // that have ended
-	lent   time.Duration
-	waited atomic.Int64 // nanoseconds
-
-	rates Rates  // of the last period
-	base  Totals // when this one began
-	since time.Time
-}
-
-// countLocked takes what was done over a connection that comes back.
-func (p *pool) countLocked(c *ServerConn) {
-	p.counted.done.Add(c.wire.State().TakeCounts())
-	p.counted.loans++
-	c.prepared = c.wire.State().Prepared()
-}
-
-// totalsLocked adds up what is known now.
-func (p *pool) totalsLocked() Totals {
-	return Totals{
-		Counts: p.counted.done, Assignments: p.counted.loans + uint64(p.lentLocked()),
-		Waited: time.Duration(p.counted.waited.Load()), Lent: p.counted.lent,
-	}
-}
-
-func (p *pool) lentLocked() (n int) {
-	for c := range p.conns {
-		if c.lentTo != nil {
-			n++
-		}
-	}
-	return n
-}
-
-// sample notes how many connections are lent, for the time since the last sample, and
-// ends a period that is over.
-func (p *pool) sample(now time.Time, passed time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.counted.lent += time.Duration(p.lentLocked()) * passed
-	switch {
-	case p.counted.since.IsZero():
-		p.counted.since = now
-	case now.Sub(p.counted.since) >= statsPeriod:
-		total := p.totalsLocked()
-		p.counted.rates = ratesOf(p.counted.base, total, now.Sub(p.counted.since))
-		p.counted.base, p.counted.since = total, now
-	}
-}
-
-// ratesOf is what has happened between two totals, by the second.
-func ratesOf(from, to Totals, took time.Duration) Rates {
+// RatesOf is what has happened between two totals, by the second.
+func RatesOf(from, to Totals, took time.Duration) Rates {
 	per := func(a, b uint64) uint64 { return uint64(float64(b-a) / took.Seconds()) }
 	perTime := func(a, b time.Duration) time.Duration { return time.Duration(float64(b-a) / took.Seconds()) }
 	r := Rates{Totals: Totals{
@@ -116,8 +63,8 @@ func (t *Totals) Add(o Totals) {
 	t.Lent += o.Lent
 }
 
-// add sums up rates; the means are those of the busier one.
-func (r *Rates) add(o Rates) {
+// Add sums up rates; the means are those of the busier one.
+func (r *Rates) Add(o Rates) {
 	if o.Transactions > r.Transactions {
 		r.Transaction, r.Query = o.Transaction, o.Query
 	}
