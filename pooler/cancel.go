@@ -2,87 +2,12 @@ package pooler
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler/pgwire"
 )
-
-// keys are the cancel keys of the live sessions.
-type keys struct {
-	mu    sync.Mutex // guards below
-	byPID map[uint32][]*client
-}
-
-func newKeys() *keys { return &keys{byPID: map[uint32][]*client{}} }
-
-// giveKey gives a client a key that no other has, as long as the protocol asks for that
-// is spoken with it; pid is PostgreSQL's in session mode.
-func (p *Pooler) giveKey(c *client, s pgwire.Startup, pid uint32) {
-	k := p.keys
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for c.key.PID == 0 || k.holderLocked(c.key) != nil {
-		c.key = p.newKey(c.mode, pid)
-		if s.LongKeys() {
-			c.key = p.lengthen(c.key)
-		}
-	}
-	k.byPID[c.key.PID] = append(k.byPID[c.key.PID], c)
-}
-
-func (p *Pooler) newKey(mode armor.PoolMode, pid uint32) armor.CancelKey {
-	if mode == armor.SessionMode {
-		return armor.NewSessionKey(p.cfg.Node, pid, random())
-	}
-	return armor.NewTransactionKey(p.cfg.Node, random())
-}
-
-func (p *Pooler) lengthen(k armor.CancelKey) armor.CancelKey {
-	var b [14]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
-	return k.Lengthen(p.cfg.Node, b, p.cfg.CancelSigner)
-}
-
-func random() uint64 {
-	var b [8]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
-	return binary.BigEndian.Uint64(b[:])
-}
-
-func (k *keys) remove(c *client) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var rest []*client
-	for _, other := range k.byPID[c.key.PID] {
-		if other != c {
-			rest = append(rest, other)
-		}
-	}
-	if k.byPID[c.key.PID] = rest; len(rest) == 0 {
-		delete(k.byPID, c.key.PID)
-	}
-}
-
-func (k *keys) holder(key armor.CancelKey) *client {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.holderLocked(key)
-}
-
-func (k *keys) holderLocked(key armor.CancelKey) (found *client) {
-	for _, c := range k.byPID[key.PID] {
-		if c.key.Equal(key) {
-			found = c
-		}
-	}
-	return found
-}
 
 // mayCancel bounds how often one session may be cancelled. Few ever are, so the limit
 // is made with the first request.

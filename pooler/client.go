@@ -24,7 +24,7 @@ type client struct {
 	since  time.Time
 	mode   armor.PoolMode
 	state  armor.OnState
-	key    armor.CancelKey // given before any request can name it: see giveKey
+	key    armor.CancelKey // given before any request can name it: see keys
 
 	environment string
 	bounds      bounds

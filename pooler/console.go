@@ -14,7 +14,7 @@ import (
 // welcomeToConsole answers the startup packet of a client that talks to the node itself.
 // The grant has been checked; the role says what it may do.
 func (p *Pooler) welcomeToConsole(conn net.Conn, c *client, r *request) (*Handover, error) {
-	p.giveKey(c, r.startup, 0)
+	p.keys.give(c, r.startup, 0)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
 	if err := greet(conn, r, core.NewParams(console.Parameters(r.application)), c.key); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (d desk) Pools() []console.Pool {
 func (d desk) Clients(environment string) []console.Socket {
 	now := time.Now()
 	var all []console.Socket
-	for _, c := range d.allClients() {
+	for _, c := range d.roster.all() {
 		if c.environment == environment {
 			all = append(all, c.socket(now))
 		}
@@ -84,7 +84,7 @@ func (d desk) Servers(environment string) []console.Socket {
 }
 
 // Count is how many sessions there are.
-func (d desk) Count() int { return d.count() }
+func (d desk) Count() int { return d.roster.count() }
 
 // PauseAll pauses an environment: the pools to come, too.
 func (d desk) PauseAll(environment string) bool {
@@ -107,7 +107,7 @@ func (d desk) AllPaused(environment string) bool {
 
 // Kill ends one session of an environment.
 func (d desk) Kill(environment string, id uint64) bool {
-	for _, c := range d.allClients() {
+	for _, c := range d.roster.all() {
 		if c.id == id && c.environment == environment {
 			c.kill(killedDenial())
 			return true
@@ -118,7 +118,7 @@ func (d desk) Kill(environment string, id uint64) bool {
 
 // KillOthers ends every session but one.
 func (d desk) KillOthers(than uint64) {
-	for _, c := range d.allClients() {
+	for _, c := range d.roster.all() {
 		if c.id != than {
 			c.kill(shutdownDenial())
 		}
@@ -126,12 +126,7 @@ func (d desk) KillOthers(than uint64) {
 }
 
 // CloseDoor takes no new clients any more, and calls then when the last borrower has left.
-func (d desk) CloseDoor(then func()) {
-	d.mu.Lock()
-	d.draining, d.leaving = true, then
-	d.mu.Unlock()
-	d.lastLeft()
-}
+func (d desk) CloseDoor(then func()) { d.roster.closeDoor(then) }
 
 // lever is a pool as the console moves it (console.Pool).
 type lever struct {

@@ -96,6 +96,13 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 	})
 }
 
+// config returns the configuration in force.
+func (p *pool) config() armor.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg
+}
+
 // retire stops lending: waiters are refused, idle connections end now and lent ones
 // when they come back.
 func (p *pool) retire() {

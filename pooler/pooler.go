@@ -2,9 +2,7 @@ package pooler
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -18,117 +16,19 @@ import (
 	"github.com/armordb/armordb/pooler/password"
 )
 
-// Secrets resolves the names of the replicated configuration on this node. Calls may
-// read files.
-type Secrets interface {
-	backend.Secrets
-	// Verifiers returns the SCRAM verifiers by role, as in pg_authid.rolpassword.
-	Verifiers(name armor.SecretName) (map[string]string, error)
-}
-
-// Config is what a Pooler needs. Secrets, Driver and Logger are required; a zero
-// duration or number means its default.
-type Config struct {
-	Node    uint16 // this member's index, for cancel keys
-	Secrets Secrets
-	Driver  Driver
-	Logger  *slog.Logger
-	Hooks   Hooks
-	Dial    backend.Dial // nil: backend.DefaultDialer's
-	// Cancel carries a cancel request that came over TLS to the session that holds the
-	// key, on whatever node. Nil: to this node's sessions.
-	Cancel func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
-	// CancelTLSOnly says whether an environment refuses cancel requests that come without
-	// TLS. It must not block. Nil: none does.
-	CancelTLSOnly func(environment string) bool
-	// CancelSigner is a secret that all nodes share: it proves that one of them has made a
-	// cancel key of protocol 3.2. Nil: one that this process makes up.
-	CancelSigner []byte
-
-	Console console.Node
-
-	// DecoyKey is a secret that all nodes share. It makes the verifiers of roles that have
-	// none look alike everywhere. Nil: one that this process makes up.
-	DecoyKey []byte
-
-	StartupTimeout   time.Duration // from a proven client to its whole startup packet; default 10 s
-	PasswordTimeout  time.Duration // from asking for a password to its proof; default 10 s
-	LoginTimeout     time.Duration // one login to PostgreSQL, dialling included; default 15 s
-	LookupTimeout    time.Duration // the query for a client's verifier, once it has a server connection; default 5 s
-	ResetTimeout     time.Duration // DISCARD ALL between two clients; default 5 s
-	EndTimeout       time.Duration // one attempt to end a server connection; default 5 s
-	VanishedFor      time.Duration // how long a connection that broke without an end keeps its place; default 40 s
-	ShutdownTimeout  time.Duration // how long Run waits for server connections to end; default 10 s
-	AutoIdle         time.Duration // after which a database of the template that nobody uses is forgotten; default 1 h
-	Watch            time.Duration // how often idle server connections are looked at; default 250 ms
-	CancelsPerSecond float64       // cancel requests of one session; default 10, in bursts of twice as many
-	GuessesPerSecond float64       // failed passwords of one identity at one source; default 1, in bursts of ten times as many
-	StatementMemory  int           // bytes of prepared statements of one session; default 8 MiB
-}
-
-// Hooks tell what happens, for metrics. Each may be nil, is called from many
-// goroutines and must not block.
-type Hooks struct {
-	// QueryWait is asked once for each pool; what it returns is called whenever a client
-	// got its server connection.
-	QueryWait   func(pool string) func(took time.Duration)
-	ServerLogin func(pool string, took time.Duration, e error) // a login to PostgreSQL ended
-	ServerEnd   func(pool string)                              // the end of a server connection was read
-	Password    func(result string)                            // a client was asked for its password: "ok", the reason of its refusal, or "abandoned"
-	Lookup      func(result string)                            // PostgreSQL was asked for a verifier: "found", "none", "unfit" or "failed"
-	Canceled    func(pool string)                              // a cancel request was carried out
-}
-
-// Guest is a client as the edge vouches for it.
-type Guest interface {
-	// Peer is who the client proved to be.
-	Peer() armor.Peer
-	// Admit asks for what the startup packet wants; from then on every revision judges
-	// the session by it. The error is a *armor.Denial.
-	Admit(database, role string, replication armor.Replication) (armor.Access, error)
-	// EndPoint is the channel binding tls-server-end-point (RFC 5929) of the client's
-	// connection; nil when its server certificate has none.
-	EndPoint() []byte
-	// Proved ends the login: factor is what was proved of what Access asks for. The error
-	// is the cause, if the session has ended or more was to be proved.
-	Proved(factor armor.SecondFactor) error
-	// Live is asked before bytes are forwarded: nil, or the cause with which the session
-	// is cut.
-	Live() error
-	// Moment and LiveAt are Live in two steps, for a driver that looks at the clocks once
-	// for a batch of sessions: after it has waited, before it forwards anything.
-	Moment() armor.Moment
-	LiveAt(m armor.Moment) error
-	// HandOver gives the session's end to the driver: cut is called at most once, from
-	// any goroutine, must not block, and the driver calls confirm once no further byte
-	// will be forwarded. It returns the cause if the session has already ended.
-	HandOver(cut func(cause error, confirm func())) error
-	// GoOn lets the session live on when ServeConn returns: it ends when end is called,
-	// once, from any goroutine. panicked is what it has ended with, or nil.
-	GoOn() (end func(panicked any))
-	// Refuse records a denial made by the pooler and returns it with its id.
-	Refuse(d *armor.Denial) *armor.Denial
-	// SetState is for `armorctl session list`.
-	SetState(state string)
-}
-
 // Pooler lends server connections to sessions. Its methods may be called from any
 // goroutine.
 type Pooler struct {
 	node
+	roster    *roster
 	keys      *keys
 	passwords *password.Checker
 	console   *console.Console
 
-	mu       sync.Mutex // guards below; never held while a pool's is
-	pools    map[string]*pool
-	limits   map[string]int
-	paused   map[string]bool // environments that an operator has paused as a whole
-	clients  map[*client]struct{}
-	crowd    crowd
-	draining bool
-	drained  chan struct{} // closed when the last client has gone; nil until Drain
-	leaving  func()        // called when the last one has gone that is not at the console; nil until closeDoor
+	mu     sync.Mutex // guards below; never held while a pool's is
+	pools  map[string]*pool
+	limits map[string]int
+	paused map[string]bool // environments that an operator has paused as a whole
 }
 
 // New checks the configuration and starts nothing.
@@ -139,30 +39,7 @@ func New(cfg Config) (*Pooler, error) {
 	if cfg.Node > armor.MaxNodeIndex {
 		return nil, fmt.Errorf("%w: node index %d is above %d", armor.ErrInvalid, cfg.Node, armor.MaxNodeIndex)
 	}
-	if cfg.Dial == nil {
-		cfg.Dial = backend.DefaultDialer.DialContext
-	}
-	fill(&cfg.StartupTimeout, 10*time.Second)
-	fill(&cfg.PasswordTimeout, 10*time.Second)
-	fill(&cfg.LoginTimeout, 15*time.Second)
-	fill(&cfg.LookupTimeout, 5*time.Second)
-	fill(&cfg.ResetTimeout, 5*time.Second)
-	fill(&cfg.EndTimeout, 5*time.Second)
-	fill(&cfg.VanishedFor, backend.FencedAfter)
-	fill(&cfg.ShutdownTimeout, 10*time.Second)
-	fill(&cfg.AutoIdle, time.Hour) // PgBouncer's autodb_idle_timeout
-	fill(&cfg.Watch, 250*time.Millisecond)
-	fill(&cfg.CancelsPerSecond, 10)
-	fill(&cfg.GuessesPerSecond, 1)
-	fill(&cfg.StatementMemory, 8<<20)
-	for _, key := range []*[]byte{&cfg.DecoyKey, &cfg.CancelSigner} {
-		if *key == nil {
-			*key = []byte(rand.Text())
-		}
-	}
-	if cfg.CancelTLSOnly == nil {
-		cfg.CancelTLSOnly = func(string) bool { return false }
-	}
+	cfg.fill()
 	servers, err := backend.New(backend.Config{
 		Dial: cfg.Dial, Secrets: cfg.Secrets,
 		LoginTimeout: cfg.LoginTimeout, ResetTimeout: cfg.ResetTimeout, EndTimeout: cfg.EndTimeout, VanishedFor: cfg.VanishedFor,
@@ -171,9 +48,9 @@ func New(cfg Config) (*Pooler, error) {
 		return nil, err
 	}
 	p := &Pooler{
-		node: node{cfg: cfg, servers: servers, errands: newErrands()}, keys: newKeys(),
+		node: node{cfg: cfg, servers: servers, errands: newErrands()}, roster: newRoster(), keys: newKeys(cfg.Node, cfg.CancelSigner),
 		passwords: password.New(password.Config{DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout}),
-		pools:     map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{}, clients: map[*client]struct{}{}, crowd: crowd{},
+		pools:     map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{},
 	}
 	p.console = console.New(console.Config{
 		Node: cfg.Console, Pooler: desk{p}, Logger: cfg.Logger, StartupTimeout: cfg.StartupTimeout, LoginTimeout: cfg.LoginTimeout,
@@ -182,12 +59,6 @@ func New(cfg Config) (*Pooler, error) {
 		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key, false) }
 	}
 	return p, nil
-}
-
-func fill[T int | float64 | time.Duration](field *T, value T) {
-	if *field <= 0 {
-		*field = value
-	}
 }
 
 // Run does the work that no session waits for: logging in, resetting, watching and

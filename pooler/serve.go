@@ -111,16 +111,7 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(), mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
 		environment: access.Environment, bounds: boundsOf(access),
 	}
-	p.mu.Lock()
-	refused = drainingDenial()
-	if !p.draining {
-		refused = p.crowd.enter(c.bounds, access)
-	}
-	if refused == nil {
-		p.clients[c] = struct{}{}
-	}
-	p.mu.Unlock()
-	if refused != nil {
+	if refused := p.roster.enter(c, access); refused != nil {
 		return nil, g.Refuse(refused)
 	}
 	return c, nil
@@ -128,13 +119,8 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 
 // forget takes a client out of all books.
 func (p *Pooler) forget(c *client) {
-	defer p.lastLeft()
 	p.keys.remove(c)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.clients, c)
-	p.crowd.leave(c.bounds)
-	p.checkDrainedLocked()
+	p.roster.leave(c)
 }
 
 // welcome answers the startup packet. In session mode, and when it cannot be known
@@ -152,7 +138,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	} else if params, err = p.reported(ctx, c, r); err != nil {
 		return nil, err
 	}
-	p.giveKey(c, r.startup, pid)
+	p.keys.give(c, r.startup, pid)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
 	if err := greet(conn, r, params, c.key); err != nil {
 		if server != nil {
@@ -280,45 +266,14 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 // Drain ends every session at its next idle boundary and begins no new one. It
 // returns once none is left, or with the cause when ctx ends first.
 func (p *Pooler) Drain(ctx context.Context) error {
-	clients, drained := p.beginDrain()
+	clients, empty := p.roster.drain()
 	for _, c := range clients {
 		c.drainNow()
 	}
 	select {
-	case <-drained:
+	case <-empty:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("drain %d sessions: %w", p.count(), context.Cause(ctx))
+		return fmt.Errorf("drain %d sessions: %w", p.roster.count(), context.Cause(ctx))
 	}
-}
-
-func (p *Pooler) beginDrain() (clients []*client, drained <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.draining = true
-	if p.drained == nil {
-		p.drained = make(chan struct{})
-	}
-	for c := range p.clients {
-		clients = append(clients, c)
-	}
-	p.checkDrainedLocked()
-	return clients, p.drained
-}
-
-func (p *Pooler) checkDrainedLocked() {
-	if p.drained == nil || len(p.clients) > 0 {
-		return
-	}
-	select {
-	case <-p.drained:
-	default:
-		close(p.drained)
-	}
-}
-
-func (p *Pooler) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.clients)
 }

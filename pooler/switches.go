@@ -2,7 +2,6 @@ package pooler
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -19,63 +18,6 @@ type switches struct {
 type awaited struct {
 	holds func() bool // called under the pool's lock
 	done  chan struct{}
-}
-
-// Order carries out what an operator wants of one pool, and returns what has become of
-// it. It does not wait for sessions: after a pause, PoolStatus.Open falls to zero as
-// server connections come back. It returns ErrNotFound for a pool that there is not.
-func (p *Pooler) Order(o armor.PoolOrder) (armor.PoolStatus, error) {
-	if err := o.Validate(); err != nil {
-		return armor.PoolStatus{}, err
-	}
-	p.mu.Lock()
-	pl := p.pools[o.Key()]
-	p.mu.Unlock()
-	if pl == nil || !pl.serves() {
-		return armor.PoolStatus{}, fmt.Errorf("%w: pool %s is not on this node", armor.ErrNotFound, o.Key())
-	}
-	if o.Verb == armor.ResumePool {
-		p.dissolvePause(o.Environment)
-	}
-	p.obey(pl, o.Verb)
-	p.cfg.Logger.Info("order carried out", armor.KeyMethod, string(o.Verb), armor.KeyPool, o.Key())
-	s, _ := p.status(pl)
-	return s, nil
-}
-
-// obey does one thing to one pool.
-func (p *Pooler) obey(pl *pool, verb armor.PoolVerb) {
-	switch verb {
-	case armor.PausePool:
-		pl.pause()
-	case armor.ResumePool:
-		pl.resume()
-	case armor.ReconnectPool:
-		pl.reconnect()
-	case armor.KillPool:
-		pl.pause()
-		p.killClients(pl)
-	case armor.DisablePool:
-		pl.disable(true)
-	case armor.EnablePool:
-		pl.disable(false)
-	}
-}
-
-// dissolvePause makes a pause of a whole environment one of each of its pools, so that
-// they can be resumed one by one. It reports whether there was such a pause.
-func (p *Pooler) dissolvePause(environment string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	before := p.paused[environment]
-	delete(p.paused, environment)
-	return before
-}
-
-// environmentOf is the environment in a pool's key.
-func environmentOf(key string) string {
-	environment, _, _ := strings.Cut(key, "/")
-	return environment
 }
 
 // pause stops lending. Waiters go on waiting, and their query wait does not run out;

@@ -66,7 +66,7 @@ func (p *pool) sample(now time.Time, passed time.Duration) {
 func (p *Pooler) Tally() []console.Tally {
 	now := time.Now()
 	clients := map[*pool]map[part]int{}
-	for _, c := range p.allClients() {
+	for _, c := range p.roster.all() {
 		if clients[c.pool] == nil {
 			clients[c.pool] = map[part]int{}
 		}
