@@ -28,6 +28,7 @@ var rules = []struct {
 	{dir: "cluster", allow: []string{"armor", "fsm"}, forbid: []string{"google.golang.org", "github.com/jackc"}},
 	{dir: "tlsedge", allow: []string{"armor"}, forbid: []string{"google.golang.org", "github.com/jackc", "github.com/hashicorp"}},
 	{dir: "pooler", allow: []string{"armor"}, forbid: []string{"google.golang.org", "github.com/hashicorp", "github.com/jackc/pgproto3", "github.com/xdg-go"}},
+	{dir: "pooler/console", allow: []string{"armor", "pooler/core", "pooler/pgwire"}, forbid: []string{"third-party"}},
 	{dir: "pooler/core", allow: []string{"armor", "pooler/pgwire"}, forbid: []string{"third-party", "net", "os", "sync", "crypto/tls", "math/rand", "crypto/rand"}},
 	{dir: "pooler/password", allow: []string{"armor", "pooler/pgwire"}, forbid: []string{"google.golang.org", "github.com/hashicorp", "github.com/jackc"}},
 	{dir: "pooler/pgtest", allow: []string{}, forbid: []string{"google.golang.org", "github.com/hashicorp"}},

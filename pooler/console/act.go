@@ -218,7 +218,8 @@ func (s *session) suspend(cmd command) *pgwire.Error {
 		return invalidCommand(cmd)
 	}
 	e := refusal(stateUnsupported, "SUSPEND is not available")
-	e.Detail, e.Hint = "A node hands its sockets to no other process.", "Use PAUSE, or stop the node: its clients leave between two transactions."
+	e.Detail = "A node hands its sockets to no other process."
+	e.Hint = "Use PAUSE, or stop the node: its clients leave between two transactions."
 	return e
 }
 
