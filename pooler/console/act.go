@@ -26,7 +26,7 @@ func (s *session) execute(cmd command) (answer, *pgwire.Error) {
 	case !s.admin:
 		return answer{}, needsAdmin()
 	}
-	s.console.Logger.Info("admin command", armor.KeyMethod, cmd.verb, armor.KeyIdentity, string(s.Peer().Leaf.Identity),
+	s.console.cfg.Logger.Info("admin command", armor.KeyMethod, cmd.verb, armor.KeyIdentity, string(s.Peer().Leaf.Identity),
 		armor.KeySource, s.Peer().Source.String(), armor.KeyDatabase, cmd.arg)
 	if refused := act(s, cmd); refused != nil {
 		return answer{}, refused
@@ -230,7 +230,7 @@ func (s *session) shutdown(cmd command) *pgwire.Error {
 	if mode != "" && mode != "wait_for_servers" && mode != "wait_for_clients" {
 		return invalidCommand(cmd)
 	}
-	shutdown := s.console.Shutdown
+	shutdown := s.console.cfg.Shutdown
 	if shutdown == nil {
 		return refusal(stateUnsupported, "SHUTDOWN is not available")
 	}

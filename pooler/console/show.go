@@ -113,7 +113,7 @@ func consoleHelp() *pgwire.Error {
 func (s *session) showNothing() []row { return nil }
 
 func (s *session) showVersion() []row {
-	return []row{{fmt.Sprintf("PgBouncer %s compatible, Armor %s", compatible, s.console.Version)}}
+	return []row{{fmt.Sprintf("PgBouncer %s compatible, Armor %s", compatible, s.console.cfg.Version)}}
 }
 
 func (s *session) showState() []row {
@@ -142,7 +142,7 @@ func (s *session) showLists() []row {
 	n, clients := Count(SumDatabases(tallies), SumRoles(tallies)), s.pooler().Count()
 	return []row{
 		{"databases", n.Databases + 1}, {"users", n.Users + 1}, {"peers", 0}, {"pools", n.Pools + 1}, {"peer_pools", 0},
-		{"free_clients", max(s.console.MaxClients-clients, 0)}, {"used_clients", clients}, {"login_clients", 0},
+		{"free_clients", max(s.console.cfg.MaxClients-clients, 0)}, {"used_clients", clients}, {"login_clients", 0},
 		{"free_servers", n.FreeServers}, {"used_servers", n.Servers},
 		{"dns_names", 0}, {"dns_zones", 0}, {"dns_queries", 0}, {"dns_pending", 0},
 	}
