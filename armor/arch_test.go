@@ -29,6 +29,7 @@ var rules = []struct {
 	{dir: "tlsedge", allow: []string{"armor"}, forbid: []string{"google.golang.org", "github.com/jackc", "github.com/hashicorp"}},
 	{dir: "pooler", allow: []string{"armor"}, forbid: []string{"google.golang.org", "github.com/hashicorp", "github.com/jackc", "github.com/xdg-go"}},
 	{dir: "pooler/backend", allow: []string{"armor", "pooler/core", "pooler/pgwire"}, forbid: []string{"google.golang.org", "github.com/hashicorp", "github.com/jackc/pgproto3"}},
+	{dir: "pooler/console", allow: []string{"armor", "pooler/core", "pooler/pgwire"}, forbid: []string{"third-party"}},
 	{dir: "pooler/core", allow: []string{"armor", "pooler/pgwire"}, forbid: []string{"third-party", "net", "os", "sync", "crypto/tls", "math/rand", "crypto/rand"}},
 	{dir: "pooler/password", allow: []string{"armor", "pooler/pgwire"}, forbid: []string{"google.golang.org", "github.com/hashicorp", "github.com/jackc"}},
 	{dir: "pooler/pgtest", allow: []string{}, forbid: []string{"google.golang.org", "github.com/hashicorp"}},

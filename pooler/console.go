@@ -150,7 +150,8 @@ func (l lever) Paused() bool {
 // socket describes a client. Which statements it has prepared only its driver knows.
 func (c *client) socket(now time.Time) console.Socket {
 	s := console.Socket{
-		ID: c.id, User: c.part.role, Replication: c.terms.kind(), State: console.Idle, Remote: c.guest.Peer().Source, Local: addrPort(c.conn.LocalAddr()),
+		ID: c.id, User: c.part.role, Replication: c.terms.kind(), State: console.Idle,
+		Remote: c.guest.Peer().Source, Local: addrPort(c.conn.LocalAddr()),
 		Connected: c.since, Active: c.since, TLS: console.TLSWords(c.conn), Application: c.application,
 	}
 	if !c.borrows() {

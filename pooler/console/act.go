@@ -26,7 +26,7 @@ func (s *session) execute(cmd command) (answer, *pgwire.Error) {
 	case !s.admin:
 		return answer{}, needsAdmin()
 	}
-	s.console.Logger.Info("admin command", armor.KeyMethod, cmd.verb, armor.KeyIdentity, string(s.Peer().Leaf.Identity),
+	s.console.cfg.Logger.Info("admin command", armor.KeyMethod, cmd.verb, armor.KeyIdentity, string(s.Peer().Leaf.Identity),
 		armor.KeySource, s.Peer().Source.String(), armor.KeyDatabase, cmd.arg)
 	if refused := act(s, cmd); refused != nil {
 		return answer{}, refused
@@ -218,7 +218,8 @@ func (s *session) suspend(cmd command) *pgwire.Error {
 		return invalidCommand(cmd)
 	}
 	e := refusal(stateUnsupported, "SUSPEND is not available")
-	e.Detail, e.Hint = "A node hands its sockets to no other process.", "Use PAUSE, or stop the node: its clients leave between two transactions."
+	e.Detail = "A node hands its sockets to no other process."
+	e.Hint = "Use PAUSE, or stop the node: its clients leave between two transactions."
 	return e
 }
 
@@ -229,7 +230,7 @@ func (s *session) shutdown(cmd command) *pgwire.Error {
 	if mode != "" && mode != "wait_for_servers" && mode != "wait_for_clients" {
 		return invalidCommand(cmd)
 	}
-	shutdown := s.console.Shutdown
+	shutdown := s.console.cfg.Shutdown
 	if shutdown == nil {
 		return refusal(stateUnsupported, "SHUTDOWN is not available")
 	}

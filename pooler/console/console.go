@@ -94,15 +94,15 @@ type Visitor struct {
 	Settings    map[string]string // of its startup packet
 }
 
-// Session is how a visitor's session is ended. No method but Live is called in a hurry.
+// Session is what ends a visitor's session, and interrupts it. What it is given to call is
+// called from any goroutine.
 type Session interface {
 	// Peer is who the client proved to be.
 	Peer() armor.Peer
 	// Live is asked before bytes are written: nil, or the cause with which the session ends.
 	Live() error
-	// HandOver gives the session's end away: cut is called at most once, from any goroutine,
-	// and calls confirm once no further byte will be written. The error is the cause, if the
-	// session has ended already.
+	// HandOver gives the session's end away: cut is called at most once, and calls confirm once
+	// no further byte will be written. The error is the cause, if the session has ended already.
 	HandOver(cut func(cause error, confirm func())) error
 	// OnDrain registers what is called when the session is to end at its next idle boundary.
 	OnDrain(drain func(*pgwire.Error))
@@ -115,14 +115,14 @@ type Session interface {
 // Console serves the clients of an admin console. Its methods may be called from any
 // goroutine.
 type Console struct {
-	Config
+	cfg Config
 
 	mu       sync.Mutex     // guards below
 	visitors map[string]int // at the console now, by environment
 }
 
 // New returns a Console.
-func New(cfg Config) *Console { return &Console{Config: cfg, visitors: map[string]int{}} }
+func New(cfg Config) *Console { return &Console{cfg: cfg, visitors: map[string]int{}} }
 
 // Serve serves a client until it leaves or its session is ended, and closes its
 // connection.

@@ -7,13 +7,19 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-var poolColumns = columns("ssiiiiiiiiiiiiiss", "database", "user", "cl_active", "cl_waiting", "cl_active_cancel_req", "cl_waiting_cancel_req",
-	"sv_active", "sv_active_cancel", "sv_being_canceled", "sv_idle", "sv_used", "sv_tested", "sv_login", "maxwait", "maxwait_us",
-	"pool_mode", "load_balance_hosts")
+var poolColumns = columns("ssiiiiiiiiiiiiiss", "database", "user", "cl_active", "cl_waiting", "cl_active_cancel_req",
+	"cl_waiting_cancel_req", "sv_active", "sv_active_cancel", "sv_being_canceled", "sv_idle", "sv_used", "sv_tested", "sv_login",
+	"maxwait", "maxwait_us", "pool_mode", "load_balance_hosts")
 
 var databaseColumns = columns("ssissiiiissiiiiii", "name", "host", "port", "database", "force_user", "pool_size", "min_pool_size",
 	"reserve_pool_size", "server_lifetime", "pool_mode", "load_balance_hosts", "max_connections", "current_connections",
 	"max_client_connections", "current_client_connections", "paused", "disabled")
+
+var userColumns = columns("ssssiiii", "name", "pool_size", "reserve_pool_size", "pool_mode", "max_user_connections",
+	"current_connections", "max_user_client_connections", "current_client_connections")
+
+var armorColumns = columns("ssssiiiiiiiiis", "environment", "pool", "database", "mode", "budget", "share", "reserve", "open", "idle",
+	"waiting", "paused", "disabled", "clients", "not_ready")
 
 // tallies are those of the client's environment.
 func (s *session) tallies() []Tally {
@@ -30,7 +36,8 @@ func (s *session) showPools() []row {
 	for _, r := range SumRoles(s.tallies()) {
 		rows = append(rows, row{
 			r.Database, r.Role, r.ClientsActive, r.ClientsWaiting, 0, 0, r.Active, 0, r.Canceled, r.Idle, 0, r.Tested, r.Login,
-			int(r.MaxWait / time.Second), int(r.MaxWait % time.Second / time.Microsecond), string(r.First.Config.Mode), loadBalance(r.First.Database),
+			int(r.MaxWait / time.Second), int(r.MaxWait % time.Second / time.Microsecond), string(r.First.Config.Mode),
+			loadBalance(r.First.Database),
 		})
 	}
 	return append(rows, row{ownName, ownName, s.visitors(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "statement", nil})
@@ -63,8 +70,9 @@ func databaseRow(d DatabaseSum) row {
 		mode = string(d.Mode)
 	}
 	return row{
-		d.Database.Name, host, port, d.ServerName(), nil, d.Limit - d.Reserve, d.MinSize, d.Reserve, int(d.First.ServerLifetime / time.Second), mode,
-		loadBalance(d.Database), d.Limit, d.Open, d.MaxClients, d.Clients, flag(d.Paused), flag(d.Disabled), d.Reserve,
+		d.Database.Name, host, port, d.ServerName(), nil, d.Limit - d.Reserve, d.MinSize, d.Reserve,
+		int(d.First.ServerLifetime / time.Second), mode, loadBalance(d.Database), d.Limit, d.Open, d.MaxClients, d.Clients,
+		flag(d.Paused), flag(d.Disabled), d.Reserve,
 	}
 }
 
@@ -93,9 +101,14 @@ func (s *session) showUsers() []row {
 func (s *session) showArmorPools() []row {
 	var rows []row
 	for _, t := range s.tallies() {
-		s := t.Status
-		rows = append(rows, row{t.Config.Environment, t.Config.Name, t.Config.Database, string(t.Config.Mode), t.Config.Budget, s.Limit, t.Config.ReserveOf(s.Limit), s.Open, s.Idle,
-			s.Waiting, flag(s.Paused), flag(s.Disabled), t.Clients(), s.NotReady})
+		rows = append(rows, armorRow(t.Config, t.Status, t.Clients()))
 	}
 	return rows
+}
+
+func armorRow(p armor.Pool, s armor.PoolStatus, clients int) row {
+	return row{
+		p.Environment, p.Name, p.Database, string(p.Mode), p.Budget, s.Limit, p.ReserveOf(s.Limit), s.Open, s.Idle,
+		s.Waiting, flag(s.Paused), flag(s.Disabled), clients, s.NotReady,
+	}
 }

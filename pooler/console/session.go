@@ -55,7 +55,7 @@ func newSession(c *Console, v Visitor) *session {
 	}
 }
 
-func (s *session) pooler() Pooler { return s.console.Pooler }
+func (s *session) pooler() Pooler { return s.console.cfg.Pooler }
 
 // visitors is how many clients of the environment are at the console.
 func (s *session) visitors() int { return s.console.visitorsOf(s.Environment) }

@@ -18,15 +18,14 @@ type table struct {
 // our own: PgBouncer's tools count columns.
 var tables = map[string]table{
 	"active_sockets": {columns: socketColumns(true), rows: (*session).showNothing},
-	"armor_pools": {columns: columns("ssssiiiiiiiiis", "environment", "pool", "database", "mode", "budget", "share", "reserve", "open", "idle",
-		"waiting", "paused", "disabled", "clients", "not_ready"), rows: (*session).showArmorPools},
-	"clients":   {columns: socketColumns(false), rows: (*session).showClients},
-	"config":    {columns: columns("ssss", "key", "value", "default", "changeable"), rows: (*session).showConfig},
-	"databases": {columns: databaseColumns, rows: (*session).showDatabases, legacy: columns("i", "reserve_pool")},
-	"dns_hosts": {columns: columns("sqs", "hostname", "ttl", "addrs"), rows: (*session).showNothing},
-	"dns_zones": {columns: columns("sqi", "zonename", "serial", "count"), rows: (*session).showNothing},
-	"lists":     {columns: columns("si", "list", "items"), rows: (*session).showLists},
-	"mem":       {columns: columns("siiii", "name", "size", "used", "free", "memtotal"), rows: (*session).showMem},
+	"armor_pools":    {columns: armorColumns, rows: (*session).showArmorPools},
+	"clients":        {columns: socketColumns(false), rows: (*session).showClients},
+	"config":         {columns: columns("ssss", "key", "value", "default", "changeable"), rows: (*session).showConfig},
+	"databases":      {columns: databaseColumns, rows: (*session).showDatabases, legacy: columns("i", "reserve_pool")},
+	"dns_hosts":      {columns: columns("sqs", "hostname", "ttl", "addrs"), rows: (*session).showNothing},
+	"dns_zones":      {columns: columns("sqi", "zonename", "serial", "count"), rows: (*session).showNothing},
+	"lists":          {columns: columns("si", "list", "items"), rows: (*session).showLists},
+	"mem":            {columns: columns("siiii", "name", "size", "used", "free", "memtotal"), rows: (*session).showMem},
 	"peer_pools": {columns: columns("iiiii", "peer_id", "cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active_cancel", "sv_login"),
 		rows: (*session).showNothing},
 	"peers":          {columns: columns("isii", "peer_id", "host", "port", "pool_size"), rows: (*session).showNothing},
@@ -38,9 +37,8 @@ var tables = map[string]table{
 	"stats_averages": {columns: statsPartColumns, rows: (*session).showStatsAverages},
 	"stats_totals":   {columns: statsPartColumns, rows: (*session).showStatsTotals},
 	"totals":         {columns: columns("sN", "name", "value"), rows: (*session).showTotals},
-	"users": {columns: columns("ssssiiii", "name", "pool_size", "reserve_pool_size", "pool_mode", "max_user_connections", "current_connections",
-		"max_user_client_connections", "current_client_connections"), rows: (*session).showUsers},
-	"version": {columns: columns("s", "version"), rows: (*session).showVersion},
+	"users":          {columns: userColumns, rows: (*session).showUsers},
+	"version":        {columns: columns("s", "version"), rows: (*session).showVersion},
 }
 
 // columnsOf are the columns of a command's answer, nil if it has none.
@@ -115,7 +113,7 @@ func consoleHelp() *pgwire.Error {
 func (s *session) showNothing() []row { return nil }
 
 func (s *session) showVersion() []row {
-	return []row{{fmt.Sprintf("PgBouncer %s compatible, Armor %s", compatible, s.console.Version)}}
+	return []row{{fmt.Sprintf("PgBouncer %s compatible, Armor %s", compatible, s.console.cfg.Version)}}
 }
 
 func (s *session) showState() []row {
@@ -144,7 +142,7 @@ func (s *session) showLists() []row {
 	n, clients := Count(SumDatabases(tallies), SumRoles(tallies)), s.pooler().Count()
 	return []row{
 		{"databases", n.Databases + 1}, {"users", n.Users + 1}, {"peers", 0}, {"pools", n.Pools + 1}, {"peer_pools", 0},
-		{"free_clients", max(s.console.MaxClients-clients, 0)}, {"used_clients", clients}, {"login_clients", 0},
+		{"free_clients", max(s.console.cfg.MaxClients-clients, 0)}, {"used_clients", clients}, {"login_clients", 0},
 		{"free_servers", n.FreeServers}, {"used_servers", n.Servers},
 		{"dns_names", 0}, {"dns_zones", 0}, {"dns_queries", 0}, {"dns_pending", 0},
 	}

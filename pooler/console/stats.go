@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-var statsNames = []string{"server_assignment_count", "xact_count", "query_count", "received", "sent", "xact_time", "query_time", "wait_time",
-	"client_parse_count", "server_parse_count", "bind_count"}
+var statsNames = []string{"server_assignment_count", "xact_count", "query_count", "received", "sent", "xact_time", "query_time",
+	"wait_time", "client_parse_count", "server_parse_count", "bind_count"}
 
 var statsColumns = columns("s"+"NNNNNNNNNNN"+"NNNNNNNNNNN", slices.Concat([]string{"database"}, prefixed("total_"), prefixed("avg_"))...)
 
-var statsPartColumns = columns("sNNNNNNNNNNN", "database", "server_assignment_count", "xact_count", "query_count", "bytes_received", "bytes_sent",
-	"xact_time", "query_time", "wait_time", "client_parse_count", "server_parse_count", "bind_count")
+var statsPartColumns = columns("sNNNNNNNNNNN", "database", "server_assignment_count", "xact_count", "query_count",
+	"bytes_received", "bytes_sent", "xact_time", "query_time", "wait_time", "client_parse_count", "server_parse_count", "bind_count")
 
 // prefixed names the columns of SHOW STATS; one of them has two names.
 func prefixed(prefix string) []string {

@@ -146,7 +146,8 @@ func TestEndOfAnExchangeSaysWhy(t *testing.T) {
 			}
 			return nil, c.fails
 		}}
-		err := New(Config{GuessesPerSecond: 1, Patience: time.Minute}).Check(ctx, Attempt{Client: client, Source: &shelf{found: Found{pencil(t), true}}})
+		a := Attempt{Client: client, Source: &shelf{found: Found{pencil(t), true}}}
+		err := New(Config{GuessesPerSecond: 1, Patience: time.Minute}).Check(ctx, a)
 		if got := Result(err); got != c.want {
 			t.Errorf("%s: %s (%v)", name, got, err)
 		}

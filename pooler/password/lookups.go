@@ -168,7 +168,8 @@ func (q Question) read(r Reply) (string, error) {
 	case r.Rows > 1:
 		return "", fmt.Errorf("%w: the query for verifiers returns %d rows for one role", armor.ErrInvalid, r.Rows)
 	case len(r.First) != 2:
-		return "", fmt.Errorf("%w: the query for verifiers returns %d columns, which should be a role and its password", armor.ErrInvalid, len(r.First))
+		return "", fmt.Errorf("%w: the query for verifiers returns %d columns, which should be a role and its password",
+			armor.ErrInvalid, len(r.First))
 	case r.First[0] == "" && r.First[1] == "": // what a function returns that has found nothing
 		return "", nil
 	case r.First[0] != q.Role:

@@ -74,7 +74,9 @@ func TestVerifiersStayOutOfLogs(t *testing.T) {
 	var out bytes.Buffer
 	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v, "list", []Verifier{v})
 	fmt.Fprintf(&out, "%v %+v %s", v, v, v)
-	for _, secret := range []string{v.stored.Salt, string(v.stored.StoredKey), base64.StdEncoding.EncodeToString(v.stored.StoredKey), fmt.Sprint(v.stored.StoredKey)} {
+	for _, secret := range []string{
+		v.stored.Salt, string(v.stored.StoredKey), base64.StdEncoding.EncodeToString(v.stored.StoredKey), fmt.Sprint(v.stored.StoredKey),
+	} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("%q is in %q", secret, out.String())
 		}
@@ -86,7 +88,12 @@ func FuzzVerifier(f *testing.F) {
 	f.Add("SCRAM-SHA-256$4096:$:")
 	f.Fuzz(func(t *testing.T, text string) {
 		v, err := Parse(text)
-		if err == nil && (v.stored.Iters < minIterations || v.stored.Iters > maxIterations || len(v.stored.Salt) < minSalt || len(v.stored.Salt) > maxSalt || len(v.stored.StoredKey) != sha256.Size || len(v.stored.ServerKey) != sha256.Size) {
+		if err != nil {
+			return
+		}
+		fit := v.stored.Iters >= minIterations && v.stored.Iters <= maxIterations
+		fit = fit && len(v.stored.Salt) >= minSalt && len(v.stored.Salt) <= maxSalt
+		if !fit || len(v.stored.StoredKey) != sha256.Size || len(v.stored.ServerKey) != sha256.Size {
 			t.Fatalf("%q was taken", text)
 		}
 	})
