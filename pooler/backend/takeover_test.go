@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/pooler/pgtest"
+	"github.com/armordb/armordb/pooler/pgwire"
 )
 
 // TestLoginHandsOverWhatFollowsReadyForQuery: pgconn may have a goroutine that reads
@@ -36,4 +37,56 @@ func TestLoginHandsOverWhatFollowsReadyForQuery(t *testing.T) {
 			t.Errorf("%d bytes early: handed over %q and left %q, %v, %v", ahead, rest, left, err, readErr)
 		}
 	}
+}
+
+// FuzzExact: whatever arrives, in whatever pieces, what parses the messages reads them up
+// to ReadyForQuery, and what follows is left.
+func FuzzExact(f *testing.F) {
+	f.Add(append(pgtest.Encode('S', "a", "b"), pgtest.Encode('Z', byte('I'))...), []byte("behind"), uint8(3))
+	f.Add([]byte{'R', 0, 0, 0, 3}, []byte{}, uint8(1))
+	f.Add([]byte{'R', 255, 255, 255, 255}, []byte{1}, uint8(200))
+	f.Fuzz(func(t *testing.T, said, behind []byte, piece uint8) {
+		ready := pgtest.Encode('Z', byte('I'))
+		all := slices.Concat(said, ready, behind)
+		below := &pieces{bytes: all, size: int(piece%32) + 1}
+		read, err := io.ReadAll(&exact{Reader: below})
+		if !bytes.HasPrefix(all, read) {
+			t.Fatalf("read %q of %q", read, all)
+		}
+		if want := wholeMessages(all); err == nil && want >= 0 && len(read) != want {
+			t.Errorf("read %d bytes of %q, want %d", len(read), all, want)
+		}
+		if len(read) > len(all)-len(below.bytes) {
+			t.Errorf("read %d bytes and took %d", len(read), len(all)-len(below.bytes))
+		}
+	})
+}
+
+// pieces gives at most size bytes at once.
+type pieces struct {
+	bytes []byte
+	size  int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.bytes) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.bytes[:min(p.size, len(p.bytes))])
+	p.bytes = p.bytes[n:]
+	return n, nil
+}
+
+// wholeMessages is the length of the messages up to ReadyForQuery; -1 if there is none.
+func wholeMessages(b []byte) int {
+	for n := 0; len(b)-n >= pgwire.HeaderSize; {
+		h, err := pgwire.ServerHeader(b[n:])
+		if err != nil || len(b)-n < h.Size() {
+			return -1
+		}
+		if n += h.Size(); h.Type == pgwire.ReadyForQuery {
+			return n
+		}
+	}
+	return -1
 }
