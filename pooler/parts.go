@@ -95,7 +95,8 @@ func (p *pool) tooManyPartsLocked(of part) *armor.Denial {
 	return &armor.Denial{
 		Reason:  armor.ReasonLimit,
 		Message: fmt.Sprintf("too many databases of pool %q on this node", p.cfg.Name),
-		Detail:  fmt.Sprintf("The template serves %d at once on each node. Those that nobody uses are forgotten after %s.", maxParts, p.node.cfg.AutoIdle),
+		Detail: fmt.Sprintf("The template serves %d at once on each node. Those that nobody uses are forgotten after %s.",
+			maxParts, p.node.cfg.AutoIdle),
 	}
 }
 

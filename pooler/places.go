@@ -63,7 +63,8 @@ func (p *pool) loginFailedLocked(sub *subpool, left *backend.Leftover, err error
 	wait := sub.loginFailedLocked(err)
 	p.closing++
 	todo := []func(){func() {
-		p.node.cfg.Logger.Warn("login to PostgreSQL failed", armor.KeyPool, p.key, armor.KeyRole, sub.role, armor.KeyErr, err, armor.KeyTook, wait)
+		p.node.cfg.Logger.Warn("login to PostgreSQL failed",
+			armor.KeyPool, p.key, armor.KeyRole, sub.role, armor.KeyErr, err, armor.KeyTook, wait)
 		p.node.errands.add(func(ctx context.Context) {
 			left.End(ctx)
 			p.locked(p.endedLocked)
@@ -77,7 +78,8 @@ func (p *pool) loginFailedLocked(sub *subpool, left *backend.Leftover, err error
 func (p *pool) shrinkLocked() (todo []func()) {
 	for _, sub := range p.subs {
 		for i := 0; i < len(sub.idle); {
-			if c := sub.idle[i]; p.retired || p.switches.paused || c.generation != p.generation || sub.terms.once() && !p.awaitedByLocked(sub) {
+			c, unwanted := sub.idle[i], sub.terms.once() && !p.awaitedByLocked(sub)
+			if p.retired || p.switches.paused || c.generation != p.generation || unwanted {
 				todo = append(todo, p.endIdleLocked(c))
 				continue
 			}

@@ -137,7 +137,9 @@ func (p *pool) held() int {
 func (p *pool) status() (s armor.PoolStatus, database armor.Database, serves bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s = armor.PoolStatus{Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Paused: p.switches.paused, Disabled: p.switches.disabled}
+	s = armor.PoolStatus{
+		Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Paused: p.switches.paused, Disabled: p.switches.disabled,
+	}
 	if s.Limit == 0 {
 		s.NotReady = "this node holds no share of the pool"
 	}

@@ -49,8 +49,10 @@ func New(cfg Config) (*Pooler, error) {
 	}
 	p := &Pooler{
 		node: node{cfg: cfg, servers: servers, errands: newErrands()}, roster: newRoster(), keys: newKeys(cfg.Node, cfg.CancelSigner),
-		passwords: password.New(password.Config{DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout}),
-		pools:     map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{},
+		passwords: password.New(password.Config{
+			DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout,
+		}),
+		pools: map[string]*pool{}, limits: map[string]int{}, paused: map[string]bool{},
 	}
 	p.console = console.New(console.Config{
 		Node: cfg.Console, Pooler: desk{p}, Logger: cfg.Logger, StartupTimeout: cfg.StartupTimeout, LoginTimeout: cfg.LoginTimeout,

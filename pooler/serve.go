@@ -108,7 +108,8 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 	}
 	c := &client{
 		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), application: r.application},
-		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(), mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
+		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(),
+		mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
 		environment: access.Environment, bounds: boundsOf(access),
 	}
 	if refused := p.roster.enter(c, access); refused != nil {
@@ -147,7 +148,8 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		return nil, err
 	}
 	session := core.New(core.Config{
-		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.unreported(params), Statements: core.NewStatements(p.cfg.StatementMemory),
+		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.unreported(params),
+		Statements: core.NewStatements(p.cfg.StatementMemory),
 	})
 	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c, driver: p.cfg.Driver}, nil
 }

@@ -56,7 +56,10 @@ type loan struct {
 
 // newServerConn puts a connection that has just logged in into its pool.
 func newServerConn(w *backend.Conn, p *pool, sub *subpool, generation int) *ServerConn {
-	return &ServerConn{wire: w, pool: p, sub: sub, generation: generation, id: p.node.nextID.Add(1), born: time.Now(), spread: rand.Float64()}
+	return &ServerConn{
+		wire: w, pool: p, sub: sub, generation: generation,
+		id: p.node.nextID.Add(1), born: time.Now(), spread: rand.Float64(),
+	}
 }
 
 // Conn is the connection, without deadlines.
@@ -128,7 +131,7 @@ func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
 // readyLocked does with a connection what it needs before it can be lent again.
 func (p *pool) readyLocked(c *ServerConn) []func() {
 	switch {
-	case p.retired || p.switches.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation || p.open-p.closing > p.limit:
+	case !p.fitLocked() || p.switches.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation:
 		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
 	case c.mustPing || !c.wire.Clean():
 		return append(p.refreshLocked(c), p.settleLocked()...)
@@ -157,7 +160,8 @@ func (p *pool) refreshLocked(c *ServerConn) []func() {
 func (p *pool) refresh(c *ServerConn, ping bool) {
 	err := c.wire.Refresh(ping)
 	if err != nil {
-		p.node.cfg.Logger.Debug("server connection is not fit to be lent again", armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
+		p.node.cfg.Logger.Debug("server connection is not fit to be lent again",
+			armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
 	}
 	p.locked(func() []func() {
 		c.sub.coming--

@@ -77,12 +77,14 @@ func denialError(d *armor.Denial) *pgwire.Error {
 	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: code, Message: d.Message, Detail: d.Detail, Hint: d.Hint}
 }
 
+const connectAgain = "Connect again: another node will serve you."
+
 func shutdownDenial() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonShutdown, Message: "this node is shutting down", Detail: "Connect again: another node will serve you."}
+	return &armor.Denial{Reason: armor.ReasonShutdown, Message: "this node is shutting down", Detail: connectAgain}
 }
 
 func drainingDenial() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonDraining, Message: "this node is being drained", Detail: "Connect again: another node will serve you."}
+	return &armor.Denial{Reason: armor.ReasonDraining, Message: "this node is being drained", Detail: connectAgain}
 }
 
 // canceledError answers a client that cancels while it waits for a server connection,

@@ -131,8 +131,9 @@ func (r *request) readReplication() *pgwire.Error {
 			r.replication = armor.NoReplication
 		default:
 			return &pgwire.Error{
-				Severity: pgwire.SeverityFatal, Code: stateBadValue, Message: fmt.Sprintf("invalid value for parameter \"replication\": %q", value),
-				Hint: `Valid values are: "false", 0, "true", 1, "database".`,
+				Severity: pgwire.SeverityFatal, Code: stateBadValue,
+				Message: fmt.Sprintf("invalid value for parameter \"replication\": %q", value),
+				Hint:    `Valid values are: "false", 0, "true", 1, "database".`,
 			}
 		}
 	}
@@ -155,7 +156,8 @@ func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
 	t := &terms{replication: r.replication, parameters: r.settings}
 	for name := range t.parameters {
 		if slices.Contains(reserved, name) || strings.HasPrefix(name, pgwire.OptionPrefix) {
-			return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnknownSetting, Message: fmt.Sprintf("unrecognized configuration parameter %q", name)}
+			message := fmt.Sprintf("unrecognized configuration parameter %q", name)
+			return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnknownSetting, Message: message}
 		}
 	}
 	if t.once() && r.application != "" {
@@ -205,7 +207,8 @@ func parseOptions(options string) (map[string]string, *pgwire.Error) {
 		}
 		name, value, assigned := strings.Cut(assignment, "=")
 		if !ok || !assigned || name == "" {
-			return nil, unsupported(fmt.Sprintf("startup option %q is not available through Armor", word), "Options are -c name=value and --name=value.")
+			return nil, unsupported(fmt.Sprintf("startup option %q is not available through Armor", word),
+				"Options are -c name=value and --name=value.")
 		}
 		settings[strings.ReplaceAll(strings.ToLower(name), "-", "_")] = value
 	}
@@ -260,5 +263,6 @@ func startupError(packet []byte, err error) *pgwire.Error {
 	if len(packet) >= 2 && binary.BigEndian.Uint16(packet) != 3 {
 		code = stateUnsupported // another major version of the protocol
 	}
-	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: code, Message: strings.TrimPrefix(err.Error(), armor.ErrInvalid.Error()+": ")}
+	message := strings.TrimPrefix(err.Error(), armor.ErrInvalid.Error()+": ")
+	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: code, Message: message}
 }

@@ -22,10 +22,13 @@ type terms struct {
 // client has asked for; nil if there is no telling.
 func (t *terms) refused(err error) *pgwire.Error {
 	e := backend.Refusal(err)
-	if t == nil || e == nil || !strings.HasPrefix(e.Code, "22") && !slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
+	if t == nil || e == nil {
 		return nil
 	}
-	return e
+	if strings.HasPrefix(e.Code, "22") || slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
+		return e
+	}
+	return nil
 }
 
 // kind is what the connection replicates.

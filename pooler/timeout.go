@@ -97,7 +97,10 @@ func (w *stopwatch) overdue(now time.Time, a core.Activity, p armor.Pool) *armor
 
 // timeOutDenial is in PostgreSQL's words, where it has such a time-out.
 func timeOutDenial(reason armor.Reason, what string, limit time.Duration) *armor.Denial {
-	return &armor.Denial{Reason: reason, Message: fmt.Sprintf("terminating connection due to %s timeout", what), Detail: fmt.Sprintf("The pool allows %s.", limit)}
+	return &armor.Denial{
+		Reason: reason, Message: fmt.Sprintf("terminating connection due to %s timeout", what),
+		Detail: fmt.Sprintf("The pool allows %s.", limit),
+	}
 }
 
 // tellTimeOuts tells the sessions of a pool that its time-outs have changed.

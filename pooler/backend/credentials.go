@@ -68,7 +68,8 @@ func (a attempt) explained(err error) error {
 	if !strings.Contains(err.Error(), "authentication method requirement") {
 		return err
 	}
-	return fmt.Errorf("%w: change the role's line in pg_hba.conf, or how the Database has role %s log in (auth.roles; tls.mode for a clear password)", err, a.target.Role)
+	return fmt.Errorf("%w: change the role's line in pg_hba.conf, or how the Database has role %s log in"+
+		" (auth.roles; tls.mode for a clear password)", err, a.target.Role)
 }
 
 func verifies(mode armor.TLSMode) bool {

@@ -75,7 +75,8 @@ func TestMissingNamesTheRole(t *testing.T) {
 		t.Errorf("of what is there: %v", err)
 	}
 	db.Roles = append(db.Roles, armor.RoleAuth{Role: "other", Secret: "lost"})
-	if err := d.Missing(db); err == nil || err.Error() != "role other: password lost for db:5432: "+armor.ErrNotFound.Error() || !errors.Is(err, armor.ErrNotFound) {
+	want := "role other: password lost for db:5432: " + armor.ErrNotFound.Error()
+	if err := d.Missing(db); err == nil || err.Error() != want || !errors.Is(err, armor.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -17,7 +17,9 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 // DefaultDialer makes the kernel notice within half a minute that PostgreSQL's machine
 // is gone.
-var DefaultDialer = &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}}
+var DefaultDialer = &net.Dialer{
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4},
+}
 
 // Secrets resolves what logins need of the replicated configuration's names. It refuses
 // to give a password for a host that the secret is not bound to. Calls may read files.

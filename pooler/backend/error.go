@@ -27,7 +27,8 @@ func (e *LoginError) Unwrap() []error { return []error{e.Denial, e.Cause} }
 // notReady is about what a login lacks that no other attempt would find.
 func notReady(cause error) error {
 	return &LoginError{Cause: cause, Denial: &armor.Denial{
-		Reason: armor.ReasonNotReady, Message: "the pool is not ready on this node", Detail: "The node lacks what it needs to log in to PostgreSQL.",
+		Reason: armor.ReasonNotReady, Message: "the pool is not ready on this node",
+		Detail: "The node lacks what it needs to log in to PostgreSQL.",
 	}}
 }
 

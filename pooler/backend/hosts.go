@@ -85,7 +85,8 @@ func qualifies(params *core.Params, want armor.SessionAttrs) error {
 	}
 	standby, known := params.Get("in_hot_standby")
 	if !known {
-		return notReady(fmt.Errorf("%w: the server does not report in_hot_standby: target session attributes need PostgreSQL 14 or later", armor.ErrInvalid))
+		return notReady(fmt.Errorf("%w: the server does not report in_hot_standby: target session attributes need PostgreSQL 14 or later",
+			armor.ErrInvalid))
 	}
 	byDefault, _ := params.Get("default_transaction_read_only")
 	isStandby, readOnly := standby == "on", standby == "on" || byDefault == "on"
@@ -107,6 +108,7 @@ func noHost(d armor.Database, causes []error) error {
 		return last
 	}
 	return &LoginError{Cause: errors.Join(causes...), Passing: true, Denial: &armor.Denial{
-		Reason: armor.ReasonServerLogin, Message: "PostgreSQL cannot be reached", Detail: fmt.Sprintf("No host of the database is %s now.", d.TargetSessionAttrs),
+		Reason: armor.ReasonServerLogin, Message: "PostgreSQL cannot be reached",
+		Detail: fmt.Sprintf("No host of the database is %s now.", d.TargetSessionAttrs),
 	}}
 }

@@ -43,7 +43,10 @@ func TestOneHostDoesNotTakeTheTimeOfTheOthers(t *testing.T) {
 		whole time.Duration
 		hosts int
 		want  time.Duration
-	}{{15 * time.Second, 1, 15 * time.Second}, {15 * time.Second, 3, 5 * time.Second}, {15 * time.Second, 20, 3 * time.Second}, {time.Second, 4, time.Second}} {
+	}{
+		{15 * time.Second, 1, 15 * time.Second}, {15 * time.Second, 3, 5 * time.Second},
+		{15 * time.Second, 20, 3 * time.Second}, {time.Second, 4, time.Second},
+	} {
 		if got := perHost(c.whole, c.hosts); got != c.want {
 			t.Errorf("%s for %d hosts: %s each, want %s", c.whole, c.hosts, got, c.want)
 		}

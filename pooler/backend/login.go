@@ -148,8 +148,9 @@ func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*Conn,
 	params := core.NewParams(hijacked.ParameterStatuses)
 	standby, _ := params.Get("in_hot_standby")
 	c := &Conn{
-		home: a.home, log: a.target.Log, stream: hijacked.Conn, raw: one.made.Conn, pid: hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey),
-		to: one.to, tls: hijacked.TLSConfig, standby: standby, state: core.NewServer(params), rest: rest,
+		home: a.home, log: a.target.Log, stream: hijacked.Conn, raw: one.made.Conn,
+		pid: hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey), to: one.to, tls: hijacked.TLSConfig,
+		standby: standby, state: core.NewServer(params), rest: rest,
 	}
 	if c.stream == net.Conn(one.made) {
 		c.stream = one.made.Conn

@@ -95,7 +95,8 @@ func TestFailedLoginIsOverWhenPostgreSQLHasEndedIt(t *testing.T) {
 // TestNothingOfTheEnvironmentReachesPostgreSQL: what a login says is the configuration's.
 func TestNothingOfTheEnvironmentReachesPostgreSQL(t *testing.T) {
 	for name, value := range map[string]string{
-		"PGAPPNAME": "spy", "PGOPTIONS": "-c spy=1", "PGUSER": "spy", "PGDATABASE": "spy", "PGHOST": "spy", "PGPASSWORD": "spy", "PGTZ": "spy", "PGTARGETSESSIONATTRS": "standby",
+		"PGAPPNAME": "spy", "PGOPTIONS": "-c spy=1", "PGUSER": "spy", "PGDATABASE": "spy", "PGHOST": "spy", "PGPASSWORD": "spy",
+		"PGTZ": "spy", "PGTARGETSESSIONATTRS": "standby",
 	} {
 		t.Setenv(name, value)
 	}
