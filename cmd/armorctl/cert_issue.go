@@ -80,7 +80,7 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 	defer client.Close()
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, err := client.State(ctx, rpc.TableAnchors, rpc.TableIdentities, rpc.TableRevocations, rpc.TableInventory)
+	state, err := client.State(ctx, armor.Anchors, armor.Identities, armor.Revoked, armor.Inventory)
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ const backdate = time.Minute
 // or it would be among those that are revoked.
 func issueTime(s *armor.State, id armor.Identity, now time.Time) time.Time {
 	for _, p := range id.Patterns() {
-		r, found := s.Revocations.Get(armor.Selector{Kind: armor.SelectIdentity, Identity: p}.MarshalKey())
+		r, found := s.Revocations.Get(armor.Selector{Kind: armor.SelectIdentity, Identity: p}.SelectorKey())
 		if found && now.Add(-backdate).Before(r.Selector.IssuedBefore) && now.Add(armor.ClockSkew).After(r.Selector.IssuedBefore) {
 			now = r.Selector.IssuedBefore.Add(backdate)
 		}

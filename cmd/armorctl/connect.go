@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/rpc"
 )
 
 // connectOptions are the flags of connect.
@@ -75,7 +74,7 @@ func (a *app) target(ctx context.Context, name string, o connectOptions) (target
 	if err != nil {
 		return target{}, err
 	}
-	state, err := a.fetch(ctx, rpc.TableMembers, rpc.TableIdentities, rpc.TableDatabases)
+	state, err := a.fetch(ctx, armor.Members, armor.Identities, armor.Databases)
 	if err != nil {
 		return target{}, err
 	}

@@ -173,7 +173,6 @@ func (c *devCluster) writeConfiguration() error {
 // role of the URL.
 func (c *devCluster) configuration() *armor.State {
 	name := c.server.database
-	key := armor.ObjectKey(devEnvironment, name)
 	role := armor.RoleAuth{Role: c.server.role}
 	if c.server.password != "" {
 		role.Secret = armor.SecretName(name)
@@ -190,9 +189,9 @@ func (c *devCluster) configuration() *armor.State {
 		Grants: []armor.Grant{{Database: name, Roles: []string{role.Role}, Pool: name}},
 	}
 	s := &armor.State{}
-	s.Databases = s.Databases.With(key, database)
-	s.Pools = s.Pools.With(key, pool)
-	s.Identities = s.Identities.With(armor.ObjectKey(devEnvironment, devIdentity), identity)
+	s.Databases = s.Databases.With(database)
+	s.Pools = s.Pools.With(pool)
+	s.Identities = s.Identities.With(identity)
 	return s
 }
 
