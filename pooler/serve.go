@@ -135,7 +135,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		if server, err = p.lendForSession(ctx, c, r); err != nil {
 			return nil, err
 		}
-		params, pid = server.wire.State().Params(), server.wire.PID()
+		params, pid = server.State().Params(), server.wire.PID()
 	} else if params, err = p.reported(ctx, c, r); err != nil {
 		return nil, err
 	}
@@ -215,12 +215,12 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 	if err := p.apply(ctx, server, c.guest, backend.ResetQuery); err != nil { // it may have another client's
 		return nil, err
 	}
-	server.wire.State().WasReset()
+	server.State().WasReset()
 	if err := p.apply(ctx, server, c.guest, statements); err != nil {
 		return nil, err
 	}
-	params := server.wire.State().Params()
-	server.wire.State().Applied(r.unreported(params))
+	params := server.State().Params()
+	server.State().Applied(r.unreported(params))
 	c.pool.learn(server, statements, params)
 	server.Release(nil)
 	return params, nil

@@ -24,9 +24,9 @@ type counted struct {
 
 // countLocked takes what was done over a connection that comes back.
 func (p *pool) countLocked(c *ServerConn) {
-	p.counted.done.Add(c.wire.State().TakeCounts())
+	p.counted.done.Add(c.State().TakeCounts())
 	p.counted.loans++
-	c.prepared = c.wire.State().Prepared()
+	c.prepared = c.State().Prepared()
 }
 
 // totalsLocked adds up what is known now.
