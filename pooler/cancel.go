@@ -2,89 +2,12 @@ package pooler
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
-	"fmt"
-	"net"
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler/pgwire"
 )
-
-// keys are the cancel keys of the live sessions.
-type keys struct {
-	mu    sync.Mutex // guards below
-	byPID map[uint32][]*client
-}
-
-func newKeys() *keys { return &keys{byPID: map[uint32][]*client{}} }
-
-// giveKey gives a client a key that no other has, as long as the protocol asks for that
-// is spoken with it; pid is PostgreSQL's in session mode.
-func (p *Pooler) giveKey(c *client, s pgwire.Startup, pid uint32) {
-	k := p.keys
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for c.key.PID == 0 || k.holderLocked(c.key) != nil {
-		c.key = p.newKey(c.mode, pid)
-		if s.LongKeys() {
-			c.key = p.lengthen(c.key)
-		}
-	}
-	k.byPID[c.key.PID] = append(k.byPID[c.key.PID], c)
-}
-
-func (p *Pooler) newKey(mode armor.PoolMode, pid uint32) armor.CancelKey {
-	if mode == armor.SessionMode {
-		return armor.NewSessionKey(p.cfg.Node, pid, random())
-	}
-	return armor.NewTransactionKey(p.cfg.Node, random())
-}
-
-func (p *Pooler) lengthen(k armor.CancelKey) armor.CancelKey {
-	var b [14]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
-	return k.Lengthen(p.cfg.Node, b, p.cfg.CancelSigner)
-}
-
-func random() uint64 {
-	var b [8]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
-	return binary.BigEndian.Uint64(b[:])
-}
-
-func (k *keys) remove(c *client) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var rest []*client
-	for _, other := range k.byPID[c.key.PID] {
-		if other != c {
-			rest = append(rest, other)
-		}
-	}
-	if k.byPID[c.key.PID] = rest; len(rest) == 0 {
-		delete(k.byPID, c.key.PID)
-	}
-}
-
-func (k *keys) holder(key armor.CancelKey) *client {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.holderLocked(key)
-}
-
-func (k *keys) holderLocked(key armor.CancelKey) (found *client) {
-	for _, c := range k.byPID[key.PID] {
-		if c.key.Equal(key) {
-			found = c
-		}
-	}
-	return found
-}
 
 // mayCancel bounds how often one session may be cancelled. Few ever are, so the limit
 // is made with the first request.
@@ -112,11 +35,11 @@ func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool
 	if !c.mayCancel() {
 		return true
 	}
-	if plaintext && p.cfg.CancelTLSOnly(environmentOf(c.pool.key)) {
-		p.cfg.Logger.Info("cancel request refused: it came without TLS", armor.KeyPool, c.pool.key, armor.KeyRole, c.part.role)
+	if plaintext && p.cfg.CancelTLSOnly(c.environment) {
+		p.cfg.Logger.Info("cancel request refused: it came without TLS", armor.KeySession, c.id, armor.KeyRole, c.part.role)
 		return true
 	}
-	if c.atConsole() {
+	if !c.borrows() {
 		c.interrupt()
 		return true
 	}
@@ -126,6 +49,16 @@ func (p *Pooler) Cancel(ctx context.Context, key armor.CancelKey, plaintext bool
 		p.cfg.Hooks.Canceled(c.pool.key)
 	}
 	return true
+}
+
+// interrupt is a cancel request to a client that borrows nothing.
+func (c *client) interrupt() {
+	c.mu.Lock()
+	canceled := c.canceled
+	c.mu.Unlock()
+	if canceled != nil {
+		canceled()
+	}
 }
 
 // cancel reports whether there was something to be cancelled.
@@ -140,7 +73,7 @@ func (p *Pooler) cancel(ctx context.Context, c *client) bool {
 	// busy holds the server connection: whatever becomes of the session meanwhile, the
 	// request cannot hit another one.
 	defer c.pool.locked(func() []func() { return c.pool.cancelDoneLocked(server) })
-	if err := p.cancelQuery(ctx, server); err != nil {
+	if err := server.wire.Cancel(ctx); err != nil {
 		p.cfg.Logger.Warn("cancel request failed", armor.KeyPool, c.pool.key, armor.KeyErr, err)
 		return false
 	}
@@ -157,30 +90,4 @@ func (c *client) busy() (*waiter, *ServerConn) {
 		return nil, c.lent
 	}
 	return c.waiting, nil
-}
-
-// cancelQuery sends PostgreSQL a cancel request for what runs on c, over TLS when c
-// uses it, and waits for the end of that connection: by then the signal is sent.
-func (p *Pooler) cancelQuery(ctx context.Context, c *ServerConn) error {
-	conn, err := p.cfg.Dial(ctx, c.address.network, c.address.address)
-	if err != nil {
-		return fmt.Errorf("dial for a cancel request: %w", err)
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
-	defer stop()
-	var to net.Conn = conn
-	if c.tls != nil {
-		if to, err = startTLS(ctx, conn, c.tls); err != nil {
-			return fmt.Errorf("TLS for a cancel request: %w", err)
-		}
-	}
-	if _, err := to.Write(pgwire.AppendCancelRequest(nil, c.pid, c.secret)); err != nil {
-		return fmt.Errorf("write a cancel request: %w", err)
-	}
-	var b [1]byte
-	if _, err := to.Read(b[:]); !isEnd(err) {
-		return fmt.Errorf("wait for a cancel request's end: %w", err)
-	}
-	return nil
 }

@@ -2,8 +2,8 @@
 //
 // It knows nothing of certificates or consensus: it is told which pools exist
 // (Configure), how many connections each may hold (SetLimits) and whom it is
-// serving (ServeConn). What the client and PostgreSQL say to each other is
-// pooler/core's business, moving the bytes a Driver's.
+// serving (ServeConn). One connection to PostgreSQL is pooler/backend's business, what
+// a client and PostgreSQL say to each other pooler/core's, moving the bytes a Driver's.
 //
 // Invariant: a server connection is lent to one session at a time, and goes back
 // only when PostgreSQL has said that it is idle; its place in the pool is taken

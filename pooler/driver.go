@@ -3,12 +3,7 @@ package pooler
 import (
 	"errors"
 	"net"
-	"sync"
-	"time"
 
-	"golang.org/x/time/rate"
-
-	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
@@ -27,16 +22,16 @@ type Driver interface {
 // Handover is an authenticated session as a driver gets it.
 type Handover struct {
 	Client  net.Conn
-	Session *core.Session
+	Session *core.Session // nil at the console, which has a driver of its own
 	Guest   Guest
 	// Server is the server connection lent at login, in session mode, else nil. The
 	// driver tells the Session of it by Granted.
 	Server *ServerConn
 
-	client  *client
-	goesOn  bool     // when Drive returns
-	console *console // instead of a driver
-	watch   stopwatch
+	client *client
+	driver Driver
+	goesOn bool // when Drive returns
+	watch  stopwatch
 }
 
 // GoOn lets the session live on when Drive returns; see Guest.GoOn.
@@ -52,14 +47,14 @@ func (h *Handover) GoOn() (end func(panicked any)) {
 // AcquireNow returns a server connection for the session if one lies idle and nobody
 // waits for it, else nil. It is for drivers whose connections know without a system
 // call whether something has arrived (Readable), and allocates nothing.
-func (h *Handover) AcquireNow() *ServerConn { return h.client.pool.lendAtOnce(h.client) }
+func (h *Handover) AcquireNow() *ServerConn { return h.client.pool.lendAtOnce(&h.client.borrower) }
 
 // Acquire gets a server connection for the session: ready is called once, perhaps
 // before Acquire returns, from any goroutine, and must not block. The error, when
 // there is no connection, is for Session.Refuse. abandon gives up; when it returns
 // false ready was or will be called all the same.
 func (h *Handover) Acquire(ready func(*ServerConn, *pgwire.Error)) (abandon func() bool) {
-	return h.client.pool.acquire(h.client, func(c *ServerConn, err error) {
+	return h.client.pool.acquire(&h.client.borrower, func(c *ServerConn, err error) {
 		if err != nil {
 			ready(nil, h.client.refusal(err))
 			return
@@ -73,69 +68,27 @@ func (h *Handover) Acquire(ready func(*ServerConn, *pgwire.Error)) (abandon func
 // block.
 func (h *Handover) OnDrain(drain func(*pgwire.Error)) { h.client.onDrain(drain) }
 
+// OnQueued registers what is called, from any goroutine, when the session has waited for
+// a server connection for so long that its client is to be told, once in each wait. It
+// must not block. By the time the driver comes to it the wait may be over.
+func (h *Handover) OnQueued(tell func(*pgwire.Error)) {
+	h.client.pool.mu.Lock()
+	defer h.client.pool.mu.Unlock()
+	h.client.queued = tell
+}
+
+// OnCancel registers what a cancel request does to a session that borrows nothing: there
+// is nothing to cancel in PostgreSQL. It is called from any goroutine and must not block.
+func (h *Handover) OnCancel(cancel func()) {
+	h.client.mu.Lock()
+	defer h.client.mu.Unlock()
+	h.client.canceled = cancel
+}
+
 // CutError is what Session.Cut gets for the cause of a cut, or for Overdue's.
 func (h *Handover) CutError(cause error) *pgwire.Error {
 	if late, ok := errors.AsType[*overdue](cause); ok {
 		return h.client.refusal(late.Denial)
 	}
 	return wireError(cause)
-}
-
-// client is a session as the pooler keeps it.
-type client struct {
-	home  *Pooler // immutable, as are all fields down to key
-	guest Guest
-	pool  *pool
-	part  part
-	terms *terms // of the login that it needs; nil: those of everybody
-	mode  armor.PoolMode
-	state armor.OnState
-	key   armor.CancelKey
-
-	id          uint64 // unique in the process
-	since       time.Time
-	ending      *ending
-	interrupt   func() // of the admin console: what a cancel request does
-	conn        net.Conn
-	application string // as it was given in the startup packet
-
-	waiting *waiter     // guarded by pool.mu
-	lent    *ServerConn // guarded by pool.mu
-	crowds  []string    // where it is counted; guarded by home.mu
-
-	mu       sync.Mutex // guards below
-	drain    func(*pgwire.Error)
-	draining bool
-	timeOuts func() // the driver's: they have changed
-	queued   func(*pgwire.Error)
-	cancels  *rate.Limiter // of cancel requests; nil before the first
-}
-
-// refusal is what a client is told when it gets no server connection.
-func (c *client) refusal(err error) *pgwire.Error {
-	if denial, ok := errors.AsType[*armor.Denial](err); ok {
-		return wireError(c.guest.Refuse(denial))
-	}
-	return wireError(err)
-}
-
-func (c *client) onDrain(drain func(*pgwire.Error)) {
-	c.mu.Lock()
-	c.drain = drain
-	now := c.draining
-	c.mu.Unlock()
-	if now {
-		drain(c.refusal(drainingDenial()))
-	}
-}
-
-// drainNow asks for the session's end at its next idle boundary.
-func (c *client) drainNow() {
-	c.mu.Lock()
-	before, drain := c.draining, c.drain
-	c.draining = true
-	c.mu.Unlock()
-	if !before && drain != nil {
-		drain(c.refusal(drainingDenial()))
-	}
 }

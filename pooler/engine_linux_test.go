@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"net"
 
-	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/loop"
 )
 
@@ -29,7 +29,7 @@ func loopEngine() (engine, error) {
 			return loop.Server(c)
 		},
 		dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := pooler.DefaultDialer.DialContext(ctx, network, address)
+			c, err := backend.DefaultDialer.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/portable"
 )
 
@@ -15,7 +16,7 @@ type engine struct {
 	driver pooler.Driver
 	// client is what a client's connection runs over, below TLS if there is TLS.
 	client func(c net.Conn, tls bool) net.Conn
-	dial   pooler.Dial // nil: the default
+	dial   backend.Dial // nil: the default
 	stop   func()
 }
 

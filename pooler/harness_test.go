@@ -25,6 +25,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/console"
 	"github.com/armordb/armordb/pooler/pgtest"
 )
 
@@ -175,7 +176,7 @@ func newHouse(t *testing.T, options ...option) *house {
 	}
 	h.pool = armor.Pool{Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 5, QueryWait: patience}
 	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: driver.driver, Dial: driver.dial, Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
-	cfg.Console = pooler.ConsoleConfig{Version: "test", MaxClients: 100}
+	cfg.Console = console.Node{Version: "test", MaxClients: 100}
 	on(postgres, postgres.Socket())(h, &cfg)
 	for _, o := range options {
 		o(h, &cfg)

@@ -1,12 +1,9 @@
 package pooler
 
 import (
-	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -22,7 +19,7 @@ const maxParts = 1000
 // part names what server connections of a pool can be lent for one another.
 type part struct {
 	role   string
-	dbname string // of the database that the template was asked for; else empty
+	dbname string // of the database that the template was asked for, or of the console; else empty
 	words  string // of the login, where they are not everybody's
 }
 
@@ -37,10 +34,57 @@ func (p part) database(cfg armor.Pool) string {
 // partOf is the part of a pool that a grant and a login's terms lead to.
 func partOf(a armor.Access, role string, t *terms) part {
 	p := part{role: role, words: t.words()}
-	if armor.IsTemplate(a.Database.Name) {
+	switch {
+	case armor.IsTemplate(a.Database.Name):
 		p.dbname = a.Database.DBName
+	case armor.IsConsole(a.Database.Name):
+		p.dbname = a.Database.Name
 	}
 	return p
+}
+
+// subpool is one part of a pool. Its pool's lock guards it.
+type subpool struct {
+	part
+	terms   *terms        // of its logins; nil: those of everybody
+	idle    []*ServerConn // the longest unused first
+	live    int           // connections that are logged in and not being ended
+	opening int           // logins under way
+	coming  int           // connections that will be idle soon: logins, resets, and those held for a cancel
+
+	promised int  // in a round: of those that are coming, how many are meant for waiters seen before
+	stuck    bool // in a round: nothing more can be done for its waiters
+
+	known   bool      // it has logged in before, or is to be warm from the start
+	lends   uint64    // how often it has lent
+	lendsAt uint64    // lends when it was last tended
+	usedAt  time.Time // when that was last seen to change
+
+	backoff // of logins that fail
+	reports reports
+}
+
+// partLocked returns the part of the pool that a borrower is lent from.
+func (p *pool) partLocked(by *borrower) *subpool {
+	if sub := p.subs[by.part]; sub != nil {
+		return sub
+	}
+	if by.terms != nil {
+		p.forgetTermsLocked()
+	}
+	sub := p.subLocked(by.part)
+	sub.terms = by.terms
+	return sub
+}
+
+// subLocked returns a part of the pool.
+func (p *pool) subLocked(of part) *subpool {
+	sub := p.subs[of]
+	if sub == nil {
+		sub = &subpool{part: of}
+		p.subs[of] = sub
+	}
+	return sub
 }
 
 // tooManyPartsLocked refuses a client that would need one part too many.
@@ -51,7 +95,8 @@ func (p *pool) tooManyPartsLocked(of part) *armor.Denial {
 	return &armor.Denial{
 		Reason:  armor.ReasonLimit,
 		Message: fmt.Sprintf("too many databases of pool %q on this node", p.cfg.Name),
-		Detail:  fmt.Sprintf("The template serves %d at once on each node. Those that nobody uses are forgotten after %s.", maxParts, p.home.cfg.AutoIdle),
+		Detail: fmt.Sprintf("The template serves %d at once on each node. Those that nobody uses are forgotten after %s.",
+			maxParts, p.node.cfg.AutoIdle),
 	}
 }
 
@@ -65,7 +110,7 @@ func (p *pool) forgetPartsLocked(now time.Time) (todo []func()) {
 		if sub.usedAt.IsZero() || sub.lends != sub.lendsAt || sub.live > len(sub.idle) {
 			sub.usedAt, sub.lendsAt = now, sub.lends
 		}
-		if unused := now.Sub(sub.usedAt) >= p.home.cfg.AutoIdle; unused {
+		if unused := now.Sub(sub.usedAt) >= p.node.cfg.AutoIdle; unused {
 			sub.known = false
 			for len(sub.idle) > 0 {
 				todo = append(todo, p.endIdleLocked(sub.idle[0]))
@@ -85,19 +130,33 @@ func (p *pool) forgetLocked(sub *subpool) {
 	}
 }
 
-// explain makes PostgreSQL's answer to a name that the client has chosen the client's
-// own error.
-func (s *subpool) explain(err error) error {
-	refused, ok := errors.AsType[*pgconn.PgError](err)
-	if s.dbname == "" || !ok || refused.Code != stateNoDatabase || worthWaiting(err) {
-		return err
-	}
-	return &failedLogin{cause: err, Denial: &armor.Denial{Reason: armor.ReasonNoDatabase, Message: refused.Message}}
+// forgetTermsLocked drops the parts with terms of their own that nobody uses, so that
+// there are never many more than there are clients.
+func (p *pool) forgetTermsLocked() {
+	maps.DeleteFunc(p.subs, func(_ part, s *subpool) bool {
+		return s.terms != nil && s.live+s.opening+s.coming == 0 && !s.backingOff() && !p.awaitedByLocked(s)
+	})
 }
 
-// isClients reports whether the last login has failed because of the name that a
-// client chose: there is no such database, or the role may not enter it, or nobody may.
-func (s *subpool) isClients() bool {
-	refused, ok := errors.AsType[*pgconn.PgError](s.failure)
-	return ok && s.dbname != "" && slices.Contains([]string{stateNoDatabase, stateNotAllowed, stateNotInState}, refused.Code)
+// awaitedByLocked reports whether a client waits for a connection of the part.
+func (p *pool) awaitedByLocked(sub *subpool) bool {
+	for e := p.waiters.Front(); e != nil; e = e.Next() {
+		if e.Value.(*waiter).sub == sub {
+			return true
+		}
+	}
+	return false
+}
+
+// removeIdle reports whether the connection lay idle.
+func (s *subpool) removeIdle(c *ServerConn) bool {
+	for i, other := range s.idle {
+		if other == c {
+			copy(s.idle[i:], s.idle[i+1:])
+			s.idle[len(s.idle)-1] = nil
+			s.idle = s.idle[:len(s.idle)-1]
+			return true
+		}
+	}
+	return false
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/console"
 	"github.com/armordb/armordb/pooler/pgtest"
 )
 
@@ -138,7 +139,7 @@ func TestDroppedDatabaseIsNotKeptWarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.await("it is forgotten", func() bool {
-		return !slices.ContainsFunc(h.Tally()[0].Roles, func(r pooler.RoleTally) bool { return r.Idle+r.Login+r.Tested > 0 || r.ClientsActive == 0 })
+		return !slices.ContainsFunc(h.Tally()[0].Roles, func(r console.RoleTally) bool { return r.Idle+r.Login+r.Tested > 0 || r.ClientsActive == 0 })
 	})
 	asked := strings.Count(postgres.Log(), `database "auto_a" does not exist`)
 	h.query(h.observer(), "SELECT pg_sleep(1.5)") // longer than the first back-off

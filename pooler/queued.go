@@ -1,7 +1,6 @@
 package pooler
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +18,7 @@ type alarm struct {
 // alarmLocked sees to it that the queue is looked at when something is due, or earlier.
 func (p *pool) alarmLocked(due time.Time) {
 	switch a := &p.alarm; {
-	case p.ops.paused: // resume looks again
+	case p.switches.paused: // resume looks again
 	case !a.at.IsZero() && !due.Before(a.at):
 	case a.timer == nil:
 		a.at, a.timer = due, time.AfterFunc(time.Until(due), p.lookAtQueue)
@@ -65,7 +64,7 @@ func (p *pool) queryWaitLocked() time.Duration {
 func (p *pool) lookAtQueue() {
 	p.locked(func() (todo []func()) {
 		p.alarm.at = time.Time{}
-		if p.ops.paused {
+		if p.switches.paused {
 			return nil
 		}
 		now := time.Now()
@@ -86,7 +85,10 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 	switch after := p.cfg.QueryWaitNotify; {
 	case now.Before(w.from.Add(wait)) && after > 0 && !w.told && waited >= after:
 		w.told = true
-		return []func(){w.client.tellQueued}
+		if tell := w.by.queued; tell != nil {
+			return []func(){func() { tell(queuedNotice()) }}
+		}
+		return nil
 	case now.Before(w.from.Add(wait)):
 		return nil
 	default:
@@ -95,32 +97,6 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 			Message: fmt.Sprintf("no server connection became free within %s", wait),
 			Detail:  w.sub.whyNoneLocked(),
 		})
-	}
-}
-
-// whyNoneLocked is the detail of a waiter's refusal.
-func (s *subpool) whyNoneLocked() string {
-	if failed, ok := errors.AsType[*failedLogin](s.failure); ok && failed.passing {
-		return failed.Detail
-	}
-	return "All server connections of the pool are in use."
-}
-
-// OnQueued registers what is called, from any goroutine, when the session has waited for
-// a server connection for so long that its client is to be told, once in each wait. It
-// must not block. By the time the driver comes to it the wait may be over.
-func (h *Handover) OnQueued(tell func(*pgwire.Error)) {
-	h.client.mu.Lock()
-	defer h.client.mu.Unlock()
-	h.client.queued = tell
-}
-
-func (c *client) tellQueued() {
-	c.mu.Lock()
-	tell := c.queued
-	c.mu.Unlock()
-	if tell != nil {
-		tell(queuedNotice())
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgtest"
 )
 
@@ -419,7 +420,7 @@ func TestALoginThatNobodyWaitsForAnyMoreIsEnded(t *testing.T) {
 	h := newHouse(t, replicating(pg), func(_ *house, c *pooler.Config) {
 		dial := c.Dial
 		if dial == nil {
-			dial = pooler.DefaultDialer.DialContext
+			dial = backend.DefaultDialer.DialContext
 		}
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			dialing <- struct{}{}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
@@ -43,11 +44,7 @@ func (p *Pooler) ServeConn(ctx context.Context, conn net.Conn, g Guest) {
 			p.forget(h.client)
 		}
 	}()
-	if h.console != nil {
-		h.console.run()
-		return
-	}
-	p.cfg.Driver.Drive(h)
+	h.driver.Drive(h)
 }
 
 // refuse tells a client why it is not served. The edge closes the connection.
@@ -96,7 +93,7 @@ func (p *Pooler) admit(ctx context.Context, conn net.Conn, c *client, access arm
 		return nil, err
 	}
 	if armor.IsConsole(access.Database.Name) {
-		return p.openConsole(conn, c, access, r)
+		return p.welcomeToConsole(conn, c, r)
 	}
 	return p.welcome(ctx, conn, c, r)
 }
@@ -104,28 +101,18 @@ func (p *Pooler) admit(ctx context.Context, conn net.Conn, c *client, access arm
 // register makes the client known to Drain, unless the node is being drained or has
 // enough of its kind.
 func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Guest) (*client, error) {
-	pl, ok := p.poolFor(access)
-	if !ok {
-		return nil, g.Refuse(&armor.Denial{Reason: armor.ReasonNotReady, Message: fmt.Sprintf("pool %q is not ready on this node", access.Pool.Name)})
-	}
 	of := partOf(access, r.role, r.terms)
-	if closed := pl.closedToNew(of); closed != nil {
-		return nil, g.Refuse(closed)
+	pl, refused := p.poolFor(access, of)
+	if refused != nil {
+		return nil, g.Refuse(refused)
 	}
 	c := &client{
-		home: p, guest: g, pool: pl, part: of, terms: r.terms, mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
-		id: p.nextID.Add(1), since: time.Now(), ending: &ending{Guest: g}, conn: conn, application: r.application,
+		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), application: r.application},
+		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(),
+		mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
+		environment: access.Environment, bounds: boundsOf(access),
 	}
-	p.mu.Lock()
-	refused := drainingDenial()
-	if !p.draining {
-		refused = p.enterLocked(c, access)
-	}
-	if refused == nil {
-		p.clients[c] = struct{}{}
-	}
-	p.mu.Unlock()
-	if refused != nil {
+	if refused := p.roster.enter(c, access); refused != nil {
 		return nil, g.Refuse(refused)
 	}
 	return c, nil
@@ -133,13 +120,8 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 
 // forget takes a client out of all books.
 func (p *Pooler) forget(c *client) {
-	defer p.lastLeft()
 	p.keys.remove(c)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.clients, c)
-	p.leaveLocked(c)
-	p.checkDrainedLocked()
+	p.roster.leave(c)
 }
 
 // welcome answers the startup packet. In session mode, and when it cannot be known
@@ -153,36 +135,28 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		if server, err = p.lendForSession(ctx, c, r); err != nil {
 			return nil, err
 		}
-		params, pid = server.state.Params(), server.pid
+		params, pid = server.State().Params(), server.wire.PID()
 	} else if params, err = p.reported(ctx, c, r); err != nil {
 		return nil, err
 	}
-	p.giveKey(c, r.startup, pid)
+	p.keys.give(c, r.startup, pid)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
-	if err := greet(conn, r.startup, params, c.key); err != nil {
+	if err := greet(conn, r, params, c.key); err != nil {
 		if server != nil {
 			server.Discard() // it has the client's settings
 		}
 		return nil, err
 	}
 	session := core.New(core.Config{
-		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.unreported(params), Statements: core.NewStatements(p.cfg.StatementMemory),
+		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.unreported(params),
+		Statements: core.NewStatements(p.cfg.StatementMemory),
 	})
-	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c}, nil
-}
-
-// appendNegotiation appends what there is to say about the protocol that a client asks
-// for, before anything else.
-func appendNegotiation(b []byte, s pgwire.Startup) []byte {
-	if !s.Negotiated() {
-		return b
-	}
-	return pgwire.AppendNegotiate(b, s.Spoken(), s.Options)
+	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c, driver: p.cfg.Driver}, nil
 }
 
 // greet says that the client is in (PostgreSQL, "Start-up").
-func greet(conn net.Conn, s pgwire.Startup, params *core.Params, key armor.CancelKey) error {
-	b := pgwire.AppendAuthOK(appendNegotiation(nil, s))
+func greet(conn net.Conn, r *request, params *core.Params, key armor.CancelKey) error {
+	b := pgwire.AppendAuthOK(r.negotiation())
 	for name, value := range params.All() {
 		b = pgwire.AppendParameterStatus(b, name, value)
 	}
@@ -238,15 +212,15 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 		server.Release(nil)
 		return params, nil
 	}
-	if err := p.apply(ctx, server, c.guest, resetQuery); err != nil { // it may have another client's
+	if err := p.apply(ctx, server, c.guest, backend.ResetQuery); err != nil { // it may have another client's
 		return nil, err
 	}
-	server.state.WasReset()
+	server.State().WasReset()
 	if err := p.apply(ctx, server, c.guest, statements); err != nil {
 		return nil, err
 	}
-	params := server.state.Params()
-	server.state.Applied(r.unreported(params))
+	params := server.State().Params()
+	server.State().Applied(r.unreported(params))
 	c.pool.learn(server, statements, params)
 	server.Release(nil)
 	return params, nil
@@ -256,36 +230,11 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 // cut meanwhile.
 func (p *Pooler) await(ctx context.Context, c *client) (*ServerConn, error) {
 	c.guest.SetState("waiting")
-	server, err := c.pool.await(ctx, c)
+	server, err := c.pool.await(ctx, &c.borrower)
 	if err != nil && ctx.Err() == nil {
 		return nil, c.refusal(err)
 	}
 	return server, err
-}
-
-// await lends c a server connection, or returns why there is none, or the cause with
-// which ctx has ended meanwhile.
-func (p *pool) await(ctx context.Context, c *client) (*ServerConn, error) {
-	type answer struct {
-		server *ServerConn
-		err    error
-	}
-	got := make(chan answer, 1)
-	abandon := p.acquire(c, func(s *ServerConn, err error) { got <- answer{s, err} })
-	select {
-	case a := <-got:
-		if a.err != nil && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return a.server, a.err
-	case <-ctx.Done():
-		if !abandon() {
-			if a := <-got; a.server != nil {
-				a.server.Release(nil)
-			}
-		}
-		return nil, context.Cause(ctx)
-	}
 }
 
 // apply runs statements on a server connection that is lent to a client that is
@@ -300,14 +249,14 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 		return err
 	}
 	var x core.Exchange
-	err := server.run(ctx, pgwire.AppendQuery(nil, statements), &x, p.cfg.ResetTimeout)
+	err := server.wire.Ask(ctx, pgwire.AppendQuery(nil, statements), &x, p.cfg.ResetTimeout)
 	switch {
 	case ctx.Err() != nil:
 		server.Discard()
 		return context.Cause(ctx)
 	case err != nil:
 		server.Lost(err)
-		return loginError(err)
+		return backend.Unreachable(err)
 	case x.Err != nil:
 		server.Release(nil)
 		x.Err.Severity = pgwire.SeverityFatal
@@ -316,61 +265,17 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 	return nil
 }
 
-// run is converse within patience, ended early by ctx.
-func (c *ServerConn) run(ctx context.Context, request []byte, x *core.Exchange, patience time.Duration) error {
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
-	err := c.converse(request, x)
-	if stop() && err == nil {
-		err = c.conn.SetDeadline(time.Time{})
-	}
-	return err
-}
-
 // Drain ends every session at its next idle boundary and begins no new one. It
 // returns once none is left, or with the cause when ctx ends first.
 func (p *Pooler) Drain(ctx context.Context) error {
-	clients, drained := p.beginDrain()
+	clients, empty := p.roster.drain()
 	for _, c := range clients {
 		c.drainNow()
 	}
 	select {
-	case <-drained:
+	case <-empty:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("drain %d sessions: %w", p.count(), context.Cause(ctx))
+		return fmt.Errorf("drain %d sessions: %w", p.roster.count(), context.Cause(ctx))
 	}
-}
-
-func (p *Pooler) beginDrain() (clients []*client, drained <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.draining = true
-	if p.drained == nil {
-		p.drained = make(chan struct{})
-	}
-	for c := range p.clients {
-		clients = append(clients, c)
-	}
-	p.checkDrainedLocked()
-	return clients, p.drained
-}
-
-func (p *Pooler) checkDrainedLocked() {
-	if p.drained == nil || len(p.clients) > 0 {
-		return
-	}
-	select {
-	case <-p.drained:
-	default:
-		close(p.drained)
-	}
-}
-
-func (p *Pooler) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.clients)
 }

@@ -1,20 +1,17 @@
 package pooler
 
 import (
-	"crypto/tls"
-	"errors"
-	"fmt"
-	"io"
+	"context"
+	"math/rand/v2"
 	"net"
-	"os"
-	"syscall"
 	"time"
 
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
-	"github.com/armordb/armordb/pooler/pgwire"
 )
 
-// ServerConn is one connection to PostgreSQL.
+// ServerConn is a connection to PostgreSQL in its pool.
 //
 //	(place taken)
 //	     │ dial, log in
@@ -33,46 +30,46 @@ import (
 // A driver that was lent one reads and writes Conn, and then calls exactly one of
 // Release, Discard and Lost, with no goroutine of its own on it any more.
 type ServerConn struct {
-	conn       net.Conn // with TLS, if there is
-	raw        net.Conn // below TLS
-	state      *core.Server
-	pid        uint32
-	secret     uint32
-	address    address
-	tls        *tls.Config // nil: no TLS; also for cancel requests
-	pool       *pool       // immutable once logged in, as are sub and generation
+	wire *backend.Conn // whoever has the connection has it
+
+	pool       *pool // immutable, as is all down to spread
 	sub        *subpool
 	generation int
 	id         uint64    // unique in the process, as clients' are
-	host       string    // of the database's
-	standby    string    // in_hot_standby, when it had logged in
-	born       time.Time // when that was
+	born       time.Time // when it had logged in
 	spread     float64   // of its life: see lifeSpread
 
-	// Guarded by pool.mu while nobody else can have the connection, or always:
-	lentTo    *client
-	idleSince time.Time
-	cancels   int          // cancel requests under way; always
-	parked    bool         // came back while one was
-	mustPing  bool         // a cancel request was sent for it
-	ended     bool         // its end was read
-	broken    bool         // it broke without an end
-	busy      bool         // something may run on it when it is ended
-	aged      bool         // it has lived long enough; always
-	spent     bool         // it may not be lent again
-	judged    *core.Params // what misfitLocked has last looked at
-	rest      []byte       // read and not consumed
-	prepared  int          // statements, when it was last given back
+	loan // guarded by pool.mu
+}
+
+// loan is what a pool keeps of a server connection to lend it.
+type loan struct {
+	lentTo    *borrower // nil: nobody has it
+	idleSince time.Time // when it last came back
+	cancels   int       // cancel requests under way
+	parked    bool      // it came back while one was
+	mustPing  bool      // one was sent for it since it was last refreshed
+	aged      bool      // it has lived long enough
+	spent     bool      // it may not be lent again
+	prepared  int       // statements, when it last came back
+}
+
+// newServerConn puts a connection that has just logged in into its pool.
+func newServerConn(w *backend.Conn, p *pool, sub *subpool, generation int) *ServerConn {
+	return &ServerConn{
+		wire: w, pool: p, sub: sub, generation: generation,
+		id: p.node.nextID.Add(1), born: time.Now(), spread: rand.Float64(),
+	}
 }
 
 // Conn is the connection, without deadlines.
-func (c *ServerConn) Conn() net.Conn { return c.conn }
+func (c *ServerConn) Conn() net.Conn { return c.wire.Stream() }
 
 // Raw is the connection below TLS, as Config.Dial has made it.
-func (c *ServerConn) Raw() net.Conn { return c.raw }
+func (c *ServerConn) Raw() net.Conn { return c.wire.Raw() }
 
 // State is the protocol state that travels with the connection.
-func (c *ServerConn) State() *core.Server { return c.state }
+func (c *ServerConn) State() *core.Server { return c.wire.State() }
 
 // Release gives the connection back when the Session has asked for it. rest are bytes
 // that were read from it and not consumed.
@@ -81,7 +78,7 @@ func (c *ServerConn) Release(rest []byte) {
 		c.unlendLocked()
 		c.pool.countLocked(c)
 		c.spent = c.sub.terms.once()
-		c.rest = append(c.rest, rest...)
+		c.wire.Unread(rest)
 		return c.pool.returnLocked(c)
 	})
 }
@@ -96,21 +93,9 @@ func (c *ServerConn) giveUp(err error) {
 	c.pool.locked(func() []func() {
 		c.unlendLocked()
 		c.pool.countLocked(c)
-		c.failedLocked(err)
-		c.busy = true
+		c.wire.Doubt(err)
 		return append([]func(){c.pool.endLocked(c)}, c.pool.settleLocked()...)
 	})
-}
-
-// failedLocked notes how reading has failed, if it has.
-func (c *ServerConn) failedLocked(err error) {
-	switch {
-	case err == nil || errors.Is(err, os.ErrDeadlineExceeded):
-	case isEnd(err):
-		c.ended = true
-	default:
-		c.broken = true
-	}
 }
 
 func (c *ServerConn) unlendLocked() {
@@ -120,112 +105,99 @@ func (c *ServerConn) unlendLocked() {
 	c.lentTo = nil
 }
 
-// isEnd reports whether an error of reading says that the other side's process has
-// closed its socket: an end, or a reset.
-func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
-
-// quiet reports whether nothing has arrived on the connection.
-func (c *ServerConn) quiet() bool { return !readable(c.raw) }
-
-// inspectFor is how long an idle connection on which something has arrived is read:
-// what has arrived may be a TLS record without content, or half a message.
-const inspectFor = 200 * time.Millisecond
-
-// refresh makes the connection fit for the next client: it takes what PostgreSQL has
-// said meanwhile, makes sure that a cancel request has had its effect, and resets.
-func (c *ServerConn) refresh(reset, ping bool, patience time.Duration) error {
-	defer c.conn.SetDeadline(time.Time{}) //nolint:errcheck // a broken connection shows at the next use
-	if !c.quiet() || len(c.rest) > 0 {
-		if err := c.inspect(); err != nil {
-			return fmt.Errorf("read from an idle server connection: %w", err)
-		}
-	}
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	if ping {
-		if _, err := c.exchange(""); err != nil {
-			return fmt.Errorf("ask for an answer after a cancel request: %w", err)
-		}
-	}
-	if !reset {
+// returnLocked takes a connection back from its session. One that a cancel request
+// is under way for is held, so that it cannot hit the next client.
+func (p *pool) returnLocked(c *ServerConn) []func() {
+	if c.cancels > 0 {
+		c.parked = true
+		c.sub.coming++
 		return nil
 	}
-	refused, err := c.exchange(resetQuery)
-	if err == nil && refused != nil {
-		err = refused
+	return p.readyLocked(c)
+}
+
+// cancelDoneLocked ends one cancel request's hold on a connection.
+func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
+	c.cancels--
+	c.mustPing = true
+	if c.cancels > 0 || !c.parked {
+		return nil
 	}
+	c.parked = false
+	c.sub.coming--
+	return p.readyLocked(c)
+}
+
+// readyLocked does with a connection what it needs before it can be lent again.
+func (p *pool) readyLocked(c *ServerConn) []func() {
+	switch {
+	case !p.fitLocked() || p.switches.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation:
+		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
+	case c.mustPing || !c.wire.Clean():
+		return append(p.refreshLocked(c), p.settleLocked()...)
+	}
+	c.idleSince = time.Now()
+	c.sub.idle = append(c.sub.idle, c)
+	return p.settleLocked()
+}
+
+// misfitLocked reports whether a server connection that comes back leads to a server
+// that is not what it was when somebody chose it.
+func (p *pool) misfitLocked(c *ServerConn) bool {
+	return p.database.TargetSessionAttrs != armor.AnySession && c.wire.Changed()
+}
+
+// refreshLocked makes a connection fit for the next client, in an errand.
+func (p *pool) refreshLocked(c *ServerConn) []func() {
+	c.sub.coming++
+	ping := c.mustPing
+	c.mustPing = false
+	return []func(){func() {
+		p.node.errands.add(func(context.Context) { p.refresh(c, ping) })
+	}}
+}
+
+func (p *pool) refresh(c *ServerConn, ping bool) {
+	err := c.wire.Refresh(ping)
 	if err != nil {
-		return fmt.Errorf("reset a server connection: %w", err)
+		p.node.cfg.Logger.Debug("server connection is not fit to be lent again",
+			armor.KeyPool, p.key, armor.KeyRole, c.sub.role, armor.KeyErr, err)
 	}
-	c.state.WasReset()
-	return nil
-}
-
-// inspect reads what has arrived on an idle connection.
-func (c *ServerConn) inspect() error {
-	if err := c.conn.SetReadDeadline(time.Now().Add(inspectFor)); err != nil {
-		return err
-	}
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.state.FromIdle(c.rest)
+	p.locked(func() []func() {
+		c.sub.coming--
 		if err != nil {
-			return err
+			return append([]func(){p.endLocked(c)}, p.settleLocked()...)
 		}
-		c.rest = append([]byte(nil), c.rest[n:]...)
-		if len(c.rest) == 0 && c.quiet() {
-			return nil
-		}
-		n, err = c.conn.Read(buf)
-		c.rest = append(c.rest, buf[:n]...)
-		switch {
-		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && len(c.rest) == 0:
-			return nil
-		default:
-			c.note(err)
-			return err
+		return p.readyLocked(c)
+	})
+}
+
+// lookAtIdle inspects the idle connections that PostgreSQL has sent something on.
+func (p *pool) lookAtIdle() {
+	for _, c := range p.idleConns() {
+		if !c.wire.Quiet() {
+			p.inspectIdle(c)
 		}
 	}
 }
 
-// note keeps how reading has failed for the end of the connection.
-func (c *ServerConn) note(err error) {
-	c.pool.mu.Lock()
-	defer c.pool.mu.Unlock()
-	c.failedLocked(err)
-}
-
-// exchange runs a query of our own on a connection that is idle, and returns
-// PostgreSQL's error if it answers one. The caller sets the deadline.
-func (c *ServerConn) exchange(sql string) (refused *pgwire.Error, err error) {
-	var x core.Exchange
-	err = c.converse(pgwire.AppendQuery(nil, sql), &x)
-	return x.Err, err
-}
-
-// converse sends a request of our own and collects its answer.
-func (c *ServerConn) converse(request []byte, x *core.Exchange) error {
-	if _, err := c.conn.Write(request); err != nil {
-		return err
+func (p *pool) idleConns() []*ServerConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []*ServerConn
+	for _, sub := range p.subs {
+		all = append(all, sub.idle...)
 	}
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.state.FromExchange(c.rest, x)
-		if err != nil {
-			return err
-		}
-		if c.rest = append([]byte(nil), c.rest[n:]...); x.Done {
+	return all
+}
+
+// inspectIdle takes a connection out of the idle ones to read what PostgreSQL has
+// sent.
+func (p *pool) inspectIdle(c *ServerConn) {
+	p.locked(func() []func() {
+		if !c.sub.removeIdle(c) {
 			return nil
 		}
-		n, err = c.conn.Read(buf)
-		c.rest = append(c.rest, buf[:n]...)
-		if err != nil && n == 0 {
-			c.note(err)
-			return err
-		}
-	}
+		return p.refreshLocked(c)
+	})
 }

@@ -20,6 +20,9 @@ const (
 	stateShutdown       = "57P01"
 	stateNotNow         = "57P03"
 	stateUnknownSetting = "42704"
+	stateNoDatabase     = "3D000"
+	stateNotAllowed     = "42501"
+	stateNotInState     = "55000"
 	stateBadValue       = "22023"
 	stateInternal       = "XX000"
 
@@ -74,12 +77,14 @@ func denialError(d *armor.Denial) *pgwire.Error {
 	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: code, Message: d.Message, Detail: d.Detail, Hint: d.Hint}
 }
 
+const connectAgain = "Connect again: another node will serve you."
+
 func shutdownDenial() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonShutdown, Message: "this node is shutting down", Detail: "Connect again: another node will serve you."}
+	return &armor.Denial{Reason: armor.ReasonShutdown, Message: "this node is shutting down", Detail: connectAgain}
 }
 
 func drainingDenial() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonDraining, Message: "this node is being drained", Detail: "Connect again: another node will serve you."}
+	return &armor.Denial{Reason: armor.ReasonDraining, Message: "this node is being drained", Detail: connectAgain}
 }
 
 // canceledError answers a client that cancels while it waits for a server connection,

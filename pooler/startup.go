@@ -63,6 +63,18 @@ func newRequest(s pgwire.Startup) request {
 	return r
 }
 
+// negotiation is what there is to say about the protocol that the client asks for, before
+// anything else, and once.
+func (r *request) negotiation() []byte {
+	s := &r.startup
+	if !s.Negotiated() {
+		return nil
+	}
+	b := pgwire.AppendNegotiate(nil, s.Spoken(), s.Options)
+	s.Minor, s.Options = s.Spoken(), nil
+	return b
+}
+
 // notForClients are settings that a client cannot choose here, as PostgreSQL fixes
 // them when a connection begins, or we do.
 var notForClients = []string{
@@ -119,11 +131,39 @@ func (r *request) readReplication() *pgwire.Error {
 			r.replication = armor.NoReplication
 		default:
 			return &pgwire.Error{
-				Severity: pgwire.SeverityFatal, Code: stateBadValue, Message: fmt.Sprintf("invalid value for parameter \"replication\": %q", value),
-				Hint: `Valid values are: "false", 0, "true", 1, "database".`,
+				Severity: pgwire.SeverityFatal, Code: stateBadValue,
+				Message: fmt.Sprintf("invalid value for parameter \"replication\": %q", value),
+				Hint:    `Valid values are: "false", 0, "true", 1, "database".`,
 			}
 		}
 	}
+	return nil
+}
+
+// reserved are words of the startup packet that are no settings. In options, where
+// they would be some, PostgreSQL does not know them.
+var reserved = []string{"user", "database", "options", "replication"}
+
+// makeTerms finds what the request's login has to say by itself in a pool of the given
+// mode, and takes the settings that are in it over. In session mode that makes RESET and
+// DISCARD ALL lead to them, as they do without a pooler; an application's name is left
+// out, so that those who differ by nothing else share server connections. A replication
+// connection logs in with everything: not every one can SET.
+func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
+	if r.replication == armor.NoReplication && (mode != armor.SessionMode || len(r.settings) == 0) {
+		return nil
+	}
+	t := &terms{replication: r.replication, parameters: r.settings}
+	for name := range t.parameters {
+		if slices.Contains(reserved, name) || strings.HasPrefix(name, pgwire.OptionPrefix) {
+			message := fmt.Sprintf("unrecognized configuration parameter %q", name)
+			return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnknownSetting, Message: message}
+		}
+	}
+	if t.once() && r.application != "" {
+		t.parameters["application_name"] = r.application
+	}
+	r.settings, r.terms = map[string]string{}, t
 	return nil
 }
 
@@ -167,7 +207,8 @@ func parseOptions(options string) (map[string]string, *pgwire.Error) {
 		}
 		name, value, assigned := strings.Cut(assignment, "=")
 		if !ok || !assigned || name == "" {
-			return nil, unsupported(fmt.Sprintf("startup option %q is not available through Armor", word), "Options are -c name=value and --name=value.")
+			return nil, unsupported(fmt.Sprintf("startup option %q is not available through Armor", word),
+				"Options are -c name=value and --name=value.")
 		}
 		settings[strings.ReplaceAll(strings.ToLower(name), "-", "_")] = value
 	}
@@ -222,5 +263,6 @@ func startupError(packet []byte, err error) *pgwire.Error {
 	if len(packet) >= 2 && binary.BigEndian.Uint16(packet) != 3 {
 		code = stateUnsupported // another major version of the protocol
 	}
-	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: code, Message: strings.TrimPrefix(err.Error(), armor.ErrInvalid.Error()+": ")}
+	message := strings.TrimPrefix(err.Error(), armor.ErrInvalid.Error()+": ")
+	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: code, Message: message}
 }

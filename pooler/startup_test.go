@@ -1,19 +1,16 @@
 package pooler
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler/pgtest"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -125,7 +122,7 @@ func TestReasonsAreToldAsDocumented(t *testing.T) {
 
 func TestErrorsThatAreNobodysBusinessStayInside(t *testing.T) {
 	secret := fmt.Errorf("dial tcp 10.1.2.3:5432: %w", errors.New("no route to host"))
-	for _, err := range []error{secret, loginError(secret), notReady(secret)} {
+	for _, err := range []error{secret, backend.Unreachable(secret), fmt.Errorf("login: %w", backend.Unreachable(secret))} {
 		e := wireError(err)
 		if text := e.Message + e.Detail + e.Hint; strings.Contains(text, "10.1.2.3") || e.Code == "" {
 			t.Errorf("the client reads %+v", e)
@@ -133,49 +130,5 @@ func TestErrorsThatAreNobodysBusinessStayInside(t *testing.T) {
 	}
 	if e := wireError(secret); e.Code != "XX000" {
 		t.Errorf("got %v", e)
-	}
-}
-
-func TestHostsAreTakenApart(t *testing.T) {
-	for s, want := range map[string]string{
-		"db.internal:5432": "db.internal 5432", "[::1]:5433": "::1 5433", "/run/postgresql:5432": "/run/postgresql 5432",
-	} {
-		host, port, err := splitHost(s)
-		if got := fmt.Sprintf("%s %d", host, port); err != nil || got != want {
-			t.Errorf("%q: got %q, %v", s, got, err)
-		}
-	}
-	for _, s := range []string{"", "db", "db:", ":5432", "db:0", "db:70000", "db:x", "::1:5432"} {
-		if host, port, err := splitHost(s); err == nil {
-			t.Errorf("%q: got %q %d", s, host, port)
-		}
-	}
-}
-
-// TestLoginHandsOverWhatFollowsReadyForQuery: pgconn may have a goroutine that reads
-// ahead of what parses the messages.
-func TestLoginHandsOverWhatFollowsReadyForQuery(t *testing.T) {
-	login := append(pgtest.Encode('S', "a", "b"), pgtest.Encode('Z', byte('I'))...)
-	notice := pgtest.Encode('N', "SNOTICE", byte(0))
-	for _, ahead := range []int{0, len(login) - 2, len(login), len(login) + 3, len(login) + len(notice)} {
-		ours, theirs := pgtest.Pipe(1 << 10)
-		if _, err := theirs.Write(append(slices.Clone(login), notice...)); err != nil {
-			t.Fatal(err)
-		}
-		early := make([]byte, ahead)
-		if _, err := io.ReadFull(ours, early); err != nil {
-			t.Fatal(err)
-		}
-		var below io.Reader
-		parsed := exactly(func(r io.Reader, _ io.Writer) io.Reader { return r }, &below)(io.MultiReader(bytes.NewReader(early), ours), nil)
-		if got, err := io.ReadAll(parsed); string(got) != string(login) || err != nil {
-			t.Errorf("read %q, %v, want %q", got, err, login)
-		}
-		rest, err := takeOver(ours, below)
-		left := make([]byte, len(notice)-len(rest))
-		_ = ours.SetReadDeadline(time.Now().Add(10 * time.Second)) // what was lost does not come
-		if _, readErr := io.ReadFull(ours, left); err != nil || readErr != nil || string(rest)+string(left) != string(notice) {
-			t.Errorf("%d bytes early: handed over %q and left %q, %v, %v", ahead, rest, left, err, readErr)
-		}
 	}
 }

@@ -3,49 +3,78 @@ package pooler
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 
-	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/console"
+	"github.com/armordb/armordb/pooler/core"
 )
 
-// Tally is what a node knows of one of its pools: for metrics and the admin console.
-type Tally struct {
-	Config   armor.Pool
-	Database armor.Database
-	Status   armor.PoolStatus
-	Totals   Totals
-	Rates    Rates
-	Roles    []RoleTally // in the order of their databases and names
+// counted is what is counted of a pool. The pool's lock guards all but waited.
+type counted struct {
+	done   core.Counts // over server connections that have come back
+	loans  uint64      // that have ended
+	lent   time.Duration
+	waited atomic.Int64 // nanoseconds
+
+	rates console.Rates  // of the last period
+	base  console.Totals // when this one began
+	since time.Time
 }
 
-// RoleTally is the part of a pool that logs in as one role and, in the template's pools,
-// to one database. Each of its clients and server connections is counted once.
-type RoleTally struct {
-	Database       string // as clients ask for it
-	Role           string
-	ClientsActive  int // all that do not wait
-	ClientsWaiting int
-	MaxWait        time.Duration // how long the first in the queue has waited
-	Active         int           // server connections that are lent
-	Idle           int
-	Tested         int // being reset or ended
-	Canceled       int // kept back while a cancel request is under way
-	Login          int // being opened
+// countLocked takes what was done over a connection that comes back.
+func (p *pool) countLocked(c *ServerConn) {
+	p.counted.done.Add(c.State().TakeCounts())
+	p.counted.loans++
+	c.prepared = c.State().Prepared()
+}
+
+// totalsLocked adds up what is known now.
+func (p *pool) totalsLocked() console.Totals {
+	return console.Totals{
+		Counts: p.counted.done, Assignments: p.counted.loans + uint64(p.lentLocked()),
+		Waited: time.Duration(p.counted.waited.Load()), Lent: p.counted.lent,
+	}
+}
+
+func (p *pool) lentLocked() (n int) {
+	for c := range p.conns {
+		if c.lentTo != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// sample notes how many connections are lent, for the time since the last sample, and
+// ends a period that is over.
+func (p *pool) sample(now time.Time, passed time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counted.lent += time.Duration(p.lentLocked()) * passed
+	switch {
+	case p.counted.since.IsZero():
+		p.counted.since = now
+	case now.Sub(p.counted.since) >= console.StatsPeriod:
+		total := p.totalsLocked()
+		p.counted.rates = console.RatesOf(p.counted.base, total, now.Sub(p.counted.since))
+		p.counted.base, p.counted.since = total, now
+	}
 }
 
 // Tally returns all pools there are, in the order of their keys.
-func (p *Pooler) Tally() []Tally {
+func (p *Pooler) Tally() []console.Tally {
 	now := time.Now()
 	clients := map[*pool]map[part]int{}
-	for _, c := range p.allClients() {
+	for _, c := range p.roster.all() {
 		if clients[c.pool] == nil {
 			clients[c.pool] = map[part]int{}
 		}
 		clients[c.pool][c.part]++
 	}
-	var all []Tally
+	var all []console.Tally
 	for _, pl := range p.allPools() {
-		status, ok := pl.status()
+		status, ok := p.status(pl)
 		if !ok {
 			continue
 		}
@@ -53,23 +82,23 @@ func (p *Pooler) Tally() []Tally {
 		t.Status = status
 		all = append(all, t)
 	}
-	slices.SortFunc(all, func(a, b Tally) int { return cmp.Compare(a.Status.Pool, b.Status.Pool) })
+	slices.SortFunc(all, func(a, b console.Tally) int { return cmp.Compare(a.Status.Pool, b.Status.Pool) })
 	return all
 }
 
 // tally counts; clients are how many there are of each part.
-func (p *pool) tally(clients map[part]int, now time.Time) Tally {
+func (p *pool) tally(clients map[part]int, now time.Time) console.Tally {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := Tally{Config: p.cfg, Database: p.database, Totals: p.totalsLocked(), Rates: p.ops.rates}
-	if p.ops.rates == (Rates{}) && now.Sub(p.ops.since) > time.Second && !p.ops.since.IsZero() {
-		t.Rates = ratesOf(p.ops.base, t.Totals, now.Sub(p.ops.since)) // the first period is not over
+	t := console.Tally{Config: p.cfg, Database: p.database, Totals: p.totalsLocked(), Rates: p.counted.rates}
+	if p.counted.rates == (console.Rates{}) && now.Sub(p.counted.since) > time.Second && !p.counted.since.IsZero() {
+		t.Rates = console.RatesOf(p.counted.base, t.Totals, now.Sub(p.counted.since)) // the first period is not over
 	}
-	roles := map[part]*RoleTally{}
-	of := func(k part) *RoleTally {
+	roles := map[part]*console.RoleTally{}
+	of := func(k part) *console.RoleTally {
 		k.words = ""
 		if roles[k] == nil {
-			roles[k] = &RoleTally{Database: k.database(p.cfg), Role: k.role}
+			roles[k] = &console.RoleTally{Database: k.database(p.cfg), Role: k.role}
 		}
 		return roles[k]
 	}
@@ -82,26 +111,26 @@ func (p *pool) tally(clients map[part]int, now time.Time) Tally {
 	}
 	for e := p.waiters.Front(); e != nil; e = e.Next() {
 		w := e.Value.(*waiter)
-		r := of(w.client.part)
+		r := of(w.by.part)
 		r.ClientsWaiting++
 		r.ClientsActive = max(0, r.ClientsActive-1) // it may have come after the clients were counted
 		r.MaxWait = max(r.MaxWait, now.Sub(w.since))
 	}
 	for c := range p.conns {
-		of(c.sub.part).countServer(c)
+		countServer(of(c.sub.part), c)
 	}
 	for _, r := range roles {
 		r.Tested -= r.Idle // they are in conns too
 		t.Roles = append(t.Roles, *r)
 	}
-	slices.SortFunc(t.Roles, func(a, b RoleTally) int {
+	slices.SortFunc(t.Roles, func(a, b console.RoleTally) int {
 		return cmp.Or(cmp.Compare(a.Database, b.Database), cmp.Compare(a.Role, b.Role))
 	})
 	return t
 }
 
 // countServer counts a connection that may lie idle as tested.
-func (r *RoleTally) countServer(c *ServerConn) {
+func countServer(r *console.RoleTally, c *ServerConn) {
 	switch {
 	case c.lentTo != nil:
 		r.Active++

@@ -1,15 +1,12 @@
 package pooler
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // tend does to a pool's unused server connections what time asks for. It is called
 // every Watch, so that neither lending nor giving back looks at a clock for it.
 func (p *pool) tend(now time.Time) {
 	p.locked(func() []func() {
-		if p.retired || p.ops.paused {
+		if p.retired || p.switches.paused {
 			return nil
 		}
 		p.markAgedLocked(now)
@@ -81,10 +78,4 @@ func (p *pool) keepWarmLocked() (todo []func()) {
 		}
 	}
 	return todo
-}
-
-// bornLocked notes the beginning of a connection's life.
-func (c *ServerConn) bornLocked() {
-	c.born, c.spread = time.Now(), rand.Float64()
-	c.standby, _ = c.state.Params().Get("in_hot_standby")
 }

@@ -1,15 +1,12 @@
 package pooler
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -21,40 +18,17 @@ type terms struct {
 	parameters  map[string]string // of the startup packet, by name
 }
 
-// reserved are words of the startup packet that are no settings. In options, where
-// they would be some, PostgreSQL does not know them.
-var reserved = []string{"user", "database", "options", "replication"}
-
-// makeTerms finds what the request's login has to say by itself in a pool of the given
-// mode, and takes the settings that are in it over. In session mode that makes RESET and
-// DISCARD ALL lead to them, as they do without a pooler; an application's name is left
-// out, so that those who differ by nothing else share server connections. A replication
-// connection logs in with everything: not every one can SET.
-func (r *request) makeTerms(mode armor.PoolMode) *pgwire.Error {
-	if r.replication == armor.NoReplication && (mode != armor.SessionMode || len(r.settings) == 0) {
-		return nil
-	}
-	t := &terms{replication: r.replication, parameters: r.settings}
-	for name := range t.parameters {
-		if slices.Contains(reserved, name) || strings.HasPrefix(name, pgwire.OptionPrefix) {
-			return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateUnknownSetting, Message: fmt.Sprintf("unrecognized configuration parameter %q", name)}
-		}
-	}
-	if t.once() && r.application != "" {
-		t.parameters["application_name"] = r.application
-	}
-	r.settings, r.terms = map[string]string{}, t
-	return nil
-}
-
 // refused returns PostgreSQL's own words about a login that has failed for what the
 // client has asked for; nil if there is no telling.
 func (t *terms) refused(err error) *pgwire.Error {
-	e, told := errors.AsType[*pgconn.PgError](err)
-	if t == nil || !told || e.Code[:min(2, len(e.Code))] != "22" && !slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
+	e := backend.Refusal(err)
+	if t == nil || e == nil {
 		return nil
 	}
-	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+	if strings.HasPrefix(e.Code, "22") || slices.Contains([]string{"42501", stateUnknownSetting, "42602", "55P02"}, e.Code) {
+		return e
+	}
+	return nil
 }
 
 // kind is what the connection replicates.
@@ -101,35 +75,4 @@ func (t *terms) words() string {
 		b.WriteString(name + "\x00" + all[name] + "\x00")
 	}
 	return b.String()
-}
-
-// partLocked returns the part of the pool that a client needs.
-func (p *pool) partLocked(c *client) *subpool {
-	if sub := p.subs[c.part]; sub != nil {
-		return sub
-	}
-	if c.terms != nil {
-		p.forgetTermsLocked()
-	}
-	sub := p.subLocked(c.part)
-	sub.terms = c.terms
-	return sub
-}
-
-// forgetTermsLocked drops the parts with terms of their own that nobody uses, so that
-// there are never many more than there are clients.
-func (p *pool) forgetTermsLocked() {
-	maps.DeleteFunc(p.subs, func(_ part, s *subpool) bool {
-		return s.terms != nil && s.live+s.opening+s.coming == 0 && !s.backingOff() && !p.awaitedByLocked(s)
-	})
-}
-
-// awaitedByLocked reports whether a client waits for a connection of the part.
-func (p *pool) awaitedByLocked(sub *subpool) bool {
-	for e := p.waiters.Front(); e != nil; e = e.Next() {
-		if e.Value.(*waiter).sub == sub {
-			return true
-		}
-	}
-	return false
 }

@@ -97,19 +97,15 @@ func (w *stopwatch) overdue(now time.Time, a core.Activity, p armor.Pool) *armor
 
 // timeOutDenial is in PostgreSQL's words, where it has such a time-out.
 func timeOutDenial(reason armor.Reason, what string, limit time.Duration) *armor.Denial {
-	return &armor.Denial{Reason: reason, Message: fmt.Sprintf("terminating connection due to %s timeout", what), Detail: fmt.Sprintf("The pool allows %s.", limit)}
-}
-
-// config returns the configuration in force.
-func (p *pool) config() armor.Pool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cfg
+	return &armor.Denial{
+		Reason: reason, Message: fmt.Sprintf("terminating connection due to %s timeout", what),
+		Detail: fmt.Sprintf("The pool allows %s.", limit),
+	}
 }
 
 // tellTimeOuts tells the sessions of a pool that its time-outs have changed.
 func (p *Pooler) tellTimeOuts(pl *pool) {
-	for _, c := range p.clientsOf(pl) {
+	for _, c := range p.roster.of(pl) {
 		c.mu.Lock()
 		changed := c.timeOuts
 		c.mu.Unlock()
@@ -117,15 +113,4 @@ func (p *Pooler) tellTimeOuts(pl *pool) {
 			changed()
 		}
 	}
-}
-
-func (p *Pooler) clientsOf(pl *pool) (found []*client) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.clients {
-		if c.pool == pl {
-			found = append(found, c)
-		}
-	}
-	return found
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/backend"
 )
 
 // engine is what moves the bytes of sessions: a driver, what it must find below TLS on
@@ -17,7 +18,7 @@ type engine struct {
 
 // dial opens connections to PostgreSQL that the engine can drive.
 func (e engine) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := pooler.DefaultDialer.DialContext(ctx, network, address)
+	c, err := backend.DefaultDialer.DialContext(ctx, network, address)
 	if err != nil || e.server == nil {
 		return c, err
 	}

@@ -5,8 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/console"
 )
 
 // pgbouncerCollector emits what prometheus-community's pgbouncer_exporter would, under
@@ -14,7 +13,7 @@ import (
 // environment: two of them may have databases of the same name. The client_connections
 // family is left out, as its label application_name is any client's to choose.
 type pgbouncerCollector struct {
-	tally      func() []pooler.Tally
+	tally      func() []console.Tally
 	maxClients int
 }
 
@@ -74,24 +73,26 @@ func (c pgbouncerCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(pgbouncerUp, 1)
 	gauge(pgbouncerVersion, 1, "Armor "+version)
 	gauge(pgbouncerClients, float64(c.maxClients))
-	sums := sumTallies(c.tally())
-	for k, d := range sums.databases {
-		host, port := pooler.FirstHost(d.first.Database)
-		labels := []string{k.environment, k.database, host, strconv.Itoa(port), pooler.ServerName(d.first.Database), "", string(d.first.Config.Mode)}
-		for i, v := range []float64{float64(d.limit - d.reserve), float64(d.reserve), float64(d.limit), float64(d.open), oneIf(d.paused), oneIf(d.disabled)} {
+	tallies := c.tally()
+	databases, roles := console.SumDatabases(tallies), console.SumConfiguredRoles(tallies)
+	for _, d := range databases {
+		host, port := d.Host()
+		labels := []string{d.First.Environment, d.Database.Name, host, strconv.Itoa(port), d.ServerName(), "", string(d.First.Mode)}
+		for i, v := range []float64{float64(d.Limit - d.Reserve), float64(d.Reserve), float64(d.Limit), float64(d.Open), oneIf(d.Paused), oneIf(d.Disabled)} {
 			gauge(databaseFamilies[i], v, labels...)
 		}
-		for i, v := range numbersOf(d.totals) {
-			ch <- prometheus.MustNewConstMetric(statsFamilies[i], prometheus.CounterValue, v, k.environment, k.database)
+		for i, v := range numbersOf(d.Totals) {
+			ch <- prometheus.MustNewConstMetric(statsFamilies[i], prometheus.CounterValue, v, d.First.Environment, d.Database.Name)
 		}
 	}
-	for k, r := range sums.roles {
+	for _, r := range roles {
 		for i, v := range []float64{float64(r.ClientsActive), float64(r.ClientsWaiting), 0, 0, float64(r.Active), 0, float64(r.Canceled), float64(r.Idle), 0,
 			float64(r.Tested), float64(r.Login), r.MaxWait.Seconds()} {
-			gauge(poolFamilies[i], v, k.environment, k.database, k.role)
+			gauge(poolFamilies[i], v, r.Environment, r.Database, r.Role)
 		}
 	}
-	for i, v := range sums.lists(c.maxClients) {
+	n := console.Count(databases, roles)
+	for i, v := range []int{n.Databases, n.Users, n.Pools, max(c.maxClients-n.Clients, 0), n.Clients, 0, n.FreeServers, n.Servers} {
 		gauge(listFamilies[i], float64(v))
 	}
 }
@@ -104,66 +105,7 @@ func oneIf(b bool) float64 {
 }
 
 // numbersOf are in the order of statsFamilies.
-func numbersOf(t pooler.Totals) []float64 {
+func numbersOf(t console.Totals) []float64 {
 	return []float64{float64(t.Queries), t.Lent.Seconds(), float64(t.Received), float64(t.Sent), t.Waited.Seconds(), float64(t.Transactions), t.Lent.Seconds(),
 		float64(t.ClientParses), float64(t.ServerParses), float64(t.Binds), float64(t.Assignments)}
-}
-
-// tallySums adds up the pools of each database, which is all that PgBouncer's names tell
-// apart.
-type tallySums struct {
-	databases map[databaseKey]*databaseSum
-	roles     map[databaseKey]*pooler.RoleTally // with their roles
-}
-
-type databaseKey struct{ environment, database, role string }
-
-type databaseSum struct {
-	first            pooler.Tally
-	limit, open      int
-	reserve          int // of limit
-	clients          int
-	paused, disabled bool // all of its pools are
-	totals           pooler.Totals
-}
-
-func sumTallies(tallies []pooler.Tally) tallySums {
-	s := tallySums{map[databaseKey]*databaseSum{}, map[databaseKey]*pooler.RoleTally{}}
-	for _, t := range tallies {
-		k := databaseKey{environment: t.Config.Environment, database: t.Config.Database}
-		d := s.databases[k]
-		if d == nil {
-			d = &databaseSum{first: t, paused: true, disabled: true}
-			s.databases[k] = d
-		}
-		d.add(t.Status)
-		d.reserve += t.Config.ReserveOf(t.Status.Limit)
-		d.totals.Add(t.Totals)
-		d.clients += t.Clients()
-		for _, r := range t.Roles {
-			k.role = r.Role
-			if s.roles[k] == nil {
-				s.roles[k] = &pooler.RoleTally{Role: r.Role}
-			}
-			s.roles[k].Add(r)
-		}
-	}
-	return s
-}
-
-func (d *databaseSum) add(s armor.PoolStatus) {
-	d.limit, d.open = d.limit+s.Limit, d.open+s.Open
-	d.paused, d.disabled = d.paused && s.Paused, d.disabled && s.Disabled
-}
-
-// lists are in the order of listFamilies.
-func (s tallySums) lists(maxClients int) []int {
-	users, limit, open, clients := map[string]bool{}, 0, 0, 0
-	for _, d := range s.databases {
-		limit, open, clients = limit+d.limit, open+d.open, clients+d.clients
-	}
-	for k := range s.roles {
-		users[k.role] = true
-	}
-	return []int{len(s.databases), len(users), len(s.roles), max(maxClients-clients, 0), clients, 0, max(limit-open, 0), open}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/console"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/tlsedge"
 )
@@ -63,17 +63,17 @@ func TestPgbouncerNamesAreEmitted(t *testing.T) {
 	m := newMetrics(func() armor.NodeStatus {
 		return armor.NodeStatus{Pools: []armor.PoolStatus{{Pool: "production/orders", Paused: true}}}
 	})
-	tally := func(environment, pool string, limit int, paused bool) pooler.Tally {
-		return pooler.Tally{
+	tally := func(environment, pool string, limit int, paused bool) console.Tally {
+		return console.Tally{
 			Config:   armor.Pool{Name: pool, Environment: environment, Database: "orders", Mode: armor.TransactionMode},
 			Database: armor.Database{Name: "orders", Environment: environment, DBName: "orders_db", Hosts: []string{"pg1:5433"}},
 			Status:   armor.PoolStatus{Limit: limit, Open: 2, Paused: paused},
-			Totals:   pooler.Totals{Counts: core.Counts{Transactions: 7}, Lent: 1500 * time.Millisecond},
-			Roles:    []pooler.RoleTally{{Role: "rw", ClientsActive: 3, Active: 1, Idle: 1, MaxWait: 250 * time.Millisecond}},
+			Totals:   console.Totals{Counts: core.Counts{Transactions: 7}, Lent: 1500 * time.Millisecond},
+			Roles:    []console.RoleTally{{Role: "rw", ClientsActive: 3, Active: 1, Idle: 1, MaxWait: 250 * time.Millisecond}},
 		}
 	}
-	m.registry.MustRegister(pgbouncerCollector{func() []pooler.Tally {
-		return []pooler.Tally{tally("production", "orders", 5, true), tally("production", "reports", 3, false), tally("staging", "orders", 2, true)}
+	m.registry.MustRegister(pgbouncerCollector{func() []console.Tally {
+		return []console.Tally{tally("production", "orders", 5, true), tally("production", "reports", 3, false), tally("staging", "orders", 2, true)}
 	}, 100})
 	scrape := httptest.NewRecorder()
 	m.handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))

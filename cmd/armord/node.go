@@ -19,6 +19,7 @@ import (
 	"github.com/armordb/armordb/cluster/link"
 	"github.com/armordb/armordb/fsm"
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/console"
 	"github.com/armordb/armordb/rpc"
 	"github.com/armordb/armordb/tlsedge"
 )
@@ -295,7 +296,7 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
 		Hooks: n.metrics.poolerHooks(), Cancel: n.cancelProven, CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
 		DecoyKey: decoyKey,
-		Console:  pooler.ConsoleConfig{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
+		Console:  console.Node{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
 	})
 	if err != nil {
 		return nil, err

@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/password"
 )
 
 // Verifiers returns the SCRAM verifiers in NAME.verifiers by role (pooler.Secrets).
@@ -13,52 +13,9 @@ func (s secrets) Verifiers(name armor.SecretName) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := parseVerifiers(string(text))
+	all, err := password.ParseFile(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("secret %s: %w", name, err)
 	}
 	return all, nil
-}
-
-// parseVerifiers reads lines of "role" "verifier", as PgBouncer's auth_file has them: a
-// quote inside is written twice; lines that begin with # or ; are comments. Errors
-// name lines and repeat nothing.
-func parseVerifiers(text string) (map[string]string, error) {
-	all := map[string]string{}
-	for n, line := range strings.Split(text, "\n") {
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' || line[0] == ';' {
-			continue
-		}
-		role, rest, ok := cutQuoted(line)
-		verifier, rest, alsoOK := cutQuoted(strings.TrimSpace(rest))
-		switch _, twice := all[role]; {
-		case !ok || !alsoOK || rest != "" || role == "":
-			return nil, fmt.Errorf(`%w: line %d of its file is not "role" "verifier"`, armor.ErrInvalid, n+1)
-		case twice:
-			return nil, fmt.Errorf("%w: line %d of its file is about a role that has one already", armor.ErrInvalid, n+1)
-		}
-		all[role] = verifier
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%w: its file holds no verifiers", armor.ErrInvalid)
-	}
-	return all, nil
-}
-
-// cutQuoted takes a quoted word off the front of s.
-func cutQuoted(s string) (word, rest string, ok bool) {
-	if !strings.HasPrefix(s, `"`) {
-		return "", s, false
-	}
-	for i := 1; i < len(s); i++ {
-		if s[i] != '"' {
-			continue
-		}
-		if i+1 == len(s) || s[i+1] != '"' {
-			return strings.ReplaceAll(s[1:i], `""`, `"`), s[i+1:], true
-		}
-		i++ // the second of two
-	}
-	return "", s, false
 }

@@ -56,21 +56,3 @@ func TestVerifiersAreSecretsOfOneFolder(t *testing.T) {
 		t.Errorf("readable by others: %v", err)
 	}
 }
-
-func FuzzVerifiers(f *testing.F) {
-	f.Add("\"a\" \"b\"\n\"c\"\"\" \"d\"\n")
-	f.Add("# x\n\"\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		all, err := parseVerifiers(text)
-		if err != nil {
-			return
-		}
-		var again strings.Builder
-		for role, verifier := range all {
-			again.WriteString(`"` + strings.ReplaceAll(role, `"`, `""`) + `" "` + strings.ReplaceAll(verifier, `"`, `""`) + "\"\n")
-		}
-		if got, err := parseVerifiers(again.String()); err != nil || !maps.Equal(got, all) {
-			t.Fatalf("%q, %v", got, err)
-		}
-	})
-}

@@ -40,7 +40,7 @@ type Backend struct {
 	Status   byte          // of the next ReadyForQuery
 }
 
-// Dial is a pooler.Dial.
+// Dial is a backend.Dial.
 func (f *Fake) Dial(context.Context, string, string) (net.Conn, error) {
 	size := f.Buffer
 	if size == 0 {

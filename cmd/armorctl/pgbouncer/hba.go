@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // hbaLine is a record of auth_hba_file (PostgreSQL, "The pg_hba.conf File").
@@ -86,7 +88,7 @@ func hbaFields(line string) (fields [][]hbaName, wrong string) {
 func cutHBAName(s string) (n hbaName, rest string, ok bool) {
 	if s[0] == '"' {
 		n.quoted = true
-		n.name, rest, ok = cutQuoted(s, '"')
+		n.name, rest, ok = armor.CutQuoted(s, '"')
 		return n, rest, ok
 	}
 	i := strings.IndexAny(s, " \t,#")

@@ -195,7 +195,7 @@ func keyOnly(line string) string {
 // quotes, where a quote is written twice.
 func cutKey(s string) (key, rest string, ok bool) {
 	if strings.HasPrefix(s, `"`) {
-		key, rest, ok = cutQuoted(s, '"')
+		key, rest, ok = armor.CutQuoted(s, '"')
 		return key, rest, ok && key != ""
 	}
 	i := 0
@@ -207,26 +207,6 @@ func cutKey(s string) (key, rest string, ok bool) {
 
 func isKey(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.-*", c) >= 0
-}
-
-// cutQuoted takes a word in quotes off the front of s; two quotes stand for one.
-func cutQuoted(s string, quote byte) (word, rest string, ok bool) {
-	if s == "" || s[0] != quote {
-		return "", s, false
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] != quote:
-			b.WriteByte(s[i])
-		case i+1 < len(s) && s[i+1] == quote:
-			b.WriteByte(quote)
-			i++
-		default:
-			return b.String(), s[i+1:], true
-		}
-	}
-	return "", s, false
 }
 
 // pair is one word of a connection string.
@@ -248,7 +228,7 @@ func parsePairs(s string) (pairs []pair, err error) {
 		}
 		if value = strings.TrimLeft(value, " \t"); strings.HasPrefix(value, "'") {
 			var ok bool
-			if p.value, s, ok = cutQuoted(value, '\''); !ok {
+			if p.value, s, ok = armor.CutQuoted(value, '\''); !ok {
 				return nil, fmt.Errorf("the value of %s has no closing quote", clip(p.key))
 			}
 		} else if i := strings.IndexAny(value, " \t"); i >= 0 {

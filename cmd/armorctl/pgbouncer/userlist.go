@@ -3,6 +3,8 @@ package pgbouncer
 import (
 	"encoding/hex"
 	"strings"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // user is a line of auth_file.
@@ -44,8 +46,8 @@ func readUserlist(name string, text []byte) ([]user, error) {
 		if line == "" || line[0] == ';' || line[0] == '#' {
 			continue
 		}
-		who, rest, ok := cutQuoted(line, '"')
-		secret, _, alsoOK := cutQuoted(strings.TrimSpace(rest), '"')
+		who, rest, ok := armor.CutQuoted(line, '"')
+		secret, _, alsoOK := armor.CutQuoted(strings.TrimSpace(rest), '"')
 		first, twice := seen[who]
 		switch {
 		case !ok || !alsoOK:
