@@ -24,6 +24,8 @@ var rules = []struct {
 }{
 	{dir: "armor", allow: []string{}, forbid: []string{"third-party", "net", "os", "time/tzdata", "crypto/x509", "crypto/rand", "math/rand", "sync"}},
 	{dir: "armor/pki", allow: []string{"armor"}, forbid: []string{"third-party"}},
+	{dir: "armor/file", allow: []string{}, forbid: []string{"third-party"}},
+	{dir: "armor/process", allow: []string{}, forbid: []string{"third-party"}},
 	{dir: "fsm", allow: []string{"armor"}, forbid: []string{"net", "os", "crypto/rand", "math/rand", "crypto/x509", "regexp", "github.com/hashicorp"}},
 	{dir: "cluster", allow: []string{"armor", "fsm"}, forbid: []string{"google.golang.org", "github.com/jackc"}},
 	{dir: "tlsedge", allow: []string{"armor"}, forbid: []string{"google.golang.org", "github.com/jackc", "github.com/hashicorp"}},

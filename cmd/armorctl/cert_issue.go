@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/rpc"
 )
@@ -121,7 +122,7 @@ func (a *app) completeIssue(o *issueOptions, name string) error {
 	if o.serverCA == "" {
 		o.serverCA = chosen.ServerCAFile
 	}
-	if !o.overwrite && isThere(filepath.Join(o.out, clientCert)) {
+	if !o.overwrite && file.Exist(filepath.Join(o.out, clientCert)) {
 		return hinted(fmt.Errorf("%w: %s holds a certificate", armor.ErrConflict, o.out), "choose another --out, or --overwrite it")
 	}
 	return nil
@@ -269,13 +270,13 @@ func (m made) write(dir, serverCAFile string) error {
 		if err != nil {
 			return fmt.Errorf("encode private key: %w", err)
 		}
-		if err := writeFile(in(clientPKCS8), der, modeSecret); err != nil {
+		if err := file.Replace(in(clientPKCS8), der, modeSecret); err != nil {
 			return err
 		}
 		if err := writePair(in(clientCert), in(clientKey), m.key, append([]*x509.Certificate{m.cert}, m.chain...)...); err != nil {
 			return err
 		}
-	} else if err := writeFile(in(clientCert), pki.EncodeCertificatesPEM(append([]*x509.Certificate{m.cert}, m.chain...)...), modePublic); err != nil {
+	} else if err := file.Replace(in(clientCert), pki.EncodeCertificatesPEM(append([]*x509.Certificate{m.cert}, m.chain...)...), modePublic); err != nil {
 		return err
 	}
 	if serverCAFile == "" {
@@ -285,7 +286,7 @@ func (m made) write(dir, serverCAFile string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(in(serverCA), pki.EncodeCertificatesPEM(certs...), modePublic)
+	return file.Replace(in(serverCA), pki.EncodeCertificatesPEM(certs...), modePublic)
 }
 
 // issuedView is the answer of cert issue.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -170,11 +171,11 @@ func (t target) withFiles(dir, flagCA, contextCA string) (target, error) {
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
 	t.Cert, t.Key, t.PKCS8 = in(clientCert), in(clientKey), in(clientPKCS8)
-	if !isThere(t.Cert) || !isThere(t.Key) {
+	if !file.Exist(t.Cert) || !file.Exist(t.Key) {
 		return t, hinted(fmt.Errorf("%w: %s holds no %s and %s", armor.ErrNotFound, dir, clientCert, clientKey), "armorctl cert issue IDENTITY --ca DIR --out %s, or --cert DIR", dir)
 	}
 	for _, candidate := range []string{flagCA, in(serverCA), contextCA} {
-		if candidate != "" && isThere(candidate) {
+		if candidate != "" && file.Exist(candidate) {
 			t.ServerCA, err = filepath.Abs(candidate)
 			return t, err
 		}

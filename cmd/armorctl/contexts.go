@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/rpc"
 )
@@ -92,7 +93,7 @@ func (f *contextFile) save() error {
 	if err := makeDir(filepath.Dir(f.path)); err != nil {
 		return err
 	}
-	return writeFile(f.path, text, modeSecret)
+	return file.Replace(f.path, text, modeSecret)
 }
 
 func (f *contextFile) find(name string) (clusterAccess, bool) {

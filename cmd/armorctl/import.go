@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/cmd/armorctl/pgbouncer"
 	"github.com/armordb/armordb/rpc/manifest"
 )
@@ -274,7 +275,7 @@ func doubled(s string) string {
 
 // writeImport writes all that is to be written, or leaves nothing behind.
 func writeImport(o importOptions, manifests []byte, files []secretText, views []secretView) (err error) {
-	if o.out != "" && isThere(o.out) {
+	if o.out != "" && file.Exist(o.out) {
 		return fmt.Errorf("%w: %s is there already", armor.ErrConflict, o.out)
 	}
 	if o.secrets != "" {
@@ -291,7 +292,7 @@ func writeImport(o importOptions, manifests []byte, files []secretText, views []
 		}()
 		for i, f := range files {
 			views[i].Written = filepath.Join(o.secrets, f.File)
-			if err := writeFile(views[i].Written, f.text, f.mode); err != nil {
+			if err := file.Replace(views[i].Written, f.text, f.mode); err != nil {
 				return err
 			}
 		}
@@ -299,5 +300,5 @@ func writeImport(o importOptions, manifests []byte, files []secretText, views []
 	if o.out == "" {
 		return nil
 	}
-	return writeFile(o.out, manifests, modePublic)
+	return file.Replace(o.out, manifests, modePublic)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/rpc"
 )
@@ -165,7 +166,7 @@ func (a *app) peerCA(ctx context.Context, dir, cluster string, s secrecy) (autho
 // firstOperator makes the operator's key and certificate, or takes up those that an
 // init which was cut short has left: the cluster may know them already.
 func firstOperator(f *contextFile, c clusterAccess, ca authority, lifetime time.Duration) (armor.Operator, error) {
-	if isThere(f.in(c.KeyFile)) && isThere(f.in(c.CertFile)) {
+	if file.Exist(f.in(c.KeyFile)) && file.Exist(f.in(c.CertFile)) {
 		cert, err := loadCertificate(f.in(c.CertFile))
 		if err != nil {
 			return armor.Operator{}, err
@@ -185,7 +186,7 @@ func firstOperator(f *contextFile, c clusterAccess, ca authority, lifetime time.
 	}
 	if err := errors.Join(
 		writePair(f.in(c.CertFile), f.in(c.KeyFile), key, cert),
-		writeFile(f.in(c.PeerCAFile), pki.EncodeCertificatesPEM(ca.cert), modePublic),
+		file.Replace(f.in(c.PeerCAFile), pki.EncodeCertificatesPEM(ca.cert), modePublic),
 	); err != nil {
 		return armor.Operator{}, err
 	}
@@ -198,7 +199,7 @@ func writePair(certFile, keyFile string, key crypto.Signer, certs ...*x509.Certi
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeFile(keyFile, text, modeSecret), writeFile(certFile, pki.EncodeCertificatesPEM(certs...), modePublic))
+	return errors.Join(file.Replace(keyFile, text, modeSecret), file.Replace(certFile, pki.EncodeCertificatesPEM(certs...), modePublic))
 }
 
 func signOperator(ca authority, cluster, name string, public crypto.PublicKey, lifetime time.Duration) (*x509.Certificate, error) {

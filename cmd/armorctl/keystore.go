@@ -11,6 +11,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 )
 
@@ -42,7 +43,7 @@ type secrecy struct {
 
 // hasCA reports whether the folder holds a CA.
 func hasCA(dir string) bool {
-	return isThere(filepath.Join(dir, caCertFile)) || isThere(filepath.Join(dir, caSealed)) || isThere(filepath.Join(dir, caPlain))
+	return file.Exist(filepath.Join(dir, caCertFile)) || file.Exist(filepath.Join(dir, caSealed)) || file.Exist(filepath.Join(dir, caPlain))
 }
 
 // newCA makes a CA in a folder, which must not hold one.
@@ -81,8 +82,8 @@ func (ca authority) save(dir, passphrase string) error {
 		return err
 	}
 	return errors.Join(
-		writeFile(filepath.Join(dir, name), content, modeSecret),
-		writeFile(filepath.Join(dir, caCertFile), pki.EncodeCertificatesPEM(ca.cert), modePublic),
+		file.Replace(filepath.Join(dir, name), content, modeSecret),
+		file.Replace(filepath.Join(dir, caCertFile), pki.EncodeCertificatesPEM(ca.cert), modePublic),
 	)
 }
 
@@ -110,7 +111,7 @@ func (a *app) openCA(ctx context.Context, dir string, kind pki.CAKind, passphras
 
 func (a *app) openKey(ctx context.Context, dir, name, passphraseFile string) (crypto.Signer, error) {
 	path := filepath.Join(dir, caPlain)
-	if !isThere(path) {
+	if !file.Exist(path) {
 		return a.unseal(ctx, filepath.Join(dir, caSealed), name, passphraseFile)
 	}
 	if err := checkSecret(path); err != nil {

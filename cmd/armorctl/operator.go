@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/rpc"
 )
@@ -92,7 +93,7 @@ func (o operatorOptions) check() ([]armor.OperatorRole, error) {
 	if o.peerCA == "" || o.out == "" || len(o.roles) == 0 {
 		return nil, &usageError{errors.New("operator add needs --peer-ca, --role and --out")}
 	}
-	if isThere(filepath.Join(o.out, "operator.crt")) {
+	if file.Exist(filepath.Join(o.out, "operator.crt")) {
 		return nil, fmt.Errorf("%w: %s holds an operator's certificate", armor.ErrConflict, o.out)
 	}
 	return parseRoles(o.roles)
@@ -133,11 +134,11 @@ func writeOperator(dir string, ca authority, cert *x509.Certificate, key crypto.
 		return err
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
-	if err := writeFile(in("peer-ca.crt"), pki.EncodeCertificatesPEM(ca.cert), modePublic); err != nil {
+	if err := file.Replace(in("peer-ca.crt"), pki.EncodeCertificatesPEM(ca.cert), modePublic); err != nil {
 		return err
 	}
 	if key == nil {
-		return writeFile(in("operator.crt"), pki.EncodeCertificatesPEM(cert), modePublic)
+		return file.Replace(in("operator.crt"), pki.EncodeCertificatesPEM(cert), modePublic)
 	}
 	return writePair(in("operator.crt"), in("operator.key"), key, cert)
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 )
 
 // devOptions are the flags of `armord dev`.
@@ -137,7 +138,7 @@ const loopback = "127.0.0.1"
 // run makes and starts what is needed, announces it, and waits for the end.
 func (c *devCluster) run(ctx context.Context) error {
 	defer c.listener.Close()
-	if err := removeIfThere(c.dir.in("ready")); err != nil {
+	if err := file.Remove(c.dir.in("ready")); err != nil {
 		return err
 	}
 	if err := c.configure(); err != nil {
@@ -160,7 +161,7 @@ func (c *devCluster) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		err = nil // an interrupt is an orderly end, also in the middle of starting
 	}
-	err = errors.Join(err, removeIfThere(c.dir.in("ready")), c.stopNodes())
+	err = errors.Join(err, file.Remove(c.dir.in("ready")), c.stopNodes())
 	endBalancing()
 	return errors.Join(err, g.Wait())
 }
@@ -197,7 +198,7 @@ func (c *devCluster) announce() error {
 	if err := errors.Join(c.dir.save(), c.dir.writeEnv(c.environ())); err != nil {
 		return err
 	}
-	if err := writeFile(c.dir.in("ready"), nil, 0o600); err != nil {
+	if err := file.Replace(c.dir.in("ready"), nil, 0o600); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, `
@@ -312,7 +313,7 @@ func findTools() (tools, error) {
 		return tools{}, fmt.Errorf("find this program's file: %w", err)
 	}
 	beside := filepath.Join(filepath.Dir(self), "armorctl")
-	if !isThere(beside) {
+	if !file.Exist(beside) {
 		return tools{}, fmt.Errorf("%w: armorctl must lie beside armord, and %s is not there (go build -o %s ./cmd/...)", armor.ErrNotFound, beside, filepath.Dir(self))
 	}
 	return tools{armord: self, armorctl: beside}, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/rpc/manifest"
 )
 
@@ -56,7 +57,7 @@ func (c *devCluster) initFirst(ctx context.Context) error {
 	}
 	socket := c.configs[0].AdminSocket
 	err := c.until(ctx, "node n1 waits to be initialised", func(context.Context) error {
-		if !isThere(socket) {
+		if !file.Exist(socket) {
 			return fmt.Errorf("%w: there is no %s", armor.ErrUnavailable, socket)
 		}
 		return nil
@@ -75,7 +76,7 @@ func (c *devCluster) startJoiner(ctx context.Context, k int) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(c.tokenFile(k), []byte(token+"\n"), 0o600); err != nil {
+	if err := file.Replace(c.tokenFile(k), []byte(token+"\n"), 0o600); err != nil {
 		return err
 	}
 	return c.startNode(k)
@@ -166,7 +167,7 @@ func (c *devCluster) writeConfiguration() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(c.dir.in("cluster.yaml"), text, 0o600)
+	return file.Replace(c.dir.in("cluster.yaml"), text, 0o600)
 }
 
 // configuration is one database in one pool, and an identity that may use it in the

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 )
 
 // layout is the version of what lies in a folder of `armord dev`. Another version's
@@ -77,7 +78,7 @@ func (d *devDir) claim() error {
 	}
 	if entries, err := os.ReadDir(d.path); err != nil {
 		return err
-	} else if len(entries) > 0 && !isThere(d.in("dev.lock")) {
+	} else if len(entries) > 0 && !file.Exist(d.in("dev.lock")) {
 		return fmt.Errorf("%w: it is not empty, and nothing in it is from armord dev: choose another with --dir", armor.ErrConflict)
 	}
 	if err := os.Chmod(d.path, 0o700); err != nil {
@@ -124,7 +125,7 @@ func (d *devDir) save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(d.in("dev.yaml"), text, 0o600)
+	return file.Replace(d.in("dev.yaml"), text, 0o600)
 }
 
 // environ is DIR/env in order: what a shell needs to be a client and an operator.
@@ -135,7 +136,7 @@ func (d *devDir) writeEnv(e environ) error {
 	for _, v := range e {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(v[1]))
 	}
-	return writeFile(d.in("env"), []byte(b.String()), 0o600)
+	return file.Replace(d.in("env"), []byte(b.String()), 0o600)
 }
 
 func shellQuote(s string) string {

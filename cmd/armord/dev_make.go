@@ -18,6 +18,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 )
 
@@ -93,7 +94,7 @@ func (c *devCluster) writeNode(k int, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(c.dir.node(k), "armord.yaml"), text, 0o600)
+	return file.Replace(filepath.Join(c.dir.node(k), "armord.yaml"), text, 0o600)
 }
 
 func (c *devCluster) tokenFile(k int) string { return filepath.Join(c.dir.node(k), "join.token") }
@@ -153,7 +154,7 @@ func writePair(certFile, keyFile string, key crypto.Signer, certs ...*x509.Certi
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeFile(keyFile, text, 0o600), writeFile(certFile, pki.EncodeCertificatesPEM(certs...), 0o644))
+	return errors.Join(file.Replace(keyFile, text, 0o600), file.Replace(certFile, pki.EncodeCertificatesPEM(certs...), 0o644))
 }
 
 // writeSecrets writes the server's password and CA where the node looks for them,
@@ -164,13 +165,13 @@ func (c *devCluster) writeSecrets(dir string) error {
 		if err != nil {
 			return fmt.Errorf("sslrootcert of the URL: %w", err)
 		}
-		if err := writeFile(filepath.Join(dir, c.server.database+".pem"), pem, 0o600); err != nil {
+		if err := file.Replace(filepath.Join(dir, c.server.database+".pem"), pem, 0o600); err != nil {
 			return err
 		}
 	}
 	path := filepath.Join(dir, c.server.database+".yaml")
 	if c.server.password == "" {
-		return removeIfThere(path)
+		return file.Remove(path)
 	}
 	text, err := yaml.Marshal(struct {
 		Passwords []string `yaml:"passwords"`
@@ -179,7 +180,7 @@ func (c *devCluster) writeSecrets(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, text, 0o600)
+	return file.Replace(path, text, 0o600)
 }
 
 // armorctl runs an operator's command and returns its stdout. What it said on stderr

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -154,7 +155,7 @@ func (i *initializer) write(d rpc.InitData) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(i.cfg.foundingFile(), text, 0o600)
+	return file.Replace(i.cfg.foundingFile(), text, 0o600)
 }
 
 // found carries a founding out. It may be repeated.
@@ -164,7 +165,7 @@ func (n *node) found(ctx context.Context, f *founding) error {
 		err = nil // an earlier start had come this far
 	}
 	if err == nil {
-		err = removeIfThere(n.cfg.foundingFile())
+		err = file.Remove(n.cfg.foundingFile())
 	}
 	f.conclude(err)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 )
 
@@ -28,7 +29,7 @@ type membership struct {
 // enrolled reports whether the node has been given what it needs. The certificate is
 // written last.
 func (c Config) enrolled() bool {
-	return isThere(c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile, c.Gossip.KeyFile)
+	return file.Exist(c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile, c.Gossip.KeyFile)
 }
 
 func (c Config) membershipFile() string { return filepath.Join(c.DataDir, "peer", "membership.yaml") }
@@ -79,7 +80,7 @@ func (c Config) writeAdmission(a admission) error {
 		{c.Gossip.KeyFile, []byte(gossip)},
 		{c.Peer.CertFile, pki.EncodeCertificatesPEM(chain...)},
 	} {
-		if err := writeFile(f.path, f.content, 0o600); err != nil {
+		if err := file.Replace(f.path, f.content, 0o600); err != nil {
 			return err
 		}
 	}
@@ -163,7 +164,7 @@ func (c Config) makeNodeKey() (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writeFile(c.Peer.KeyFile, text, 0o600)
+	return key, file.Replace(c.Peer.KeyFile, text, 0o600)
 }
 
 // request returns the node's certificate request: the same bytes at each start, since
@@ -181,7 +182,7 @@ func (c Config) request(key crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return csr, writeFile(path, csr, 0o600)
+	return csr, file.Replace(path, csr, 0o600)
 }
 
 // isRequestOf reports whether the key has not been replaced since.

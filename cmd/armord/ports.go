@@ -11,6 +11,8 @@ import (
 	"strconv"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/armordb/armordb/armor/file"
 )
 
 // ports is dataDir/ports.yaml: the ports that were chosen for listen addresses with
@@ -159,5 +161,5 @@ func writePorts(path string, p ports) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, text, 0o600)
+	return file.Replace(path, text, 0o600)
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/armordb/armordb/armor/file"
 )
 
 // nodeProcess is one node as a process of its own. It ends when its standard input
@@ -46,7 +48,7 @@ func startNode(program, name, dir string) (*nodeProcess, error) {
 		p.err = cmd.Wait()
 		close(p.ended)
 	}()
-	if err := writeFile(pidFile(dir), []byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0o600); err != nil {
+	if err := file.Replace(pidFile(dir), []byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0o600); err != nil {
 		return nil, errors.Join(err, p.stop(0))
 	}
 	return p, nil

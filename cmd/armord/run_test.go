@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/rpc"
 )
@@ -165,7 +166,7 @@ func (s *site) birth(who rpc.InitIdentity) rpc.InitData {
 // initialise does what armorctl init does.
 func (s *site) initialise(c Config, log *syncBuffer) {
 	s.t.Helper()
-	s.soon("the admin socket is there", log, func() bool { return isThere(c.AdminSocket) })
+	s.soon("the admin socket is there", log, func() bool { return file.Exist(c.AdminSocket) })
 	client, err := rpc.OpenInit(c.AdminSocket)
 	if err != nil {
 		s.t.Fatal(err)
@@ -204,7 +205,7 @@ func TestNodeIsInitialisedOnceAndTakenUpAgain(t *testing.T) {
 	s.soon("it says that it is not ready", log, func() bool { return readyz(c) == http.StatusServiceUnavailable })
 	s.initialise(c, log)
 	s.soon("it is ready", log, func() bool { return readyz(c) == http.StatusOK })
-	s.soon("it cannot be initialised again", log, func() bool { return !isThere(c.AdminSocket) && !isThere(c.foundingFile()) })
+	s.soon("it cannot be initialised again", log, func() bool { return !file.Exist(c.AdminSocket) && !file.Exist(c.foundingFile()) })
 	if err := stop(); err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
@@ -228,7 +229,7 @@ func TestNodeStoppedInTheMiddleOfInitFinishesItAtItsNextStart(t *testing.T) {
 	}
 	log, stop := s.start(c)
 	s.soon("it is ready", log, func() bool { return readyz(c) == http.StatusOK })
-	if err := stop(); err != nil || isThere(c.foundingFile()) {
+	if err := stop(); err != nil || file.Exist(c.foundingFile()) {
 		t.Fatalf("%v\n%s", err, log)
 	}
 }
@@ -282,7 +283,7 @@ func TestInitRefusesWhatIsNotForThisNode(t *testing.T) {
 		if err := i.Initialize(t.Context(), d); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		if c.enrolled() || isThere(c.foundingFile()) {
+		if c.enrolled() || file.Exist(c.foundingFile()) {
 			t.Fatalf("%s: something was written", name)
 		}
 	}

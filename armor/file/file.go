@@ -1,4 +1,11 @@
-package main
+// Package file writes files so that a crash leaves nothing half written.
+//
+// It is for keys, certificates, configuration and marks: small files that are written
+// whole. It knows nothing of what they hold.
+//
+// Invariant: whoever opens a file that Replace writes sees all of the old content or
+// all of the new, also after a crash.
+package file
 
 import (
 	"errors"
@@ -6,13 +13,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/armordb/armordb/armor"
 )
 
-// writeFile replaces path with content: a reader sees the old file or the new one,
-// also after a crash.
-func writeFile(path string, content []byte, mode fs.FileMode) error {
+// Replace puts content into the file at path, whether there was one before or not, and
+// returns once the disk has it.
+func Replace(path string, content []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -25,7 +30,7 @@ func writeFile(path string, content []byte, mode fs.FileMode) error {
 		err = syncDir(filepath.Dir(path))
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, removeIfThere(f.Name())))
+		return fmt.Errorf("write %s: %w", path, errors.Join(err, Remove(f.Name())))
 	}
 	return nil
 }
@@ -48,30 +53,20 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func removeIfThere(path string) error {
+// Remove deletes the file at path; that there is none is no error.
+func Remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// isThere reports whether every path names a file.
-func isThere(paths ...string) bool {
+// Exist reports whether there is something at each of the paths.
+func Exist(paths ...string) bool {
 	for _, p := range paths {
 		if _, err := os.Stat(p); err != nil {
 			return false
 		}
 	}
 	return true
-}
-
-// guarded turns a panic of the YAML decoder into an error. goccy/go-yaml 1.19.2 panics
-// on some documents, such as a tag without a value where a list should be.
-func guarded(decode func() error) (err error) {
-	defer func() {
-		if recover() != nil {
-			err = fmt.Errorf("%w: malformed YAML", armor.ErrInvalid)
-		}
-	}()
-	return decode()
 }

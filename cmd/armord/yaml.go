@@ -1,0 +1,18 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// guarded turns a panic of the YAML decoder into an error. goccy/go-yaml 1.19.2 panics
+// on some documents, such as a tag without a value where a list should be.
+func guarded(decode func() error) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%w: malformed YAML", armor.ErrInvalid)
+		}
+	}()
+	return decode()
+}
