@@ -134,7 +134,7 @@ func (a *arena) inLedger(t *testing.T, acknowledged []string) {
 	if len(acknowledged) == 0 {
 		t.Fatal("nothing was acknowledged")
 	}
-	rows, err := a.pg.ledger(t.Context())
+	rows, err := committed(t.Context(), a.pg)
 	if err != nil {
 		t.Fatal(err)
 	}

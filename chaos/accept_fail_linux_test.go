@@ -273,7 +273,7 @@ func (f *frail) isStopped(t *testing.T, how os.Signal, what string) {
 	query := "SELECT '" + what + "', pg_sleep(30)"
 	ended := f.asked(t, f.connect(t), query)
 	waiting := f.connect(t)
-	if err := stopProcess(f.pg.cmd, how, 20*time.Second); err != nil {
+	if err := f.pg.process.Stop(how, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	documented(t, what+", in a query", <-ended)
@@ -382,7 +382,7 @@ func (f *frail) logIsFull(t *testing.T) {
 	}
 	documented(t, "no space for the write-ahead log, in a query", <-ended)
 	free()
-	if err := stopProcess(f.pg.cmd, syscall.SIGINT, 20*time.Second); err != nil {
+	if err := f.pg.process.Stop(syscall.SIGINT, 20*time.Second); err != nil {
 		t.Error(err)
 	}
 	if err := f.pg.start(); err != nil {

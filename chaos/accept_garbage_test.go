@@ -61,8 +61,8 @@ func shout(ctx context.Context, address string, b []byte) {
 
 var listenLine = regexp.MustCompile(`listen: "?(127\.0\.0\.1:\d+)`)
 
-// ports returns every address that a node listens on.
-func (n *node) ports(t *testing.T) []string {
+// portsOf returns every address that a node listens on.
+func portsOf(t *testing.T, n *node) []string {
 	t.Helper()
 	config, err := os.ReadFile(filepath.Join(n.dir, "armord.yaml"))
 	if err != nil {
@@ -86,7 +86,7 @@ func TestGarbageHurtsNobody(t *testing.T) {
 	app := a.demoClient(t)
 	var ports []string
 	for _, n := range a.nodes {
-		ports = append(ports, n.ports(t)...)
+		ports = append(ports, portsOf(t, n)...)
 	}
 	decoys := make([]string, len(ports))
 	for i := range decoys {
@@ -213,7 +213,7 @@ func (a *arena) flood(t *testing.T, count int) {
 	t.Helper()
 	var clients []string
 	for _, n := range a.nodes {
-		clients = append(clients, n.ports(t)[0])
+		clients = append(clients, portsOf(t, n)[0])
 	}
 	for i := range count {
 		c, err := net.DialTimeout("tcp", clients[i%len(clients)], 5*time.Second)

@@ -57,7 +57,7 @@ func TestMemoryIsBoundedByClients(t *testing.T) {
 		reset(conn)
 	}
 	eventually(t, "all sessions have ended", func() bool {
-		levels, err := n.levels(t.Context())
+		levels, err := nodeLevels(t.Context(), n)
 		return err == nil && levels["sessions"] == 0
 	})
 }

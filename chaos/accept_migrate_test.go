@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/armordb/armordb/armor/process"
 )
 
 // TestMigrationPageIsTrue runs docs/migrate-from-pgbouncer.md, every block of it, with a
@@ -126,18 +128,14 @@ func (a *arena) beginPgBouncer(t *testing.T, dir string, port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(dir, "pgbouncer.log"))
+	cmd := exec.Command("pgbouncer", "-q", "pgbouncer.ini")
+	cmd.Dir, cmd.SysProcAttr = dir, credential
+	p, err := process.Start(cmd, filepath.Join(dir, "pgbouncer.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	cmd := exec.Command("pgbouncer", "-q", "pgbouncer.ini")
-	cmd.Dir, cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = dir, credential, log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		if err := stopProcess(cmd, syscall.SIGINT, 10*time.Second); err != nil {
+		if err := p.Stop(syscall.SIGINT, 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	})

@@ -145,16 +145,7 @@ func (a *arena) memory(t *testing.T) map[string]int {
 // pid returns the process of a node, whoever started it.
 func (a *arena) pid(t *testing.T, n *node) int {
 	t.Helper()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd != nil {
-		return n.cmd.Process.Pid
-	}
-	text, err := os.ReadFile(filepath.Join(n.dir, "armord.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	pid, err := n.pid()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -139,7 +138,7 @@ func startArena() (*arena, error) {
 	a.cluster = c
 	a.stop = func() error {
 		a.stopAll() // those that a test has started again
-		return errors.Join(stopProcess(dev, os.Interrupt, 40*time.Second), a.pg.stop())
+		return errors.Join(dev.Stop(os.Interrupt, 40*time.Second), a.pg.stop())
 	}
 	return a, nil
 }
@@ -172,14 +171,7 @@ func (a *arena) kill(t *testing.T, n *node) {
 		n.awaitEnd()
 		return
 	}
-	text, err := os.ReadFile(filepath.Join(n.dir, "armord.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pid := a.pid(t, n)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,10 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/armordb/armordb/armor/process"
 )
 
 // prepare starts PostgreSQL and every system in front of it, all with the same
@@ -38,7 +39,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.ends = append(b.ends, func() error { return stopProcess(dev, os.Interrupt, 40*time.Second) })
+	b.ends = append(b.ends, func() error { return dev.Stop(os.Interrupt, 40*time.Second) })
 	fill := exec.CommandContext(ctx, b.pgbench, "-i", "-q", "-s", "10", "-h", pg.dir, "-p", strconv.Itoa(pg.port), "-U", appRole, appDatabase)
 	if out, err := fill.CombinedOutput(); err != nil {
 		return fmt.Errorf("pgbench -i: %w: %s", err, out)
@@ -50,7 +51,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	env := []string{"OPENSSL_CONF=" + cipher, "PGSSLMODE=verify-full", "PGHOST=localhost", "PGUSER=" + appRole, "PGDATABASE=" + appDatabase,
 		"PGSSLCERT=" + c.env["PGSSLCERT"], "PGSSLKEY=" + c.env["PGSSLKEY"], "PGSSLROOTCERT=" + c.env["PGSSLROOTCERT"]}
 	node := c.nodes[0]
-	pid, err := readPID(filepath.Join(node.dir, "armord.pid"))
+	pid, err := node.pid()
 	if err != nil {
 		return err
 	}
@@ -101,14 +102,6 @@ const benchPool = 8
 
 // at is libpq's variable for one node's own port.
 func at(n *node) string { return fmt.Sprintf("PGPORT=%d", n.port) }
-
-func readPID(path string) (int, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(text)))
-}
 
 // forceCipher writes a configuration for OpenSSL, so that all clients use the cipher
 // that Go's servers prefer.
@@ -242,26 +235,22 @@ func (b *bench) beside(ctx context.Context, at site, s system, dir string, port 
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(b.Dir, s.name+".log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
+	log := filepath.Join(b.Dir, s.name+".log")
 	cmd := exec.Command(program, append(args, file)...)
 	if credential == nil {
 		credential = &syscall.SysProcAttr{}
 	}
 	credential.Setsid = true
-	cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = credential, log, log
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = credential
+	p, err := process.Start(cmd, log)
+	if err != nil {
 		return fmt.Errorf("start %s: %w", s.name, err)
 	}
-	b.ends = append(b.ends, func() error { return stopProcess(cmd, syscall.SIGINT, 10*time.Second) })
-	pid := cmd.Process.Pid
-	s.env, s.pid = append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", port)), func() int { return pid }
+	b.ends = append(b.ends, func() error { return p.Stop(syscall.SIGINT, 10*time.Second) })
+	s.env, s.pid = append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", port)), p.PID
 	b.systems = append(b.systems, s)
 	if err := b.awaitPort(ctx, port); err != nil {
-		said, _ := os.ReadFile(log.Name())
+		said, _ := os.ReadFile(log)
 		return fmt.Errorf("wait for %s: %w: %s", s.name, err, said)
 	}
 	return nil
@@ -275,19 +264,19 @@ func (b *bench) relay(at site) error {
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	p, err := process.Start(cmd, "")
+	if err != nil {
 		return fmt.Errorf("start the relay: %w", err)
 	}
-	b.ends = append(b.ends, func() error { return stopProcess(cmd, syscall.SIGINT, 10*time.Second) })
+	b.ends = append(b.ends, func() error { return p.Stop(syscall.SIGINT, 10*time.Second) })
 	var port int
 	if _, err := fmt.Fscan(said, &port); err != nil {
 		return fmt.Errorf("ask the relay for its port: %w", err)
 	}
-	pid := cmd.Process.Pid
 	few := func(c Cell) bool { return c.idle == 0 } // each would be a backend
 	b.systems = append(b.systems, system{
 		name: PlainRelay, env: append(slices.Clone(at.env), "PGSSLMODE=disable", fmt.Sprintf("PGPORT=%d", port)),
-		pid: func() int { return pid }, fits: few,
+		pid: p.PID, fits: few,
 	})
 	return nil
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/armordb/armordb/armor/process"
 )
 
 // cluster is a set of armord processes that `armord dev` prepared and that we run
@@ -32,9 +34,8 @@ type node struct {
 	port int // client port
 	dir  string
 
-	mu    sync.Mutex // guards all below; never held while waiting
-	cmd   *exec.Cmd
-	ended chan struct{} // closed once cmd has been waited for
+	mu      sync.Mutex // guards all below; never held while waiting
+	process *process.Process
 }
 
 // prepare lets `armord dev` make the cluster's files, identities and configuration,
@@ -44,26 +45,22 @@ func prepare(ctx context.Context, bin, dir, postgresURL string, nodes int, confi
 	if err != nil {
 		return nil, err
 	}
-	return c, stopProcess(dev, os.Interrupt, 30*time.Second)
+	return c, dev.Stop(os.Interrupt, 30*time.Second)
 }
 
 // startDev starts `armord dev` in dir with a cluster configuration and waits until it is
 // ready.
-func startDev(ctx context.Context, bin, dir, postgresURL string, nodes int, config string) (*cluster, *exec.Cmd, error) {
+func startDev(ctx context.Context, bin, dir, postgresURL string, nodes int, config string) (*cluster, *process.Process, error) {
 	apply := filepath.Join(dir, "chaos.yaml")
 	if err := os.WriteFile(apply, []byte(config), 0o600); err != nil {
 		return nil, nil, err
 	}
-	home := filepath.Join(dir, "cluster")
-	log, err := os.Create(filepath.Join(dir, "dev.log"))
+	home, log := filepath.Join(dir, "cluster"), filepath.Join(dir, "dev.log")
+	cmd := exec.Command(filepath.Join(bin, "armord"), "dev", "--postgres", postgresURL, "--nodes", strconv.Itoa(nodes),
+		"--dir", home, "--port", "0", "--apply", apply)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a service has: the kernel shares processors out by sessions
+	dev, err := process.Start(cmd, log)
 	if err != nil {
-		return nil, nil, err
-	}
-	defer log.Close()
-	dev := exec.Command(filepath.Join(bin, "armord"), "dev", "--postgres", postgresURL, "--nodes", strconv.Itoa(nodes), "--dir", home, "--port", "0", "--apply", apply)
-	dev.Stdout, dev.Stderr = log, log
-	dev.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a service has: the kernel shares processors out by sessions
-	if err := dev.Start(); err != nil {
 		return nil, nil, fmt.Errorf("start armord dev: %w", err)
 	}
 	ready, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -75,7 +72,7 @@ func startDev(ctx context.Context, bin, dir, postgresURL string, nodes int, conf
 		return openCluster(bin, home, nodes)
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("armord dev (see %s): %w", log.Name(), errors.Join(err, stopProcess(dev, os.Interrupt, 30*time.Second)))
+		return nil, nil, fmt.Errorf("armord dev (see %s): %w", log, errors.Join(err, dev.Stop(os.Interrupt, 30*time.Second)))
 	}
 	return c, dev, nil
 }
@@ -126,24 +123,14 @@ func readEnv(path string) (map[string]string, error) {
 
 // start runs the node's process. Its output is appended to the node's log.
 func (c *cluster) start(n *node) error {
-	log, err := os.OpenFile(filepath.Join(n.dir, "chaos.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	cmd := exec.Command(filepath.Join(c.bin, "armord"), "run", "--config", filepath.Join(n.dir, "armord.yaml"), "--until-stdin-ends")
+	p, err := process.Start(cmd, filepath.Join(n.dir, "chaos.log"))
 	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command(filepath.Join(c.bin, "armord"), "run", "--config", filepath.Join(n.dir, "armord.yaml"))
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", n.name, err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-	}()
 	n.mu.Lock()
-	n.cmd, n.ended = cmd, ended
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	n.process = p
 	return nil
 }
 
@@ -173,59 +160,67 @@ func (c *cluster) awaitServing(ctx context.Context, patience time.Duration) erro
 	return nil
 }
 
-// signal sends a signal to the node's process, and reports whether there was one.
-func (n *node) signal(s syscall.Signal) error {
+// running is the process that we have started last; nil if we have started none.
+func (n *node) running() *process.Process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.cmd == nil {
+	return n.process
+}
+
+// signal sends a signal to the node's process; it fails when there is none.
+func (n *node) signal(s os.Signal) error {
+	p := n.running()
+	if p == nil {
 		return fmt.Errorf("%s is not running", n.name)
 	}
-	return n.cmd.Process.Signal(s)
+	return p.Signal(s)
 }
 
 // awaitEnd waits until the process has ended and been reaped.
 func (n *node) awaitEnd() {
-	n.mu.Lock()
-	ended := n.endedLocked()
-	n.mu.Unlock()
-	<-ended
+	if p := n.running(); p != nil {
+		<-p.Ended()
+	}
 }
 
-func (n *node) endedLocked() <-chan struct{} {
-	if n.ended != nil {
-		return n.ended
+// pid returns the node's process, whoever started it: we, or `armord dev`.
+func (n *node) pid() (int, error) {
+	if p := n.running(); p != nil {
+		return p.PID(), nil
 	}
-	never := make(chan struct{})
-	close(never)
-	return never
+	path := filepath.Join(n.dir, "armord.pid")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return pid, nil
 }
 
 // crashed names the nodes that ended without our doing.
 func (c *cluster) crashed() []string {
 	var names []string
 	for _, n := range c.nodes {
-		n.mu.Lock()
-		select {
-		case <-n.endedLocked():
+		if p := n.running(); p == nil || !p.Alive() {
 			names = append(names, n.name)
-		default:
 		}
-		n.mu.Unlock()
 	}
 	return names
 }
 
-// stopAll ends every process, kindly first.
+// stopAll ends every process that we have started, kindly first, and all at the same time.
 func (c *cluster) stopAll() {
+	var stops sync.WaitGroup
 	for _, n := range c.nodes {
-		n.signal(syscall.SIGCONT)
-		n.signal(syscall.SIGTERM)
+		if p := n.running(); p != nil {
+			p.Signal(syscall.SIGCONT)
+			stops.Go(func() { p.Stop(syscall.SIGTERM, 20*time.Second) })
+		}
 	}
-	for _, n := range c.nodes {
-		kill := time.AfterFunc(20*time.Second, func() { n.signal(syscall.SIGKILL) })
-		n.awaitEnd()
-		kill.Stop()
-	}
+	stops.Wait()
 }
 
 // armorctl runs the operator's CLI with the context that `armord dev` wrote and

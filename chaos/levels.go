@@ -23,10 +23,10 @@ type levels map[string]int
 // nodes, and what a scrape itself takes.
 const levelSlack = 20
 
-// levels reads a node's metrics. Descriptors do not count those of server connections,
+// nodeLevels reads a node's metrics. Descriptors do not count those of server connections,
 // which stay open on purpose.
-func (n *node) levels(ctx context.Context) (levels, error) {
-	m, err := n.scrape(ctx)
+func nodeLevels(ctx context.Context, n *node) (levels, error) {
+	m, err := scrape(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -41,8 +41,8 @@ func (n *node) levels(ctx context.Context) (levels, error) {
 }
 
 // scrape returns a node's metrics, summed over their labels.
-func (n *node) scrape(ctx context.Context) (map[string]float64, error) {
-	address, err := n.opsAddress()
+func scrape(ctx context.Context, n *node) (map[string]float64, error) {
+	address, err := opsAddress(n)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-func (n *node) opsAddress() (string, error) {
+func opsAddress(n *node) (string, error) {
 	path := filepath.Join(n.dir, "armord.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -103,8 +103,8 @@ func (n *node) opsAddress() (string, error) {
 	return config.Ops.Listen, nil
 }
 
-// levels looks at what the pool's role has left in PostgreSQL.
-func (p *postgres) levels(ctx context.Context) (levels, error) {
+// serverLevels looks at what the pool's role has left in PostgreSQL.
+func serverLevels(ctx context.Context, p *postgres) (levels, error) {
 	conn, err := p.admin(ctx, appDatabase)
 	if err != nil {
 		return nil, fmt.Errorf("look at what is left: %w", err)
@@ -128,10 +128,10 @@ func (p *postgres) levels(ctx context.Context) (levels, error) {
 }
 
 // highest looks a few times and keeps the highest of each count.
-func (n *node) highest(ctx context.Context) (levels, error) {
+func highest(ctx context.Context, n *node) (levels, error) {
 	all := levels{}
 	for range 5 {
-		now, err := n.levels(ctx)
+		now, err := nodeLevels(ctx, n)
 		if err != nil {
 			return nil, err
 		}

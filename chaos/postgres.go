@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +9,13 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/armordb/armordb/armor/process"
 )
 
 // The throw-away server's one application role and database. The superuser is
@@ -34,7 +33,7 @@ type postgres struct {
 	port       int
 	args       []string // of the server, its program first
 	credential *syscall.SysProcAttr
-	cmd        *exec.Cmd
+	process    *process.Process
 }
 
 // startPostgres makes a cluster in dir with initdb and starts it. PostgreSQL refuses
@@ -79,15 +78,10 @@ func startPostgres(ctx context.Context, dir string, options ...string) (*postgre
 
 // start runs the server, whose data are there. Its output is appended to its log.
 func (p *postgres) start() error {
-	log, err := os.OpenFile(p.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	p.cmd = exec.Command(p.args[0], p.args[1:]...)
-	p.cmd.SysProcAttr = p.credential
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.SysProcAttr = p.credential
+	var err error
+	if p.process, err = process.Start(cmd, p.logPath()); err != nil {
 		return fmt.Errorf("start postgres: %w", err)
 	}
 	return nil
@@ -131,63 +125,8 @@ func (p *postgres) prepare(ctx context.Context) error {
 	return err
 }
 
-// ledger returns every key that was committed.
-func (p *postgres) ledger(ctx context.Context) ([]string, error) {
-	conn, err := p.admin(ctx, appDatabase)
-	if err != nil {
-		return nil, fmt.Errorf("read ledger: %w", err)
-	}
-	defer conn.Close(ctx)
-	rows, err := conn.Query(ctx, "SELECT key FROM ledger")
-	if err != nil {
-		return nil, fmt.Errorf("read ledger: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
-}
-
 // stop ends the server, at once if it does not end by itself.
-func (p *postgres) stop() error {
-	return stopProcess(p.cmd, syscall.SIGINT, 10*time.Second)
-}
-
-// backendLine matches what log_connections and log_disconnections write under our
-// log_line_prefix.
-var backendLine = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) UTC \[(\d+)\] LOG:  (connection authorized|disconnection): .*user=(\S+)`)
-
-// backends reads from the server's log how long each backend of the pool's role lived.
-func (p *postgres) backends(at func(time.Time) time.Duration) ([]Event, error) {
-	f, err := os.Open(p.logPath())
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	alive := map[string]Event{}
-	var all []Event
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxHistoryLine)
-	for lines.Scan() {
-		m := backendLine.FindStringSubmatch(lines.Text())
-		if m == nil || m[4] != appRole {
-			continue
-		}
-		when, err := time.Parse("2006-01-02 15:04:05.000", m[1])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.logPath(), err)
-		}
-		if m[3] == "connection authorized" {
-			alive[m[2]] = Event{Kind: KindBackend, Subject: m[2], Start: at(when)}
-			continue
-		}
-		e := alive[m[2]]
-		e.Kind, e.Subject, e.End = KindBackend, m[2], at(when)
-		delete(alive, m[2])
-		all = append(all, e)
-	}
-	for _, e := range alive {
-		all = append(all, e)
-	}
-	return all, lines.Err()
-}
+func (p *postgres) stop() error { return p.process.Stop(syscall.SIGINT, 10*time.Second) }
 
 func postgresBin() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
@@ -242,18 +181,4 @@ func poll[T any](ctx context.Context, try func() (T, error)) (T, error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// stopProcess asks a process to end and kills it when it has not within patience.
-func stopProcess(cmd *exec.Cmd, ask os.Signal, patience time.Duration) error {
-	if err := cmd.Process.Signal(ask); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	err := cmd.Wait()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) || err != nil && strings.Contains(err.Error(), "already") {
-		return nil
-	}
-	return err
 }

@@ -99,7 +99,7 @@ func (w *workload) settle(ctx context.Context, pg *postgres) error {
 
 // readPostgres records what PostgreSQL says of the run: its ledger, and its backends.
 func (w *workload) readPostgres(ctx context.Context, pg *postgres) error {
-	keys, err := pg.ledger(ctx)
+	keys, err := committed(ctx, pg)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (w *workload) readPostgres(ctx context.Context, pg *postgres) error {
 	for _, key := range keys {
 		w.history.Add(Event{Kind: KindLedger, Subject: key})
 	}
-	backends, err := pg.backends(w.history.At)
+	backends, err := readBackends(pg, w.history.At)
 	for _, e := range backends {
 		w.history.Add(e)
 	}

@@ -36,7 +36,7 @@ func load(ctx context.Context, o Options, history *History) error {
 		return err
 	}
 	defer pg.stop()
-	if err := pg.openAccounts(ctx); err != nil {
+	if err := openAccounts(ctx, pg); err != nil {
 		return err
 	}
 	c, err := prepare(ctx, o.Bin, o.Dir, pg.url(), loadNodes, loadConfig(pg.port))
@@ -108,7 +108,7 @@ spec:
 
 // openAccounts makes the accounts between which the ledger moves, and a role that the
 // clients' own may SET.
-func (p *postgres) openAccounts(ctx context.Context) error {
+func openAccounts(ctx context.Context, p *postgres) error {
 	conn, err := p.admin(ctx, appDatabase)
 	if err != nil {
 		return fmt.Errorf("open accounts: %w", err)
@@ -163,7 +163,7 @@ func (w *workload) nodeLevels(ctx context.Context) (map[string]levels, error) {
 	all := map[string]levels{}
 	for _, n := range w.cluster.nodes {
 		var err error
-		if all[n.name], err = n.highest(ctx); err != nil {
+		if all[n.name], err = highest(ctx, n); err != nil {
 			return nil, err
 		}
 	}
@@ -177,11 +177,12 @@ func (w *workload) comeToRest(ctx context.Context, pg *postgres, before map[stri
 			"goroutines":  before[n.name]["goroutines"] + levelSlack,
 			"descriptors": before[n.name]["descriptors"] + levelSlack,
 		}
-		if err := w.comeBack(ctx, n.name, allowed, n.levels); err != nil {
+		if err := w.comeBack(ctx, n.name, allowed, func(ctx context.Context) (levels, error) { return nodeLevels(ctx, n) }); err != nil {
 			return err
 		}
 	}
-	if err := w.comeBack(ctx, "PostgreSQL", nil, pg.levels); err != nil {
+	left := func(ctx context.Context) (levels, error) { return serverLevels(ctx, pg) }
+	if err := w.comeBack(ctx, "PostgreSQL", nil, left); err != nil {
 		return err
 	}
 	w.cluster.stopAll()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,7 +15,11 @@ import (
 
 func startOps(t *testing.T, probes []probe, withPprof bool) string {
 	t.Helper()
-	l := listen(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics here") })
 	o := newOps(l, probes, metrics, withPprof, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // maxSecret bounds what is read as a secret.
@@ -53,7 +54,7 @@ func (s secrets) Password(name armor.SecretName, host string) ([]string, error) 
 // parseSecret never repeats what it has read.
 func parseSecret(text []byte) (secretFile, error) {
 	var f secretFile
-	err := guarded(func() error { return yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&f) })
+	err := config.Guard(func() error { return yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&f) })
 	if err != nil {
 		return f, fmt.Errorf("%w: its file has the fields passwords and hosts, each a list, and no others", armor.ErrInvalid)
 	}

@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"context"
@@ -13,21 +13,22 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/cmd/armord/config"
 	"github.com/armordb/armordb/rpc/manifest"
 )
 
 const (
-	// devPatience bounds each step of creating or resuming a cluster.
-	devPatience = time.Minute
-	// devPause is how often a step is tried until it succeeds.
-	devPause = 100 * time.Millisecond
+	// patience bounds each step of creating or resuming a cluster.
+	patience = time.Minute
+	// pace is how often a step is tried until it succeeds.
+	pace = 100 * time.Millisecond
 	// firstContext is the operator's context while there is only the first node.
 	firstContext = "n1"
 )
 
 // create makes the cluster as an operator would: init on the first node, a token and
 // an approval for each of the others, and then a client CA.
-func (c *devCluster) create(ctx context.Context) error {
+func (c *cluster) create(ctx context.Context) error {
 	if err := c.initFirst(ctx); err != nil {
 		return err
 	}
@@ -44,14 +45,14 @@ func (c *devCluster) create(ctx context.Context) error {
 	if err := c.addContext(ctx); err != nil {
 		return err
 	}
-	_, err := c.armorctl(ctx, "ca", "init", "--environment", devEnvironment, "--out", c.clientCA(), "--unencrypted")
+	_, err := c.armorctl(ctx, "ca", "init", "--environment", environmentName, "--out", c.clientCA(), "--unencrypted")
 	return err
 }
 
-func (c *devCluster) peerCA() string   { return c.dir.in("ca", "dev-peer") }
-func (c *devCluster) clientCA() string { return c.dir.in("ca", "dev-client") }
+func (c *cluster) peerCA() string   { return c.dir.in("ca", "dev-peer") }
+func (c *cluster) clientCA() string { return c.dir.in("ca", "dev-client") }
 
-func (c *devCluster) initFirst(ctx context.Context) error {
+func (c *cluster) initFirst(ctx context.Context) error {
 	if err := c.startNode(1); err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func (c *devCluster) initFirst(ctx context.Context) error {
 }
 
 // startJoiner gives node k a token and starts it; it asks to be admitted.
-func (c *devCluster) startJoiner(ctx context.Context, k int) error {
+func (c *cluster) startJoiner(ctx context.Context, k int) error {
 	token, err := c.armorctl(ctx, "join-token", "create", nodeName(k))
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func (c *devCluster) startJoiner(ctx context.Context, k int) error {
 	return c.startNode(k)
 }
 
-func (c *devCluster) approve(ctx context.Context, k int) error {
+func (c *cluster) approve(ctx context.Context, k int) error {
 	return c.until(ctx, "node "+nodeName(k)+" is admitted", func(ctx context.Context) error {
 		_, err := c.armorctl(ctx, "node", "approve", nodeName(k), "--peer-ca", c.peerCA())
 		return err
@@ -90,8 +91,8 @@ func (c *devCluster) approve(ctx context.Context, k int) error {
 }
 
 // addContext makes the context that knows every node.
-func (c *devCluster) addContext(ctx context.Context) error {
-	add := []string{"context", "add", devClusterName, "--server-ca", c.serverRoot(),
+func (c *cluster) addContext(ctx context.Context) error {
+	add := []string{"context", "add", clusterName, "--server-ca", c.serverRoot(),
 		"--cert", c.operatorFile("operator.crt"), "--key", c.operatorFile("operator.key"), "--peer-ca", c.operatorFile("peer-ca.crt")}
 	for _, cfg := range c.configs {
 		add = append(add, "--addr", cfg.Peer.Listen)
@@ -99,18 +100,18 @@ func (c *devCluster) addContext(ctx context.Context) error {
 	if _, err := c.armorctl(ctx, add...); err != nil {
 		return err
 	}
-	_, err := c.armorctl(ctx, "context", "use", devClusterName)
+	_, err := c.armorctl(ctx, "context", "use", clusterName)
 	return err
 }
 
 // operatorFile is where armorctl init has put a file of the operator's: in a folder
 // named as the context, beside the context file.
-func (c *devCluster) operatorFile(name string) string {
+func (c *cluster) operatorFile(name string) string {
 	return filepath.Join(filepath.Dir(c.operatorContext()), firstContext, name)
 }
 
 // awaitReady waits until every node says that it can serve clients.
-func (c *devCluster) awaitReady(ctx context.Context) error {
+func (c *cluster) awaitReady(ctx context.Context) error {
 	for k, cfg := range c.configs {
 		err := c.until(ctx, "node "+nodeName(k+1)+" is ready", func(ctx context.Context) error { return probeReady(ctx, cfg.Ops.Listen) })
 		if err != nil {
@@ -139,7 +140,7 @@ func probeReady(ctx context.Context, address string) error {
 // applyConfiguration applies what makes the demo identity able to reach the database,
 // the first time, and what the user gave, every time. Later changes of the generated
 // part are the user's and stay.
-func (c *devCluster) applyConfiguration(ctx context.Context, first bool) error {
+func (c *cluster) applyConfiguration(ctx context.Context, first bool) error {
 	if first {
 		if err := c.writeConfiguration(); err != nil {
 			return err
@@ -156,13 +157,13 @@ func (c *devCluster) applyConfiguration(ctx context.Context, first bool) error {
 	if !first {
 		return nil
 	}
-	_, err := c.armorctl(ctx, "cert", "issue", devIdentity, "--environment", devEnvironment, "--ca", c.clientCA(),
-		"--lifetime", strconv.Itoa(int(devLifetime/(24*time.Hour)))+"d", "--out", c.dir.in("demo"))
+	_, err := c.armorctl(ctx, "cert", "issue", identityName, "--environment", environmentName, "--ca", c.clientCA(),
+		"--lifetime", strconv.Itoa(int(lifetime/(24*time.Hour)))+"d", "--out", c.dir.in("demo"))
 	return err
 }
 
 // writeConfiguration writes the generated cluster configuration.
-func (c *devCluster) writeConfiguration() error {
+func (c *cluster) writeConfiguration() error {
 	text, err := manifest.Marshal(c.configuration())
 	if err != nil {
 		return err
@@ -172,39 +173,39 @@ func (c *devCluster) writeConfiguration() error {
 
 // configuration is one database in one pool, and an identity that may use it in the
 // role of the URL.
-func (c *devCluster) configuration() *armor.State {
+func (c *cluster) configuration() *armor.State {
 	name := c.server.database
-	key := armor.ObjectKey(devEnvironment, name)
+	key := armor.ObjectKey(environmentName, name)
 	role := armor.RoleAuth{Role: c.server.role}
 	if c.server.password != "" {
 		role.Secret = armor.SecretName(name)
 	}
 	database := armor.Database{
-		Name: name, Environment: devEnvironment, Hosts: []string{c.server.host}, DBName: name, TLSMode: c.server.tls, Roles: []armor.RoleAuth{role},
+		Name: name, Environment: environmentName, Hosts: []string{c.server.host}, DBName: name, TLSMode: c.server.tls, Roles: []armor.RoleAuth{role},
 	}
 	if c.server.caFile != "" {
 		database.CA = armor.SecretName(name)
 	}
-	pool := armor.Pool{Name: name, Environment: devEnvironment, Database: name, Mode: armor.TransactionMode, Budget: devBudget}
+	pool := armor.Pool{Name: name, Environment: environmentName, Database: name, Mode: armor.TransactionMode, Budget: poolBudget}
 	identity := armor.IdentityConfig{
-		Name: devIdentity, Environment: devEnvironment, ID: devIdentityID, Owner: "armord dev",
+		Name: identityName, Environment: environmentName, ID: identityID, Owner: "armord dev",
 		Grants: []armor.Grant{{Database: name, Roles: []string{role.Role}, Pool: name}},
 	}
 	s := &armor.State{}
 	s.Databases = s.Databases.With(key, database)
 	s.Pools = s.Pools.With(key, pool)
-	s.Identities = s.Identities.With(armor.ObjectKey(devEnvironment, devIdentity), identity)
+	s.Identities = s.Identities.With(armor.ObjectKey(environmentName, identityName), identity)
 	return s
 }
 
-// devIdentityID is below what the client CA may vouch for by armorctl's defaults.
-const devIdentityID = "spiffe://" + devEnvironment + "." + devClusterName + ".internal/app/" + devIdentity
+// identityID is below what the client CA may vouch for by armorctl's defaults.
+const identityID = "spiffe://" + environmentName + "." + clusterName + ".internal/app/" + identityName
 
 // awaitServing waits until a client is served through every node.
-func (c *devCluster) awaitServing(ctx context.Context) error {
+func (c *cluster) awaitServing(ctx context.Context) error {
 	for k, cfg := range c.configs {
 		err := c.until(ctx, "a client is served through node "+nodeName(k+1), func(ctx context.Context) error {
-			_, port, err := splitAddress(cfg.Client.Listen)
+			_, port, err := config.SplitAddress(cfg.Client.Listen)
 			if err != nil {
 				return err
 			}
@@ -218,13 +219,13 @@ func (c *devCluster) awaitServing(ctx context.Context) error {
 }
 
 // query runs a statement as a client with the demo certificate.
-func (c *devCluster) query(ctx context.Context, port int) error {
-	config, err := pgconn.ParseConfig(fmt.Sprintf("host=localhost port=%d user=%s dbname=%s sslmode=verify-full sslcert=%s sslkey=%s sslrootcert=%s",
+func (c *cluster) query(ctx context.Context, port int) error {
+	parsed, err := pgconn.ParseConfig(fmt.Sprintf("host=localhost port=%d user=%s dbname=%s sslmode=verify-full sslcert=%s sslkey=%s sslrootcert=%s",
 		port, quoted(c.server.role), quoted(c.server.database), quoted(c.dir.in("demo", "client.crt")), quoted(c.dir.in("demo", "client.key")), quoted(c.serverRoot())))
 	if err != nil {
 		return err
 	}
-	conn, err := pgconn.ConnectConfig(ctx, config)
+	conn, err := pgconn.ConnectConfig(ctx, parsed)
 	if err != nil {
 		return err
 	}
@@ -244,10 +245,10 @@ func quoted(s string) string {
 	return string(append(out, '\''))
 }
 
-// until tries again until it succeeds, for devPatience at most, and not after a node
+// until tries again until it succeeds, for patience at most, and not after a node
 // has ended.
-func (c *devCluster) until(ctx context.Context, what string, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, devPatience)
+func (c *cluster) until(ctx context.Context, what string, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		err := try(ctx)
@@ -257,7 +258,7 @@ func (c *devCluster) until(ctx context.Context, what string, try func(context.Co
 		if name, gone := c.ended(); gone {
 			return fmt.Errorf("wait until %s: node %s has ended; see %s", what, name, filepath.Join(c.dir.in(name), "armord.log"))
 		}
-		pause(ctx, devPause)
+		pause(ctx, pace)
 		if ctx.Err() != nil {
 			return fmt.Errorf("wait until %s: %w", what, err)
 		}
@@ -265,11 +266,11 @@ func (c *devCluster) until(ctx context.Context, what string, try func(context.Co
 }
 
 // ended names a node whose process has ended.
-func (c *devCluster) ended() (name string, gone bool) {
+func (c *cluster) ended() (name string, gone bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.processes {
-		if !p.alive() {
+		if !p.Alive() {
 			return p.name, true
 		}
 	}

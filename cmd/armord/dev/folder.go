@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"errors"
@@ -15,22 +15,23 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // layout is the version of what lies in a folder of `armord dev`. Another version's
 // folder is refused, not converted.
 const layout = 1
 
-// devDir is the folder of `armord dev`: keys, node folders and what clients need.
-type devDir struct {
+// folder is DIR: keys, node folders and what clients need.
+type folder struct {
 	path string
 	lock *os.File
-	mark devMark
+	mark mark
 }
 
-// devMark is DIR/dev.yaml. It says whose folder it is, and what a resumed cluster
+// mark is DIR/dev.yaml. It says whose folder it is, and what a resumed cluster
 // must not lose.
-type devMark struct {
+type mark struct {
 	Layout int    `yaml:"layout"`
 	Nodes  int    `yaml:"nodes"`
 	Port   int    `yaml:"port"`   // of the balancer, once chosen
@@ -38,16 +39,16 @@ type devMark struct {
 	Made   bool   `yaml:"made"`   // the cluster was created to the end
 }
 
-func (d *devDir) in(parts ...string) string {
+func (d *folder) in(parts ...string) string {
 	return filepath.Join(append([]string{d.path}, parts...)...)
 }
 
-func (d *devDir) node(k int) string { return d.in(nodeName(k)) }
+func (d *folder) node(k int) string { return d.in(nodeName(k)) }
 
 func nodeName(k int) string { return "n" + strconv.Itoa(k) }
 
-// openDevDir makes the folder or takes up an earlier one, and locks it until close.
-func openDevDir(path string, nodes int, server string) (*devDir, error) {
+// openFolder makes the folder or takes up an earlier one, and locks it until close.
+func openFolder(path string, nodes int, server string) (*folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func openDevDir(path string, nodes int, server string) (*devDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	d := &devDir{path: path}
+	d := &folder{path: path}
 	if err := d.claim(); err != nil {
 		return nil, fmt.Errorf("folder %s: %w", path, err)
 	}
@@ -65,10 +66,10 @@ func openDevDir(path string, nodes int, server string) (*devDir, error) {
 	return d, nil
 }
 
-func (d *devDir) close() error { return d.lock.Close() }
+func (d *folder) close() error { return d.lock.Close() }
 
 // claim checks that the folder is ours and takes its lock.
-func (d *devDir) claim() error {
+func (d *folder) claim() error {
 	info, err := os.Stat(d.path)
 	if err != nil {
 		return err
@@ -95,16 +96,16 @@ func (d *devDir) claim() error {
 }
 
 // resume reads the mark of an earlier start, or begins a new one.
-func (d *devDir) resume(nodes int, server string) error {
+func (d *folder) resume(nodes int, server string) error {
 	source, err := os.ReadFile(d.in("dev.yaml"))
 	if errors.Is(err, fs.ErrNotExist) {
-		d.mark = devMark{Layout: layout, Nodes: nodes, Server: server}
+		d.mark = mark{Layout: layout, Nodes: nodes, Server: server}
 		return d.save()
 	}
 	if err != nil {
 		return err
 	}
-	if err := guarded(func() error { return yaml.UnmarshalWithOptions(source, &d.mark, yaml.Strict()) }); err != nil {
+	if err := config.Guard(func() error { return yaml.UnmarshalWithOptions(source, &d.mark, yaml.Strict()) }); err != nil {
 		return fmt.Errorf("%w: dev.yaml: %s", armor.ErrInvalid, yaml.FormatError(err, false, true))
 	}
 	switch m := d.mark; {
@@ -120,7 +121,7 @@ func (d *devDir) resume(nodes int, server string) error {
 	return nil
 }
 
-func (d *devDir) save() error {
+func (d *folder) save() error {
 	text, err := yaml.Marshal(d.mark)
 	if err != nil {
 		return err
@@ -131,7 +132,7 @@ func (d *devDir) save() error {
 // environ is DIR/env in order: what a shell needs to be a client and an operator.
 type environ [][2]string
 
-func (d *devDir) writeEnv(e environ) error {
+func (d *folder) writeEnv(e environ) error {
 	var b strings.Builder
 	for _, v := range e {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], shellQuote(v[1]))

@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"bytes"
@@ -20,27 +20,28 @@ import (
 
 	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // What `armord dev` calls its things.
 const (
-	devClusterName = "armor-dev"
-	devEnvironment = "dev"
-	devIdentity    = "demo"
-	devBudget      = 20
-	devLifetime    = 365 * 24 * time.Hour
+	clusterName     = "armor-dev"
+	environmentName = "dev"
+	identityName    = "demo"
+	poolBudget      = 20
+	lifetime        = 365 * 24 * time.Hour
 )
 
 // configure writes what each node needs before it can start. At a later start it only
 // renews the password, which the URL may have changed.
-func (c *devCluster) configure() error {
+func (c *cluster) configure() error {
 	if !c.dir.mark.Made {
 		if err := c.makeNodes(); err != nil {
 			return err
 		}
 	}
 	for k := 1; k <= c.dir.mark.Nodes; k++ {
-		cfg, err := loadConfig(filepath.Join(c.dir.node(k), "armord.yaml"))
+		cfg, err := config.Load(filepath.Join(c.dir.node(k), "armord.yaml"))
 		if err != nil {
 			return err
 		}
@@ -54,13 +55,13 @@ func (c *devCluster) configure() error {
 
 // makeNodes writes each node's configuration, with ports that differ, and its server
 // certificate.
-func (c *devCluster) makeNodes() error {
+func (c *cluster) makeNodes() error {
 	ca, key, err := c.makeServerCA()
 	if err != nil {
 		return err
 	}
 	used := map[int]bool{c.dir.mark.Port: true}
-	all := make([]Config, c.dir.mark.Nodes)
+	all := make([]config.Config, c.dir.mark.Nodes)
 	for i := range all {
 		if all[i], err = c.nodeConfig(i+1, used); err != nil {
 			return err
@@ -73,7 +74,7 @@ func (c *devCluster) makeNodes() error {
 			}
 		}
 		if i > 0 {
-			cfg.Join = JoinConfig{Addresses: []string{all[0].Peer.Listen}, TokenFile: c.tokenFile(i + 1)}
+			cfg.Join = config.Join{Addresses: []string{all[0].Peer.Listen}, TokenFile: c.tokenFile(i + 1)}
 		}
 		if err := c.writeNode(i+1, cfg); err != nil {
 			return err
@@ -86,7 +87,7 @@ func (c *devCluster) makeNodes() error {
 }
 
 // writeNode writes the configuration of node k.
-func (c *devCluster) writeNode(k int, cfg Config) error {
+func (c *cluster) writeNode(k int, cfg config.Config) error {
 	if err := os.MkdirAll(cfg.SecretsDir, 0o700); err != nil {
 		return err
 	}
@@ -97,17 +98,17 @@ func (c *devCluster) writeNode(k int, cfg Config) error {
 	return file.Replace(filepath.Join(c.dir.node(k), "armord.yaml"), text, 0o600)
 }
 
-func (c *devCluster) tokenFile(k int) string { return filepath.Join(c.dir.node(k), "join.token") }
+func (c *cluster) tokenFile(k int) string { return filepath.Join(c.dir.node(k), "join.token") }
 
 // nodeConfig is node k's configuration, on ports that are not in used.
-func (c *devCluster) nodeConfig(k int, used map[int]bool) (Config, error) {
+func (c *cluster) nodeConfig(k int, used map[int]bool) (config.Config, error) {
 	in := func(name string) string { return filepath.Join(c.dir.node(k), name) }
-	cfg := Config{Node: nodeName(k), Cluster: devClusterName, DataDir: in("data"), SecretsDir: in("secrets")}
+	cfg := config.Config{Node: nodeName(k), Cluster: clusterName, DataDir: in("data"), SecretsDir: in("secrets")}
 	cfg.Client.CertFile, cfg.Client.KeyFile = in("server.crt"), in("server.key")
 	for _, address := range []*string{&cfg.Client.Listen, &cfg.Peer.Listen, &cfg.Gossip.Listen, &cfg.Ops.Listen} {
-		port, err := choosePort(loopback)
+		port, err := config.ChoosePort(loopback)
 		for err == nil && used[port] {
-			port, err = choosePort(loopback)
+			port, err = config.ChoosePort(loopback)
 		}
 		if err != nil {
 			return cfg, err
@@ -119,8 +120,8 @@ func (c *devCluster) nodeConfig(k int, used map[int]bool) (Config, error) {
 }
 
 // makeServerCA makes the CA that clients verify the nodes with.
-func (c *devCluster) makeServerCA() (*x509.Certificate, crypto.Signer, error) {
-	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.ServerCA, CommonName: "armor dev servers", Lifetime: devLifetime})
+func (c *cluster) makeServerCA() (*x509.Certificate, crypto.Signer, error) {
+	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.ServerCA, CommonName: "armor dev servers", Lifetime: lifetime})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -130,17 +131,17 @@ func (c *devCluster) makeServerCA() (*x509.Certificate, crypto.Signer, error) {
 	return ca, key, writePair(c.serverRoot(), filepath.Join(filepath.Dir(c.serverRoot()), "ca.key"), key, ca)
 }
 
-func (c *devCluster) serverRoot() string { return c.dir.in("ca", "dev-server", "ca.crt") }
+func (c *cluster) serverRoot() string { return c.dir.in("ca", "dev-server", "ca.crt") }
 
 // writeServerCertificate makes the certificate that a node shows to clients.
-func writeServerCertificate(ca *x509.Certificate, caKey crypto.Signer, to ClientConfig) error {
+func writeServerCertificate(ca *x509.Certificate, caKey crypto.Signer, to config.Client) error {
 	key, err := pki.NewKey()
 	if err != nil {
 		return err
 	}
 	cert, err := pki.SignLeaf(ca, caKey, key.Public(), pki.LeafConfig{
 		Server: true, DNSNames: []string{"localhost"},
-		IPs: []netip.Addr{netip.MustParseAddr(loopback), netip.IPv6Loopback()}, Lifetime: devLifetime - 24*time.Hour, // no longer than its CA
+		IPs: []netip.Addr{netip.MustParseAddr(loopback), netip.IPv6Loopback()}, Lifetime: lifetime - 24*time.Hour, // no longer than its CA
 	})
 	if err != nil {
 		return fmt.Errorf("sign server certificate: %w", err)
@@ -159,7 +160,7 @@ func writePair(certFile, keyFile string, key crypto.Signer, certs ...*x509.Certi
 
 // writeSecrets writes the server's password and CA where the node looks for them,
 // bound to the one host that they may be used with.
-func (c *devCluster) writeSecrets(dir string) error {
+func (c *cluster) writeSecrets(dir string) error {
 	if c.server.caFile != "" {
 		pem, err := os.ReadFile(c.server.caFile)
 		if err != nil {
@@ -185,7 +186,7 @@ func (c *devCluster) writeSecrets(dir string) error {
 
 // armorctl runs an operator's command and returns its stdout. What it said on stderr
 // is in the error.
-func (c *devCluster) armorctl(ctx context.Context, args ...string) (string, error) {
+func (c *cluster) armorctl(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, c.tools.armorctl, args...)
 	cmd.Env = append(os.Environ(), "ARMOR_CONFIG="+c.operatorContext())
 	var stdout, stderr bytes.Buffer
@@ -196,4 +197,4 @@ func (c *devCluster) armorctl(ctx context.Context, args ...string) (string, erro
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-func (c *devCluster) operatorContext() string { return c.dir.in("armorctl.yaml") }
+func (c *cluster) operatorContext() string { return c.dir.in("armorctl.yaml") }

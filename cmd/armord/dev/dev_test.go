@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ import (
 func made(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "dev")
-	d, err := openDevDir(path, 3, "app@pg:5432/app")
+	d, err := openFolder(path, 3, "app@pg:5432/app")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func made(t *testing.T) string {
 
 func TestEarlierFolderIsResumed(t *testing.T) {
 	path := made(t)
-	d, err := openDevDir(path, 3, "app@pg:5432/app")
+	d, err := openFolder(path, 3, "app@pg:5432/app")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +72,9 @@ func TestUnfitFolderIsRefused(t *testing.T) {
 			if test.spoil != nil {
 				test.spoil(t, path)
 			}
-			_, err := openDevDir(path, test.nodes, test.server)
+			_, err := openFolder(path, test.nodes, test.server)
 			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), path) {
-				t.Fatalf("openDevDir = %v, want %v that says %q", err, test.want, test.says)
+				t.Fatalf("openFolder = %v, want %v that says %q", err, test.want, test.says)
 			}
 		})
 	}
@@ -89,18 +89,18 @@ func put(t *testing.T, path, content string) {
 
 func TestFolderServesOneDevAtATime(t *testing.T) {
 	path := made(t)
-	d, err := openDevDir(path, 3, "app@pg:5432/app")
+	d, err := openFolder(path, 3, "app@pg:5432/app")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.close()
-	if _, err := openDevDir(path, 3, "app@pg:5432/app"); !errors.Is(err, armor.ErrConflict) {
-		t.Fatalf("second openDevDir = %v", err)
+	if _, err := openFolder(path, 3, "app@pg:5432/app"); !errors.Is(err, armor.ErrConflict) {
+		t.Fatalf("second openFolder = %v", err)
 	}
 }
 
 func TestShellReadsBackTheEnvironment(t *testing.T) {
-	d, err := openDevDir(filepath.Join(t.TempDir(), "it's \"here\""), 1, "s")
+	d, err := openFolder(filepath.Join(t.TempDir(), "it's \"here\""), 1, "s")
 	if err != nil {
 		t.Fatal(err)
 	}

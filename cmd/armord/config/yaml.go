@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// guarded turns a panic of the YAML decoder into an error. goccy/go-yaml 1.19.2 panics
+// Guard turns a panic of the YAML decoder into an error. goccy/go-yaml 1.19.2 panics
 // on some documents, such as a tag without a value where a list should be.
-func guarded(decode func() error) (err error) {
+func Guard(decode func() error) (err error) {
 	defer func() {
 		if recover() != nil {
 			err = fmt.Errorf("%w: malformed YAML", armor.ErrInvalid)

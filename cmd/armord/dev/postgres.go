@@ -1,6 +1,7 @@
-package main
+package dev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // server is the PostgreSQL behind `armord dev`, as its URL says and as it was found.
@@ -33,35 +35,35 @@ const probePatience = 10 * time.Second
 // findServer connects to the URL once, so that a wrong one is told before anything
 // is started, and learns whether a password and TLS are wanted.
 func findServer(ctx context.Context, raw string) (server, error) {
-	config, err := pgconn.ParseConfig(raw)
+	parsed, err := pgconn.ParseConfig(raw)
 	if err != nil {
-		return server{}, &usageError{fmt.Errorf("--postgres: %w", err)}
+		return server{}, &config.Mistake{Err: fmt.Errorf("--postgres: %w", err)}
 	}
-	s := server{host: net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))), database: config.Database, role: config.User, password: config.Password}
-	if strings.HasPrefix(config.Host, "/") {
-		s.host = config.Host + ":" + strconv.Itoa(int(config.Port))
+	s := server{host: net.JoinHostPort(parsed.Host, strconv.Itoa(int(parsed.Port))), database: parsed.Database, role: parsed.User, password: parsed.Password}
+	if strings.HasPrefix(parsed.Host, "/") {
+		s.host = parsed.Host + ":" + strconv.Itoa(int(parsed.Port))
 	}
 	if s.database == "" {
 		s.database = s.role
 	}
-	if err := s.checkURL(raw, config); err != nil {
-		return server{}, &usageError{fmt.Errorf("--postgres: %w", err)}
+	if err := s.checkURL(raw, parsed); err != nil {
+		return server{}, &config.Mistake{Err: fmt.Errorf("--postgres: %w", err)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	if err := s.probe(ctx, config); err != nil {
+	if err := s.probe(ctx, parsed); err != nil {
 		return server{}, fmt.Errorf("PostgreSQL at %s as role %q: %w", s.host, s.role, err)
 	}
 	return s, nil
 }
 
 // checkURL refuses what a node could not do the same way.
-func (s *server) checkURL(raw string, config *pgconn.Config) error {
+func (s *server) checkURL(raw string, parsed *pgconn.Config) error {
 	if err := armor.CheckName("database", s.database); err != nil {
 		return err
 	}
-	for _, f := range config.Fallbacks {
-		if f.Host != config.Host || f.Port != config.Port {
+	for _, f := range parsed.Fallbacks {
+		if f.Host != parsed.Host || f.Port != parsed.Port {
 			return fmt.Errorf("%w: more than one host: give the primary alone", armor.ErrInvalid)
 		}
 	}
@@ -69,8 +71,8 @@ func (s *server) checkURL(raw string, config *pgconn.Config) error {
 	if options.Get("sslcert") != "" || os.Getenv("PGSSLCERT") != "" {
 		return fmt.Errorf("%w: a client certificate towards PostgreSQL (sslcert) is not supported in this version", armor.ErrInvalid)
 	}
-	s.tls = armor.TLSMode(orDefault(options.Get("sslmode"), orDefault(os.Getenv("PGSSLMODE"), "prefer")))
-	s.caFile = orDefault(options.Get("sslrootcert"), os.Getenv("PGSSLROOTCERT"))
+	s.tls = armor.TLSMode(cmp.Or(options.Get("sslmode"), cmp.Or(os.Getenv("PGSSLMODE"), "prefer")))
+	s.caFile = cmp.Or(options.Get("sslrootcert"), os.Getenv("PGSSLROOTCERT"))
 	if (s.tls == armor.TLSVerifyCA || s.tls == armor.TLSVerifyFull) && s.caFile == "" {
 		return fmt.Errorf("%w: sslmode=%s also needs sslrootcert", armor.ErrInvalid, s.tls)
 	}
@@ -88,8 +90,8 @@ func options(raw string) url.Values {
 
 // probe logs in without the password first: a server that trusts us would never ask
 // a node for it either.
-func (s *server) probe(ctx context.Context, config *pgconn.Config) error {
-	bare := config.Copy()
+func (s *server) probe(ctx context.Context, parsed *pgconn.Config) error {
+	bare := parsed.Copy()
 	bare.Password = ""
 	conn, err := pgconn.ConnectConfig(ctx, bare)
 	if err == nil {
@@ -99,7 +101,7 @@ func (s *server) probe(ctx context.Context, config *pgconn.Config) error {
 	if s.password == "" {
 		return explainConnect(err)
 	}
-	if conn, err = pgconn.ConnectConfig(ctx, config); err != nil {
+	if conn, err = pgconn.ConnectConfig(ctx, parsed); err != nil {
 		return explainConnect(err)
 	}
 	return s.learn(ctx, conn)

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ dataDir: data
 `
 
 func TestMinimalConfigurationIsCompleted(t *testing.T) {
-	c, err := parseConfig([]byte(minimal), "/etc/armord")
+	c, err := Parse([]byte(minimal), "/etc/armord")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +66,9 @@ func TestWrongConfigurationSaysWhatAndWhere(t *testing.T) {
 		{"long socket", minimal + "adminSocket: /" + strings.Repeat("x", 120) + "\n", []string{"adminSocket:", "107"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := parseConfig([]byte(test.source), "/etc/armord")
+			_, err := Parse([]byte(test.source), "/etc/armord")
 			if !errors.Is(err, armor.ErrInvalid) {
-				t.Fatalf("parseConfig = %v, want ErrInvalid", err)
+				t.Fatalf("Parse = %v, want ErrInvalid", err)
 			}
 			for _, w := range test.want {
 				if !strings.Contains(err.Error(), w) {
@@ -84,7 +84,7 @@ func FuzzConfiguration(f *testing.F) {
 	f.Add([]byte("node: &a n1\ncluster: *a\n"))
 	f.Add([]byte("client: {listen: [}"))
 	f.Fuzz(func(t *testing.T, source []byte) {
-		c, err := parseConfig(source, "/etc/armord")
+		c, err := Parse(source, "/etc/armord")
 		if err == nil && (c.Node == "" || c.DataDir == "") {
 			t.Fatalf("accepted a configuration without node or dataDir: %+v", c)
 		}
@@ -95,17 +95,17 @@ func TestChosenPortsAreKept(t *testing.T) {
 	dir := t.TempDir()
 	source := []byte("node: n1\ncluster: acme\ndataDir: " + dir + "\nclient: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0', advertise: 'localhost:0'}\n")
 	settled := func() Config {
-		c, err := parseConfig(source, dir)
+		c, err := Parse(source, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.settlePorts(); err != nil {
+		if err := c.SettlePorts(); err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
 	first := settled()
-	_, port, err := splitAddress(first.Client.Listen)
+	_, port, err := SplitAddress(first.Client.Listen)
 	if err != nil || port < firstPort || port > lastPort {
 		t.Fatalf("client listens on %q", first.Client.Listen)
 	}
@@ -126,8 +126,8 @@ func TestBrokenPortsFileIsNotOverwritten(t *testing.T) {
 	if err := os.WriteFile(path, []byte("cleint: 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := Config{DataDir: dir, Client: ClientConfig{Listen: "127.0.0.1:0"}}
-	if err := c.settlePorts(); err == nil || !strings.Contains(err.Error(), path) {
-		t.Fatalf("settlePorts = %v, want an error that names %s", err, path)
+	c := Config{DataDir: dir, Client: Client{Listen: "127.0.0.1:0"}}
+	if err := c.SettlePorts(); err == nil || !strings.Contains(err.Error(), path) {
+		t.Fatalf("SettlePorts = %v, want an error that names %s", err, path)
 	}
 }

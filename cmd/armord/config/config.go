@@ -1,7 +1,8 @@
-package main
+package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -36,22 +37,22 @@ type Config struct {
 	// Default: dataDir/secrets.
 	SecretsDir string `yaml:"secretsDir"`
 
-	Client ClientConfig `yaml:"client"`
-	Peer   PeerConfig   `yaml:"peer"`
-	Gossip GossipConfig `yaml:"gossip"`
-	Ops    OpsConfig    `yaml:"ops"`
+	Client Client `yaml:"client"`
+	Peer   Peer   `yaml:"peer"`
+	Gossip Gossip `yaml:"gossip"`
+	Ops    Ops    `yaml:"ops"`
 
 	// AdminSocket is the Unix socket on which an uninitialised node answers
 	// `armorctl init`. Default: dataDir/admin.sock.
 	AdminSocket string `yaml:"adminSocket"`
 
-	Join   JoinConfig   `yaml:"join"`
-	Log    LogConfig    `yaml:"log"`
-	Limits LimitsConfig `yaml:"limits"`
+	Join   Join   `yaml:"join"`
+	Log    Log    `yaml:"log"`
+	Limits Limits `yaml:"limits"`
 }
 
-// ClientConfig is the listener that PostgreSQL clients connect to.
-type ClientConfig struct {
+// Client is the listener that PostgreSQL clients connect to.
+type Client struct {
 	// Listen is host:port. Default: ":6432".
 	Listen string `yaml:"listen"`
 	// Advertise is the host:port shown to people and used by armorctl connect.
@@ -66,18 +67,18 @@ type ClientConfig struct {
 	// Default: all.
 	Environments []string `yaml:"environments"`
 	// ProxyProtocol is for load balancers that hide who their clients are.
-	ProxyProtocol ProxyConfig `yaml:"proxyProtocol"`
+	ProxyProtocol Proxy `yaml:"proxyProtocol"`
 }
 
-// ProxyConfig says who speaks for others by the PROXY protocol, version 1 or 2.
-type ProxyConfig struct {
-	// From are the networks of those load balancers: each of their connections must begin
+// Proxy says who speaks for others by the PROXY protocol, version 1 or 2.
+type Proxy struct {
+	// From are the Networks of those load balancers: each of their connections must begin
 	// with a header, and nobody else's may. Default: none.
 	From []string `yaml:"from"`
 }
 
-// networks are From; they were checked.
-func (p ProxyConfig) networks() (all []netip.Prefix) {
+// Networks are From; they were checked.
+func (p Proxy) Networks() (all []netip.Prefix) {
 	for _, s := range p.From {
 		if n, err := netip.ParsePrefix(s); err == nil {
 			all = append(all, n)
@@ -86,8 +87,8 @@ func (p ProxyConfig) networks() (all []netip.Prefix) {
 	return all
 }
 
-// PeerConfig is the listener of Raft and of the operator API: one port.
-type PeerConfig struct {
+// Peer is the listener of Raft and of the operator API: one port.
+type Peer struct {
 	// Listen is host:port. Default: ":6433".
 	Listen string `yaml:"listen"`
 	// Advertise is the host:port where other nodes and operators dial. Default:
@@ -101,8 +102,8 @@ type PeerConfig struct {
 	CAFile   string `yaml:"caFile"`
 }
 
-// GossipConfig is the listener, TCP and UDP, by which nodes see each other alive.
-type GossipConfig struct {
+// Gossip is the listener, TCP and UDP, by which nodes see each other alive.
+type Gossip struct {
 	// Listen is host:port. Default: ":6434".
 	Listen string `yaml:"listen"`
 	// Advertise is the ip:port told to other nodes. Default: listen.
@@ -115,33 +116,33 @@ type GossipConfig struct {
 	KeyFile string `yaml:"keyFile"`
 }
 
-// OpsConfig is the HTTP listener for /livez, /readyz and /metrics. It has no
+// Ops is the HTTP listener for /livez, /readyz and /metrics. It has no
 // authentication: keep it on an address that only the machine's monitoring reaches.
-type OpsConfig struct {
+type Ops struct {
 	// Listen is host:port. Default: "127.0.0.1:6435".
 	Listen string `yaml:"listen"`
 	// Pprof also serves /debug/pprof/. Default: false.
 	Pprof bool `yaml:"pprof"`
 }
 
-// JoinConfig makes a node without data ask an existing cluster for admission.
-type JoinConfig struct {
+// Join makes a node without data ask an existing cluster for admission.
+type Join struct {
 	// Addresses are peer addresses of members, host:port, tried in order.
 	Addresses []string `yaml:"addresses"`
 	// TokenFile holds what `armorctl join-token create` printed.
 	TokenFile string `yaml:"tokenFile"`
 }
 
-// LogConfig is how the node logs, to stderr.
-type LogConfig struct {
+// Log is how the node logs, to stderr.
+type Log struct {
 	// Level is debug, info, warn or error. Default: info.
 	Level string `yaml:"level"`
 	// Format is json, text, or auto: text on a terminal, else json. Default: auto.
 	Format string `yaml:"format"`
 }
 
-// LimitsConfig bounds what clients may cost this node.
-type LimitsConfig struct {
+// Limits bounds what clients may cost this node.
+type Limits struct {
 	// MaxClients is how many client connections may be open at once, including
 	// those that are still in their handshake. Default: 10000.
 	MaxClients int `yaml:"maxClients"`
@@ -150,20 +151,20 @@ type LimitsConfig struct {
 	Loops int `yaml:"loops"`
 }
 
-// loadConfig reads, checks and completes a configuration file. Its errors name the
+// Load reads, checks and completes a configuration file. Its errors name the
 // file, and the line when there is one.
-func loadConfig(path string) (Config, error) {
+func Load(path string) (Config, error) {
 	source, err := os.ReadFile(path)
 	if err != nil {
-		return Config{}, &usageError{fmt.Errorf("read configuration: %w", err)}
+		return Config{}, &Mistake{fmt.Errorf("read configuration: %w", err)}
 	}
 	folder, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return Config{}, err
 	}
-	c, err := parseConfig(source, folder)
+	c, err := Parse(source, folder)
 	if err != nil {
-		return Config{}, &usageError{fmt.Errorf("%s: %w", path, err)}
+		return Config{}, &Mistake{fmt.Errorf("%s: %w", path, err)}
 	}
 	return c, nil
 }
@@ -171,19 +172,19 @@ func loadConfig(path string) (Config, error) {
 // maxConfig bounds what is read as a configuration file.
 const maxConfig = 1 << 20
 
-// parseConfig reads a configuration whose relative paths lie in folder.
-func parseConfig(source []byte, folder string) (Config, error) {
+// Parse reads a configuration whose relative paths lie in folder.
+func Parse(source []byte, folder string) (Config, error) {
 	var c Config
 	if len(source) > maxConfig {
 		return c, fmt.Errorf("%w: larger than %d bytes", armor.ErrInvalid, maxConfig)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(source), yaml.Strict())
-	if err := guarded(func() error { return decoder.Decode(&c) }); errors.Is(err, io.EOF) {
+	if err := Guard(func() error { return decoder.Decode(&c) }); errors.Is(err, io.EOF) {
 		return c, fmt.Errorf("%w: the file is empty", armor.ErrInvalid)
 	} else if err != nil {
 		return c, fmt.Errorf("%w: %s", armor.ErrInvalid, yaml.FormatError(err, false, true))
 	}
-	if err := guarded(func() error { return decoder.Decode(new(Config)) }); !errors.Is(err, io.EOF) {
+	if err := Guard(func() error { return decoder.Decode(new(Config)) }); !errors.Is(err, io.EOF) {
 		return c, fmt.Errorf("%w: there is a second YAML document, or something that is none, after the first", armor.ErrInvalid)
 	}
 	c.setDefaults(folder)
@@ -198,32 +199,25 @@ func (c *Config) setDefaults(folder string) {
 	in := func(name string) string { return filepath.Join(c.DataDir, name) }
 	c.SecretsDir = absolute(c.SecretsDir, folder, in("secrets"))
 	c.AdminSocket = absolute(c.AdminSocket, folder, in("admin.sock"))
-	c.Client.Listen = orDefault(c.Client.Listen, ":6432")
+	c.Client.Listen = cmp.Or(c.Client.Listen, ":6432")
 	c.Client.CertFile = absolute(c.Client.CertFile, folder, in("server.crt"))
 	c.Client.KeyFile = absolute(c.Client.KeyFile, folder, in("server.key"))
-	c.Peer.Listen = orDefault(c.Peer.Listen, ":6433")
+	c.Peer.Listen = cmp.Or(c.Peer.Listen, ":6433")
 	c.Peer.CertFile = absolute(c.Peer.CertFile, folder, in("peer/node.crt"))
 	c.Peer.KeyFile = absolute(c.Peer.KeyFile, folder, in("peer/node.key"))
 	c.Peer.CAFile = absolute(c.Peer.CAFile, folder, in("peer/ca.crt"))
-	c.Gossip.Listen = orDefault(c.Gossip.Listen, ":6434")
+	c.Gossip.Listen = cmp.Or(c.Gossip.Listen, ":6434")
 	c.Gossip.KeyFile = absolute(c.Gossip.KeyFile, folder, in("peer/gossip.key"))
-	c.Ops.Listen = orDefault(c.Ops.Listen, "127.0.0.1:6435")
+	c.Ops.Listen = cmp.Or(c.Ops.Listen, "127.0.0.1:6435")
 	c.Join.TokenFile = absolute(c.Join.TokenFile, folder, "")
-	c.Log.Level = orDefault(c.Log.Level, "info")
-	c.Log.Format = orDefault(c.Log.Format, "auto")
+	c.Log.Level = cmp.Or(c.Log.Level, "info")
+	c.Log.Format = cmp.Or(c.Log.Format, "auto")
 	if c.Limits.MaxClients == 0 {
 		c.Limits.MaxClients = 10000
 	}
 	if c.Limits.Loops == 0 {
 		c.Limits.Loops = max(1, runtime.NumCPU()/4)
 	}
-}
-
-func orDefault(s, fallback string) string {
-	if s == "" {
-		return fallback
-	}
-	return s
 }
 
 func absolute(path, folder, fallback string) string {

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -24,9 +24,9 @@ type ports struct {
 	Ops    int `yaml:"ops,omitempty"`
 }
 
-// settlePorts gives every listen address its port and every advertised address what
+// SettlePorts gives every listen address its port and every advertised address what
 // it lacks. It reads and writes dataDir/ports.yaml only when a port is 0.
-func (c *Config) settlePorts() error {
+func (c *Config) SettlePorts() error {
 	path := filepath.Join(c.DataDir, "ports.yaml")
 	kept, err := readPorts(path)
 	if err != nil {
@@ -54,12 +54,12 @@ func (c *Config) settlePorts() error {
 // settle replaces port 0 of a listen address by the kept port, choosing one if there
 // is none yet.
 func settle(listen *string, port *int) error {
-	host, given, err := splitAddress(*listen)
+	host, given, err := SplitAddress(*listen)
 	if err != nil || given != 0 {
 		return err
 	}
 	if *port == 0 {
-		if *port, err = choosePort(host); err != nil {
+		if *port, err = ChoosePort(host); err != nil {
 			return err
 		}
 	}
@@ -81,7 +81,7 @@ func (c *Config) settleAdvertised() error {
 		}
 	}
 	if c.Gossip.Advertise == "" {
-		if host, _, _ := splitAddress(c.Gossip.Listen); !isWildcard(host) {
+		if host, _, _ := SplitAddress(c.Gossip.Listen); !isWildcard(host) {
 			c.Gossip.Advertise = c.Gossip.Listen
 		}
 	}
@@ -89,12 +89,12 @@ func (c *Config) settleAdvertised() error {
 }
 
 func advertise(listen string, advertise *string) error {
-	host, port, err := splitAddress(listen)
+	host, port, err := SplitAddress(listen)
 	if err != nil {
 		return err
 	}
 	if *advertise != "" {
-		named, given, err := splitAddress(*advertise)
+		named, given, err := SplitAddress(*advertise)
 		if err == nil && given == 0 {
 			*advertise = net.JoinHostPort(named, strconv.Itoa(port))
 		}
@@ -116,8 +116,8 @@ const (
 	lastPort  = 32767
 )
 
-// choosePort finds a port that is free for TCP and UDP on host.
-func choosePort(host string) (int, error) {
+// ChoosePort finds a port that is free for TCP and UDP on host.
+func ChoosePort(host string) (int, error) {
 	var err error
 	for range 100 {
 		port := firstPort + rand.IntN(lastPort-firstPort+1)
@@ -150,7 +150,7 @@ func readPorts(path string) (ports, error) {
 	if err != nil {
 		return p, fmt.Errorf("read chosen ports: %w", err)
 	}
-	if err := guarded(func() error { return yaml.UnmarshalWithOptions(source, &p, yaml.Strict()) }); err != nil {
+	if err := Guard(func() error { return yaml.UnmarshalWithOptions(source, &p, yaml.Strict()) }); err != nil {
 		return p, fmt.Errorf("read chosen ports from %s: %s", path, yaml.FormatError(err, false, true))
 	}
 	return p, nil

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -89,7 +89,7 @@ func checkCluster(s string) error {
 }
 
 func checkListen(s string) error {
-	_, _, err := splitAddress(s)
+	_, _, err := SplitAddress(s)
 	return err
 }
 
@@ -98,7 +98,7 @@ func checkAdvertise(s string) error {
 	if s == "" {
 		return nil
 	}
-	host, _, err := splitAddress(s)
+	host, _, err := SplitAddress(s)
 	if err == nil && isWildcard(host) {
 		err = fmt.Errorf("%w: %q names no host that others could dial", armor.ErrInvalid, s)
 	}
@@ -106,11 +106,11 @@ func checkAdvertise(s string) error {
 }
 
 // checkGossipAdvertise wants an IP address: memberlist tells addresses, not names.
-func checkGossipAdvertise(g GossipConfig) error {
+func checkGossipAdvertise(g Gossip) error {
 	if g.Advertise == "" {
 		return nil
 	}
-	host, _, err := splitAddress(g.Advertise)
+	host, _, err := SplitAddress(g.Advertise)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func checkEnvironments(names []string) error {
 	return nil
 }
 
-func (p ProxyConfig) check() error {
+func (p Proxy) check() error {
 	for _, s := range p.From {
 		n, err := netip.ParsePrefix(s)
 		switch {
@@ -163,7 +163,7 @@ func checkAddresses(all []string) error {
 	return nil
 }
 
-func (j JoinConfig) check() error {
+func (j Join) check() error {
 	if err := checkAddresses(j.Addresses); err != nil {
 		return err
 	}
@@ -194,8 +194,8 @@ func checkRange(n, low, high int) error {
 	return nil
 }
 
-// splitAddress reads host:port with a numeric port.
-func splitAddress(s string) (host string, port int, err error) {
+// SplitAddress reads host:port with a numeric port.
+func SplitAddress(s string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(s)
 	if err != nil {
 		return "", 0, fmt.Errorf("%w: address %q is not host:port", armor.ErrInvalid, s)
