@@ -14,6 +14,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // levels are counts that come back to where they were when all clients are gone.
@@ -25,7 +27,7 @@ const levelSlack = 20
 
 // nodeLevels reads a node's metrics. Descriptors do not count those of server connections,
 // which stay open on purpose.
-func nodeLevels(ctx context.Context, n *node) (levels, error) {
+func nodeLevels(ctx context.Context, n *site.Node) (levels, error) {
 	m, err := scrape(ctx, n)
 	if err != nil {
 		return nil, err
@@ -41,7 +43,7 @@ func nodeLevels(ctx context.Context, n *node) (levels, error) {
 }
 
 // scrape returns a node's metrics, summed over their labels.
-func scrape(ctx context.Context, n *node) (map[string]float64, error) {
+func scrape(ctx context.Context, n *site.Node) (map[string]float64, error) {
 	address, err := opsAddress(n)
 	if err != nil {
 		return nil, err
@@ -53,7 +55,7 @@ func scrape(ctx context.Context, n *node) (map[string]float64, error) {
 	request.Close = true // a connection that is kept would count itself
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("read the metrics of %s: %w", n.name, err)
+		return nil, fmt.Errorf("read the metrics of %s: %w", n.Name, err)
 	}
 	defer response.Body.Close()
 	return sumMetrics(response.Body)
@@ -86,8 +88,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-func opsAddress(n *node) (string, error) {
-	path := filepath.Join(n.dir, "armord.yaml")
+func opsAddress(n *site.Node) (string, error) {
+	path := filepath.Join(n.Dir, "armord.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
@@ -104,15 +106,15 @@ func opsAddress(n *node) (string, error) {
 }
 
 // serverLevels looks at what the pool's role has left in PostgreSQL.
-func serverLevels(ctx context.Context, p *postgres) (levels, error) {
-	conn, err := p.admin(ctx, appDatabase)
+func serverLevels(ctx context.Context, p *site.Postgres) (levels, error) {
+	conn, err := p.Admin(ctx, site.AppDatabase)
 	if err != nil {
 		return nil, fmt.Errorf("look at what is left: %w", err)
 	}
 	defer conn.Close(ctx)
 	all := levels{}
 	for name, sql := range map[string]string{
-		"busy backends":    "SELECT count(*) FROM pg_stat_activity WHERE usename = '" + appRole + "' AND state <> 'idle'",
+		"busy backends":    "SELECT count(*) FROM pg_stat_activity WHERE usename = '" + site.AppRole + "' AND state <> 'idle'",
 		"advisory locks":   "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
 		"temporary tables": "SELECT count(*) FROM pg_class WHERE relpersistence = 't'",
 	} {
@@ -128,7 +130,7 @@ func serverLevels(ctx context.Context, p *postgres) (levels, error) {
 }
 
 // highest looks a few times and keeps the highest of each count.
-func highest(ctx context.Context, n *node) (levels, error) {
+func highest(ctx context.Context, n *site.Node) (levels, error) {
 	all := levels{}
 	for range 5 {
 		now, err := nodeLevels(ctx, n)
@@ -138,7 +140,7 @@ func highest(ctx context.Context, n *node) (levels, error) {
 		for name, count := range now {
 			all[name] = max(all[name], count)
 		}
-		sleep(ctx, 100*time.Millisecond)
+		site.Sleep(ctx, 100*time.Millisecond)
 	}
 	return all, nil
 }
@@ -149,7 +151,7 @@ const levelsFor = 15 * time.Second
 // comeBack waits until no count is above what is allowed, and records what it came to.
 func (w *workload) comeBack(ctx context.Context, name string, allowed levels, look func(context.Context) (levels, error)) error {
 	var now levels
-	for end := time.Now().Add(levelsFor); ; sleep(ctx, 200*time.Millisecond) {
+	for end := time.Now().Add(levelsFor); ; site.Sleep(ctx, 200*time.Millisecond) {
 		var err error
 		if now, err = look(ctx); err != nil {
 			return err

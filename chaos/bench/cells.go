@@ -1,4 +1,4 @@
-package chaos
+package bench
 
 import (
 	"bufio"
@@ -69,7 +69,7 @@ func CellNames() []string {
 func (c Cell) prepared() bool { return strings.HasPrefix(c.Name, "prepared") }
 
 // measure runs the cell's work once.
-func (c Cell) measure(ctx context.Context, b *bench, s system) (Sample, error) {
+func (c Cell) measure(ctx context.Context, b *comparison, s system) (Sample, error) {
 	if c.pgbench == nil {
 		return b.copyOut(ctx, s)
 	}
@@ -94,7 +94,7 @@ var errNoProgress = errors.New("pgbench has told of no progress")
 var progressLine = regexp.MustCompile(`^progress: ([\d.]+) s, ([\d.]+) tps`)
 
 // once runs pgbench and reads the system's CPU time at each of its progress lines.
-func (b *bench) once(ctx context.Context, s system, args []string) (Sample, error) {
+func (b *comparison) once(ctx context.Context, s system, args []string) (Sample, error) {
 	args = append([]string{"-n", "-S", "-j", "1", "-P", "1", "-T", strconv.Itoa(int(b.Length / time.Second))}, args...)
 	cmd := exec.CommandContext(ctx, b.pgbench, args...)
 	cmd.Env = append(os.Environ(), s.env...)
@@ -146,7 +146,7 @@ func watch(said io.Reader, pid func() int) (Sample, error) {
 const copies = 3
 
 // copyOut has psql read a table by COPY, and throw it away.
-func (b *bench) copyOut(ctx context.Context, s system) (Sample, error) {
+func (b *comparison) copyOut(ctx context.Context, s system) (Sample, error) {
 	args := []string{"-qXAt", "-v", "ON_ERROR_STOP=1"}
 	for range copies {
 		args = append(args, "-c", "COPY pgbench_accounts TO STDOUT")

@@ -1,16 +1,16 @@
-package chaos
+package bench
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // Idle is what a system keeps for each client that is connected and does nothing.
@@ -20,10 +20,10 @@ type Idle struct {
 	Bytes   int // of anonymous resident memory for each
 }
 
-// BenchIdle connects clients to each system, lets each run one query, and looks at what
+// MeasureIdle connects clients to each system, lets each run one query, and looks at what
 // its process has grown by.
-func BenchIdle(ctx context.Context, o BenchOptions, clients int) ([]Idle, error) {
-	b := &bench{BenchOptions: o}
+func MeasureIdle(ctx context.Context, o Options, clients int) ([]Idle, error) {
+	b := &comparison{Options: o}
 	if err := b.prepare(ctx); err != nil {
 		return nil, errors.Join(err, b.end())
 	}
@@ -39,14 +39,14 @@ func BenchIdle(ctx context.Context, o BenchOptions, clients int) ([]Idle, error)
 	return all, b.end()
 }
 
-func (b *bench) idle(ctx context.Context, s system, clients int) (Idle, error) {
+func (b *comparison) idle(ctx context.Context, s system, clients int) (Idle, error) {
 	// A first batch makes the process as large as it gets from work alone.
 	warm, err := b.connectAll(ctx, s, 100)
 	defer closeAll(ctx, warm)
 	if err != nil {
 		return Idle{}, err
 	}
-	before, err := anonymous(s.pid())
+	before, err := site.AnonymousMemory(s.pid())
 	if err != nil {
 		return Idle{}, err
 	}
@@ -63,26 +63,26 @@ func (b *bench) idle(ctx context.Context, s system, clients int) (Idle, error) {
 const looks = 6
 
 // settle returns the least that the process has kept.
-func (b *bench) settle(ctx context.Context, s system) (int, error) {
-	least, err := anonymous(s.pid())
+func (b *comparison) settle(ctx context.Context, s system) (int, error) {
+	least, err := site.AnonymousMemory(s.pid())
 	for range looks {
-		if err != nil || !sleep(ctx, 5*time.Second) {
+		if err != nil || !site.Sleep(ctx, 5*time.Second) {
 			return least, errors.Join(err, ctx.Err())
 		}
 		var now int
-		now, err = anonymous(s.pid())
+		now, err = site.AnonymousMemory(s.pid())
 		least = min(least, now)
 	}
 	return least, err
 }
 
-func (b *bench) connectAll(ctx context.Context, s system, count int) ([]*pgconn.PgConn, error) {
+func (b *comparison) connectAll(ctx context.Context, s system, count int) ([]*pgconn.PgConn, error) {
 	vars := map[string]string{}
 	for _, v := range s.env {
 		name, value, _ := strings.Cut(v, "=")
 		vars[name] = value
 	}
-	app, err := loadClient(vars["PGSSLCERT"], vars["PGSSLKEY"], vars["PGSSLROOTCERT"])
+	app, err := site.LoadClient(vars["PGSSLCERT"], vars["PGSSLKEY"], vars["PGSSLROOTCERT"])
 	if err != nil {
 		return nil, err
 	}
@@ -92,12 +92,12 @@ func (b *bench) connectAll(ctx context.Context, s system, count int) ([]*pgconn.
 	}
 	var all []*pgconn.PgConn
 	for range count {
-		conn, err := app.connect(ctx, &node{name: s.name, port: port})
+		conn, err := app.Connect(ctx, &site.Node{Name: s.name, Port: port})
 		if err != nil {
 			return all, err
 		}
 		all = append(all, conn)
-		if err := exec1(ctx, conn, "SELECT 1"); err != nil {
+		if err := site.Exec(ctx, conn, "SELECT 1"); err != nil {
 			return all, err
 		}
 	}
@@ -106,21 +106,6 @@ func (b *bench) connectAll(ctx context.Context, s system, count int) ([]*pgconn.
 
 func closeAll(ctx context.Context, all []*pgconn.PgConn) {
 	for _, conn := range all {
-		closeConn(ctx, conn)
+		site.CloseConn(ctx, conn)
 	}
-}
-
-// anonymous is a process's resident memory that no file stands behind, in bytes.
-func anonymous(pid int) (int, error) {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "RssAnon:"); ok {
-			kb, err := strconv.Atoi(strings.Fields(value)[0])
-			return kb << 10, err
-		}
-	}
-	return 0, fmt.Errorf("process %d tells no RssAnon", pid)
 }

@@ -1,4 +1,4 @@
-package chaos
+package bench
 
 import (
 	"context"
@@ -15,32 +15,29 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor/process"
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // prepare starts PostgreSQL and every system in front of it, all with the same
 // certificates and the same cipher.
-func (b *bench) prepare(ctx context.Context) error {
-	bin, err := postgresBin()
+func (b *comparison) prepare(ctx context.Context) error {
+	bin, err := site.PostgresBin()
 	if err != nil {
 		return err
 	}
 	b.pgbench = filepath.Join(bin, "pgbench")
-	pgDir := filepath.Join(b.Dir, "postgres")
-	if err := os.MkdirAll(pgDir, 0o755); err != nil {
-		return err
-	}
-	pg, err := startPostgres(ctx, pgDir)
+	pg, err := site.StartPostgres(ctx, filepath.Join(b.Dir, "postgres"))
 	if err != nil {
 		return err
 	}
-	b.ends = append(b.ends, pg.stop)
-	socket := fmt.Sprintf("postgres://%s:%s@/%s?host=%s&port=%d&sslmode=disable", appRole, appPassword, appDatabase, pg.dir, pg.port)
-	c, dev, err := startDev(ctx, b.Bin, b.Dir, socket, 1, benchConfig)
+	b.ends = append(b.ends, pg.Stop)
+	socket := fmt.Sprintf("postgres://%s:%s@/%s?host=%s&port=%d&sslmode=disable", site.AppRole, site.AppPassword, site.AppDatabase, pg.Dir, pg.Port)
+	c, dev, err := site.StartDev(ctx, site.Plan{Bin: b.Bin, Dir: b.Dir, Postgres: socket, Nodes: 1, Config: benchConfig})
 	if err != nil {
 		return err
 	}
 	b.ends = append(b.ends, func() error { return dev.Stop(os.Interrupt, 40*time.Second) })
-	fill := exec.CommandContext(ctx, b.pgbench, "-i", "-q", "-s", "10", "-h", pg.dir, "-p", strconv.Itoa(pg.port), "-U", appRole, appDatabase)
+	fill := exec.CommandContext(ctx, b.pgbench, "-i", "-q", "-s", "10", "-h", pg.Dir, "-p", strconv.Itoa(pg.Port), "-U", site.AppRole, site.AppDatabase)
 	if out, err := fill.CombinedOutput(); err != nil {
 		return fmt.Errorf("pgbench -i: %w: %s", err, out)
 	}
@@ -48,15 +45,15 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"OPENSSL_CONF=" + cipher, "PGSSLMODE=verify-full", "PGHOST=localhost", "PGUSER=" + appRole, "PGDATABASE=" + appDatabase,
-		"PGSSLCERT=" + c.env["PGSSLCERT"], "PGSSLKEY=" + c.env["PGSSLKEY"], "PGSSLROOTCERT=" + c.env["PGSSLROOTCERT"]}
-	node := c.nodes[0]
-	pid, err := node.pid()
+	env := []string{"OPENSSL_CONF=" + cipher, "PGSSLMODE=verify-full", "PGHOST=localhost", "PGUSER=" + site.AppRole, "PGDATABASE=" + site.AppDatabase,
+		"PGSSLCERT=" + c.Env["PGSSLCERT"], "PGSSLKEY=" + c.Env["PGSSLKEY"], "PGSSLROOTCERT=" + c.Env["PGSSLROOTCERT"]}
+	node := c.Nodes[0]
+	pid, err := node.PID()
 	if err != nil {
 		return err
 	}
 	b.systems = append(b.systems, system{name: Armor, env: append(env, at(node)), pid: func() int { return pid }})
-	at := site{cluster: c, postgres: pg, env: env}
+	at := setting{cluster: c, postgres: pg, env: env}
 	if err := b.pgbouncers(ctx, at); err != nil {
 		return err
 	}
@@ -84,10 +81,10 @@ const (
 	PlainRelay    = "relay" // bytes, and nothing else: the least that a proxy costs
 )
 
-// site is what all systems share.
-type site struct {
-	cluster  *cluster
-	postgres *postgres
+// setting is what all systems share.
+type setting struct {
+	cluster  *site.Cluster
+	postgres *site.Postgres
 	env      []string // of every client, but for PGPORT
 }
 
@@ -101,17 +98,17 @@ spec: {database: app, mode: transaction, budget: 8}
 const benchPool = 8
 
 // at is libpq's variable for one node's own port.
-func at(n *node) string { return fmt.Sprintf("PGPORT=%d", n.port) }
+func at(n *site.Node) string { return fmt.Sprintf("PGPORT=%d", n.Port) }
 
 // forceCipher writes a configuration for OpenSSL, so that all clients use the cipher
 // that Go's servers prefer.
-func (b *bench) forceCipher() (string, error) {
+func (b *comparison) forceCipher() (string, error) {
 	path := filepath.Join(b.Dir, "openssl.cnf")
 	return path, os.WriteFile(path, []byte("openssl_conf = o\n[o]\nssl_conf = s\n[s]\nsystem_default = d\n[d]\nMinProtocol = TLSv1.3\nCiphersuites = TLS_AES_128_GCM_SHA256\n"), 0o644)
 }
 
 // pgbouncers starts PgBouncer beside us, once as it comes and once with large buffers.
-func (b *bench) pgbouncers(ctx context.Context, at site) error {
+func (b *comparison) pgbouncers(ctx context.Context, at setting) error {
 	program := b.PgBouncer
 	if program == "" {
 		var err error
@@ -132,7 +129,7 @@ func (b *bench) pgbouncers(ctx context.Context, at site) error {
 
 // pgbouncer starts one: the same server certificate, the same CA for clients,
 // transaction mode, the same number of server connections over the same socket.
-func (b *bench) pgbouncer(ctx context.Context, at site, program string, s system, further string) error {
+func (b *comparison) pgbouncer(ctx context.Context, at setting, program string, s system, further string) error {
 	dir, port, err := b.neighbour(at, s.name)
 	if err != nil {
 		return err
@@ -152,12 +149,12 @@ client_tls_ca_file = %[8]s/client-ca.crt
 client_tls_cert_file = %[8]s/server.crt
 client_tls_key_file = %[8]s/server.key
 ignore_startup_parameters = extra_float_digits
-`, appDatabase, at.postgres.dir, at.postgres.port, appRole, appPassword, port, benchPool, dir) + further
+`, site.AppDatabase, at.postgres.Dir, at.postgres.Port, site.AppRole, site.AppPassword, port, benchPool, dir) + further
 	return b.beside(ctx, at, s, dir, port, config, program, "-q")
 }
 
 // odyssey starts Odyssey in the same way.
-func (b *bench) odyssey(ctx context.Context, at site) error {
+func (b *comparison) odyssey(ctx context.Context, at setting) error {
 	dir, port, err := b.neighbour(at, OdysseyPooler)
 	if err != nil {
 		return err
@@ -192,21 +189,21 @@ database "%[1]s" {
     pool_reserve_prepared_statement yes
   }
 }
-`, appDatabase, at.postgres.dir, at.postgres.port, appRole, appPassword, port, benchPool, dir)
+`, site.AppDatabase, at.postgres.Dir, at.postgres.Port, site.AppRole, site.AppPassword, port, benchPool, dir)
 	return b.beside(ctx, at, system{name: OdysseyPooler}, dir, port, config, b.Odyssey)
 }
 
 // neighbour makes a folder with the certificates of our node, for a pooler that runs as
 // PostgreSQL's user, and finds it a port.
-func (b *bench) neighbour(at site, name string) (dir string, port int, err error) {
+func (b *comparison) neighbour(at setting, name string) (dir string, port int, err error) {
 	dir = filepath.Join(b.Dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", 0, err
 	}
-	node := at.cluster.nodes[0].dir
+	node := at.cluster.Nodes[0].Dir
 	for name, from := range map[string]string{
 		"server.crt": filepath.Join(node, "server.crt"), "server.key": filepath.Join(node, "server.key"),
-		"client-ca.crt": filepath.Join(at.cluster.dir, "ca", "dev-client", "ca.crt"),
+		"client-ca.crt": filepath.Join(at.cluster.Dir, "ca", "dev-client", "ca.crt"),
 	} {
 		content, err := os.ReadFile(from)
 		if err != nil {
@@ -216,18 +213,18 @@ func (b *bench) neighbour(at site, name string) (dir string, port int, err error
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return "", 0, err
 		}
-		if _, err := unprivileged(path); err != nil {
+		if _, err := site.Unprivileged(path); err != nil {
 			return "", 0, err
 		}
 	}
-	port, err = freePort()
+	port, err = site.FreePort()
 	return dir, port, err
 }
 
 // beside starts a pooler with its configuration, in a session of its own: the kernel
 // shares processors out by sessions.
-func (b *bench) beside(ctx context.Context, at site, s system, dir string, port int, config, program string, args ...string) error {
-	credential, err := unprivileged(dir)
+func (b *comparison) beside(ctx context.Context, at setting, s system, dir string, port int, config, program string, args ...string) error {
+	credential, err := site.Unprivileged(dir)
 	if err != nil {
 		return err
 	}
@@ -257,8 +254,8 @@ func (b *bench) beside(ctx context.Context, at site, s system, dir string, port 
 }
 
 // relay starts the floor: no TLS, no pool.
-func (b *bench) relay(at site) error {
-	cmd := exec.Command(filepath.Join(b.Bin, "armor-chaos"), "relay", filepath.Join(at.postgres.dir, fmt.Sprintf(".s.PGSQL.%d", at.postgres.port)))
+func (b *comparison) relay(at setting) error {
+	cmd := exec.Command(filepath.Join(b.Bin, "armor-chaos"), "relay", filepath.Join(at.postgres.Dir, fmt.Sprintf(".s.PGSQL.%d", at.postgres.Port)))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	said, err := cmd.StdoutPipe()
 	if err != nil {
@@ -282,12 +279,12 @@ func (b *bench) relay(at site) error {
 }
 
 // direct has PostgreSQL itself ask for the same certificates.
-func (b *bench) direct(ctx context.Context, at site) error {
+func (b *comparison) direct(ctx context.Context, at setting) error {
 	dir, _, err := b.neighbour(at, Direct)
 	if err != nil {
 		return err
 	}
-	hba := filepath.Join(at.postgres.dir, "data", "pg_hba.conf")
+	hba := filepath.Join(at.postgres.Dir, "data", "pg_hba.conf")
 	rules, err := os.ReadFile(hba)
 	if err != nil {
 		return err
@@ -296,7 +293,7 @@ func (b *bench) direct(ctx context.Context, at site) error {
 	if err := os.WriteFile(hba, rules, 0o600); err != nil { // its owner stays
 		return err
 	}
-	conn, err := at.postgres.admin(ctx, "postgres")
+	conn, err := at.postgres.Admin(ctx, "postgres")
 	if err != nil {
 		return err
 	}
@@ -310,7 +307,7 @@ func (b *bench) direct(ctx context.Context, at site) error {
 		}
 	}
 	few := func(c Cell) bool { return c.idle == 0 } // each would be a backend
-	b.systems = append(b.systems, system{name: Direct, env: append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", at.postgres.port)), fits: few})
+	b.systems = append(b.systems, system{name: Direct, env: append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", at.postgres.Port)), fits: few})
 	return nil
 }
 
@@ -329,10 +326,10 @@ func isOld(ctx context.Context, program string) (bool, error) {
 }
 
 // awaitPort waits until somebody listens.
-func (b *bench) awaitPort(ctx context.Context, port int) error {
+func (b *comparison) awaitPort(ctx context.Context, port int) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	_, err := poll(ctx, func() (struct{}, error) {
+	_, err := site.Poll(ctx, func() (struct{}, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			return struct{}{}, err

@@ -1,4 +1,4 @@
-package chaos
+package bench
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// BenchOptions are what a comparison is asked for.
-type BenchOptions struct {
+// Options are what a comparison is asked for.
+type Options struct {
 	Bin       string        // folder of armord and armorctl
 	Dir       string        // where everything is kept; must not exist yet, or be empty
 	Rounds    int           // each system once a round, in turn
@@ -34,11 +34,11 @@ type Sample struct {
 	CPU    time.Duration // of the pooler for each of the cell's units, in user and kernel
 }
 
-// Bench compares systems by what a query costs them: in every cell each system runs
+// Run compares systems by what a query costs them: in every cell each system runs
 // once a round, right after the others, and only the ratio within one round counts,
 // because the machine is shared.
-func Bench(ctx context.Context, o BenchOptions) ([]Sample, error) {
-	b := &bench{BenchOptions: o}
+func Run(ctx context.Context, o Options) ([]Sample, error) {
+	b := &comparison{Options: o}
 	if err := b.prepare(ctx); err != nil {
 		return nil, errors.Join(err, b.end())
 	}
@@ -46,8 +46,8 @@ func Bench(ctx context.Context, o BenchOptions) ([]Sample, error) {
 	return samples, errors.Join(err, b.end())
 }
 
-type bench struct {
-	BenchOptions
+type comparison struct {
+	Options
 	pgbench string
 	systems []system
 	ends    []func() error // in the order they were begun
@@ -61,7 +61,7 @@ type system struct {
 	fits func(cell Cell) bool // nil: every cell does
 }
 
-func (b *bench) end() error {
+func (b *comparison) end() error {
 	var errs []error
 	for _, end := range slices.Backward(b.ends) {
 		errs = append(errs, end())
@@ -69,7 +69,7 @@ func (b *bench) end() error {
 	return errors.Join(errs...)
 }
 
-func (b *bench) measure(ctx context.Context) ([]Sample, error) {
+func (b *comparison) measure(ctx context.Context) ([]Sample, error) {
 	var all []Sample
 	for _, cell := range b.Cells {
 		for round := range b.Rounds {

@@ -1,10 +1,9 @@
-package chaos
+package site
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -22,37 +21,40 @@ import (
 // "postgres" and comes over the Unix socket; the pool's role comes over TCP with a
 // password.
 const (
-	appRole     = "app"
-	appDatabase = "app"
-	appPassword = "chaos"
+	AppRole     = "app"
+	AppDatabase = "app"
+	AppPassword = "chaos"
 )
 
-// postgres is a throw-away PostgreSQL whose log tells when each backend lived.
-type postgres struct {
-	dir        string
-	port       int
+// Postgres is a throw-away PostgreSQL whose log tells when each backend lived.
+type Postgres struct {
+	Dir        string
+	Port       int
 	args       []string // of the server, its program first
 	credential *syscall.SysProcAttr
 	process    *process.Process
 }
 
-// startPostgres makes a cluster in dir with initdb and starts it. PostgreSQL refuses
+// StartPostgres makes dir and in it a cluster with initdb, and starts it. PostgreSQL refuses
 // to run as root, so root hands it to the user "postgres". options are further settings,
 // as name=value.
-func startPostgres(ctx context.Context, dir string, options ...string) (*postgres, error) {
-	bin, err := postgresBin()
+func StartPostgres(ctx context.Context, dir string, options ...string) (*Postgres, error) {
+	bin, err := PostgresBin()
 	if err != nil {
 		return nil, err
 	}
-	credential, err := unprivileged(dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	credential, err := Unprivileged(dir)
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
-	p := &postgres{dir: dir, port: port}
+	p := &Postgres{Dir: dir, Port: port}
 	data := filepath.Join(dir, "data")
 	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "-N")
 	initdb.SysProcAttr = credential
@@ -67,68 +69,66 @@ func startPostgres(ctx context.Context, dir string, options ...string) (*postgre
 		p.args = append(p.args, "-c", o)
 	}
 	p.credential = credential
-	if err := p.start(); err != nil {
+	if err := p.Start(); err != nil {
 		return nil, err
 	}
 	if err := p.prepare(ctx); err != nil {
-		return nil, errors.Join(err, p.stop())
+		return nil, errors.Join(err, p.Stop())
 	}
 	return p, nil
 }
 
-// start runs the server, whose data are there. Its output is appended to its log.
-func (p *postgres) start() error {
+// Start runs the server, whose data are there. Its output is appended to its log.
+func (p *Postgres) Start() error {
 	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.SysProcAttr = p.credential
 	var err error
-	if p.process, err = process.Start(cmd, p.logPath()); err != nil {
+	if p.process, err = process.Start(cmd, p.LogPath()); err != nil {
 		return fmt.Errorf("start postgres: %w", err)
 	}
 	return nil
 }
 
-func (p *postgres) logPath() string { return filepath.Join(p.dir, "postgres.log") }
+func (p *Postgres) LogPath() string { return filepath.Join(p.Dir, "postgres.log") }
 
-// url is what armord is given.
-func (p *postgres) url() string {
-	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", appRole, appPassword, p.port, appDatabase)
+// URL is what armord is given.
+func (p *Postgres) URL() string {
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", AppRole, AppPassword, p.Port, AppDatabase)
 }
 
-// admin connects as superuser, past armord.
-func (p *postgres) admin(ctx context.Context, database string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=postgres database=%s sslmode=disable", p.dir, p.port, database))
+// Admin connects as superuser, past armord.
+func (p *Postgres) Admin(ctx context.Context, database string) (*pgx.Conn, error) {
+	return pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=postgres database=%s sslmode=disable", p.Dir, p.Port, database))
 }
 
-// prepare waits until the server answers, then makes role, database and ledger.
-func (p *postgres) prepare(ctx context.Context) error {
+// prepare waits until the server answers, then makes role and database.
+func (p *Postgres) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	conn, err := poll(ctx, func() (*pgx.Conn, error) { return p.admin(ctx, "postgres") })
+	conn, err := Poll(ctx, func() (*pgx.Conn, error) { return p.Admin(ctx, "postgres") })
 	if err != nil {
 		return fmt.Errorf("wait for postgres: %w", err)
 	}
 	defer conn.Close(ctx)
 	for _, sql := range []string{
-		fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", appRole, appPassword),
-		fmt.Sprintf("CREATE DATABASE %s OWNER %s", appDatabase, appRole),
+		fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", AppRole, AppPassword),
+		fmt.Sprintf("CREATE DATABASE %s OWNER %s", AppDatabase, AppRole),
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("prepare postgres: %w", err)
 		}
 	}
-	ledger, err := p.admin(ctx, appDatabase)
-	if err != nil {
-		return fmt.Errorf("prepare ledger: %w", err)
-	}
-	defer ledger.Close(ctx)
-	_, err = ledger.Exec(ctx, "CREATE TABLE ledger (key text NOT NULL); ALTER TABLE ledger OWNER TO "+appRole)
-	return err
+	return nil
 }
 
-// stop ends the server, at once if it does not end by itself.
-func (p *postgres) stop() error { return p.process.Stop(syscall.SIGINT, 10*time.Second) }
+// Stop ends the server.
+func (p *Postgres) Stop() error { return p.End(syscall.SIGINT) }
 
-func postgresBin() (string, error) {
+// End asks the server to end in one of PostgreSQL's three ways (pg_ctl(1)), and kills it
+// when it has not within 20 s.
+func (p *Postgres) End(how os.Signal) error { return p.process.Stop(how, 20*time.Second) }
+
+func PostgresBin() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
 			return filepath.Dir(path), nil
@@ -141,8 +141,8 @@ func postgresBin() (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
-// unprivileged makes dir belong to the user "postgres" when we are root.
-func unprivileged(dir string) (*syscall.SysProcAttr, error) {
+// Unprivileged makes dir belong to the user "postgres" when we are root.
+func Unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
 	}
@@ -156,29 +156,4 @@ func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 		return nil, err
 	}
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// poll tries again every 50 ms until try succeeds or ctx ends; then it returns the
-// last failure.
-func poll[T any](ctx context.Context, try func() (T, error)) (T, error) {
-	for {
-		v, err := try()
-		if err == nil {
-			return v, nil
-		}
-		select {
-		case <-ctx.Done():
-			return v, err
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
