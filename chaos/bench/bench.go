@@ -15,13 +15,14 @@ import (
 
 // Options are what a comparison is asked for.
 type Options struct {
-	Bin       string        // folder of armord and armorctl
+	Bin       string        // folder of armord, armorctl and armor-chaos
 	Dir       string        // where everything is kept; must not exist yet, or be empty
 	Rounds    int           // each system once a round, in turn
 	Length    time.Duration // of one measurement; its first second does not count
 	Cells     []Cell        // what is measured
 	PgBouncer string        // its program; empty: the one in PATH
 	Odyssey   string        // its program; empty: it is left out
+	GoRelay   bool          // have both relays, also where there is a C compiler
 	Logf      func(string, ...any)
 }
 
@@ -34,23 +35,53 @@ type Sample struct {
 	CPU    time.Duration // of the pooler for each of the cell's units, in user and kernel
 }
 
-// Run compares systems by what a query costs them: in every cell each system runs
-// once a round, right after the others, and only the ratio within one round counts,
-// because the machine is shared.
-func Run(ctx context.Context, o Options) ([]Sample, error) {
-	b := &comparison{Options: o}
-	if err := b.prepare(ctx); err != nil {
-		return nil, errors.Join(err, b.end())
-	}
-	samples, err := b.measure(ctx)
-	return samples, errors.Join(err, b.end())
+// Gap is a measurement that failed.
+type Gap struct {
+	System string
+	Cell   string // empty: the system did not start, and was not measured at all
+	Round  int
+	Err    error
 }
 
+func (g Gap) String() string {
+	why, _, _ := strings.Cut(strings.TrimSpace(g.Err.Error()), "\n")
+	if g.Cell == "" {
+		return fmt.Sprintf("%s: %s", g.System, why)
+	}
+	return fmt.Sprintf("%s, %s, round %d: %s", g.System, g.Cell, g.Round+1, why)
+}
+
+// Results are what a comparison came to, also when not all of it could be measured.
+type Results struct {
+	Samples []Sample
+	Gaps    []Gap
+}
+
+// Missed reports whether a measurement of the system failed.
+func (r Results) Missed(system string) bool {
+	return slices.ContainsFunc(r.Gaps, func(g Gap) bool { return g.System == system })
+}
+
+// Run compares systems by what a query costs them: in every cell each system runs
+// once a round, right after the others, and only the ratio within one round counts,
+// because the machine is shared. What fails is a gap and the rest goes on; the error says
+// why there was nothing to go on with.
+func Run(ctx context.Context, o Options) (Results, error) {
+	b := &comparison{Options: o}
+	err := b.prepare(ctx)
+	if err == nil {
+		err = b.measure(ctx)
+	}
+	return b.results, errors.Join(err, b.end())
+}
+
+// comparison is a run of the benchmark.
 type comparison struct {
 	Options
 	pgbench string
 	systems []system
 	ends    []func() error // in the order they were begun
+	results Results
 }
 
 // system is one way from pgbench to PostgreSQL.
@@ -69,8 +100,8 @@ func (b *comparison) end() error {
 	return errors.Join(errs...)
 }
 
-func (b *comparison) measure(ctx context.Context) ([]Sample, error) {
-	var all []Sample
+// measure goes through all cells and rounds. It ends early only with ctx.
+func (b *comparison) measure(ctx context.Context) error {
 	for _, cell := range b.Cells {
 		for round := range b.Rounds {
 			for i := range b.systems {
@@ -78,17 +109,33 @@ func (b *comparison) measure(ctx context.Context) ([]Sample, error) {
 				if s.fits != nil && !s.fits(cell) {
 					continue
 				}
-				sample, err := cell.measure(ctx, b, s)
-				if err != nil {
-					return all, fmt.Errorf("%s, %s: %w", s.name, cell.Name, err)
+				b.take(ctx, s, cell, round)
+				if err := ctx.Err(); err != nil {
+					return err
 				}
-				sample.System, sample.Cell, sample.Round = s.name, cell.Name, round
-				all = append(all, sample)
-				b.Logf("%-14s %-12s %9.1f %s/s  %8.1f µs/%s", s.name, cell.Name, sample.Rate, cell.Unit, micro(sample.CPU), cell.Unit)
 			}
 		}
 	}
-	return all, nil
+	return nil
+}
+
+// take measures a system once and keeps what came of it.
+func (b *comparison) take(ctx context.Context, s system, cell Cell, round int) {
+	sample, err := cell.measure(ctx, b, s)
+	switch {
+	case ctx.Err() != nil: // cut off by us
+	case err != nil:
+		b.gap(Gap{System: s.name, Cell: cell.Name, Round: round, Err: err})
+	default:
+		sample.System, sample.Cell, sample.Round = s.name, cell.Name, round
+		b.results.Samples = append(b.results.Samples, sample)
+		b.Logf("%-14s %-12s %9.1f %s/s  %8.1f µs/%s", s.name, cell.Name, sample.Rate, cell.Unit, micro(sample.CPU), cell.Unit)
+	}
+}
+
+func (b *comparison) gap(g Gap) {
+	b.results.Gaps = append(b.results.Gaps, g)
+	b.Logf("a gap: %s", g)
 }
 
 func micro(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
@@ -130,23 +177,18 @@ type Ratios struct {
 	Rounds           int
 }
 
-// Compare returns the ratios of a value of system to that of base, in one cell.
+// Compare returns the ratios of a value of system to that of base, in one cell. Rounds
+// in which one of them was not measured do not count.
 func Compare(samples []Sample, system, base, cell string, value func(Sample) float64) Ratios {
-	find := func(name string, round int) (float64, bool) {
-		for _, s := range samples {
-			if s.System == name && s.Round == round && s.Cell == cell {
-				return value(s), true
-			}
+	of := map[string]map[int]float64{system: {}, base: {}}
+	for _, s := range samples {
+		if rounds := of[s.System]; rounds != nil && s.Cell == cell {
+			rounds[s.Round] = value(s)
 		}
-		return 0, false
 	}
 	var all []float64
-	for round := 0; ; round++ {
-		a, ok := find(system, round)
-		if !ok {
-			break
-		}
-		if b, ok := find(base, round); ok && b > 0 {
+	for round, a := range of[system] {
+		if b := of[base][round]; b > 0 {
 			all = append(all, a/b)
 		}
 	}

@@ -21,22 +21,26 @@ type Idle struct {
 }
 
 // MeasureIdle connects clients to each system, lets each run one query, and looks at what
-// its process has grown by.
-func MeasureIdle(ctx context.Context, o Options, clients int) ([]Idle, error) {
+// its process has grown by. What fails is a gap, as in Run.
+func MeasureIdle(ctx context.Context, o Options, clients int) ([]Idle, []Gap, error) {
 	b := &comparison{Options: o}
 	if err := b.prepare(ctx); err != nil {
-		return nil, errors.Join(err, b.end())
+		return nil, b.results.Gaps, errors.Join(err, b.end())
 	}
 	var all []Idle
 	for _, s := range b.systems {
+		if s.pid == nil || s.fits != nil && !s.fits(Cell{idle: clients}) {
+			continue
+		}
 		idle, err := b.idle(ctx, s, clients)
 		if err != nil {
-			return all, errors.Join(fmt.Errorf("%s: %w", s.name, err), b.end())
+			b.gap(Gap{System: s.name, Cell: "idle", Err: err})
+			continue
 		}
 		b.Logf("%-10s %d idle clients: %d bytes each", s.name, clients, idle.Bytes)
 		all = append(all, idle)
 	}
-	return all, b.end()
+	return all, b.results.Gaps, errors.Join(ctx.Err(), b.end())
 }
 
 func (b *comparison) idle(ctx context.Context, s system, clients int) (Idle, error) {
