@@ -12,6 +12,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -196,7 +198,7 @@ func by(operator string) string {
 func findRecord(s *armor.State, word string) (armor.CertRecord, error) {
 	digits := strings.ToLower(strings.ReplaceAll(word, ":", ""))
 	if len(digits) < minPrefix {
-		return armor.CertRecord{}, &usageError{fmt.Errorf("%q is too short: give %d digits or more", word, minPrefix)}
+		return armor.CertRecord{}, &fault.Usage{Err: fmt.Errorf("%q is too short: give %d digits or more", word, minPrefix)}
 	}
 	var found []armor.CertRecord
 	for fingerprint, r := range s.Inventory.All() {
@@ -230,7 +232,7 @@ edge demands of a client's certificate. Exit code 3 when it would be refused.`,
 }
 
 func (a *app) inspect(path string, svid bool) error {
-	certs, err := loadCertificates(path)
+	certs, err := issue.Certificates(path)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 	"github.com/armordb/armordb/rpc/manifest"
 )
@@ -76,7 +78,7 @@ type planned struct {
 
 func (a *app) workOut(ctx context.Context, client *rpc.Client, o configOptions) (planned, error) {
 	if len(o.files) == 0 && len(o.deletes) == 0 {
-		return planned{}, &usageError{errors.New("nothing to do: say -f FILE or --delete KIND/ENVIRONMENT/NAME")}
+		return planned{}, &fault.Usage{Err: errors.New("nothing to do: say -f FILE or --delete KIND/ENVIRONMENT/NAME")}
 	}
 	set, err := a.readManifests(o.files)
 	if err != nil {
@@ -117,7 +119,7 @@ func (a *app) readManifests(files []string) (manifest.Set, error) {
 
 func (a *app) readManifest(path string) (manifest.Set, error) {
 	if path != "-" {
-		text, err := readFile(path)
+		text, err := issue.ReadFile(path)
 		if err != nil {
 			return manifest.Set{}, err
 		}
@@ -166,7 +168,7 @@ func parseRefs(texts []string) ([]armor.ObjectRef, error) {
 		case len(parts) == 3 && slices.Contains([]string{"Database", "Pool", "Identity"}, parts[0]):
 			refs = append(refs, armor.ObjectRef{Kind: parts[0], Environment: parts[1], Name: parts[2]})
 		default:
-			return nil, &usageError{fmt.Errorf("--delete %q is neither Environment/NAME nor Database, Pool or Identity with /ENVIRONMENT/NAME", text)}
+			return nil, &fault.Usage{Err: fmt.Errorf("--delete %q is neither Environment/NAME nor Database, Pool or Identity with /ENVIRONMENT/NAME", text)}
 		}
 	}
 	return refs, nil

@@ -16,6 +16,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -128,7 +130,7 @@ func (o connectOptions) grantOf(s *armor.State, name string) (database, role str
 		}
 	}
 	if len(ways) != 1 {
-		return "", "", hinted(&usageError{fmt.Errorf("identity %s is granted %d ways that fit: say --database and --role", object.Name, len(ways))}, "armorctl identity show %s", object.Name)
+		return "", "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("identity %s is granted %d ways that fit: say --database and --role", object.Name, len(ways))}, "armorctl identity show %s", object.Name)
 	}
 	for w := range ways {
 		database, role = w.database, w.role
@@ -170,24 +172,24 @@ func (t target) withFiles(dir, flagCA, contextCA string) (target, error) {
 		return t, fmt.Errorf("find %s: %w", dir, err)
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
-	t.Cert, t.Key, t.PKCS8 = in(clientCert), in(clientKey), in(clientPKCS8)
+	t.Cert, t.Key, t.PKCS8 = in(issue.CertFile), in(issue.KeyFile), in(issue.PKCS8File)
 	if !file.Exist(t.Cert) || !file.Exist(t.Key) {
-		return t, hinted(fmt.Errorf("%w: %s holds no %s and %s", armor.ErrNotFound, dir, clientCert, clientKey), "armorctl cert issue IDENTITY --ca DIR --out %s, or --cert DIR", dir)
+		return t, fault.Hinted(fmt.Errorf("%w: %s holds no %s and %s", armor.ErrNotFound, dir, issue.CertFile, issue.KeyFile), "armorctl cert issue IDENTITY --ca DIR --out %s, or --cert DIR", dir)
 	}
-	for _, candidate := range []string{flagCA, in(serverCA), contextCA} {
+	for _, candidate := range []string{flagCA, in(issue.ServerCAFile), contextCA} {
 		if candidate != "" && file.Exist(candidate) {
 			t.ServerCA, err = filepath.Abs(candidate)
 			return t, err
 		}
 	}
-	return t, hinted(fmt.Errorf("%w: the CA that the nodes are verified with is not known", armor.ErrNotFound), "--server-ca FILE, or %s in %s", serverCA, dir)
+	return t, fault.Hinted(fmt.Errorf("%w: the CA that the nodes are verified with is not known", armor.ErrNotFound), "--server-ca FILE, or %s in %s", issue.ServerCAFile, dir)
 }
 
 // runPSQL becomes psql. It returns only when that is not possible.
 func (a *app) runPSQL(t target, args []string) error {
 	path, err := exec.LookPath("psql")
 	if err != nil {
-		return hinted(fmt.Errorf("find psql: %w", err), "install postgresql-client, or use --print")
+		return fault.Hinted(fmt.Errorf("find psql: %w", err), "install postgresql-client, or use --print")
 	}
 	environ := os.Environ()
 	for _, v := range t.variables() {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -35,7 +36,7 @@ when the client would be refused.`,
 		Args: atMost("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 1) == q.asked() {
-				return &usageError{errors.New("explain what? say a denial id, or --identity, --serial or --file with --database and --role")}
+				return &fault.Usage{Err: errors.New("explain what? say a denial id, or --identity, --serial or --file with --database and --role")}
 			}
 			if len(args) == 1 {
 				return a.explainDenial(cmd.Context(), args[0])
@@ -148,7 +149,7 @@ func (a *app) explainDenial(ctx context.Context, id string) error {
 	defer cancel()
 	record, err := client.Denial(ctx, id)
 	if errors.Is(err, armor.ErrNotFound) {
-		return hinted(err, "ids are forgotten when a node restarts, and after 4,096 newer ones: its log has the id too")
+		return fault.Hinted(err, "ids are forgotten when a node restarts, and after 4,096 newer ones: its log has the id too")
 	}
 	if err != nil {
 		return err

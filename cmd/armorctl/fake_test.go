@@ -17,6 +17,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/fsm"
 	"github.com/armordb/armordb/rpc"
 )
@@ -398,7 +399,7 @@ func (n *fakeNode) Cancel(context.Context, armor.CancelKey, bool) bool { return 
 
 // client makes the facts of a client with the certificate in a folder of cert issue.
 func (n *fakeNode) client(dir, database, role string) (armor.Facts, error) {
-	certs, err := loadCertificates(filepath.Join(dir, clientCert))
+	certs, err := issue.Certificates(filepath.Join(dir, issue.CertFile))
 	if err != nil {
 		return armor.Facts{}, err
 	}

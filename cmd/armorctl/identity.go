@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -124,7 +125,7 @@ func findIdentity(s *armor.State, word, environment string) (armor.IdentityConfi
 		}
 	}
 	if len(found) > 1 {
-		return armor.IdentityConfig{}, &usageError{fmt.Errorf("%d environments have an identity %q: say --environment", len(found), word)}
+		return armor.IdentityConfig{}, &fault.Usage{Err: fmt.Errorf("%d environments have an identity %q: say --environment", len(found), word)}
 	}
 	return onlyOne(found, "identity", word)
 }
@@ -196,7 +197,7 @@ type accessView struct {
 
 func (a *app) whoCan(s *armor.State, asked reach) error {
 	if !hasDatabase(s, asked) {
-		return hinted(fmt.Errorf("%w: there is no database %q", armor.ErrNotFound, asked.database), "armorctl export lists the databases")
+		return fault.Hinted(fmt.Errorf("%w: there is no database %q", armor.ErrNotFound, asked.database), "armorctl export lists the databases")
 	}
 	views := []accessView{}
 	t := table{columns: []string{"environment", "identity", "id", "roles", "from", "pool", "owner"}, wide: []string{"revoked", "second factor", "replication"}, empty: "nobody may"}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/cmd/armorctl/pgbouncer"
 	"github.com/armordb/armordb/rpc/manifest"
 )
@@ -73,7 +75,7 @@ type secretView struct {
 
 func (a *app) importPgBouncer(path string, o importOptions) error {
 	if o.Environment == "" || o.TrustDomain == "" {
-		return &usageError{errors.New("say --environment and --trust-domain: the objects are for one, and the identities are of the other")}
+		return &fault.Usage{Err: errors.New("say --environment and --trust-domain: the objects are for one, and the identities are of the other")}
 	}
 	source, err := readPgBouncer(path, o)
 	if err != nil {
@@ -114,7 +116,7 @@ func (a *app) refuseImport(r pgbouncer.Report) error {
 	} else {
 		a.tellImport(view)
 	}
-	return hinted(&verdict{exitProblems, fmt.Sprintf("not everything can be translated (%d in the report); nothing was written", len(r.NotTranslatable))},
+	return fault.Hinted(&verdict{exitProblems, fmt.Sprintf("not everything can be translated (%d in the report); nothing was written", len(r.NotTranslatable))},
 		"do what the report says instead, then take these lines out of a copy of the file; or --accept-loss")
 }
 
@@ -249,21 +251,21 @@ func secretFiles(r *pgbouncer.Result) (files []secretText, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("write secret %s: %w", s.Name, err)
 		}
-		files = append(files, secretText{secretView{File: string(s.Name) + ".yaml", Holds: "a password, and where it may be sent"}, text, modeSecret})
+		files = append(files, secretText{secretView{File: string(s.Name) + ".yaml", Holds: "a password, and where it may be sent"}, text, issue.Secret})
 	}
 	if len(r.Verifiers) > 0 {
 		var text bytes.Buffer
 		for _, v := range r.Verifiers {
 			fmt.Fprintf(&text, "%s %s\n", doubled(v.Role), doubled(v.Text))
 		}
-		files = append(files, secretText{secretView{File: string(pgbouncer.VerifiersName) + ".verifiers", Holds: "what clients' passwords are checked by"}, text.Bytes(), modeSecret})
+		files = append(files, secretText{secretView{File: string(pgbouncer.VerifiersName) + ".verifiers", Holds: "what clients' passwords are checked by"}, text.Bytes(), issue.Secret})
 	}
 	if r.ServerCA != "" {
-		ca, err := readFile(r.ServerCA)
+		ca, err := issue.ReadFile(r.ServerCA)
 		if err != nil {
-			return nil, hinted(err, "server_tls_ca_file names it: import where PgBouncer runs, or copy it there")
+			return nil, fault.Hinted(err, "server_tls_ca_file names it: import where PgBouncer runs, or copy it there")
 		}
-		files = append(files, secretText{secretView{File: string(pgbouncer.ServerCAName) + ".pem", Holds: "the CA of PostgreSQL's certificates"}, ca, modePublic})
+		files = append(files, secretText{secretView{File: string(pgbouncer.ServerCAName) + ".pem", Holds: "the CA of PostgreSQL's certificates"}, ca, issue.Public})
 	}
 	return files, nil
 }
@@ -279,7 +281,7 @@ func writeImport(o importOptions, manifests []byte, files []secretText, views []
 		return fmt.Errorf("%w: %s is there already", armor.ErrConflict, o.out)
 	}
 	if o.secrets != "" {
-		if err := os.Mkdir(o.secrets, modeDir); err != nil {
+		if err := os.Mkdir(o.secrets, issue.Folder); err != nil {
 			if errors.Is(err, os.ErrExist) {
 				return fmt.Errorf("%w: %s is there already", armor.ErrConflict, o.secrets)
 			}
@@ -300,5 +302,5 @@ func writeImport(o importOptions, manifests []byte, files []secretText, views []
 	if o.out == "" {
 		return nil
 	}
-	return file.Replace(o.out, manifests, modePublic)
+	return file.Replace(o.out, manifests, issue.Public)
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -156,7 +158,7 @@ func (a *app) nodeApproveCommand() *cobra.Command {
 				return err
 			}
 			if o.peerCA == "" {
-				return &usageError{errors.New("node approve needs --peer-ca, the folder of the CA of nodes and operators")}
+				return &fault.Usage{Err: errors.New("node approve needs --peer-ca, the folder of the CA of nodes and operators")}
 			}
 			ca, err := a.openCA(cmd.Context(), o.peerCA, pki.PeerCA, o.passphraseFile)
 			if err != nil {
@@ -183,7 +185,7 @@ type approvedView struct {
 	RequestID   armor.RequestID `json:"requestId"`
 }
 
-func (a *app) approve(ctx context.Context, node armor.NodeID, ca authority, lifetime time.Duration) error {
+func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifetime time.Duration) error {
 	client, err := a.connect()
 	if err != nil {
 		return err
@@ -199,13 +201,13 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca authority, life
 	if err != nil {
 		return err
 	}
-	cert, err := signNode(ca, state.Cluster.Name, node, request.CSR, lifetime)
+	cert, err := ca.Node(state.Cluster.Name, node, request.CSR, lifetime)
 	if err != nil {
 		return err
 	}
-	leaf := pki.Facts(cert, pki.SPKI(ca.cert))
+	leaf := pki.Facts(cert, pki.SPKI(ca.Cert))
 	a.say("node %s at %s asked %s; its key is %s", node, request.PeerAddress, relative(request.At, a.now()), leaf.Key.Short())
-	outcome, err := a.submit(ctx, client, armor.ApproveJoin{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.cert.Raw}}, rpc.SubmitOptions{})
+	outcome, err := a.submit(ctx, client, armor.ApproveJoin{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.Cert.Raw}}, rpc.SubmitOptions{})
 	if err != nil {
 		return madeAnew(err)
 	}
@@ -218,7 +220,7 @@ func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 	request, found := s.Joins.Get(string(node))
 	switch {
 	case !found:
-		return request, hinted(fmt.Errorf("%w: node %q has not asked to join", armor.ErrNotFound, node), "start it with the token of armorctl join-token create %s", node)
+		return request, fault.Hinted(fmt.Errorf("%w: node %q has not asked to join", armor.ErrNotFound, node), "start it with the token of armorctl join-token create %s", node)
 	case len(request.Chain) > 0:
 		return request, fmt.Errorf("%w: node %s was admitted already", armor.ErrConflict, node)
 	}
@@ -249,7 +251,7 @@ func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.Nod
 		return err
 	}
 	if !state.Members.Has(string(node)) {
-		return hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
+		return fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
 	}
 	sessions, err := client.Sessions(reading)
 	if err != nil {

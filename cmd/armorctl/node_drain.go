@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -87,7 +88,7 @@ func liveNode(ctx context.Context, client *rpc.Client, node armor.NodeID) (armor
 			return n, nil
 		}
 	}
-	return armor.NodeStatus{}, hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
+	return armor.NodeStatus{}, fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
 }
 
 // awaitEnd waits until others say that the node is gone, or back again: whoever watches

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -51,7 +52,7 @@ ca-compromise, affiliation-changed, superseded, cessation-of-operation.`,
 
 func (a *app) revoke(ctx context.Context, o revokeOptions) error {
 	if o.reason == "" {
-		return &usageError{errors.New("revoke needs --reason, such as key-compromise")}
+		return &fault.Usage{Err: errors.New("revoke needs --reason, such as key-compromise")}
 	}
 	reason, err := armor.ParseRevocationReason(o.reason)
 	if err != nil {
@@ -229,7 +230,7 @@ func (r revocation) retryHint(err error) error {
 	}
 	for _, s := range r.command.Selectors {
 		if !s.IssuedBefore.IsZero() {
-			return hinted(err, "run the same command with --request-id %s --issued-before %s: it is done at most once", failed.id, s.IssuedBefore.UTC().Format(time.RFC3339Nano))
+			return fault.Hinted(err, "run the same command with --request-id %s --issued-before %s: it is done at most once", failed.id, s.IssuedBefore.UTC().Format(time.RFC3339Nano))
 		}
 	}
 	return err

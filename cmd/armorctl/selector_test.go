@@ -8,6 +8,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
@@ -17,19 +18,19 @@ func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issue := func(s *armor.State, at time.Time) armor.Certificate {
+	sign := func(s *armor.State, at time.Time) armor.Certificate {
 		t.Helper()
 		leafKey, err := pki.NewKey()
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, err := pki.SignLeaf(ca, key, leafKey.Public(), pki.LeafConfig{Identity: id, Client: true, Lifetime: time.Hour, Now: issueTime(s, id, at)})
+		cert, err := pki.SignLeaf(ca, key, leafKey.Public(), pki.LeafConfig{Identity: id, Client: true, Lifetime: time.Hour, Now: issue.DatedFrom(s, id, at)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return pki.Facts(cert, pki.SPKI(ca))
 	}
-	before := issue(&armor.State{}, now)
+	before := sign(&armor.State{}, now)
 	for _, pattern := range []armor.Pattern{armor.Pattern(id), "spiffe://production.acme.internal/app/*"} {
 		selector := armor.Selector{Kind: armor.SelectIdentity, Identity: pattern, IssuedBefore: emptiedAt(now)}
 		s := &armor.State{}
@@ -37,7 +38,7 @@ func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 		if _, revoked := s.Revokes(before, nil); !revoked {
 			t.Errorf("%s: a certificate from before is not revoked", selector)
 		}
-		after := issue(s, now)
+		after := sign(s, now)
 		if _, revoked := s.Revokes(after, nil); revoked {
 			t.Errorf("%s: a certificate from after, valid from %s, is revoked", selector, after.NotBefore)
 		}
