@@ -83,7 +83,8 @@ func TestRollingRestartBreaksNoTransaction(t *testing.T) {
 	var working sync.WaitGroup
 	books := make([]*bookkeeper, 9)
 	for i := range books {
-		books[i] = &bookkeeper{app: a.demoClient(t), through: &site.Node{Name: "balancer", Port: port}, name: fmt.Sprintf("rolling%d-%d", time.Now().UnixNano(), i)}
+		books[i] = &bookkeeper{app: a.demoClient(t), through: &site.Node{Name: "balancer", Port: port},
+			name: fmt.Sprintf("rolling%d-%d", time.Now().UnixNano(), i)}
 		working.Go(func() { books[i].run(ctx) })
 	}
 	drained := func(n *site.Node) { a.ctl(t, "node", "drain", n.Name, "--yes") }

@@ -25,7 +25,8 @@ func (s seat) goURL(t *testing.T) string {
 	t.Chdir(s.dir)
 	host, port, database := s.host, s.port, s.database
 	if s.password != "" { // PostgreSQL itself
-		return (&url.URL{Scheme: "postgres", User: url.UserPassword(site.AppRole, s.password), Host: host + ":" + port, Path: database, RawQuery: "sslmode=disable"}).String()
+		return (&url.URL{Scheme: "postgres", User: url.UserPassword(site.AppRole, s.password), Host: host + ":" + port, Path: database,
+			RawQuery: "sslmode=disable"}).String()
 	}
 	// docs: pgx and lib/pq
 	connection := fmt.Sprintf("postgres://app@%s:%s/%s?sslmode=verify-full"+
@@ -99,7 +100,8 @@ func pgxTranscript(t *testing.T, s seat) string {
 	n.attempt("syntax", rows("SELEC 1"))
 	n.attempt("notice", exec("DO $$ BEGIN RAISE NOTICE 'told'; END $$"))
 	n.attempt("table", exec("CREATE TABLE drv_pgx (id int PRIMARY KEY, v text)"))
-	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe,
+		pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
 		n.attempt(mode.String(), exec("INSERT INTO drv_pgx VALUES ($1, $2)", mode, int(mode), "é"))
 		n.attempt(mode.String(), exec("INSERT INTO drv_pgx VALUES ($1, $2)", mode, int(mode), "again"))
 	}

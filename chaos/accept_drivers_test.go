@@ -29,8 +29,10 @@ var drivers = []driver{
 	{"psql", []string{"sh", "psql.sh"}, []string{"psql", "--version"}, "postgresql-client"},
 	{"psycopg", []string{"/usr/bin/python3", "try_psycopg.py"}, []string{"/usr/bin/python3", "-c", "import psycopg"}, "python3-psycopg"},
 	{"asyncpg", []string{"/usr/bin/python3", "try_asyncpg.py"}, []string{"/usr/bin/python3", "-c", "import asyncpg"}, "python3-asyncpg"},
-	{"JDBC", []string{"java", "-cp", jdbcJar, "Try.java"}, []string{"sh", "-c", "javac -version && test -e " + jdbcJar}, "openjdk-17-jdk-headless libpostgresql-jdbc-java"},
-	{"node-postgres", []string{"node", "node_postgres.js"}, []string{"node", "-e", "require('pg'); require('pg-cursor')"}, "nodejs node-pg (tools/node-pg.sh where nodejs is not Debian's)"},
+	{"JDBC", []string{"java", "-cp", jdbcJar, "Try.java"}, []string{"sh", "-c", "javac -version && test -e " + jdbcJar},
+		"openjdk-17-jdk-headless libpostgresql-jdbc-java"},
+	{"node-postgres", []string{"node", "node_postgres.js"}, []string{"node", "-e", "require('pg'); require('pg-cursor')"},
+		"nodejs node-pg (tools/node-pg.sh where nodejs is not Debian's)"},
 }
 
 const jdbcJar = "/usr/share/java/postgresql.jar"
@@ -107,7 +109,8 @@ func (a *arena) seatAtPostgres(t *testing.T) seat {
 
 // environment is a program's, without anything of ours that a driver might heed.
 func (s seat) environment() []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8", "TZ=UTC", "PGHOST=" + s.host, "PGPORT=" + s.port, "PGDATABASE=" + s.database, "PGUSER=" + site.AppRole,
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8", "TZ=UTC", "PGHOST=" + s.host, "PGPORT=" + s.port,
+		"PGDATABASE=" + s.database, "PGUSER=" + site.AppRole,
 		"PGCONNECT_TIMEOUT=20", "NODE_PATH=/usr/share/nodejs:/usr/local/share/nodejs"}
 	if s.password != "" {
 		env = append(env, "PGPASSWORD="+s.password)

@@ -66,11 +66,13 @@ func newFrail(t *testing.T) *frail {
 		}
 	})
 	f := &frail{history: NewHistory(io.Discard)}
-	if f.pg, err = startServer(t.Context(), disk, fmt.Sprintf("max_connections=%d", frailMaxConnections), "restart_after_crash=on"); err != nil {
+	if f.pg, err = startServer(t.Context(), disk, fmt.Sprintf("max_connections=%d", frailMaxConnections),
+		"restart_after_crash=on"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.pg.Stop() })
-	if f.Cluster, err = site.Prepare(t.Context(), site.Plan{Bin: a.Bin, Dir: dir, Postgres: f.pg.URL(), Nodes: 1, Config: frailConfig}); err != nil {
+	if f.Cluster, err = site.Prepare(t.Context(),
+		site.Plan{Bin: a.Bin, Dir: dir, Postgres: f.pg.URL(), Nodes: 1, Config: frailConfig}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.StopAll)
@@ -323,13 +325,15 @@ func (f *frail) hasNoConnectionsLeft(t *testing.T) {
 	// The pool's connections end, and others are faster, sooner or later.
 	var refusal error
 	eventually(t, "clients are told that there is no connection left", func() bool {
-		if _, err := all[0].Exec(t.Context(), "SELECT pg_terminate_backend(pid, 100) FROM pg_stat_activity WHERE usename = $1", site.AppRole); err != nil {
+		if _, err := all[0].Exec(t.Context(), "SELECT pg_terminate_backend(pid, 100) FROM pg_stat_activity WHERE usename = $1",
+			site.AppRole); err != nil {
 			t.Fatal(err)
 		}
 		fill()
 		refusal = f.app.Ping(t.Context(), f.Nodes[0])
 		e := (*pgconn.PgError)(nil)
-		return errors.As(refusal, &e) && (strings.Contains(e.Detail, "too many clients already") || strings.Contains(e.Detail, "remaining connection slots"))
+		return errors.As(refusal, &e) && (strings.Contains(e.Detail, "too many clients already") ||
+			strings.Contains(e.Detail, "remaining connection slots"))
 	})
 	documented(t, "`max_connections` is reached, and the pool has none", refusal)
 }

@@ -50,7 +50,8 @@ func TestPsqlWorksThroughTheLoadBalancer(t *testing.T) {
 		if got := a.psql(t, db, "-c", `\copy (select * from `+table+` order by id) to stdout`); got+"\n" != rows.String() {
 			t.Errorf(`\copy out returned %d bytes, not %d`, len(got), rows.Len())
 		}
-		script := "begin; update " + table + " set v = 'x' where id = 1; rollback; begin; update " + table + " set v = 'y' where id = 1; commit; select v from " + table + " where id = 1"
+		script := "begin; update " + table + " set v = 'x' where id = 1; rollback; begin; update " + table +
+			" set v = 'y' where id = 1; commit; select v from " + table + " where id = 1"
 		if got := a.psql(t, db, "-c", script); !strings.HasSuffix(got, "y") {
 			t.Errorf("transactions ended with %q", got)
 		}
@@ -97,7 +98,8 @@ const rssLimit = 300 << 20
 func TestLargeResultPassesWithoutBeingHeld(t *testing.T) {
 	a := acceptance(t)
 	bothModes(t, func(t *testing.T, database string) {
-		cmd := exec.CommandContext(t.Context(), "psql", "-XAt", "-v", "FETCH_COUNT=0", "-c", `\copy (select repeat('x', 999) from generate_series(1, 200000)) to stdout`)
+		cmd := exec.CommandContext(t.Context(), "psql", "-XAt", "-v", "FETCH_COUNT=0", "-c",
+			`\copy (select repeat('x', 999) from generate_series(1, 200000)) to stdout`)
 		for name, value := range a.Env {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
@@ -250,7 +252,8 @@ func TestSessionModeKeepsWhatASessionHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer site.CloseConn(t.Context(), conn)
-	for _, sql := range []string{"set work_mem = '7MB'", "create temp table mine (a int)", "prepare p as select 1", "listen here", "select pg_advisory_lock(4711)"} {
+	for _, sql := range []string{"set work_mem = '7MB'", "create temp table mine (a int)", "prepare p as select 1", "listen here",
+		"select pg_advisory_lock(4711)"} {
 		if err := site.Exec(t.Context(), conn, sql); err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +275,8 @@ func TestTransactionModeLeavesNothingToTheNextClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, sql := range []string{"set work_mem = '7MB'", "create temp table leak (a int)", "prepare leak as select 1", "select pg_advisory_lock(4712)", "select set_config('app.secret', 'x', false)"} {
+		for _, sql := range []string{"set work_mem = '7MB'", "create temp table leak (a int)", "prepare leak as select 1",
+			"select pg_advisory_lock(4712)", "select set_config('app.secret', 'x', false)"} {
 			if err := site.Exec(t.Context(), first, sql); err != nil {
 				t.Fatal(err)
 			}

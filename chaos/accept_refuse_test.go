@@ -89,7 +89,8 @@ func TestEveryRefusalSaysWhy(t *testing.T) {
 	ca := a.readCA(t)
 	before := a.connections(t)
 
-	stranger, strangerKey, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "stranger", TrustDomain: "dev.armor-dev.internal", Lifetime: time.Hour})
+	stranger, strangerKey, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "stranger", TrustDomain: "dev.armor-dev.internal",
+		Lifetime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

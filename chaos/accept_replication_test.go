@@ -98,7 +98,8 @@ func TestReplicationNeedsAGrantAndACertificate(t *testing.T) {
 	if err == nil || !strings.Contains(says, "may not open replication connections") || !strings.Contains(says, "armorctl explain") {
 		t.Errorf("without a grant: %v: %s", err, says)
 	}
-	if _, says, err := a.run(t, certificateOf(walker), "pg_basebackup", "-D", filepath.Join(dir, "base"), "-X", "stream", "-c", "fast", "--no-sync", "-w"); err != nil {
+	if _, says, err := a.run(t, certificateOf(walker), "pg_basebackup", "-D", filepath.Join(dir, "base"), "-X", "stream", "-c", "fast",
+		"--no-sync", "-w"); err != nil {
 		t.Fatalf("pg_basebackup: %v: %s", err, says)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "base", "backup_manifest")); err != nil {
@@ -130,12 +131,14 @@ func (a *arena) decodes(t *testing.T, certificate []string) {
 		"pgoutput":      {"-o", "proto_version=1", "-o", "publication_names=everything"},
 	}
 	for plugin, more := range options {
-		if _, says, err := a.run(t, certificate, "pg_recvlogical", "-d", site.AppDatabase, "-S", plugin, "-P", plugin, "--create-slot", "-w"); err != nil {
+		if _, says, err := a.run(t, certificate, "pg_recvlogical", "-d", site.AppDatabase, "-S", plugin, "-P", plugin, "--create-slot",
+			"-w"); err != nil {
 			t.Fatalf("%s: %v: %s", plugin, err, says)
 		}
 		a.alter(t, "insert into ledger values ('decoded by "+plugin+"')")
 		until := a.admin(t, "select pg_current_wal_lsn()::text")
-		out, says, err := a.run(t, certificate, "pg_recvlogical", append([]string{"-d", site.AppDatabase, "-S", plugin, "--start", "-f", "-", "-E", until, "-w"}, more...)...)
+		out, says, err := a.run(t, certificate, "pg_recvlogical",
+			append([]string{"-d", site.AppDatabase, "-S", plugin, "--start", "-f", "-", "-E", until, "-w"}, more...)...)
 		if err != nil || !strings.Contains(out, "decoded by "+plugin) {
 			t.Errorf("%s: %v: %s%s", plugin, err, out, says)
 		}

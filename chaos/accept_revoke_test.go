@@ -166,7 +166,8 @@ func TestRevocationEndsTheSessionWhateverItDoes(t *testing.T) {
 				d := a.session(t, dir, n, strings.ReplaceAll(name+place, " ", ""))
 				begin(t, a, d)
 				a.revokedWith(t, d, n, func() []byte {
-					return a.ctl(t, "revoke", "--file", filepath.Join(dir, "client.crt"), "--reason", "key-compromise", "--issued-before", "2001-01-01T00:00:00Z", "--yes", "-o", "json")
+					return a.ctl(t, "revoke", "--file", filepath.Join(dir, "client.crt"), "--reason", "key-compromise", "--issued-before",
+						"2001-01-01T00:00:00Z", "--yes", "-o", "json")
 				}, name == "blocked on a full socket")
 			})
 		}
@@ -233,7 +234,8 @@ func (a *arena) revokedWith(t *testing.T, d *doomed, n *site.Node, revoke func()
 	eventually(t, "PostgreSQL runs nothing for the session", func() bool {
 		return a.admin(t, "select count(*)::text from pg_stat_activity where query like '%"+d.tag+"%' and pid <> pg_backend_pid()") == "0"
 	})
-	t.Logf("revoke took %s; the backend was gone %s after the reply", replied.Sub(begun).Round(time.Millisecond), time.Since(replied).Round(time.Millisecond))
+	t.Logf("revoke took %s; the backend was gone %s after the reply", replied.Sub(begun).Round(time.Millisecond),
+		time.Since(replied).Round(time.Millisecond))
 	if answer == nil {
 		return
 	}

@@ -55,7 +55,8 @@ func committed(ctx context.Context, p *site.Postgres) ([]string, error) {
 
 // backendLine matches what log_connections and log_disconnections write under our
 // log_line_prefix.
-var backendLine = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) UTC \[(\d+)\] LOG:  (connection authorized|disconnection): .*user=(\S+)`)
+var backendLine = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) UTC \[(\d+)\] LOG:  ` +
+	`(connection authorized|disconnection): .*user=(\S+)`)
 
 // readBackends reads from the server's log how long each backend of the pool's role lived.
 func readBackends(p *site.Postgres, at func(time.Time) time.Duration) ([]Event, error) {

@@ -98,7 +98,8 @@ func (w *workload) reach(ctx context.Context, id int) error {
 			n := w.cluster.Nodes[i]
 			begun := w.history.Now()
 			outcome, state, detail := verdict(app.Ping(context.WithoutCancel(ctx), n))
-			w.history.Add(Event{Kind: KindReach, Subject: subject, Node: n.Name, Start: begun, End: w.history.Now(), Outcome: outcome, SQLState: state, Detail: detail})
+			w.history.Add(Event{Kind: KindReach, Subject: subject, Node: n.Name, Start: begun, End: w.history.Now(), Outcome: outcome,
+				SQLState: state, Detail: detail})
 			if outcome == OK {
 				break
 			}
@@ -159,7 +160,8 @@ func (w *workload) ask(ctx context.Context, app site.Client, n *site.Node, subje
 	for ctx.Err() == nil && !conn.IsClosed() {
 		begun := w.history.Now()
 		outcome, state, detail := verdict(site.Exec(ctx, conn, "SELECT 1"))
-		w.history.Add(Event{Kind: KindQuery, Subject: subject, Node: n.Name, Start: begun, End: w.history.Now(), Outcome: outcome, SQLState: state, Detail: detail})
+		w.history.Add(Event{Kind: KindQuery, Subject: subject, Node: n.Name, Start: begun, End: w.history.Now(), Outcome: outcome,
+			SQLState: state, Detail: detail})
 		site.Sleep(ctx, 5*time.Millisecond)
 	}
 }
@@ -174,7 +176,8 @@ func (w *workload) knock(ctx context.Context, app site.Client, subject string) {
 
 func (w *workload) connected(subject string, n *site.Node, begun time.Duration, err error) {
 	outcome, state, detail := verdict(err)
-	w.history.Add(Event{Kind: KindConnect, Subject: subject, Node: n.Name, Start: begun, End: w.history.Now(), Outcome: outcome, SQLState: state, Detail: detail})
+	w.history.Add(Event{Kind: KindConnect, Subject: subject, Node: n.Name, Start: begun, End: w.history.Now(), Outcome: outcome,
+		SQLState: state, Detail: detail})
 }
 
 // unavailable is armorctl's exit code for "no quorum, nothing changed".

@@ -202,7 +202,8 @@ func Compare(samples []Sample, system, base, cell string, value func(Sample) flo
 // Machine describes what the numbers were taken on.
 func Machine() string {
 	load, _ := os.ReadFile("/proc/loadavg")
-	return fmt.Sprintf("%d cores, %s, load average at the end %s", runtime.NumCPU(), runtime.Version(), strings.Join(strings.Fields(string(load))[:1], ""))
+	return fmt.Sprintf("%d cores, %s, load average at the end %s", runtime.NumCPU(), runtime.Version(),
+		strings.Join(strings.Fields(string(load))[:1], ""))
 }
 
 // Median returns the median of a system's value in one cell, 0 when it was not measured.

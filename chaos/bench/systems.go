@@ -46,13 +46,15 @@ func (b *comparison) setUp(ctx context.Context) (setting, error) {
 		return setting{}, err
 	}
 	b.ends = append(b.ends, pg.Stop)
-	socket := fmt.Sprintf("postgres://%s:%s@/%s?host=%s&port=%d&sslmode=disable", site.AppRole, site.AppPassword, site.AppDatabase, pg.Dir, pg.Port)
+	socket := fmt.Sprintf("postgres://%s:%s@/%s?host=%s&port=%d&sslmode=disable", site.AppRole, site.AppPassword, site.AppDatabase, pg.Dir,
+		pg.Port)
 	c, dev, err := site.StartDev(ctx, site.Plan{Bin: b.Bin, Dir: b.Dir, Postgres: socket, Nodes: 1, Config: benchConfig})
 	if err != nil {
 		return setting{}, err
 	}
 	b.ends = append(b.ends, func() error { return dev.Stop(os.Interrupt, 40*time.Second) })
-	fill := exec.CommandContext(ctx, b.pgbench, "-i", "-q", "-s", "10", "-h", pg.Dir, "-p", strconv.Itoa(pg.Port), "-U", site.AppRole, site.AppDatabase)
+	fill := exec.CommandContext(ctx, b.pgbench, "-i", "-q", "-s", "10", "-h", pg.Dir, "-p", strconv.Itoa(pg.Port), "-U", site.AppRole,
+		site.AppDatabase)
 	if out, err := fill.CombinedOutput(); err != nil {
 		return setting{}, fmt.Errorf("pgbench -i: %w: %s", err, out)
 	}
@@ -121,7 +123,8 @@ func (b *comparison) direct(ctx context.Context, at setting) error {
 	if err != nil {
 		return err
 	}
-	rules = append([]byte("hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\nhostssl all all ::1/128 trust clientcert=verify-ca\n"), rules...)
+	rules = append([]byte("hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\nhostssl all all ::1/128 trust clientcert=verify-ca\n"),
+		rules...)
 	if err := os.WriteFile(hba, rules, 0o600); err != nil { // its owner stays
 		return err
 	}
@@ -139,6 +142,7 @@ func (b *comparison) direct(ctx context.Context, at setting) error {
 		}
 	}
 	few := func(c Cell) bool { return c.idle == 0 } // each would be a backend
-	b.systems = append(b.systems, system{name: Direct, env: append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", at.postgres.Port)), fits: few})
+	b.systems = append(b.systems, system{name: Direct, env: append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", at.postgres.Port)),
+		fits: few})
 	return nil
 }

@@ -100,7 +100,8 @@ func CloseConn(ctx context.Context, conn *pgconn.PgConn) {
 
 // Issue makes a certificate for the demo identity with the operator's CLI.
 func (c *Cluster) Issue(ctx context.Context, dir string) (Client, error) {
-	_, err := c.Armorctl(ctx, "cert", "issue", "demo", "--environment", "dev", "--ca", filepath.Join(c.Dir, "ca", "dev-client"), "--owner", "chaos", "--out", dir)
+	_, err := c.Armorctl(ctx, "cert", "issue", "demo", "--environment", "dev", "--ca", filepath.Join(c.Dir, "ca", "dev-client"), "--owner",
+		"chaos", "--out", dir)
 	if err != nil {
 		return Client{}, err
 	}

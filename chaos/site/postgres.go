@@ -56,7 +56,8 @@ func StartPostgres(ctx context.Context, dir string, options ...string) (*Postgre
 	}
 	p := &Postgres{Dir: dir, Port: port}
 	data := filepath.Join(dir, "data")
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "-N")
+	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "--auth-local=trust",
+		"--auth-host=scram-sha-256", "-N")
 	initdb.SysProcAttr = credential
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)

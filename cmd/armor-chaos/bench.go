@@ -61,7 +61,8 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&o.Bin, "bin", filepath.Dir(here), "folder of armord and armorctl")
 	f.IntVar(&o.Rounds, "rounds", 5, "how often each system is measured in each cell")
 	f.DurationVar(&o.Length, "length", 5*time.Second, "of one measurement; its first second does not count")
-	f.StringSliceVar(&cells, "cells", bench.CellNames(), "what is measured: pgbench's protocol and number of clients; crowd (32 among 500 idle), connect, copy")
+	f.StringSliceVar(&cells, "cells", bench.CellNames(),
+		"what is measured: pgbench's protocol and number of clients; crowd (32 among 500 idle), connect, copy")
 	f.IntVar(&idle, "idle", 0, "measure instead what so many idle clients keep")
 	f.StringVar(&o.Odyssey, "odyssey", os.Getenv("BENCH_ODYSSEY"), "Odyssey's program (default: it is left out)")
 	f.BoolVar(&o.GoRelay, "go-relay", false, "also measure the relay in Go, which stands in where there is no C compiler")

@@ -21,7 +21,8 @@ func (a *app) confirm(ctx context.Context, word string) error {
 		return nil
 	}
 	if !a.interactive() {
-		return fault.Hinted(&fault.Usage{Err: errors.New("this needs a confirmation, and there is nobody to ask")}, "run it with --yes once the list above is what you mean")
+		return fault.Hinted(&fault.Usage{Err: errors.New("this needs a confirmation, and there is nobody to ask")},
+			"run it with --yes once the list above is what you mean")
 	}
 	fmt.Fprintf(a.errOut, "type %q to go on: ", word)
 	line, err := a.readLine(ctx)
@@ -84,7 +85,8 @@ func (a *app) readPassphrase(ctx context.Context, file, what string, isNew bool)
 		return string(bytes.TrimRight(text, "\r\n")), nil
 	}
 	if !a.interactive() {
-		return "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("the key of %s needs a passphrase, and there is nobody to ask", what)}, "--passphrase-file FILE, or --unencrypted for development")
+		return "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("the key of %s needs a passphrase, and there is nobody to ask", what)},
+			"--passphrase-file FILE, or --unencrypted for development")
 	}
 	first, err := a.readSecret(ctx, "passphrase of "+what)
 	if err != nil || !isNew {

@@ -113,7 +113,8 @@ func (a *app) registerCA(ctx context.Context, client *rpc.Client, n newTrust) er
 	if err != nil {
 		return fmt.Errorf("register trust anchor %s: %w", anchor.Name, err)
 	}
-	a.say("the key in %s makes clients of %s: keep it offline\nnext: armorctl cert issue IDENTITY --environment %s --ca %s", n.folder, environment.Name, environment.Name, n.folder)
+	a.say("the key in %s makes clients of %s: keep it offline\nnext: armorctl cert issue IDENTITY --environment %s --ca %s", n.folder,
+		environment.Name, environment.Name, n.folder)
 	view := viewOfAnchor(anchor)
 	view.Revision = outcome.Result.Revision
 	return a.show(answer{data: view, tables: []table{anchorFacts(anchor, a.now())}})
@@ -123,7 +124,8 @@ func (a *app) registerCA(ctx context.Context, client *rpc.Client, n newTrust) er
 func (o caOptions) environmentIn(s *armor.State) (armor.Environment, bool, error) {
 	if e, found := s.Environments.Get(o.environment); found {
 		if o.inventory != "" && armor.InventoryMode(o.inventory) != e.Inventory || o.maxLifetime != "" {
-			return e, false, fault.Hinted(fmt.Errorf("%w: environment %s exists, with inventory %s", armor.ErrConflict, e.Name, e.Inventory), "change it with armorctl apply, and leave --inventory and --max-lifetime out")
+			return e, false, fault.Hinted(fmt.Errorf("%w: environment %s exists, with inventory %s", armor.ErrConflict, e.Name, e.Inventory),
+				"change it with armorctl apply, and leave --inventory and --max-lifetime out")
 		}
 		return e, false, nil
 	}
@@ -217,12 +219,14 @@ func (a *app) caListCommand() *cobra.Command {
 				return err
 			}
 			views := []anchorView{}
-			t := table{columns: []string{"name", "environment", "vouches for", "expires", "state"}, wide: []string{"fingerprint", "key"}, empty: "no trust anchors"}
+			t := table{columns: []string{"name", "environment", "vouches for", "expires", "state"}, wide: []string{"fingerprint", "key"},
+				empty: "no trust anchors"}
 			for _, anchor := range sortedAnchors(state) {
 				v := viewOfAnchor(anchor)
 				v.Revoked = anchorRevoked(state, anchor)
 				views = append(views, v)
-				t.row(v.Name, v.Environment, v.Prefix, relative(anchor.Certificate.NotAfter, a.now()), stateWord(v.Revoked, anchor.Certificate, a.now()), v.Fingerprint, v.Key)
+				t.row(v.Name, v.Environment, v.Prefix, relative(anchor.Certificate.NotAfter, a.now()),
+					stateWord(v.Revoked, anchor.Certificate, a.now()), v.Fingerprint, v.Key)
 			}
 			return a.show(answer{data: views, tables: []table{t}})
 		},

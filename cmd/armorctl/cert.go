@@ -117,7 +117,8 @@ func (a *app) certList(ctx context.Context, f certFilter) error {
 			continue
 		}
 		views = append(views, v)
-		t.row(v.Identity, v.Environment, v.Owner, shortSerial(v.Serial), relative(r.Certificate.NotAfter, a.now()), v.State, v.IssuedBy, v.Fingerprint, v.Key)
+		t.row(v.Identity, v.Environment, v.Owner, shortSerial(v.Serial), relative(r.Certificate.NotAfter, a.now()), v.State, v.IssuedBy,
+			v.Fingerprint, v.Key)
 	}
 	return a.show(answer{data: views, tables: []table{t}})
 }
@@ -149,7 +150,8 @@ func (f certFilter) compile(now time.Time) (func(armor.CertRecord, certView) boo
 
 func byExpiry(s *armor.State) []armor.CertRecord {
 	return slices.SortedFunc(s.Inventory.Values(), func(a, b armor.CertRecord) int {
-		return cmp.Or(a.Certificate.NotAfter.Compare(b.Certificate.NotAfter), strings.Compare(a.Certificate.Fingerprint.String(), b.Certificate.Fingerprint.String()))
+		return cmp.Or(a.Certificate.NotAfter.Compare(b.Certificate.NotAfter),
+			strings.Compare(a.Certificate.Fingerprint.String(), b.Certificate.Fingerprint.String()))
 	})
 }
 
@@ -238,7 +240,8 @@ func (a *app) inspect(path string, svid bool) error {
 	}
 	cert := certs[0]
 	c := pki.Facts(cert, armor.Digest{})
-	v := inspectView{certView: viewOfCert(&armor.State{}, armor.CertRecord{Certificate: c}, a.now()), Subject: cert.Subject.String(), CA: cert.IsCA, Violations: []string{}}
+	v := inspectView{certView: viewOfCert(&armor.State{}, armor.CertRecord{Certificate: c}, a.now()), Subject: cert.Subject.String(),
+		CA: cert.IsCA, Violations: []string{}}
 	v.Issuer = cert.Issuer.String()
 	for _, broken := range pki.Violations(cert, pki.Profile{SVID: svid}) {
 		v.Violations = append(v.Violations, broken.Error())
@@ -252,7 +255,8 @@ func (a *app) inspect(path string, svid bool) error {
 		return err
 	}
 	if problems := len(v.Violations); problems > 0 || v.State != "valid" {
-		return &verdict{exitProblems, fmt.Sprintf("the edge would refuse this certificate: %s", cmp.Or(strings.Join(v.Violations, "; "), "it is "+v.State))}
+		return &verdict{exitProblems, fmt.Sprintf("the edge would refuse this certificate: %s",
+			cmp.Or(strings.Join(v.Violations, "; "), "it is "+v.State))}
 	}
 	return nil
 }

@@ -119,7 +119,8 @@ func (a *app) contextAddCommand() *cobra.Command {
 }
 
 func (a *app) addContext(c clusterAccess) error {
-	for _, required := range [][2]string{{"--cert", c.CertFile}, {"--key", c.KeyFile}, {"--peer-ca", c.PeerCAFile}, {"--addr", strings.Join(c.Addresses, "")}} {
+	for _, required := range [][2]string{{"--cert", c.CertFile}, {"--key", c.KeyFile}, {"--peer-ca", c.PeerCAFile},
+		{"--addr", strings.Join(c.Addresses, "")}} {
 		if required[1] == "" {
 			return &fault.Usage{Err: fmt.Errorf("context add needs %s", required[0])}
 		}

@@ -107,7 +107,8 @@ func (f *contextFile) find(name string) (clusterAccess, bool) {
 // put adds a context. The first one becomes the current one.
 func (f *contextFile) put(c clusterAccess) error {
 	if _, taken := f.find(c.Name); taken {
-		return fault.Hinted(fmt.Errorf("%w: there is a context %q", armor.ErrConflict, c.Name), "armorctl context remove %s, or choose another name", c.Name)
+		return fault.Hinted(fmt.Errorf("%w: there is a context %q", armor.ErrConflict, c.Name),
+			"armorctl context remove %s, or choose another name", c.Name)
 	}
 	if err := armor.CheckName("context", c.Name); err != nil {
 		return err
@@ -138,11 +139,13 @@ func (a *app) chosen() (*contextFile, clusterAccess, error) {
 		name = f.Current
 	}
 	if name == "" {
-		return nil, clusterAccess{}, fault.Hinted(&fault.Usage{Err: fmt.Errorf("no cluster is known: %s holds no current context", f.path)}, "armorctl init on the first node, or armorctl context add NAME")
+		return nil, clusterAccess{}, fault.Hinted(&fault.Usage{Err: fmt.Errorf("no cluster is known: %s holds no current context", f.path)},
+			"armorctl init on the first node, or armorctl context add NAME")
 	}
 	c, found := f.find(name)
 	if !found {
-		return nil, clusterAccess{}, fault.Hinted(fmt.Errorf("%w: there is no context %q in %s", armor.ErrNotFound, name, f.path), "armorctl context list")
+		return nil, clusterAccess{}, fault.Hinted(fmt.Errorf("%w: there is no context %q in %s", armor.ErrNotFound, name, f.path),
+			"armorctl context list")
 	}
 	if len(a.globals.addresses) > 0 {
 		c.Addresses = a.globals.addresses

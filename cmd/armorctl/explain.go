@@ -124,7 +124,8 @@ func digestText(d armor.Digest) string {
 func (v factsView) pairs() [][2]string {
 	pairs := [][2]string{
 		{"identity", v.Identity}, {"serial", v.Serial}, {"valid", validWords(v)}, {"from", v.Source},
-		{"database", v.Database}, {"role", v.Role}, {"replication", string(v.Replication)}, {"second factor proved", string(v.SecondFactor)}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
+		{"database", v.Database}, {"role", v.Role}, {"replication", string(v.Replication)}, {"second factor proved",
+			string(v.SecondFactor)}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
 	}
 	for i, chain := range v.Chains {
 		pairs = append(pairs, [2]string{fmt.Sprintf("chain %d ends at", i+1), chain[len(chain)-1]})

@@ -180,7 +180,8 @@ func (nobody) Dial(context.Context, armor.NodeID, string) (net.Conn, error) {
 func (n *fakeNode) Identify(context.Context) (rpc.InitIdentity, error) {
 	csr, err := pki.NewCSR(n.key, pki.NodeIdentity(fakeCluster, n.ID()))
 	address := n.listen.Addr().String()
-	return rpc.InitIdentity{Node: n.ID(), Cluster: fakeCluster, PeerAddress: address, ClientAddress: "127.0.0.1:6432", OpsAddress: "127.0.0.1:6435", CSR: csr}, err
+	return rpc.InitIdentity{Node: n.ID(), Cluster: fakeCluster, PeerAddress: address, ClientAddress: "127.0.0.1:6432",
+		OpsAddress: "127.0.0.1:6435", CSR: csr}, err
 }
 
 func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {

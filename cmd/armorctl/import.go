@@ -42,9 +42,10 @@ The report on stderr says what was mapped to what, what was left to defaults tha
 differ, and what cannot be translated and what to do instead. If anything cannot,
 nothing is written and the exit code is 3, unless --accept-loss is given. -o json
 shows the report, with the manifests in it unless they go to --out.`,
-		Example: "  armorctl import pgbouncer /etc/pgbouncer/pgbouncer.ini --userlist /etc/pgbouncer/userlist.txt --environment production --trust-domain production.acme.internal --processes 3 --out cluster.yaml --secrets ./secrets",
-		Args:    exactly("FILE.ini"),
-		RunE:    func(_ *cobra.Command, args []string) error { return a.importPgBouncer(args[0], o) },
+		Example: "  armorctl import pgbouncer /etc/pgbouncer/pgbouncer.ini --userlist /etc/pgbouncer/userlist.txt " +
+			"--environment production --trust-domain production.acme.internal --processes 3 --out cluster.yaml --secrets ./secrets",
+		Args: exactly("FILE.ini"),
+		RunE: func(_ *cobra.Command, args []string) error { return a.importPgBouncer(args[0], o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.userlist, "userlist", "", "the auth_file: `FILE` of users and their passwords or verifiers")
@@ -54,7 +55,8 @@ shows the report, with the manifests in it unless they go to --out.`,
 	f.StringVar(&o.Owner, "owner", "", "who answers for the Identities")
 	f.IntVar(&o.Processes, "processes", 1, "how many PgBouncers have this configuration: budgets are for all of them")
 	f.StringVar(&o.out, "out", "", "write the manifests to a new `FILE`")
-	f.StringVar(&o.secrets, "secrets", "", "write the nodes' secrets to a new folder `DIR`: its files belong into dataDir/secrets of every node")
+	f.StringVar(&o.secrets, "secrets", "",
+		"write the nodes' secrets to a new folder `DIR`: its files belong into dataDir/secrets of every node")
 	f.BoolVar(&o.acceptLoss, "accept-loss", false, "write what can be translated, though some cannot")
 	return cmd
 }
@@ -116,7 +118,8 @@ func (a *app) refuseImport(r pgbouncer.Report) error {
 	} else {
 		a.tellImport(view)
 	}
-	return fault.Hinted(&verdict{exitProblems, fmt.Sprintf("not everything can be translated (%d in the report); nothing was written", len(r.NotTranslatable))},
+	return fault.Hinted(&verdict{exitProblems,
+		fmt.Sprintf("not everything can be translated (%d in the report); nothing was written", len(r.NotTranslatable))},
 		"do what the report says instead, then take these lines out of a copy of the file; or --accept-loss")
 }
 
@@ -169,7 +172,8 @@ func importTables(view importView) []table {
 	for _, l := range view.NotTranslatable {
 		lost.row(l.Place, l.Key, l.Why, l.Instead)
 	}
-	secrets := table{title: "Secrets: files that every node needs in dataDir/secrets, mode 0600", columns: []string{"file", "holds", "written to"}}
+	secrets := table{title: "Secrets: files that every node needs in dataDir/secrets, mode 0600",
+		columns: []string{"file", "holds", "written to"}}
 	for _, s := range view.Secrets {
 		secrets.row(s.File, s.Holds, s.Written)
 	}
@@ -251,21 +255,24 @@ func secretFiles(r *pgbouncer.Result) (files []secretText, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("write secret %s: %w", s.Name, err)
 		}
-		files = append(files, secretText{secretView{File: string(s.Name) + ".yaml", Holds: "a password, and where it may be sent"}, text, issue.Secret})
+		files = append(files, secretText{secretView{File: string(s.Name) + ".yaml", Holds: "a password, and where it may be sent"}, text,
+			issue.Secret})
 	}
 	if len(r.Verifiers) > 0 {
 		var text bytes.Buffer
 		for _, v := range r.Verifiers {
 			fmt.Fprintf(&text, "%s %s\n", doubled(v.Role), doubled(v.Text))
 		}
-		files = append(files, secretText{secretView{File: string(pgbouncer.VerifiersName) + ".verifiers", Holds: "what clients' passwords are checked by"}, text.Bytes(), issue.Secret})
+		files = append(files, secretText{secretView{File: string(pgbouncer.VerifiersName) + ".verifiers",
+			Holds: "what clients' passwords are checked by"}, text.Bytes(), issue.Secret})
 	}
 	if r.ServerCA != "" {
 		ca, err := issue.ReadFile(r.ServerCA)
 		if err != nil {
 			return nil, fault.Hinted(err, "server_tls_ca_file names it: import where PgBouncer runs, or copy it there")
 		}
-		files = append(files, secretText{secretView{File: string(pgbouncer.ServerCAName) + ".pem", Holds: "the CA of PostgreSQL's certificates"}, ca, issue.Public})
+		files = append(files, secretText{secretView{File: string(pgbouncer.ServerCAName) + ".pem",
+			Holds: "the CA of PostgreSQL's certificates"}, ca, issue.Public})
 	}
 	return files, nil
 }

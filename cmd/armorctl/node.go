@@ -207,11 +207,13 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifet
 	}
 	leaf := pki.Facts(cert, pki.SPKI(ca.Cert))
 	a.say("node %s at %s asked %s; its key is %s", node, request.PeerAddress, relative(request.At, a.now()), leaf.Key.Short())
-	outcome, err := a.submit(ctx, client, armor.ApproveJoin{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.Cert.Raw}}, rpc.SubmitOptions{})
+	outcome, err := a.submit(ctx, client, armor.ApproveJoin{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.Cert.Raw}},
+		rpc.SubmitOptions{})
 	if err != nil {
 		return madeAnew(err)
 	}
-	v := approvedView{node, request.PeerAddress, request.Voter, leaf.Fingerprint.String(), stamp(leaf.NotAfter), outcome.Result.Revision, outcome.RequestID}
+	v := approvedView{node, request.PeerAddress, request.Voter, leaf.Fingerprint.String(), stamp(leaf.NotAfter), outcome.Result.Revision,
+		outcome.RequestID}
 	return a.show(answer{data: v, tables: []table{facts("", [2]string{"admitted", string(node)}, [2]string{"address", v.Address},
 		[2]string{"votes", yesNo(v.Voter)}, [2]string{"certificate expires", v.NotAfter}, [2]string{"revision", fmt.Sprint(v.Revision)})}})
 }
@@ -220,7 +222,8 @@ func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 	request, found := s.Joins.Get(string(node))
 	switch {
 	case !found:
-		return request, fault.Hinted(fmt.Errorf("%w: node %q has not asked to join", armor.ErrNotFound, node), "start it with the token of armorctl join-token create %s", node)
+		return request, fault.Hinted(fmt.Errorf("%w: node %q has not asked to join", armor.ErrNotFound, node),
+			"start it with the token of armorctl join-token create %s", node)
 	case len(request.Chain) > 0:
 		return request, fmt.Errorf("%w: node %s was admitted already", armor.ErrConflict, node)
 	}
@@ -230,7 +233,8 @@ func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 func (a *app) nodeRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NODE", Short: "take a node out of the cluster",
-		Long:    "Takes a node out. Its sessions end once it learns of it, or when it has fenced itself; its share of the pools returns when its server connections are over.",
+		Long: "Takes a node out. Its sessions end once it learns of it, or when it has fenced itself; " +
+			"its share of the pools returns when its server connections are over.",
 		Example: "  armorctl node remove n3", Args: exactly("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.connect()
@@ -267,7 +271,8 @@ func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.Nod
 	if err != nil {
 		return err
 	}
-	return a.show(answer{data: viewOfChange(outcome), tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
+	return a.show(answer{data: viewOfChange(outcome),
+		tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
 }
 
 // sayRemoval lists what a node's removal will cut.

@@ -64,7 +64,8 @@ func (a *app) drainNode(ctx context.Context, client *rpc.Client, node armor.Node
 	if !detach {
 		v.Ended = awaitEnd(ctx, client, status)
 	}
-	if err := a.show(answer{data: v, tables: []table{facts("", [2]string{"draining", string(node)}, [2]string{"ended", yesNo(v.Ended)})}}); err != nil {
+	if err := a.show(answer{data: v, tables: []table{facts("", [2]string{"draining", string(node)},
+		[2]string{"ended", yesNo(v.Ended)})}}); err != nil {
 		return err
 	}
 	if !detach && !v.Ended {

@@ -134,7 +134,8 @@ type operatorView struct {
 
 func (a *app) viewOfOperator(s *armor.State, o armor.Operator) operatorView {
 	_, revoked := s.Revokes(o.Certificate, []armor.Certificate{{Key: o.Certificate.ID.Issuer}})
-	v := operatorView{Name: o.Name, Roles: []string{}, Fingerprint: o.Certificate.Fingerprint.String(), NotAfter: stamp(o.Certificate.NotAfter), State: stateWord(revoked, o.Certificate, a.now())}
+	v := operatorView{Name: o.Name, Roles: []string{}, Fingerprint: o.Certificate.Fingerprint.String(),
+		NotAfter: stamp(o.Certificate.NotAfter), State: stateWord(revoked, o.Certificate, a.now())}
 	for _, r := range o.Roles {
 		v.Roles = append(v.Roles, string(r))
 	}
@@ -145,7 +146,8 @@ func (a *app) showOperator(s *armor.State, o armor.Operator, dir string, outcome
 	v := a.viewOfOperator(s, o)
 	v.Folder, v.Revision = dir, outcome.Result.Revision
 	in := func(name string) string { return filepath.Join(dir, name) }
-	a.say("next, on the operator's machine:\n  armorctl context add %s --addr ADDRESS --cert %s --key %s --peer-ca %s", s.Cluster.Name, in(issue.OperatorCertFile), in(issue.OperatorKeyFile), in(issue.PeerCAFile))
+	a.say("next, on the operator's machine:\n  armorctl context add %s --addr ADDRESS --cert %s --key %s --peer-ca %s", s.Cluster.Name,
+		in(issue.OperatorCertFile), in(issue.OperatorKeyFile), in(issue.PeerCAFile))
 	return a.show(answer{data: v, tables: []table{facts("", [2]string{"operator", v.Name}, [2]string{"roles", strings.Join(v.Roles, ", ")},
 		[2]string{"expires", v.NotAfter}, [2]string{"files", dir})}})
 }

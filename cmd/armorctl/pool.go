@@ -148,7 +148,8 @@ type orderResultView struct {
 func (a *app) poolOrderCommand(verb armor.PoolVerb, short string) *cobra.Command {
 	var environment string
 	cmd := &cobra.Command{
-		Use: string(verb) + " NAME", Short: short, Example: fmt.Sprintf("  armorctl pool %s orders --environment production", verb), Args: exactly("NAME"),
+		Use: string(verb) + " NAME", Short: short, Example: fmt.Sprintf("  armorctl pool %s orders --environment production",
+			verb), Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.connect()
 			if err != nil {

@@ -129,7 +129,8 @@ func longestLived(s *armor.State, id armor.Identity, now time.Time) (armor.CertR
 	var best armor.CertRecord
 	for r := range s.Inventory.Values() {
 		_, revoked := revocationOf(s, r.Certificate)
-		if r.Certificate.Identity == id && stateWord(revoked, r.Certificate, now) == "valid" && r.Certificate.NotAfter.After(best.Certificate.NotAfter) {
+		if r.Certificate.Identity == id && stateWord(revoked, r.Certificate, now) == "valid" &&
+			r.Certificate.NotAfter.After(best.Certificate.NotAfter) {
 			best = r
 		}
 	}

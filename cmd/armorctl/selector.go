@@ -49,7 +49,8 @@ type scope struct {
 // selectors turns the flags into what the cluster understands.
 func (t targets) selectors(sc scope) ([]armor.Selector, error) {
 	if t.none() {
-		return nil, fault.Hinted(&fault.Usage{Err: errors.New("revoke what? nothing was named")}, "an identity, or one of --file, --fingerprint, --serial, --key, --identity, --issuer")
+		return nil, fault.Hinted(&fault.Usage{Err: errors.New("revoke what? nothing was named")},
+			"an identity, or one of --file, --fingerprint, --serial, --key, --identity, --issuer")
 	}
 	if t.issuedBefore != "" {
 		var err error
@@ -82,11 +83,13 @@ func selectFile(sc scope, path string) ([]armor.Selector, error) {
 		return nil, err
 	}
 	if certs[0].IsCA {
-		return nil, fault.Hinted(fmt.Errorf("%w: %s holds a CA's certificate", armor.ErrInvalid, path), "--issuer %s revokes all that it has signed", pki.SPKI(certs[0]))
+		return nil, fault.Hinted(fmt.Errorf("%w: %s holds a CA's certificate", armor.ErrInvalid, path),
+			"--issuer %s revokes all that it has signed", pki.SPKI(certs[0]))
 	}
 	issuer, found := issuerOf(sc.state, certs)
 	if !found && sc.reason != armor.KeyCompromise {
-		return nil, fault.Hinted(fmt.Errorf("%w: the issuer of %s is not known here: it is neither registered nor of a trust anchor", armor.ErrNotFound, path), "--key %s revokes its key", pki.SPKI(certs[0]))
+		return nil, fault.Hinted(fmt.Errorf("%w: the issuer of %s is not known here: it is neither registered nor of a trust anchor",
+			armor.ErrNotFound, path), "--key %s revokes its key", pki.SPKI(certs[0]))
 	}
 	return sc.ofCertificate(pki.Facts(certs[0], issuer))
 }
@@ -145,7 +148,8 @@ func (sc scope) emptied() (time.Time, error) {
 	case !sc.before.IsZero():
 		return sc.before, nil
 	case sc.retry:
-		return time.Time{}, fault.Hinted(&fault.Usage{Err: errors.New("with --request-id, key-compromise also needs --issued-before: a retry must ask the same thing")}, "give the instant that the first attempt printed, or the present one at a first attempt")
+		missing := errors.New("with --request-id, key-compromise also needs --issued-before: a retry must ask the same thing")
+		return time.Time{}, fault.Hinted(&fault.Usage{Err: missing}, "give the instant that the first attempt printed, or the present one at a first attempt")
 	}
 	return emptiedAt(sc.now), nil
 }

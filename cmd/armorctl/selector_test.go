@@ -14,7 +14,8 @@ import (
 func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 	id := armor.Identity("spiffe://production.acme.internal/app/checkout")
 	now := time.Date(2026, 1, 2, 3, 4, 5, 700_000_000, time.UTC)
-	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "test", TrustDomain: id.TrustDomain(), Lifetime: day, Now: now.Add(-time.Hour)})
+	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "test", TrustDomain: id.TrustDomain(), Lifetime: day,
+		Now: now.Add(-time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +25,8 @@ func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, err := pki.SignLeaf(ca, key, leafKey.Public(), pki.LeafConfig{Identity: id, Client: true, Lifetime: time.Hour, Now: issue.DatedFrom(s, id, at)})
+		cert, err := pki.SignLeaf(ca, key, leafKey.Public(),
+			pki.LeafConfig{Identity: id, Client: true, Lifetime: time.Hour, Now: issue.DatedFrom(s, id, at)})
 		if err != nil {
 			t.Fatal(err)
 		}

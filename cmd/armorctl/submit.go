@@ -186,6 +186,7 @@ func unconfirmed(e *armor.Enforcement) error {
 			open = append(open, string(n.Node))
 		}
 	}
-	return fault.Hinted(&verdict{exitUnconfirmed, fmt.Sprintf("committed as revision %d, but not confirmed by %s", e.Revision, strings.Join(open, ", "))},
+	return fault.Hinted(&verdict{exitUnconfirmed,
+		fmt.Sprintf("committed as revision %d, but not confirmed by %s", e.Revision, strings.Join(open, ", "))},
 		"the instants above say when those nodes have fenced themselves; armorctl node list shows what they enforce")
 }

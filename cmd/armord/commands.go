@@ -23,7 +23,10 @@ func versionCommand() *cobra.Command {
 }
 
 func configCommand() *cobra.Command {
-	parent := &cobra.Command{Use: "config", Short: "check or show a node's configuration file", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	parent := &cobra.Command{
+		Use: "config", Short: "check or show a node's configuration file", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	parent.AddCommand(
 		configVerb("validate", "check the file and print nothing when it is right", func(*cobra.Command, config.Config) error { return nil }),
 		configVerb("print", "print the configuration in force: the file, completed by the defaults", printConfig),

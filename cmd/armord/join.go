@@ -55,7 +55,8 @@ func (c home) joinToken() (rpc.JoinToken, error) {
 		return token, fmt.Errorf("%s: %w", c.Join.TokenFile, err)
 	}
 	if token.Node != armor.NodeID(c.Node) || token.Cluster != c.Cluster {
-		return token, fmt.Errorf("%w: %s holds a token for node %s of cluster %s, and this is %s of %s", armor.ErrInvalid, c.Join.TokenFile, token.Node, token.Cluster, c.Node, c.Cluster)
+		return token, fmt.Errorf("%w: %s holds a token for node %s of cluster %s, and this is %s of %s", armor.ErrInvalid, c.Join.TokenFile,
+			token.Node, token.Cluster, c.Node, c.Cluster)
 	}
 	return token, nil
 }

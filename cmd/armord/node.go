@@ -313,7 +313,8 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	edge, err := tlsedge.New(tlsedge.Config{
 		Node: armor.NodeID(n.cfg.Node), Listener: listener, Trust: n.cluster, Lease: n.cluster, Handler: handler{p}, Canceler: n,
 		Reporter: n.cluster, Certificate: n.server.get, Logger: n.log, Environments: n.cfg.Client.Environments,
-		ProxyFrom: n.cfg.Client.ProxyProtocol.Networks(), Wrap: engine.client, Hooks: n.metrics.edgeHooks(), MaxSessions: n.cfg.Limits.MaxClients, Grace: drainPatience,
+		ProxyFrom: n.cfg.Client.ProxyProtocol.Networks(), Wrap: engine.client, Hooks: n.metrics.edgeHooks(), MaxSessions: n.cfg.Limits.MaxClients,
+		Grace: drainPatience,
 	})
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())

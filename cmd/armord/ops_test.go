@@ -62,7 +62,8 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	if code != 503 {
 		t.Errorf("code %d", code)
 	}
-	for _, want := range []string{"[-] trust state: " + armor.ErrStale.Error(), "[-] server certificate: expired", "[-] not draining: draining", "not ready"} {
+	for _, want := range []string{"[-] trust state: " + armor.ErrStale.Error(), "[-] server certificate: expired",
+		"[-] not draining: draining", "not ready"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in\n%s", want, body)
 		}

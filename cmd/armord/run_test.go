@@ -42,7 +42,8 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	var err error
-	if s.ca, s.caKey, err = pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: "peers", TrustDomain: pki.ClusterDomain("acme"), Lifetime: time.Hour}); err != nil {
+	if s.ca, s.caKey, err = pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: "peers", TrustDomain: pki.ClusterDomain("acme"),
+		Lifetime: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	s.cluster = armor.Cluster{ID: string(rpc.NewRequestID()), Name: "acme", PeerCA: s.ca.Raw}
@@ -158,9 +159,11 @@ func (s *site) birth(who rpc.InitIdentity) rpc.InitData {
 	return rpc.InitData{
 		Chain: [][]byte{cert.Raw, s.ca.Raw}, GossipKey: bytes.Repeat([]byte{7}, gossipKeySize),
 		Bootstrap: armor.Bootstrap{
-			Cluster:  s.cluster,
-			Member:   armor.Member{ID: who.Node, Certificate: pki.Facts(cert, pki.SPKI(s.ca)), Voter: true, PeerAddress: who.PeerAddress, ClientAddress: who.ClientAddress, OpsAddress: who.OpsAddress},
-			Operator: armor.Operator{Name: "ann", Certificate: pki.Facts(s.operator.Leaf, pki.SPKI(s.ca)), PublicKey: point, Roles: armor.OperatorRoles()},
+			Cluster: s.cluster,
+			Member: armor.Member{ID: who.Node, Certificate: pki.Facts(cert, pki.SPKI(s.ca)), Voter: true, PeerAddress: who.PeerAddress,
+				ClientAddress: who.ClientAddress, OpsAddress: who.OpsAddress},
+			Operator: armor.Operator{Name: "ann", Certificate: pki.Facts(s.operator.Leaf, pki.SPKI(s.ca)), PublicKey: point,
+				Roles: armor.OperatorRoles()},
 		},
 	}
 }
@@ -300,7 +303,8 @@ func TestNodeJoinsWithATokenAndAnApproval(t *testing.T) {
 
 	second := s.config("n2")
 	token := rpc.NewJoinToken("acme", "n2", s.ca)
-	s.submit(operator, armor.CreateJoinToken{Token: armor.JoinToken{Hash: token.Hash(), Node: "n2", Voter: true, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}})
+	s.submit(operator, armor.CreateJoinToken{Token: armor.JoinToken{Hash: token.Hash(), Node: "n2", Voter: true,
+		Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}})
 	second.Join = config.Join{Addresses: []string{first.Peer.Advertise}, TokenFile: filepath.Join(s.dir, "token")}
 	put(t, second.Join.TokenFile, token.Text()+"\n")
 	log2, stop2 := s.start(second)

@@ -79,10 +79,12 @@ type wish struct {
 func (r Request) wish(s *armor.State) (wish, error) {
 	anchor, found := r.CA.anchor(s)
 	if !found {
-		return wish{}, fault.Hinted(fmt.Errorf("%w: the cluster does not know the CA in %s", armor.ErrNotFound, r.CADir), "armorctl ca init --environment ENV --out %s registers it", r.CADir)
+		return wish{}, fault.Hinted(fmt.Errorf("%w: the cluster does not know the CA in %s", armor.ErrNotFound, r.CADir),
+			"armorctl ca init --environment ENV --out %s registers it", r.CADir)
 	}
 	if r.Environment != "" && r.Environment != anchor.Environment {
-		return wish{}, fmt.Errorf("%w: the CA in %s vouches for environment %s, not %s", armor.ErrInvalid, r.CADir, anchor.Environment, r.Environment)
+		return wish{}, fmt.Errorf("%w: the CA in %s vouches for environment %s, not %s", armor.ErrInvalid, r.CADir, anchor.Environment,
+			r.Environment)
 	}
 	w := wish{environment: anchor.Environment, owner: r.Owner, contact: r.Contact}
 	var err error
@@ -110,10 +112,12 @@ func ResolveIdentity(s *armor.State, environment, name string) (armor.Identity, 
 	}
 	object, found := s.Identities.Get(armor.ObjectKey(environment, name))
 	if !found {
-		return "", fault.Hinted(fmt.Errorf("%w: environment %s has no Identity object %q", armor.ErrNotFound, environment, name), "name one (armorctl identity list), or give the full id: spiffe://…")
+		return "", fault.Hinted(fmt.Errorf("%w: environment %s has no Identity object %q", armor.ErrNotFound, environment, name),
+			"name one (armorctl identity list), or give the full id: spiffe://…")
 	}
 	if strings.HasSuffix(string(object.ID), "/*") {
-		return "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("identity %s stands for all of %s", name, object.ID)}, "give the full id of the one that is meant")
+		return "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("identity %s stands for all of %s", name, object.ID)},
+			"give the full id of the one that is meant")
 	}
 	return armor.ParseIdentity(string(object.ID))
 }
@@ -214,7 +218,8 @@ func (m made) write(dir, serverCAFile string) error {
 		if err := WritePair(in(CertFile), in(KeyFile), m.key, append([]*x509.Certificate{m.cert}, m.chain...)...); err != nil {
 			return err
 		}
-	} else if err := file.Replace(in(CertFile), pki.EncodeCertificatesPEM(append([]*x509.Certificate{m.cert}, m.chain...)...), Public); err != nil {
+	} else if err := file.Replace(in(CertFile), pki.EncodeCertificatesPEM(append([]*x509.Certificate{m.cert},
+		m.chain...)...), Public); err != nil {
 		return err
 	}
 	if serverCAFile == "" {

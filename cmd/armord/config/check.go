@@ -149,7 +149,8 @@ const maxSocket = 107
 
 func checkSocket(path string) error {
 	if len(path) > maxSocket {
-		return fmt.Errorf("%w: the path of a Unix socket may have at most %d bytes, and %s has %d: give adminSocket a shorter one", armor.ErrInvalid, maxSocket, path, len(path))
+		return fmt.Errorf("%w: the path of a Unix socket may have at most %d bytes, and %s has %d: give adminSocket a shorter one",
+			armor.ErrInvalid, maxSocket, path, len(path))
 	}
 	return nil
 }

@@ -56,9 +56,12 @@ func TestWrongConfigurationSaysWhatAndWhere(t *testing.T) {
 		{"bad port", minimal + "peer:\n  listen: 127.0.0.1:99999\n", []string{"peer.listen:", "99999", ">  5 |"}},
 		{"no port", minimal + "ops:\n  listen: localhost\n", []string{"ops.listen:", "host:port"}},
 		{"wildcard advertised", minimal + "client:\n  advertise: 0.0.0.0:6432\n", []string{"client.advertise:", "could dial"}},
-		{"a balancer that is no network", minimal + "client:\n  proxyProtocol: {from: [10.0.0.7]}\n", []string{"client.proxyProtocol.from:", "such as 10.0.9.0/28"}},
-		{"a balancer with host bits", minimal + "client:\n  proxyProtocol: {from: [10.0.0.7/8]}\n", []string{"client.proxyProtocol.from:", "write 10.0.0.0/8"}},
-		{"everybody is a balancer", minimal + "client:\n  proxyProtocol: {from: ['::/0']}\n", []string{"client.proxyProtocol.from:", "name the load balancers"}},
+		{"a balancer that is no network", minimal + "client:\n  proxyProtocol: {from: [10.0.0.7]}\n",
+			[]string{"client.proxyProtocol.from:", "such as 10.0.9.0/28"}},
+		{"a balancer with host bits", minimal + "client:\n  proxyProtocol: {from: [10.0.0.7/8]}\n",
+			[]string{"client.proxyProtocol.from:", "write 10.0.0.0/8"}},
+		{"everybody is a balancer", minimal + "client:\n  proxyProtocol: {from: ['::/0']}\n",
+			[]string{"client.proxyProtocol.from:", "name the load balancers"}},
 		{"gossip advertises a name", minimal + "gossip:\n  advertise: web:6434\n", []string{"gossip.advertise:", "IP address"}},
 		{"join without token", minimal + "join:\n  addresses: [\"n1:6433\"]\n", []string{"join.addresses:", "tokenFile"}},
 		{"bad level", minimal + "log:\n  level: loud\n", []string{"log.level:", "loud"}},
@@ -93,7 +96,8 @@ func FuzzConfiguration(f *testing.F) {
 
 func TestChosenPortsAreKept(t *testing.T) {
 	dir := t.TempDir()
-	source := []byte("node: n1\ncluster: acme\ndataDir: " + dir + "\nclient: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0', advertise: 'localhost:0'}\n")
+	source := []byte("node: n1\ncluster: acme\ndataDir: " + dir +
+		"\nclient: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0', advertise: 'localhost:0'}\n")
 	settled := func() Config {
 		c, err := Parse(source, dir)
 		if err != nil {

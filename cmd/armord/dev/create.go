@@ -181,7 +181,8 @@ func (c *cluster) configuration() *armor.State {
 		role.Secret = armor.SecretName(name)
 	}
 	database := armor.Database{
-		Name: name, Environment: environmentName, Hosts: []string{c.server.host}, DBName: name, TLSMode: c.server.tls, Roles: []armor.RoleAuth{role},
+		Name: name, Environment: environmentName, Hosts: []string{c.server.host}, DBName: name, TLSMode: c.server.tls,
+		Roles: []armor.RoleAuth{role},
 	}
 	if c.server.caFile != "" {
 		database.CA = armor.SecretName(name)
@@ -220,8 +221,10 @@ func (c *cluster) awaitServing(ctx context.Context) error {
 
 // query runs a statement as a client with the demo certificate.
 func (c *cluster) query(ctx context.Context, port int) error {
-	parsed, err := pgconn.ParseConfig(fmt.Sprintf("host=localhost port=%d user=%s dbname=%s sslmode=verify-full sslcert=%s sslkey=%s sslrootcert=%s",
-		port, quoted(c.server.role), quoted(c.server.database), quoted(c.dir.in("demo", "client.crt")), quoted(c.dir.in("demo", "client.key")), quoted(c.serverRoot())))
+	parsed, err := pgconn.ParseConfig(fmt.Sprintf(
+		"host=localhost port=%d user=%s dbname=%s sslmode=verify-full sslcert=%s sslkey=%s sslrootcert=%s",
+		port, quoted(c.server.role), quoted(c.server.database),
+		quoted(c.dir.in("demo", "client.crt")), quoted(c.dir.in("demo", "client.key")), quoted(c.serverRoot())))
 	if err != nil {
 		return err
 	}

@@ -232,7 +232,8 @@ func (c *cluster) startNode(k int) error {
 		how := p.Err()
 		c.targets[k-1].down.Store(true)
 		if !c.isStopping() {
-			fmt.Fprintf(c.errOut, "node %s (pid %d) has ended: %v; see %s\n", p.name, p.PID(), endOf(how), filepath.Join(c.dir.node(k), "armord.log"))
+			fmt.Fprintf(c.errOut, "node %s (pid %d) has ended: %v; see %s\n", p.name, p.PID(), endOf(how),
+				filepath.Join(c.dir.node(k), "armord.log"))
 		}
 	})
 	return nil
@@ -289,7 +290,8 @@ func findTools() (tools, error) {
 	}
 	beside := filepath.Join(filepath.Dir(self), "armorctl")
 	if !file.Exist(beside) {
-		return tools{}, fmt.Errorf("%w: armorctl must lie beside armord, and %s is not there (go build -o %s ./cmd/...)", armor.ErrNotFound, beside, filepath.Dir(self))
+		return tools{}, fmt.Errorf("%w: armorctl must lie beside armord, and %s is not there (go build -o %s ./cmd/...)", armor.ErrNotFound,
+			beside, filepath.Dir(self))
 	}
 	return tools{armord: self, armorctl: beside}, nil
 }

@@ -110,11 +110,13 @@ func (d *folder) resume(nodes int, server string) error {
 	}
 	switch m := d.mark; {
 	case m.Layout != layout:
-		return fmt.Errorf("%w: it was made by another version (layout %d, this one writes %d): remove it, or choose another with --dir", armor.ErrConflict, m.Layout, layout)
+		return fmt.Errorf("%w: it was made by another version (layout %d, this one writes %d): remove it, or choose another with --dir",
+			armor.ErrConflict, m.Layout, layout)
 	case !m.Made:
 		return fmt.Errorf("%w: an earlier start in it did not finish: remove it, or choose another with --dir", armor.ErrConflict)
 	case m.Nodes != nodes:
-		return fmt.Errorf("%w: it holds a cluster of %d nodes, not %d: give --nodes %d, or choose another with --dir", armor.ErrConflict, m.Nodes, nodes, m.Nodes)
+		return fmt.Errorf("%w: it holds a cluster of %d nodes, not %d: give --nodes %d, or choose another with --dir", armor.ErrConflict,
+			m.Nodes, nodes, m.Nodes)
 	case m.Server != server:
 		return fmt.Errorf("%w: its cluster serves %s, not %s: remove it, or choose another with --dir", armor.ErrConflict, m.Server, server)
 	}

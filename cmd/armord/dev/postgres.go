@@ -39,7 +39,8 @@ func findServer(ctx context.Context, raw string) (server, error) {
 	if err != nil {
 		return server{}, &config.Mistake{Err: fmt.Errorf("--postgres: %w", err)}
 	}
-	s := server{host: net.JoinHostPort(parsed.Host, strconv.Itoa(int(parsed.Port))), database: parsed.Database, role: parsed.User, password: parsed.Password}
+	s := server{host: net.JoinHostPort(parsed.Host, strconv.Itoa(int(parsed.Port))), database: parsed.Database, role: parsed.User,
+		password: parsed.Password}
 	if strings.HasPrefix(parsed.Host, "/") {
 		s.host = parsed.Host + ":" + strconv.Itoa(int(parsed.Port))
 	}
