@@ -26,7 +26,12 @@ fi
 [ "$(id -u)" -eq 0 ] || { echo "make fresh makes a chroot: it has to be root" >&2; exit 1; }
 command -v debootstrap >/dev/null || { echo "missing: debootstrap; apt-get install debootstrap" >&2; exit 1; }
 dir=$(mktemp -d "${TMPDIR:-/tmp}/armor-fresh.XXXXXX")
-trap 'rm -rf --one-file-system "$dir"' EXIT
+inner=''
+cleanup() {
+	[ -z "$inner" ] || kill -KILL "$inner" 2>/dev/null || true # and with it all that runs in the chroot
+	rm -rf --one-file-system "$dir" 2>/dev/null || { sleep 2 && rm -rf --one-file-system "$dir"; }
+}
+trap cleanup EXIT
 trap 'exit 130' INT TERM
 chmod 755 "$dir"
 # shellcheck disable=SC1091
@@ -57,5 +62,10 @@ unshare --mount --pid --fork --kill-child bash -euc '
 	mount --bind -o ro "$goroot" "$dir/usr/local/go"
 	mount --bind -o ro "$modules" "$dir/modules"
 	chroot "$dir" env -i "$@" bash /root/fresh.sh inside
-' fresh "$dir" "$(go env GOROOT)" "$modules" "${environment[@]}"
+' fresh "$dir" "$(go env GOROOT)" "$modules" "${environment[@]}" &
+inner=$!
+status=0
+wait "$inner" || status=$?
+inner=''
+[ "$status" -eq 0 ] || exit "$status"
 echo "both commands pass on a bare $release"
