@@ -57,7 +57,7 @@ arch:    ## who may import whom
 
 generated: ## see that the generated code is that of the .proto files (needs protoc)
 	@if command -v protoc >/dev/null; then \
-	  sum() { cat fsm/fsmpb/*.pb.go rpc/armorpb/*.pb.go | sha256sum; }; before=$$(sum); \
+	  sum() { cat armor/wire/*.pb.go fsm/fsmpb/*.pb.go rpc/armorpb/*.pb.go | sha256sum; }; before=$$(sum); \
 	  tools/generate.sh && test "$$before" = "$$(sum)" || { echo "the generated code was not up to date; it is now"; exit 1; }; \
 	else echo "protoc is not here: generated code is not checked"; fi
 

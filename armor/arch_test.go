@@ -22,12 +22,14 @@ var rules = []struct {
 	allow  []string // our own packages it may import; nil: any
 	forbid []string // import paths (prefix match) it must not have
 }{
-	{dir: "armor", allow: []string{}, forbid: []string{"third-party", "net", "os", "time/tzdata", "crypto/x509", "crypto/rand", "math/rand", "sync"}},
+	{dir: "armor", allow: []string{}, forbid: []string{"google.golang.org", "github.com/hashicorp", "github.com/jackc", "net", "os", "time/tzdata", "crypto/x509", "crypto/rand", "math/rand", "sync"}},
+	{dir: "armor/wire", allow: []string{"armor"}, forbid: []string{"net", "os", "google.golang.org/grpc"}},
 	{dir: "armor/pki", allow: []string{"armor"}, forbid: []string{"third-party"}},
 	{dir: "armor/file", allow: []string{}, forbid: []string{"third-party"}},
 	{dir: "armor/process", allow: []string{}, forbid: []string{"third-party"}},
 	{dir: "fsm", allow: []string{"armor"}, forbid: []string{"net", "os", "crypto/rand", "math/rand", "crypto/x509", "regexp", "github.com/hashicorp"}},
-	{dir: "cluster", allow: []string{"armor", "fsm"}, forbid: []string{"google.golang.org", "github.com/jackc"}},
+	{dir: "cluster", allow: []string{"armor", "fsm"}, forbid: []string{"google.golang.org", "github.com/jackc", "crypto/tls"}},
+	{dir: "cluster/link", allow: []string{"armor"}, forbid: []string{"third-party"}},
 	{dir: "tlsedge", allow: []string{"armor"}, forbid: []string{"google.golang.org", "github.com/jackc", "github.com/hashicorp"}},
 	{dir: "pooler", allow: []string{"armor"}, forbid: []string{"google.golang.org", "github.com/hashicorp", "github.com/jackc/pgproto3"}},
 	{dir: "pooler/core", allow: []string{"armor", "pooler/pgwire"}, forbid: []string{"third-party", "net", "os", "sync", "crypto/tls", "math/rand", "crypto/rand"}},

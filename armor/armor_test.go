@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -72,23 +71,6 @@ func TestPatternMatchesOnlyAtSegmentBoundaries(t *testing.T) {
 	}
 }
 
-func TestTableStaysSortedAndImmutable(t *testing.T) {
-	var empty armor.Table[int]
-	one := empty.With("b", 2).With("a", 1).With("c", 3)
-	two := one.With("b", 20).Without("a")
-	var keys string
-	for k := range one.All() {
-		keys += k
-	}
-	b, _ := one.Get("b")
-	if keys != "abc" || b != 2 || empty.Len() != 0 || two.Len() != 2 {
-		t.Fatalf("keys %q, b %d, empty %d, two %d", keys, b, empty.Len(), two.Len())
-	}
-	if v, _ := two.Get("b"); v != 20 {
-		t.Fatalf("b = %d", v)
-	}
-}
-
 func TestSignatureBindsClusterRequestDeadlineAndPayload(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -123,20 +105,6 @@ func TestSignatureBindsClusterRequestDeadlineAndPayload(t *testing.T) {
 		if err := forged.Verify(cluster, public); !errors.Is(err, armor.ErrDenied) {
 			t.Errorf("a request with another %s verifies: %v", name, err)
 		}
-	}
-}
-
-func TestTableEditMakesAllChangesInOnePass(t *testing.T) {
-	var empty armor.Table[int]
-	one, two, nine := 1, 2, 9
-	table := empty.With("b", 0).With("d", 0).With("f", 0)
-	edited := table.Edit(map[string]*int{"a": &one, "b": &two, "d": nil, "e": nil, "z": &nine})
-	var got []string
-	for k, v := range edited.All() {
-		got = append(got, fmt.Sprint(k, v))
-	}
-	if want := "a1 b2 f0 z9"; strings.Join(got, " ") != want || table.Len() != 3 {
-		t.Fatalf("%v, want %s; the original has %d", got, want, table.Len())
 	}
 }
 

@@ -22,6 +22,16 @@ type Command interface {
 	Needs() OperatorRole
 }
 
+// Commands returns one zero value of each kind. A kind that is not among them cannot be
+// encoded, and has no meaning.
+func Commands() []Command {
+	return []Command{
+		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
+		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
+		BuryTombstones{}, PruneExpired{},
+	}
+}
+
 // Bootstrap is the first command of a cluster's log.
 type Bootstrap struct {
 	Cluster  Cluster

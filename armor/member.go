@@ -41,12 +41,18 @@ type Member struct {
 	AdmittedAt    time.Time
 }
 
+// Key is the member's key in State.Members.
+func (m Member) Key() string { return string(m.ID) }
+
 // Tombstone remembers a removed member until no lease of its can still be running
 // and no server connection of its can still be open.
 type Tombstone struct {
 	ID        NodeID
 	RemovedAt time.Time
 }
+
+// Key is the tombstone's key in State.Tombstones.
+func (t Tombstone) Key() string { return string(t.ID) }
 
 // JoinToken lets one node ask to be admitted, once.
 type JoinToken struct {
@@ -56,6 +62,9 @@ type JoinToken struct {
 	Expires time.Time
 	By      string
 }
+
+// Key is the token's key in State.Tokens.
+func (t JoinToken) Key() string { return t.Hash.String() }
 
 // JoinRequest is a node that has spent its token and waits for an operator to sign
 // its certificate.
@@ -70,6 +79,9 @@ type JoinRequest struct {
 	// Chain is set once approved: the node's certificate and its issuers, DER.
 	Chain [][]byte
 }
+
+// Key is the request's key in State.Joins.
+func (r JoinRequest) Key() string { return string(r.Node) }
 
 // OperatorRole is what an operator may do. Roles do not include one another.
 type OperatorRole string
@@ -96,6 +108,9 @@ type Operator struct {
 	PublicKey   []byte // P-256 point, uncompressed, 65 bytes (SEC 1 §2.3.3)
 	Roles       []OperatorRole
 }
+
+// Key is the operator's key in State.Operators.
+func (o Operator) Key() string { return o.Name }
 
 // Has reports whether the operator holds the role.
 func (o Operator) Has(r OperatorRole) bool { return slices.Contains(o.Roles, r) }

@@ -19,6 +19,22 @@ type IdentityConfig struct {
 	MaxConnections int
 }
 
+// Key is the object's key in State.Identities.
+func (i IdentityConfig) Key() string { return ObjectKey(i.Environment, i.Name) }
+
+// indexGrant makes the object the one that speaks for its identities.
+func (i IdentityConfig) indexGrant(s *State) {
+	s.Grants = s.Grants.With(ObjectKey(i.Environment, string(i.ID)), i.Name)
+}
+
+// forgetGrant undoes that, unless another object speaks for them by now.
+func (i IdentityConfig) forgetGrant(s *State) {
+	pattern := ObjectKey(i.Environment, string(i.ID))
+	if name, _ := s.Grants.Get(pattern); name == i.Name {
+		s.Grants = s.Grants.Without(pattern)
+	}
+}
+
 // Grant lets an identity reach one database in some roles through one pool.
 type Grant struct {
 	Database string   // TemplateDatabase: any that is not listed

@@ -1,11 +1,6 @@
 package armor
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-	"time"
-)
+import "time"
 
 // ObjectKey is the key of a named object of an environment in the state's tables.
 func ObjectKey(environment, name string) string { return environment + "/" + name }
@@ -66,6 +61,9 @@ type Database struct {
 	TargetSessionAttrs SessionAttrs
 	LoadBalanceHosts   LoadBalance
 }
+
+// Key is the database's key in State.Databases.
+func (d Database) Key() string { return ObjectKey(d.Environment, d.Name) }
 
 // PoolMode says when a server connection goes back to its pool.
 type PoolMode string
@@ -148,50 +146,4 @@ func (p Pool) ReserveOf(share int) int {
 		return 0
 	}
 	return min((share*p.Reserve+p.Budget-1)/p.Budget, share-1)
-}
-
-// Share is the part of a pool's budget that one node holds.
-//
-// Granted counts against the budget; the node may hold min(Granted, Target) server
-// connections. A share shrinks in two steps, so that a live node is never short of
-// what it was promised: Target falls, the node closes connections and reports so,
-// and only then does Granted fall.
-type Share struct {
-	Pool    string // pool key
-	Node    NodeID
-	Granted int
-	Target  int
-}
-
-// Limit is how many server connections the holder may have open.
-func (s Share) Limit() int { return min(s.Granted, s.Target) }
-
-// ShareKey is a share's key in State.Shares.
-func ShareKey(pool string, node NodeID) string { return pool + " " + string(node) }
-
-// SharesOf returns a pool's shares in the order of their nodes.
-func (s *State) SharesOf(pool string) []Share {
-	var shares []Share
-	for _, share := range s.Shares.Prefixed(pool + " ") {
-		shares = append(shares, share)
-	}
-	return shares
-}
-
-// EvenShares cuts budget evenly over nodes, the first nodes in sorted order taking
-// what is left over. It returns ErrInvalid when a node would get nothing.
-func EvenShares(pool string, budget int, nodes []NodeID) ([]Share, error) {
-	if budget < len(nodes) {
-		return nil, fmt.Errorf("%w: budget %d of pool %s is smaller than the number of nodes, %d: each node needs at least one server connection", ErrInvalid, budget, pool, len(nodes))
-	}
-	nodes = slices.SortedFunc(slices.Values(nodes), func(a, b NodeID) int { return strings.Compare(string(a), string(b)) })
-	shares := make([]Share, len(nodes))
-	for i, n := range nodes {
-		count := budget / len(nodes)
-		if i < budget%len(nodes) {
-			count++
-		}
-		shares[i] = Share{Pool: pool, Node: n, Granted: count, Target: count}
-	}
-	return shares, nil
 }

@@ -12,8 +12,8 @@ import (
 func replicas() *armor.State {
 	s := world()
 	for _, name := range []string{"audit", "reports"} {
-		s.Databases = s.Databases.With("production/"+name, armor.Database{Name: name, Environment: "production"})
-		s.Pools = s.Pools.With("production/"+name, armor.Pool{Name: name, Environment: "production", Database: name, Budget: 4})
+		s.Databases = s.Databases.With(armor.Database{Name: name, Environment: "production"})
+		s.Pools = s.Pools.With(armor.Pool{Name: name, Environment: "production", Database: name, Budget: 4})
 	}
 	return withIdentity(s,
 		armor.Grant{Database: "reports", Roles: []string{"walker", "both", "reader"}, Pool: "reports"},
@@ -57,8 +57,8 @@ func TestReplicationIsDeniedUnlessAGrantAllowsIt(t *testing.T) {
 
 func TestADatabaseCalledReplicationIsThatOne(t *testing.T) {
 	s := replicas()
-	s.Databases = s.Databases.With("production/replication", armor.Database{Name: "replication", Environment: "production"})
-	s.Pools = s.Pools.With("production/replication", armor.Pool{Name: "replication", Environment: "production", Database: "replication", Budget: 4})
+	s.Databases = s.Databases.With(armor.Database{Name: "replication", Environment: "production"})
+	s.Pools = s.Pools.With(armor.Pool{Name: "replication", Environment: "production", Database: "replication", Budget: 4})
 	i, _ := s.Identities.Get("production/checkout")
 	s = withIdentity(s, append(i.Grants, armor.Grant{Database: "replication", Roles: []string{"both"}, Pool: "replication", Replication: true})...)
 	f := checkout()

@@ -54,25 +54,19 @@ func (s Selector) Validate() error {
 	return nil
 }
 
-// MarshalKey returns the selector's key in State.Revocations. IssuedBefore is not
-// part of it: the widest revocation of an identity is the one that counts.
+// MarshalKey returns the selector's key in words, as the state's hash and people know it.
 func (s Selector) MarshalKey() string {
 	switch s.Kind {
 	case SelectCertificate:
-		return certificateKey(s.Certificate)
+		return "certificate " + s.Certificate.String()
 	case SelectKey:
-		return keyKey(s.Key)
+		return "key " + s.Key.String()
 	case SelectIssuer:
-		return issuerKey(s.Issuer)
+		return "issuer " + s.Issuer.String()
 	default:
-		return identityKey(s.Identity)
+		return "identity " + string(s.Identity)
 	}
 }
-
-func certificateKey(id CertID) string { return "certificate " + id.String() }
-func keyKey(d Digest) string          { return "key " + d.String() }
-func issuerKey(d Digest) string       { return "issuer " + d.String() }
-func identityKey(p Pattern) string    { return "identity " + string(p) }
 
 // String is for people: "identity spiffe://…", "certificate 4f1a…".
 func (s Selector) String() string {
@@ -114,6 +108,36 @@ type Revocation struct {
 	Revision uint64
 }
 
+// Key is the revocation's key in the state's hash.
+func (r Revocation) Key() string { return r.Selector.MarshalKey() }
+
+// SelectorKeys returns the keys of all revocations that could concern a peer, whichever
+// its chain.
+func (p Peer) SelectorKeys() []SelectorKey {
+	first := p.Leaf.selectorKeys()
+	keys := first[:]
+	for _, pattern := range p.Leaf.Identity.Patterns() {
+		keys = append(keys, identityKey(pattern))
+	}
+	for _, chain := range p.Chains {
+		for _, c := range chain {
+			issuer := c.issuerKeys()
+			keys = append(keys, issuer[:]...)
+		}
+	}
+	return keys
+}
+
+// selectorKeys are those of a leaf: itself, its key and whoever signed it.
+func (c Certificate) selectorKeys() [3]SelectorKey {
+	return [3]SelectorKey{certificateKey(c.ID), digestKey(keyMark, c.Key), digestKey(issuerMark, c.ID.Issuer)}
+}
+
+// issuerKeys are those of an issuer in a chain: itself, its key and all that it signed.
+func (c Certificate) issuerKeys() [3]SelectorKey {
+	return [3]SelectorKey{certificateKey(c.ID), digestKey(keyMark, c.Key), digestKey(issuerMark, c.Key)}
+}
+
 // Revokes reports whether a revocation ends sessions of the certificate, looking at
 // the leaf and at each issuer of the chain, the anchor included.
 func (s *State) Revokes(leaf Certificate, chain []Certificate) (Revocation, bool) {
@@ -124,7 +148,7 @@ func (s *State) Revokes(leaf Certificate, chain []Certificate) (Revocation, bool
 }
 
 func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {
-	for _, key := range []string{certificateKey(leaf.ID), keyKey(leaf.Key), issuerKey(leaf.ID.Issuer)} {
+	for _, key := range leaf.selectorKeys() {
 		if r, found := s.Revocations.Get(key); found {
 			return r, true
 		}
@@ -140,7 +164,7 @@ func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {
 
 func (s *State) revokesChain(chain []Certificate) (Revocation, bool) {
 	for _, c := range chain {
-		for _, key := range []string{certificateKey(c.ID), keyKey(c.Key), issuerKey(c.Key)} {
+		for _, key := range c.issuerKeys() {
 			if r, found := s.Revocations.Get(key); found {
 				return r, true
 			}

@@ -5,18 +5,24 @@ import "time"
 // State is one immutable version of all that the cluster has agreed on. The state
 // machine makes and publishes them; everyone else reads. Deciding anything means
 // loading one State and asking only that one: its Revision says how much it knows.
+//
+// A state is changed before it is published, through its tables (TableOf.Put, Remove):
+// they keep with the rows what follows from them, and Changed.
 type State struct {
 	// Revision is the Raft index of the last command applied.
 	Revision uint64
 	// Time is the log's own clock: the latest ProposedAt so far. Expiry of tokens
 	// and requests is judged by it, so that all nodes judge alike.
 	Time time.Time
+	// Changed says what the latest revisions were about. It is this node's own: how it
+	// came to the state, not what the state is.
+	Changed Changes
 
 	Cluster      Cluster
 	Environments Table[Environment]    // by name
 	Anchors      Table[TrustAnchor]    // by fingerprint
 	Inventory    Table[CertRecord]     // by fingerprint
-	Revocations  Table[Revocation]     // by Selector.MarshalKey
+	Revocations  Revocations           // by Selector.SelectorKey
 	Identities   Table[IdentityConfig] // by ObjectKey(environment, name)
 	Databases    Table[Database]       // by ObjectKey(environment, name)
 	Pools        Table[Pool]           // by ObjectKey(environment, name)
@@ -27,9 +33,9 @@ type State struct {
 	Joins        Table[JoinRequest]    // by node id
 	Operators    Table[Operator]       // by name
 
-	// Indexes, derived from the tables above and kept with them.
-	KeyEnvironments Table[string] // SPKI → environment it is bound to
-	Grants          Table[string] // ObjectKey(environment, pattern) → identity name
+	// What follows from the tables above and is kept with them.
+	KeyEnvironments Index // SPKI → environment it is bound to
+	Grants          Index // ObjectKey(environment, pattern) → identity name
 
 	// NextIndex is the Index that the next member gets.
 	NextIndex uint16

@@ -2,124 +2,89 @@ package armor
 
 import (
 	"iter"
-	"maps"
-	"slices"
-	"strings"
+
+	"github.com/tidwall/btree"
 )
 
-// Table is an immutable map from string keys to values, kept sorted so that two
-// nodes that hold the same entries walk them in the same order. The zero Table is
-// empty and ready to use.
-//
-// With and Without copy the index (16 bytes and one pointer an entry), which is
-// why a change costs O(n) and a read costs O(log n): the state changes a few
-// times a minute and is read on every connection.
-type Table[V any] struct {
-	rows []row[V]
-}
+// Row is what a Table holds: a value that knows the key it is found by.
+type Row interface{ Key() string }
 
-type row[V any] struct {
-	key   string
-	value V
-}
+// Table is an immutable set of rows, each under its own key and walked in the order of
+// the keys. A lookup and a change cost O(log n): a change makes another Table that
+// shares nearly all with the first. The zero Table is empty and ready to use.
+type Table[V Row] struct{ rows tree[*V] }
 
-// Len returns the number of entries.
-func (t Table[V]) Len() int { return len(t.rows) }
+// Len returns the number of rows.
+func (t Table[V]) Len() int { return t.rows.len() }
 
-// Get returns the value under key, and whether there is one.
+// Get returns the row under key, and whether there is one.
 func (t Table[V]) Get(key string) (V, bool) {
-	i, found := t.find(key)
+	row, found := t.rows.get(key)
 	if !found {
 		var none V
 		return none, false
 	}
-	return t.rows[i].value, true
+	return *row, true
 }
 
-// Has reports whether there is an entry under key.
+// Has reports whether there is a row under key.
 func (t Table[V]) Has(key string) bool {
-	_, found := t.find(key)
+	_, found := t.rows.get(key)
 	return found
 }
 
-// With returns a table that also holds value under key.
-func (t Table[V]) With(key string, value V) Table[V] {
-	i, found := t.find(key)
-	if found {
-		rows := slices.Clone(t.rows)
-		rows[i].value = value
-		return Table[V]{rows: rows}
-	}
-	rows := make([]row[V], 0, len(t.rows)+1)
-	rows = append(rows, t.rows[:i]...)
-	rows = append(rows, row[V]{key: key, value: value})
-	return Table[V]{rows: append(rows, t.rows[i:]...)}
+// With returns a table that also holds the rows, in the place of those with their keys.
+func (t Table[V]) With(rows ...V) Table[V] {
+	return Table[V]{t.rows.edited(func(m *btree.Map[string, *V]) {
+		for i := range rows {
+			m.Set(rows[i].Key(), &rows[i])
+		}
+	})}
 }
 
 // Without returns a table that holds nothing under key.
-func (t Table[V]) Without(key string) Table[V] {
-	i, found := t.find(key)
-	if !found {
-		return t
-	}
-	return Table[V]{rows: slices.Delete(slices.Clone(t.rows), i, i+1)}
-}
+func (t Table[V]) Without(key string) Table[V] { return Table[V]{t.rows.without(key)} }
 
-// Edit returns a table with all of the changes made, in one pass however many they
-// are: a nil value removes its key.
-func (t Table[V]) Edit(changes map[string]*V) Table[V] {
-	rows := make([]row[V], 0, len(t.rows)+len(changes))
-	rest := t.rows
-	for _, key := range slices.Sorted(maps.Keys(changes)) {
-		i, found := Table[V]{rows: rest}.find(key)
-		rows = append(rows, rest[:i]...)
-		rest = rest[i:]
-		if found {
-			rest = rest[1:]
-		}
-		if value := changes[key]; value != nil {
-			rows = append(rows, row[V]{key: key, value: *value})
-		}
-	}
-	return Table[V]{rows: append(rows, rest...)}
-}
+// All walks the rows with their keys.
+func (t Table[V]) All() iter.Seq2[string, V] { return t.Prefixed("") }
 
-// All walks the entries in the order of their keys.
-func (t Table[V]) All() iter.Seq2[string, V] {
-	return func(yield func(string, V) bool) {
-		for _, r := range t.rows {
-			if !yield(r.key, r.value) {
-				return
-			}
-		}
-	}
-}
-
-// Prefixed walks, in order, the entries whose keys begin with prefix.
+// Prefixed walks the rows whose keys begin with prefix.
 func (t Table[V]) Prefixed(prefix string) iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {
-		i, _ := t.find(prefix)
-		for ; i < len(t.rows) && strings.HasPrefix(t.rows[i].key, prefix); i++ {
-			if !yield(t.rows[i].key, t.rows[i].value) {
+		for key, row := range t.rows.prefixed(prefix) {
+			if !yield(key, *row) {
 				return
 			}
 		}
 	}
 }
 
-// Values walks the values in the order of their keys.
+// Values walks the rows.
 func (t Table[V]) Values() iter.Seq[V] {
 	return func(yield func(V) bool) {
-		for _, r := range t.rows {
-			if !yield(r.value) {
+		for _, row := range t.rows.from("") {
+			if !yield(*row) {
 				return
 			}
 		}
 	}
 }
 
-func (t Table[V]) find(key string) (int, bool) {
-	return slices.BinarySearchFunc(t.rows, key, func(r row[V], k string) int {
-		return strings.Compare(r.key, k)
-	})
-}
+// Index is an immutable map from keys to texts that follows from a Table. It costs what
+// a Table costs. The zero Index is empty and ready to use.
+type Index struct{ entries tree[string] }
+
+// Len returns the number of entries.
+func (x Index) Len() int { return x.entries.len() }
+
+// Get returns the text under key, and whether there is one.
+func (x Index) Get(key string) (string, bool) { return x.entries.get(key) }
+
+// With returns an index that also has text under key.
+func (x Index) With(key, text string) Index { return Index{x.entries.with(key, text)} }
+
+// Without returns an index that has nothing under key.
+func (x Index) Without(key string) Index { return Index{x.entries.without(key)} }
+
+// All walks the entries in the order of their keys.
+func (x Index) All() iter.Seq2[string, string] { return x.entries.from("") }

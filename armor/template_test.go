@@ -10,8 +10,8 @@ import (
 // withTemplate adds a template to the world, and grants.
 func withTemplate(grants ...armor.Grant) *armor.State {
 	s := withIdentity(world(), grants...)
-	s.Databases = s.Databases.With("production/*", armor.Database{Name: "*", Environment: "production", Hosts: []string{"pg:5432"}})
-	s.Pools = s.Pools.With("production/rest", armor.Pool{Name: "rest", Environment: "production", Database: "*", Budget: 2})
+	s.Databases = s.Databases.With(armor.Database{Name: "*", Environment: "production", Hosts: []string{"pg:5432"}})
+	s.Pools = s.Pools.With(armor.Pool{Name: "rest", Environment: "production", Database: "*", Budget: 2})
 	return s
 }
 

@@ -41,6 +41,9 @@ type Environment struct {
 	Cancel CancelMode
 }
 
+// Key is the environment's key in State.Environments.
+func (e Environment) Key() string { return e.Name }
+
 // CancelMode says how cancel requests may come. All libpq before 17 sends them without
 // TLS, whatever the session uses.
 type CancelMode string
@@ -62,6 +65,9 @@ type TrustAnchor struct {
 	SVID        bool // its leaves may also carry serverAuth, as X.509-SVIDs do
 }
 
+// Key is the anchor's key in State.Anchors.
+func (a TrustAnchor) Key() string { return a.Certificate.Fingerprint.String() }
+
 // CertRecord is the inventory's entry for one issued certificate.
 type CertRecord struct {
 	Certificate Certificate
@@ -72,6 +78,17 @@ type CertRecord struct {
 	IssuedBy    string // the operator
 	ReplacedBy  Digest // fingerprint of its successor, zero while it is current
 }
+
+// Key is the record's key in State.Inventory.
+func (r CertRecord) Key() string { return r.Certificate.Fingerprint.String() }
+
+// bindKey binds the certificate's key to the environment that it was issued for.
+func (r CertRecord) bindKey(s *State) {
+	s.KeyEnvironments = s.KeyEnvironments.With(r.Certificate.Key.String(), r.Environment)
+}
+
+// holders are the sessions that the record may decide: those of its key.
+func (r CertRecord) holders() SelectorKey { return digestKey(keyMark, r.Certificate.Key) }
 
 // Facts are what a session is judged by: who the client proved to be and, once its
 // startup packet has been read, what it asked for. They are kept for the session's

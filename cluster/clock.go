@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,3 +29,15 @@ func (bootClock) Boot() time.Duration {
 }
 
 func (bootClock) Wall() time.Time { return time.Now().Round(0) }
+
+// sleep waits for d, and reports whether ctx lasted as long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -13,7 +13,7 @@ import (
 	"github.com/armordb/armordb/fsm"
 )
 
-// Network is how nodes reach each other. Link is the real one; memnet has another
+// Network is how nodes reach each other. link.Link is the real one; memnet has another
 // for tests in a bubble. What it hands out is proven: the other end is who Peer says.
 type Network interface {
 	// Route returns the listener of one protocol's incoming connections.
@@ -24,7 +24,7 @@ type Network interface {
 	Peer(c net.Conn) (armor.NodeID, error)
 }
 
-// Courier carries a node's question to another node: in armord, rpc over Link. It
+// Courier carries a node's question to another node: in armord, rpc over the link. It
 // returns what the other's Node.Answer returned, NotLeaderError included.
 type Courier interface {
 	Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error)
@@ -49,7 +49,7 @@ type Timings struct {
 	TrailingLogs                     uint64        // 10240 entries kept behind a snapshot
 	Renew                            time.Duration // 500 ms between questions
 	RenewTimeout                     time.Duration // 1 s for an answer
-	Reconcile                        time.Duration // 1 s between the leader's rounds of housekeeping
+	Chores                           time.Duration // 1 s between the leader's rounds of chores
 	DiskStall                        time.Duration // 10 s: a write that takes longer ends the process
 }
 
@@ -62,7 +62,7 @@ func (t Timings) withDefaults() Timings {
 		{&t.LeaderLease, 250 * time.Millisecond}, {&t.Commit, 50 * time.Millisecond},
 		{&t.Transport, time.Second}, {&t.SnapshotInterval, 2 * time.Minute},
 		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
-		{&t.Reconcile, time.Second}, {&t.DiskStall, 10 * time.Second},
+		{&t.Chores, time.Second}, {&t.DiskStall, 10 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.standard

@@ -26,9 +26,9 @@ const (
 	waitOtherBoot = 15 * time.Second
 )
 
-// life is the record a node leaves of itself. The lock file it names is held while
-// the life lasts, so whoever holds that lock in the same boot of the same machine
-// knows that the life is over.
+// lifeRecord is what one life of a node leaves of itself. The lock file that it names is
+// held for as long as the life lasts. So a process that holds this lock, in the same boot
+// of the same machine, knows that the life is over.
 type lifeRecord struct {
 	Node    armor.NodeID `json:"node"`
 	Cluster string       `json:"cluster,omitempty"`
@@ -106,10 +106,12 @@ func (d *dataDir) begin(node armor.NodeID, cluster string, epoch uint64) error {
 
 func (r *lifeRecord) mayBecome(path string, node armor.NodeID, cluster string) error {
 	if r.Node != node {
-		return fmt.Errorf("%w: data directory %s belongs to node %q, not to %q: use the directory of this node, or an empty one", armor.ErrConflict, path, r.Node, node)
+		return fmt.Errorf("%w: data directory %s belongs to node %q, not to %q: use the directory of this node, or an empty one",
+			armor.ErrConflict, path, r.Node, node)
 	}
 	if cluster != "" && r.Cluster != "" && r.Cluster != cluster {
-		return fmt.Errorf("%w: data directory %s belongs to cluster %s, not to %s: use an empty one to join another cluster", armor.ErrConflict, path, r.Cluster, cluster)
+		return fmt.Errorf("%w: data directory %s belongs to cluster %s, not to %s: use an empty one to join another cluster",
+			armor.ErrConflict, path, r.Cluster, cluster)
 	}
 	return nil
 }

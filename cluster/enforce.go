@@ -28,7 +28,7 @@ func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, er
 		return armor.Freshness{}, err
 	}
 	answer := armor.Freshness{Term: t.term}
-	err = t.ledger.grant(q.Node, q.Epoch, func() time.Duration {
+	err = t.lives.grant(q.Node, q.Epoch, func() time.Duration {
 		state, _ := n.machine.Current()
 		answer.Index, answer.Bound = state.Revision, longestLive(state)
 		return answer.Bound
@@ -67,7 +67,7 @@ func (n *Node) takeReport(t *tenure, q armor.Renewal) error {
 	state, _ := n.machine.Current()
 	member, removed := state.Members.Has(string(q.Node)), state.Tombstones.Has(string(q.Node))
 	if member || removed {
-		t.ledger.report(q)
+		t.lives.report(q)
 	}
 	if !member {
 		return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, q.Node)
@@ -90,7 +90,7 @@ func (n *Node) AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforce
 	}
 	w := n.newWait(t, state, r)
 	for {
-		changed := t.ledger.watch()
+		changed := t.lives.watch()
 		e, next := w.look()
 		if e.Complete {
 			return e, nil
@@ -126,7 +126,7 @@ func (n *Node) newWait(t *tenure, state *armor.State, r armor.Result) *wait {
 	if !ok { // long ago, or under another leader
 		published = publication{r.Revision, t.began, r.Time}
 	}
-	return &wait{node: n, t: t, result: r, published: published, fences: t.ledger.fencesOf(everyNode(state))}
+	return &wait{node: n, t: t, result: r, published: published, fences: t.lives.fencesOf(everyNode(state))}
 }
 
 // everyNode is every member and every removed member that is still remembered.
@@ -148,7 +148,7 @@ func (w *wait) look() (e armor.Enforcement, next time.Duration) {
 	e = armor.Enforcement{Revision: w.result.Revision, Term: w.result.Term, CommittedAt: w.published.wall, Complete: true}
 	next = time.Minute
 	for _, f := range w.fences {
-		s := w.t.ledger.stand(f, w.result.Revision)
+		s := w.t.lives.stand(f, w.result.Revision)
 		one := armor.NodeEnforcement{Node: f.node, Enforced: s.confirmed}
 		if s.confirmed {
 			one.After, one.Closed = max(s.ack.at-w.published.at, 0), s.ack.closed

@@ -214,7 +214,7 @@ func (n *Node) renewals(ctx context.Context) {
 	}
 }
 
-// renew asks whoever seems to lead, and once more whom that node names.
+// renew asks the node that seems to lead and, if it names another as the leader, that one.
 func (n *Node) renew(ctx context.Context, turn int) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timings.RenewTimeout)
 	defer cancel()

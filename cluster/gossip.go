@@ -209,7 +209,7 @@ func (g *gossip) alive() []armor.NodeID {
 }
 
 // Hint returns where gossip says a node's peer port is. It may be wrong or a lie:
-// whoever dials it must pin the node's identity, as Link does.
+// whoever dials it must pin the node's identity, as link.Link does.
 func (n *Node) Hint(node armor.NodeID) (address string, ok bool) {
 	g := n.gossip.Load()
 	if g == nil {

@@ -14,6 +14,9 @@ import (
 	"github.com/armordb/armordb/fsm"
 )
 
+// patient is the deadline of what should happen soon, on real sockets.
+const patient = 20 * time.Second
+
 func TestGossipMetadataIsReadBack(t *testing.T) {
 	m := meta{Cluster: labCluster, Epoch: 7, PeerAddress: "10.0.0.1:7432", Version: "1.2.3"}
 	b, err := m.encode()
@@ -66,8 +69,9 @@ func TestGossipDemandsAKeyOfItsSize(t *testing.T) {
 func gossiper(t *testing.T, id armor.NodeID, cluster string, key byte, join ...string) *Node {
 	t.Helper()
 	n, err := New(Config{
-		Node: id, DataDir: t.TempDir(), Machine: fsm.New(), Network: memnet.New().Host(id), Courier: labCourier{}, PeerAddress: string(id) + ":7432",
-		Cluster: cluster, Gossip: &GossipConfig{
+		Node: id, DataDir: t.TempDir(), Machine: fsm.New(), Network: memnet.New().Host(id), Courier: labCourier{},
+		PeerAddress: string(id) + ":7432",
+		Cluster:     cluster, Gossip: &GossipConfig{
 			Listen: "127.0.0.1:0", Keys: [][]byte{bytes.Repeat([]byte{key}, gossipKeySize)}, Join: func() []string { return join },
 		},
 	})

@@ -320,7 +320,10 @@ func (l *lab) bootstrap() {
 	n := l.start("n1", newDisk(), func(c *Config) { c.Seeds = nil })
 	err := n.Bootstrap(l.t.Context(), armor.Bootstrap{
 		Cluster: labName, Operator: l.operator(),
-		Member: armor.Member{ID: "n1", Certificate: l.certificate("n1", labName.NodeIdentity("n1")), PeerAddress: "n1:7432", ClientAddress: "n1:6432", OpsAddress: "n1:9432", Voter: true},
+		Member: armor.Member{
+			ID: "n1", Certificate: l.certificate("n1", labName.NodeIdentity("n1")), Voter: true,
+			PeerAddress: "n1:7432", ClientAddress: "n1:6432", OpsAddress: "n1:9432",
+		},
 	})
 	if err != nil {
 		l.t.Fatal(err)
@@ -374,7 +377,10 @@ func (l *lab) admit(id armor.NodeID, voter bool) *labNode {
 	hash := l.digest("token", string(id))
 	der := []byte("DER of " + string(id))
 	l.do(armor.CreateJoinToken{Token: armor.JoinToken{Hash: hash, Node: id, Voter: voter, Expires: time.Now().Add(time.Hour)}})
-	l.own(armor.RequestJoin{Token: hash, Request: armor.JoinRequest{Node: id, CSR: []byte("CSR"), PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432"}})
+	l.own(armor.RequestJoin{Token: hash, Request: armor.JoinRequest{
+		Node: id, CSR: []byte("CSR"),
+		PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432",
+	}})
 	l.do(armor.ApproveJoin{Node: id, Certificate: l.certificate(string(id), labName.NodeIdentity(id)), Chain: [][]byte{der, labName.PeerCA}})
 	return l.start(id, newDisk(), nil)
 }

@@ -190,7 +190,7 @@ func revokeAfterRemoval(t *testing.T, mistake func(*mistakes)) (served bool) {
 		leader := l.leader()
 		w := leader.newWait(leader.office.tenure, mustState(leader), result)
 		for {
-			s := w.t.ledger.stand(fenceOf(w, gone.cfg.Node), result.Revision)
+			s := w.t.lives.stand(fenceOf(w, gone.cfg.Node), result.Revision)
 			if s.fenced {
 				break
 			}
@@ -301,7 +301,7 @@ func TestHealthyNodesConfirmAtOnceAfterALeaderChange(t *testing.T) {
 		leader := l.leader()
 		l.eventually("leases of the new leader", func() bool {
 			for _, n := range l.all() {
-				if q, _, ok := leader.office.tenure.ledger.lastReport(n.cfg.Node); !ok || !q.Leased {
+				if q, _, ok := leader.office.tenure.lives.lastReport(n.cfg.Node); !ok || !q.Leased {
 					return false
 				}
 			}

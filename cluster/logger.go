@@ -11,7 +11,7 @@ import (
 )
 
 // libraryLog lets hashicorp's libraries write to our log. They word their messages
-// themselves, so a line of theirs is one of ours with theirs inside.
+// themselves, so each becomes a line of ours that has theirs inside.
 type libraryLog struct {
 	log  *slog.Logger
 	name string

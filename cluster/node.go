@@ -36,7 +36,7 @@ type Node struct {
 	usableAt  time.Duration // boot instant from which server logins may begin; likewise
 	lease     lease
 	enforced  enforced
-	shares    sharesHeld
+	given     atomic.Pointer[limitsGiven]
 	vouched   vouched
 	gossip    atomic.Pointer[gossip]
 	tasks     tasks
@@ -61,7 +61,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.adapter = newAdapter(cfg, n.failed)
 	n.office.changed = make(chan struct{})
-	n.shares.heldAt.Store(&sharesInForce{})
+	n.given.Store(&limitsGiven{})
 	n.tasks.init()
 	return n, nil
 }
@@ -202,7 +202,7 @@ func (r *run) loops(ctx context.Context) {
 	}
 }
 
-// stepDown hands leadership over, so that the cluster need not miss this node first.
+// stepDown hands leadership over, so that the others need not find out that it is gone.
 func (r *run) stepDown() {
 	for range 3 {
 		if r.raft.State() != raft.Leader || r.node.voters() < 2 {

@@ -11,12 +11,9 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/fsm"
 )
 
 const (
-	// maxEntry bounds one log entry, so that a bulk change cannot starve heartbeats.
-	maxEntry = 1 << 20
 	// enqueueTimeout is how long Raft may take to accept an entry before it is given up
 	// unwritten.
 	enqueueTimeout = 2 * time.Second
@@ -29,20 +26,9 @@ const (
 // refused it; ErrUncertain when it may or may not have happened, or may yet happen:
 // then the same request is to be proposed again; ErrNoQuorum when nothing can happen.
 func (n *Node) Propose(ctx context.Context, r armor.Request) (armor.Result, error) {
-	t, err := n.readyTenure(ctx)
+	t, entry, err := n.checked(ctx, r)
 	if err != nil {
 		return armor.Result{}, err
-	}
-	now := n.Now()
-	if err := n.machine.Check(r, now); err != nil {
-		return armor.Result{}, err
-	}
-	entry, err := fsm.Encode(r, now)
-	if err != nil {
-		return armor.Result{}, err
-	}
-	if len(entry) > maxEntry {
-		return armor.Result{}, fmt.Errorf("%w: the change takes %d bytes, more than %d: make it in parts", armor.ErrExhausted, len(entry), maxEntry)
 	}
 	result, err := n.commit(ctx, entry)
 	if err != nil {
@@ -52,6 +38,46 @@ func (n *Node) Propose(ctx context.Context, r armor.Request) (armor.Result, erro
 	return result, result.Err
 }
 
+// Begin checks a request and begins to commit it; its outcome is asked for later, by
+// proposing it again. The error is what Propose's would be as far as is known by then.
+func (n *Node) Begin(ctx context.Context, r armor.Request) error {
+	t, entry, err := n.checked(ctx, r)
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if !n.tasks.start(func() { n.finish(ctx, t, r, entry) }) {
+		return armor.ErrShuttingDown
+	}
+	return nil
+}
+
+// beginTime is how long a commit that nobody waits for may take.
+const beginTime = 8 * time.Second
+
+func (n *Node) finish(ctx context.Context, t *tenure, r armor.Request, entry []byte) {
+	ctx, cancel := context.WithTimeout(ctx, beginTime)
+	defer cancel()
+	result, err := n.commit(ctx, entry)
+	if err == nil {
+		t.pulse.beat()
+		err = result.Err
+	}
+	if err != nil {
+		n.cfg.Logger.Info("a change that nobody waited for failed", armor.KeyMethod, r.Command.Kind(), armor.KeyErr, err)
+	}
+}
+
+// checked returns the log entry of a request that would be accepted now.
+func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, error) {
+	t, err := n.readyTenure(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	entry, err := n.machine.Check(r, n.Now())
+	return t, entry, err
+}
+
 // ProposeOwn proposes a command of the cluster's own, in this node's name. What is
 // said of Propose holds for it, but that a retry is a new request.
 func (n *Node) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, error) {
@@ -59,7 +85,10 @@ func (n *Node) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, e
 }
 
 // Validate answers whether the change would be accepted now, as far as this node knows.
-func (n *Node) Validate(r armor.Request) error { return n.machine.Check(r, n.Now()) }
+func (n *Node) Validate(r armor.Request) error {
+	_, err := n.machine.Check(r, n.Now())
+	return err
+}
 
 // commit replicates an entry and waits until it is applied here.
 func (n *Node) commit(ctx context.Context, entry []byte) (armor.Result, error) {

@@ -61,7 +61,7 @@ func (n *Node) knows(node armor.NodeID) bool {
 	})
 }
 
-// heardOfLeader takes a node's word for who leads.
+// heardOfLeader takes a voter's word for who leads.
 func (n *Node) heardOfLeader(from, leader armor.NodeID) {
 	if leader != "" && leader != n.cfg.Node && n.knows(from) {
 		n.vouched.add(leader, n.cfg.Clock.Boot()+vouchTime)

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cluster/link"
 )
 
 // nodeAddr is a Raft address: the node's id, which the network resolves and pins.
@@ -36,7 +37,7 @@ func newOutgoing(network Network, local armor.NodeID) *outgoing {
 func (o *outgoing) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout) // Raft's interface has no ctx; the timeout bounds it
 	defer cancel()
-	return o.network.Dial(ctx, armor.NodeID(address), ALPNRaft)
+	return o.network.Dial(ctx, armor.NodeID(address), link.Raft)
 }
 
 func (o *outgoing) Accept() (net.Conn, error) {
@@ -67,8 +68,8 @@ func newIncoming(conn net.Conn, local armor.NodeID) *incoming {
 	return &incoming{conn: conn, local: local, done: make(chan struct{}), release: make(chan struct{})}
 }
 
-// Accept waits, after the first, until the transport is closed: to return earlier
-// would be an error in its log for every connection that ends.
+// Accept returns the connection once, and then waits until the transport is closed: an
+// earlier return would be an error in its log for every connection that ends.
 func (i *incoming) Accept() (conn net.Conn, err error) {
 	i.first.Do(func() { conn = &watchedConn{Conn: i.conn, stream: i} })
 	if conn != nil {

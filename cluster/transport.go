@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cluster/link"
 )
 
 // transport is Raft's transport. It sends through an ordinary network transport. It
@@ -69,7 +70,7 @@ func (t *transport) EncodePeer(_ raft.ServerID, address raft.ServerAddress) []by
 	return []byte(address)
 }
 
-// SetHeartbeatHandler is Raft's.
+// SetHeartbeatHandler takes Raft's handler of heartbeats (raft.Transport).
 func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) { t.heartbeat.Store(&handle) }
 
 // Close ends both directions.
@@ -86,7 +87,7 @@ func (t *transport) header() raft.RPCHeader {
 // receive accepts connections until the transport is closed or ctx ends, and returns
 // when no message of theirs is being passed on any more.
 func (t *transport) receive(ctx context.Context) {
-	listener := t.network.Route(ALPNRaft)
+	listener := t.network.Route(link.Raft)
 	var running sync.WaitGroup
 	defer running.Wait()
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
@@ -150,8 +151,9 @@ func (t *transport) pass(peer armor.NodeID, stream *incoming, rpc raft.RPC, hear
 	}
 }
 
-// judge holds a message against the certificate it came under. One stolen node key
-// must not be the cluster: who does not vote cannot speak for a leader.
+// judge holds a message against the certificate it came under. One stolen key of a node
+// must not be enough to steer the cluster: a node that does not vote cannot speak for a
+// leader.
 func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
 	if t.mistakes.trustHeaders {
 		return nil

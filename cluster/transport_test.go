@@ -55,16 +55,22 @@ func (f *thief) messages(name, to armor.NodeID) map[string]func() error {
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: as, Addr: as}
 	return map[string]func() error{
 		"append": func() error {
-			return f.AppendEntries(id, address, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, Leader: as, PrevLogEntry: 1, PrevLogTerm: 1}, &raft.AppendEntriesResponse{})
+			return f.AppendEntries(id, address, &raft.AppendEntriesRequest{
+				RPCHeader: header, Term: term, Leader: as, PrevLogEntry: 1, PrevLogTerm: 1,
+			}, &raft.AppendEntriesResponse{})
 		},
 		"heartbeat": func() error {
 			return f.AppendEntries(id, address, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, Leader: as}, &raft.AppendEntriesResponse{})
 		},
 		"vote": func() error {
-			return f.RequestVote(id, address, &raft.RequestVoteRequest{RPCHeader: header, Term: term, Candidate: as, LastLogIndex: 1 << 20, LastLogTerm: term, LeadershipTransfer: true}, &raft.RequestVoteResponse{})
+			return f.RequestVote(id, address, &raft.RequestVoteRequest{
+				RPCHeader: header, Term: term, Candidate: as, LastLogIndex: 1 << 20, LastLogTerm: term, LeadershipTransfer: true,
+			}, &raft.RequestVoteResponse{})
 		},
 		"snapshot": func() error {
-			return f.InstallSnapshot(id, address, &raft.InstallSnapshotRequest{RPCHeader: header, SnapshotVersion: 1, Term: term, Leader: as, Size: 4}, &raft.InstallSnapshotResponse{}, bytes.NewReader([]byte("lies")))
+			return f.InstallSnapshot(id, address, &raft.InstallSnapshotRequest{
+				RPCHeader: header, SnapshotVersion: 1, Term: term, Leader: as, Size: 4,
+			}, &raft.InstallSnapshotResponse{}, bytes.NewReader([]byte("lies")))
 		},
 		"timeout now": func() error {
 			return f.TimeoutNow(id, address, &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{})
@@ -73,7 +79,8 @@ func (f *thief) messages(name, to armor.NodeID) map[string]func() error {
 }
 
 func TestOneStolenNodeKeyIsNotTheCluster(t *testing.T) {
-	if believed, moved := stolenKey(t, func(*mistakes) {}, "append", "heartbeat", "vote", "snapshot", "timeout now"); len(believed) != 0 || moved {
+	believed, moved := stolenKey(t, func(*mistakes) {}, "append", "heartbeat", "vote", "snapshot", "timeout now")
+	if len(believed) != 0 || moved {
 		t.Fatalf("a voter believed a node that does not vote: %q, its term moved: %v", believed, moved)
 	}
 }

@@ -70,10 +70,10 @@ func (d *draft) checkOwn(c armor.Certificate, want armor.Identity) error {
 // usable returns why a certificate of the cluster's own does not count now, by log
 // time; nil when it does.
 func (d *draft) usable(c armor.Certificate) error {
-	if r, found := revokes(d.state(), c); found {
+	if r, found := revokes(d.State, c); found {
 		return refuse(armor.ErrRevoked, "%s is revoked", r.Selector)
 	}
-	if d.time.After(c.NotAfter) {
+	if d.Time.After(c.NotAfter) {
 		return refuse(armor.ErrInvalid, "certificate %s expired at %s", c.ID.Serial, stamp(c.NotAfter))
 	}
 	return nil

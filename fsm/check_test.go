@@ -170,7 +170,7 @@ func TestBadBootstrapsAreRefused(t *testing.T) {
 func TestAClusterRunsOutOfNodeNumbersLoudly(t *testing.T) {
 	l := governed(t)
 	d := l.machine.current.Load().world.edit()
-	d.nextIndex = armor.MaxNodeIndex
+	d.NextIndex = armor.MaxNodeIndex
 	l.machine.publish(l.machine.current.Load(), &version{world: d.finish()})
 	l.admit("n2")
 	if m, _ := l.state().Members.Get("n2"); m.Index != armor.MaxNodeIndex {

@@ -3,11 +3,11 @@ package fsm
 import (
 	"encoding/hex"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 	"github.com/armordb/armordb/fsm/fsmpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -23,42 +23,51 @@ var (
 	lastTime  = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-var marshal = proto.MarshalOptions{Deterministic: true}
+var deterministic = proto.MarshalOptions{Deterministic: true}
 
 // Encode makes the log entry that proposes r at the given time. It returns
 // armor.ErrInvalid for a request that no machine could read back: a malformed id or
 // principal, text that is not UTF-8, or more than MaxEntry bytes.
 func Encode(r armor.Request, proposedAt time.Time) ([]byte, error) {
-	if r.Command == nil {
-		return nil, refuse(armor.ErrInvalid, "request %s has no command", r.ID)
+	entry, _, _, err := encode(r, proposedAt)
+	return entry, err
+}
+
+// encode also returns the request and the time as every machine will read them: what was
+// written is read back before anyone else has to.
+func encode(r armor.Request, proposedAt time.Time) ([]byte, armor.Request, time.Time, error) {
+	entry, err := write(r, proposedAt)
+	if err != nil {
+		return nil, r, proposedAt, err
 	}
-	k, known := kinds[r.Command.Kind()]
-	if !known || reflect.TypeOf(r.Command) != reflect.TypeOf(k.command) {
+	read, at, err := Decode(entry)
+	if err != nil {
+		return nil, r, proposedAt, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
+	}
+	return entry, read, at, nil
+}
+
+func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
+	if !wire.IsCommand(r.Command) {
 		return nil, refuse(armor.ErrInvalid, "%T is no command of the log", r.Command)
 	}
 	id, err := encodeID(r)
 	if err != nil {
 		return nil, err
 	}
-	message := k.message.ProtoReflect().New().Interface()
-	toMessage(message, r.Command)
-	payload, err := marshal.Marshal(message)
+	payload, err := wire.Log.Marshal(r.Command)
 	if err != nil {
 		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
-	entry, err := marshal.Marshal(&fsmpb.Envelope{
-		Version: envelopeVersion, Kind: r.Command.Kind(), Level: k.level, RequestId: id, Principal: r.Principal,
-		ProposedAt: encodeTime(proposedAt), Expires: encodeTime(r.Expires), Signature: r.Signature, Payload: payload,
+	entry, err := deterministic.Marshal(&fsmpb.Envelope{
+		Version: envelopeVersion, Kind: r.Command.Kind(), Level: kinds[r.Command.Kind()].level, RequestId: id, Principal: r.Principal,
+		ProposedAt: wire.TimeMessage(proposedAt), Expires: wire.TimeMessage(r.Expires), Signature: r.Signature, Payload: payload,
 	})
 	if err != nil {
 		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
 	if len(entry) > MaxEntry {
 		return nil, refuse(armor.ErrInvalid, "%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(entry), MaxEntry)
-	}
-	// What was written is read back before anyone else has to.
-	if _, _, err := Decode(entry); err != nil {
-		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
 	return entry, nil
 }
@@ -85,7 +94,10 @@ func Decode(entry []byte) (armor.Request, time.Time, error) {
 
 func decode(entry []byte) (r armor.Request, proposedAt time.Time, err error) {
 	var e fsmpb.Envelope
-	if err := unmarshal(entry, &e); err != nil {
+	if len(entry) > MaxEntry {
+		return r, proposedAt, fmt.Errorf("%d bytes, more than %d", len(entry), MaxEntry)
+	}
+	if err := wire.Log.UnmarshalMessage(entry, &e); err != nil {
 		return r, proposedAt, fmt.Errorf("envelope: %w", err)
 	}
 	if e.Version != envelopeVersion {
@@ -94,13 +106,13 @@ func decode(entry []byte) (r armor.Request, proposedAt time.Time, err error) {
 	if e.Level < MinLevel || e.Level > MaxLevel {
 		return r, proposedAt, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
 	}
-	if proposedAt, err = decodeTime(e.ProposedAt); err != nil {
+	if proposedAt, err = wire.Log.TimeOf(e.ProposedAt); err != nil {
 		return r, proposedAt, fmt.Errorf("proposed at: %w", err)
 	}
 	if proposedAt.Before(firstTime) || proposedAt.After(lastTime) {
 		return r, proposedAt, fmt.Errorf("proposed at %s, which no clock shows", stamp(proposedAt))
 	}
-	if r.Expires, err = decodeTime(e.Expires); err != nil {
+	if r.Expires, err = wire.Log.TimeOf(e.Expires); err != nil {
 		return r, proposedAt, fmt.Errorf("expires: %w", err)
 	}
 	if len(e.RequestId) != 16 {
@@ -111,37 +123,8 @@ func decode(entry []byte) (r armor.Request, proposedAt time.Time, err error) {
 	if err = checkEnvelope(r); err != nil {
 		return r, proposedAt, err
 	}
-	r.Command, err = decodeCommand(e.Kind, e.Payload)
+	r.Command, err = wire.Log.UnmarshalCommand(e.Kind, e.Payload)
 	return r, proposedAt, err
-}
-
-func decodeCommand(name string, payload []byte) (armor.Command, error) {
-	k, known := kinds[name]
-	if !known {
-		return nil, fmt.Errorf("unknown kind %.40q: run a newer armord", name)
-	}
-	message := k.message.ProtoReflect().New().Interface()
-	if err := unmarshal(payload, message); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	command := reflect.New(reflect.TypeOf(k.command))
-	if err := fromMessage(command.Interface(), message); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return command.Elem().Interface().(armor.Command), nil
-}
-
-func unmarshal(b []byte, m proto.Message) error {
-	if len(b) > MaxEntry {
-		return fmt.Errorf("%d bytes, more than %d", len(b), MaxEntry)
-	}
-	if err := proto.Unmarshal(b, m); err != nil {
-		return err
-	}
-	if name, found := unknownField(m.ProtoReflect()); found {
-		return fmt.Errorf("%s has a field that this build does not know: run a newer armord", name)
-	}
-	return nil
 }
 
 func checkEnvelope(r armor.Request) error {
@@ -152,20 +135,4 @@ func checkEnvelope(r armor.Request) error {
 		return fmt.Errorf("signature of %d bytes", len(r.Signature))
 	}
 	return nil
-}
-
-func encodeTime(t time.Time) *fsmpb.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &fsmpb.Time{Seconds: t.Unix(), Nanos: int32(t.Nanosecond())}
-}
-
-func decodeTime(m *fsmpb.Time) (time.Time, error) {
-	var t time.Time
-	if m == nil {
-		return t, nil
-	}
-	err := setTime(reflect.ValueOf(&t).Elem(), m.ProtoReflect())
-	return t, err
 }

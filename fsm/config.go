@@ -53,8 +53,8 @@ func (d *draft) checkRevision(planned uint64) error {
 	switch {
 	case planned == 0:
 		return nil
-	case planned >= d.revision:
-		return refuse(armor.ErrInvalid, "revision %d has not come yet: this is %d", planned, d.revision)
+	case planned >= d.Revision:
+		return refuse(armor.ErrInvalid, "revision %d has not come yet: this is %d", planned, d.Revision)
 	case d.configured > planned:
 		return refuse(armor.ErrConflict, "the configuration was changed by revision %d, and the plan was made at %d: plan again", d.configured, planned)
 	}
@@ -127,8 +127,8 @@ func (d *draft) putObjects(c armor.Apply) error {
 }
 
 func (d *draft) forgetGrant(environment, name string) {
-	if old, had := d.identities.get(armor.ObjectKey(environment, name)); had {
-		d.grants.remove(armor.ObjectKey(environment, string(old.ID)))
+	if old, had := d.Identities.Get(armor.ObjectKey(environment, name)); had {
+		d.Grants = d.Grants.Without(armor.ObjectKey(environment, string(old.ID)))
 	}
 }
 
@@ -142,7 +142,7 @@ func (d *draft) putDatabase(o armor.Database) error {
 			return refuse(armor.ErrInvalid, "role %q has two credentials", o.Roles[i].Role)
 		}
 	}
-	d.configure(d.databases.changed(armor.ObjectKey(o.Environment, o.Name), o))
+	d.configure(change(d, armor.Databases, o))
 	return nil
 }
 
@@ -225,10 +225,10 @@ func (d *draft) putPool(p armor.Pool) error {
 	}
 	// A pool that was deleted and comes back must not open a second budget beside
 	// the server connections of the first.
-	if !d.pools.has(p.Key()) && len(d.sharesOf(p.Key())) > 0 {
-		return refuse(armor.ErrConflict, "a deleted pool of that name still has %d server connections granted: try again once they are closed", granted(d.sharesOf(p.Key())))
+	if !d.Pools.Has(p.Key()) && len(d.SharesOf(p.Key())) > 0 {
+		return refuse(armor.ErrConflict, "a deleted pool of that name still has %d server connections granted: try again once they are closed", granted(d.SharesOf(p.Key())))
 	}
-	d.configure(d.pools.changed(p.Key(), p))
+	d.configure(change(d, armor.Pools, p))
 	return nil
 }
 
@@ -253,14 +253,13 @@ func (d *draft) putIdentity(i armor.IdentityConfig) error {
 		return err
 	}
 	index := armor.ObjectKey(i.Environment, string(i.ID))
-	if other, taken := d.grants.get(index); taken {
+	if other, taken := d.Grants.Get(index); taken {
 		return refuse(armor.ErrConflict, "identity %s of the same environment has the same id %s: put all grants into one", other, i.ID)
 	}
 	if err := d.reachable(i); err != nil {
 		return err
 	}
-	d.grants.put(index, i.Name)
-	d.configure(d.identities.changed(armor.ObjectKey(i.Environment, i.Name), i))
+	d.configure(change(d, armor.Identities, i))
 	return nil
 }
 
@@ -318,7 +317,7 @@ func checkGrant(g armor.Grant) error {
 // for. While there is no anchor yet, configuration may come first.
 func (d *draft) reachable(i armor.IdentityConfig) error {
 	anchors := 0
-	for _, a := range d.anchors.done().All() {
+	for _, a := range d.Anchors.All() {
 		if a.Environment != i.Environment {
 			continue
 		}
@@ -334,18 +333,19 @@ func (d *draft) reachable(i armor.IdentityConfig) error {
 }
 
 func (d *draft) delete(ref armor.ObjectRef) error {
-	key, found := armor.ObjectKey(ref.Environment, ref.Name), false
+	found := false
 	switch ref.Kind {
 	case "Environment":
-		found = removed(&d.environments, ref.Name)
+		found = remove(d, armor.Environments, armor.Environment{Name: ref.Name})
 	case "Database":
-		found = removed(&d.databases, key)
+		found = remove(d, armor.Databases, armor.Database{Environment: ref.Environment, Name: ref.Name})
 	case "Pool":
-		if found = removed(&d.pools, key); found {
-			d.retire(key, func(armor.Share) bool { return true })
+		p := armor.Pool{Environment: ref.Environment, Name: ref.Name}
+		if found = remove(d, armor.Pools, p); found {
+			d.retire(p.Key())
 		}
 	case "Identity":
-		found = removed(&d.identities, key)
+		found = remove(d, armor.Identities, armor.IdentityConfig{Environment: ref.Environment, Name: ref.Name})
 	default:
 		return refuse(armor.ErrInvalid, "kind %.40q is not one of Environment, Database, Pool, Identity", ref.Kind)
 	}
@@ -356,17 +356,11 @@ func (d *draft) delete(ref armor.ObjectRef) error {
 	return nil
 }
 
-func removed[V any](e *edit[V], key string) bool {
-	found := e.has(key)
-	e.remove(key)
-	return found
-}
-
 // cutShares levels the pools whose budget is new.
 func (d *draft) cutShares(c armor.Apply) error {
 	for _, changed := range c.Pools {
-		p, _ := d.pools.get(changed.Key())
-		if targeted(d.sharesOf(p.Key())) == p.Budget {
+		p, _ := d.Pools.Get(changed.Key())
+		if targeted(d.SharesOf(p.Key())) == p.Budget {
 			continue
 		}
 		if err := d.levelPool(p); err != nil {

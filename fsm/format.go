@@ -4,8 +4,6 @@ import (
 	"errors"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/fsm/fsmpb"
-	"google.golang.org/protobuf/proto"
 )
 
 // The levels of the log and snapshot format that this build reads. A level only ever
@@ -30,34 +28,42 @@ const envelopeVersion = 1
 // or a snapshot that the cluster has agreed on, and to skip it would be to diverge.
 var ErrCannotApply = errors.New("this build cannot apply what the cluster has agreed on")
 
-// kind is one line of the table that ties a command to its encoding.
+// kind is one line of the table that gives a command its level and its meaning.
 type kind struct {
 	command armor.Command // zero value: its type
-	message proto.Message // its payload
 	level   uint32        // the level it came with
+	// do gives the command its meaning. Any error is a refusal, and the draft is dropped.
+	do func(*draft, armor.Command) error
 }
 
-var kinds = byName([]kind{
-	{armor.Bootstrap{}, &fsmpb.Bootstrap{}, 1},
-	{armor.PutEnvironment{}, &fsmpb.PutEnvironment{}, 3}, // 3: cancel requests,
-	{armor.PutAnchor{}, &fsmpb.PutAnchor{}, 1},
-	{armor.RegisterCertificate{}, &fsmpb.RegisterCertificate{}, 1},
-	{armor.Revoke{}, &fsmpb.Revoke{}, 1},
+// means makes a line of the table.
+func means[C armor.Command](level uint32, do func(*draft, C) error) kind {
+	var zero C
+	return kind{zero, level, func(d *draft, c armor.Command) error { return do(d, c.(C)) }}
+}
+
+var kinds = byName(
+	means(1, (*draft).bootstrap),
+	// 3: cancel requests.
+	means(3, func(d *draft, c armor.PutEnvironment) error { return d.putEnvironment(c.Environment) }),
+	means(1, func(d *draft, c armor.PutAnchor) error { return d.putAnchor(c.Anchor) }),
+	means(1, (*draft).registerCertificate),
+	means(1, (*draft).revoke),
 	// 2: time-outs, sizes, several hosts, second factors. 3: templates, reserves, warm-up,
 	// replication, cancel requests, queries for verifiers, certificates, MD5.
-	{armor.Apply{}, &fsmpb.Apply{}, 3},
-	{armor.PutOperator{}, &fsmpb.PutOperator{}, 1},
-	{armor.CreateJoinToken{}, &fsmpb.CreateJoinToken{}, 1},
-	{armor.RequestJoin{}, &fsmpb.RequestJoin{}, 1},
-	{armor.ApproveJoin{}, &fsmpb.ApproveJoin{}, 1},
-	{armor.RemoveMember{}, &fsmpb.RemoveMember{}, 1},
-	{armor.SetMemberAddresses{}, &fsmpb.SetMemberAddresses{}, 1},
-	{armor.SetShares{}, &fsmpb.SetShares{}, 1},
-	{armor.BuryTombstones{}, &fsmpb.BuryTombstones{}, 1},
-	{armor.PruneExpired{}, &fsmpb.PruneExpired{}, 1},
-})
+	means(3, (*draft).apply),
+	means(1, func(d *draft, c armor.PutOperator) error { return d.putOperator(c.Operator) }),
+	means(1, func(d *draft, c armor.CreateJoinToken) error { return d.createJoinToken(c.Token) }),
+	means(1, (*draft).requestJoin),
+	means(1, (*draft).approveJoin),
+	means(1, (*draft).removeMember),
+	means(1, (*draft).setMemberAddresses),
+	means(1, (*draft).setShares),
+	means(1, (*draft).buryTombstones),
+	means(1, (*draft).pruneExpired),
+)
 
-func byName(all []kind) map[string]kind {
+func byName(all ...kind) map[string]kind {
 	table := make(map[string]kind, len(all))
 	for _, k := range all {
 		table[k.command.Kind()] = k

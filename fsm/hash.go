@@ -22,6 +22,9 @@ func (s *sum) add(d armor.Digest) {
 	}
 }
 
+// merge adds another sum.
+func (s *sum) merge(other sum) { s.add(other.digest()) }
+
 func (s *sum) subtract(d armor.Digest) {
 	var borrow uint64
 	for i := range s {

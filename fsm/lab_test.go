@@ -100,7 +100,7 @@ func (l *lab) node(n string, c armor.Command) armor.Result {
 func (l *lab) apply(r armor.Request) armor.Result {
 	l.t.Helper()
 	revision, chain, state := l.machine.Hash()
-	foreseen := l.machine.Check(r, l.now)
+	_, foreseen := l.machine.Check(r, l.now)
 	if gotRevision, gotChain, gotState := l.machine.Hash(); gotRevision != revision || gotChain != chain || gotState != state {
 		l.t.Fatal("Check changed the state")
 	}

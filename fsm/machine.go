@@ -81,18 +81,16 @@ func (m *Machine) publish(old, next *version) {
 }
 
 // Check answers whether Apply would accept r now, by running it on the state in force
-// without publishing anything. A request that was applied already gives its first
-// outcome. Check may run beside Apply.
-func (m *Machine) Check(r armor.Request, now time.Time) error {
-	entry, err := Encode(r, now)
+// without publishing anything, and returns the entry to propose then. A request that was
+// applied already gives its first outcome. Check may run beside Apply.
+func (m *Machine) Check(r armor.Request, now time.Time) (entry []byte, err error) {
+	entry, r, proposedAt, err := encode(r, now)
 	if err != nil {
-		return err
-	}
-	r, proposedAt, err := Decode(entry)
-	if err != nil {
-		return err
+		return nil, err
 	}
 	w := m.current.Load().world
-	_, result := w.step(w.state.Revision+1, 0, proposedAt, r)
-	return result.Err
+	if _, result := w.step(w.state.Revision+1, 0, proposedAt, r); result.Err != nil {
+		return nil, result.Err
+	}
+	return entry, nil
 }

@@ -103,7 +103,7 @@ func TestOnePrincipalCannotFillTheMemoryOfRequests(t *testing.T) {
 	l := governed(t)
 	d := l.machine.current.Load().world.edit()
 	for i := range maxLiveRequests {
-		d.remember(&outcome{
+		d.remember(outcome{
 			Principal: "ada", Request: armor.RequestID(fmt.Sprintf("e%031x", i)), Expires: l.now.Add(time.Minute),
 			Revision: 1, Term: 1, Time: epoch,
 		})

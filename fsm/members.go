@@ -17,8 +17,8 @@ const (
 
 // bootstrap is the first command of a log, and only the first.
 func (d *draft) bootstrap(b armor.Bootstrap) error {
-	if d.cluster.ID != "" {
-		return refuse(armor.ErrConflict, "the cluster is initialised: it is %s, created at %s", d.cluster.Name, stamp(d.cluster.CreatedAt))
+	if d.Cluster.ID != "" {
+		return refuse(armor.ErrConflict, "the cluster is initialised: it is %s, created at %s", d.Cluster.Name, stamp(d.Cluster.CreatedAt))
 	}
 	if _, err := armor.ParseRequestID(b.Cluster.ID); err != nil {
 		return refuse(armor.ErrInvalid, "cluster id %.40q is not 32 hex digits", b.Cluster.ID)
@@ -29,8 +29,8 @@ func (d *draft) bootstrap(b armor.Bootstrap) error {
 	); err != nil {
 		return err
 	}
-	d.cluster = b.Cluster
-	d.cluster.CreatedAt, d.nextIndex = d.time, 1
+	d.Cluster = b.Cluster
+	d.Cluster.CreatedAt, d.NextIndex = d.Time, 1
 	if !b.Member.Voter {
 		return refuse(armor.ErrInvalid, "the first member must be a voter")
 	}
@@ -51,37 +51,37 @@ func (d *draft) addMember(m armor.Member) error {
 	if err := firstError(
 		checkAddresses(m.PeerAddress, m.ClientAddress, m.OpsAddress),
 		d.addressFree(m.ID, m.PeerAddress),
-		describe(d.checkOwn(m.Certificate, d.cluster.NodeIdentity(m.ID)), "node %s", m.ID),
+		describe(d.checkOwn(m.Certificate, d.Cluster.NodeIdentity(m.ID)), "node %s", m.ID),
 		d.nodeIsNew(m.ID),
 	); err != nil {
 		return err
 	}
-	for _, other := range d.members.done().All() {
+	for _, other := range d.Members.All() {
 		if other.Certificate.Key == m.Certificate.Key {
 			return refuse(armor.ErrConflict, "node %s has the same key: each node makes its own", other.ID)
 		}
 	}
-	if d.nextIndex > armor.MaxNodeIndex {
+	if d.NextIndex > armor.MaxNodeIndex {
 		return refuse(armor.ErrExhausted, "all %d node numbers of this cluster have been used", armor.MaxNodeIndex)
 	}
-	m.Index, m.AdmittedAt = d.nextIndex, d.time
-	d.nextIndex++
-	d.members.put(string(m.ID), m)
+	m.Index, m.AdmittedAt = d.NextIndex, d.Time
+	d.NextIndex++
+	put(d, armor.Members, m)
 	return d.levelPools()
 }
 
 func (d *draft) nodeIsNew(n armor.NodeID) error {
-	if d.members.has(string(n)) {
+	if d.Members.Has(string(n)) {
 		return refuse(armor.ErrConflict, "node %s is a member", n)
 	}
-	if t, found := d.tombstones.get(string(n)); found {
+	if t, found := d.Tombstones.Get(string(n)); found {
 		return refuse(armor.ErrConflict, "node %s was removed at %s, and its server connections may not be over yet: try again later, or join under another id", n, stamp(t.RemovedAt))
 	}
 	return nil
 }
 
 func (d *draft) addressFree(n armor.NodeID, peer string) error {
-	for _, m := range d.members.done().All() {
+	for _, m := range d.Members.All() {
 		if m.ID != n && m.PeerAddress == peer {
 			return refuse(armor.ErrConflict, "peer address %s is node %s's", peer, m.ID)
 		}
@@ -91,7 +91,7 @@ func (d *draft) addressFree(n armor.NodeID, peer string) error {
 
 func (d *draft) createJoinToken(t armor.JoinToken) error {
 	t.By = d.by
-	if old, had := d.tokens.get(t.Hash.String()); had {
+	if old, had := d.Tokens.Get(t.Hash.String()); had {
 		if !same(old, t) {
 			return refuse(armor.ErrConflict, "that join token exists and is for node %s", old.Node)
 		}
@@ -103,15 +103,15 @@ func (d *draft) createJoinToken(t armor.JoinToken) error {
 	switch {
 	case t.Hash.IsZero():
 		return refuse(armor.ErrInvalid, "join token for node %s has no hash", t.Node)
-	case !t.Expires.After(d.time):
-		return refuse(armor.ErrInvalid, "join token for node %s is over at %s, and it is %s", t.Node, stamp(t.Expires), stamp(d.time))
-	case t.Expires.After(d.time.Add(maxTokenLife)):
+	case !t.Expires.After(d.Time):
+		return refuse(armor.ErrInvalid, "join token for node %s is over at %s, and it is %s", t.Node, stamp(t.Expires), stamp(d.Time))
+	case t.Expires.After(d.Time.Add(maxTokenLife)):
 		return refuse(armor.ErrInvalid, "join token for node %s lives longer than %s", t.Node, maxTokenLife)
 	}
 	if err := d.nodeIsNew(t.Node); err != nil {
 		return err
 	}
-	d.tokens.put(t.Hash.String(), t)
+	put(d, armor.Tokens, t)
 	return nil
 }
 
@@ -122,24 +122,24 @@ func (d *draft) requestJoin(c armor.RequestJoin) error {
 	if err := d.checkJoin(r); err != nil {
 		return err
 	}
-	token, found := d.tokens.get(c.Token.String())
+	token, found := d.Tokens.Get(c.Token.String())
 	switch {
 	case !found:
-		if filed, had := d.joins.get(string(r.Node)); had && sameJoin(filed, r) {
+		if filed, had := d.Joins.Get(string(r.Node)); had && sameJoin(filed, r) {
 			return nil
 		}
 		return refuse(armor.ErrDenied, "the join token is unknown or was used: ask an operator for a new one")
 	case token.Node != r.Node:
 		return refuse(armor.ErrDenied, "the join token is not for node %q", r.Node)
-	case token.Expires.Before(d.time):
+	case token.Expires.Before(d.Time):
 		return refuse(armor.ErrExpired, "the join token for node %s was good until %s: ask an operator for a new one", r.Node, stamp(token.Expires))
 	}
 	if err := d.nodeIsNew(r.Node); err != nil {
 		return err
 	}
-	r.Voter, r.At, r.Chain = token.Voter, d.time, nil
-	d.tokens.remove(c.Token.String())
-	d.joins.put(string(r.Node), r)
+	r.Voter, r.At, r.Chain = token.Voter, d.Time, nil
+	remove(d, armor.Tokens, token)
+	put(d, armor.Joins, r)
 	return nil
 }
 
@@ -165,7 +165,7 @@ func (d *draft) approveJoin(c armor.ApproveJoin) error {
 	if err := checkIssued(c); err != nil {
 		return err
 	}
-	request, found := d.joins.get(string(c.Node))
+	request, found := d.Joins.Get(string(c.Node))
 	if !found {
 		return refuse(armor.ErrNotFound, "node %q has not asked to join", c.Node)
 	}
@@ -176,7 +176,7 @@ func (d *draft) approveJoin(c armor.ApproveJoin) error {
 		return nil
 	}
 	request.Chain = c.Chain
-	d.joins.put(string(c.Node), request)
+	put(d, armor.Joins, request)
 	return d.addMember(armor.Member{
 		ID: c.Node, Certificate: c.Certificate, Voter: request.Voter,
 		PeerAddress: request.PeerAddress, ClientAddress: request.ClientAddress, OpsAddress: request.OpsAddress,
@@ -201,16 +201,17 @@ func checkIssued(c armor.ApproveJoin) error {
 // removeMember takes a node out. What it holds stays counted until its tombstone is
 // buried: the node may not know yet, and its server connections may still be open.
 func (d *draft) removeMember(c armor.RemoveMember) error {
-	if !d.members.has(string(c.Node)) {
-		if d.tombstones.has(string(c.Node)) {
+	member, found := d.Members.Get(string(c.Node))
+	if !found {
+		if d.Tombstones.Has(string(c.Node)) {
 			return nil
 		}
 		return refuse(armor.ErrNotFound, "there is no node %q", c.Node)
 	}
 	before := d.strength()
-	d.members.remove(string(c.Node))
-	d.joins.remove(string(c.Node))
-	d.tombstones.put(string(c.Node), armor.Tombstone{ID: c.Node, RemovedAt: d.time})
+	remove(d, armor.Members, member)
+	remove(d, armor.Joins, armor.JoinRequest{Node: c.Node})
+	put(d, armor.Tombstones, armor.Tombstone{ID: c.Node, RemovedAt: d.Time})
 	after := d.strength()
 	if after.voters == 0 {
 		return refuse(armor.ErrConflict, "node %s is the last voter", c.Node)
@@ -222,7 +223,7 @@ func (d *draft) removeMember(c armor.RemoveMember) error {
 }
 
 func (d *draft) setMemberAddresses(c armor.SetMemberAddresses) error {
-	m, found := d.members.get(string(c.Node))
+	m, found := d.Members.Get(string(c.Node))
 	if !found {
 		return refuse(armor.ErrNotFound, "there is no node %q", c.Node)
 	}
@@ -233,7 +234,7 @@ func (d *draft) setMemberAddresses(c armor.SetMemberAddresses) error {
 		return err
 	}
 	m.PeerAddress, m.ClientAddress, m.OpsAddress = c.PeerAddress, c.ClientAddress, c.OpsAddress
-	d.members.put(string(c.Node), m)
+	put(d, armor.Members, m)
 	return nil
 }
 
@@ -241,13 +242,12 @@ func (d *draft) setMemberAddresses(c armor.SetMemberAddresses) error {
 // server connections are over, so what they held is free for the others.
 func (d *draft) buryTombstones(c armor.BuryTombstones) error {
 	for _, n := range c.Nodes {
-		if !d.tombstones.has(string(n)) {
+		if !remove(d, armor.Tombstones, armor.Tombstone{ID: n}) {
 			continue
 		}
-		d.tombstones.remove(string(n))
-		for key, share := range d.shares.done().All() {
+		for share := range d.Shares.Values() {
 			if share.Node == n {
-				d.shares.remove(key)
+				remove(d, armor.Shares, share)
 			}
 		}
 	}
@@ -257,17 +257,17 @@ func (d *draft) buryTombstones(c armor.BuryTombstones) error {
 // pruneExpired drops tokens and unanswered join requests that were over before At; a
 // proposer whose clock is ahead drops nothing that is good by log time.
 func (d *draft) pruneExpired(c armor.PruneExpired) error {
-	if c.At.After(d.time) {
-		c.At = d.time
+	if c.At.After(d.Time) {
+		c.At = d.Time
 	}
-	for key, t := range d.tokens.done().All() {
+	for t := range d.Tokens.Values() {
 		if t.Expires.Before(c.At) {
-			d.tokens.remove(key)
+			remove(d, armor.Tokens, t)
 		}
 	}
-	for key, j := range d.joins.done().All() {
+	for j := range d.Joins.Values() {
 		if len(j.Chain) == 0 && j.At.Add(joinLife).Before(c.At) {
-			d.joins.remove(key)
+			remove(d, armor.Joins, j)
 		}
 	}
 	return nil

@@ -12,14 +12,14 @@ func (d *draft) putOperator(o armor.Operator) error {
 	if err := d.checkOperator(o); err != nil {
 		return err
 	}
-	for _, other := range d.operators.done().All() {
+	for _, other := range d.Operators.All() {
 		if other.Name != o.Name && other.Certificate.Key == o.Certificate.Key {
 			return refuse(armor.ErrConflict, "operator %s has the same key: what either does could not be told apart", other.Name)
 		}
 	}
 	before := d.strength()
 	slices.Sort(o.Roles)
-	d.operators.put(o.Name, o)
+	put(d, armor.Operators, o)
 	return before.mayBecome(d.strength())
 }
 
@@ -27,7 +27,7 @@ func (d *draft) checkOperator(o armor.Operator) error {
 	if err := armor.CheckName("operator", o.Name); err != nil {
 		return err
 	}
-	if err := d.checkOwn(o.Certificate, d.cluster.OperatorIdentity(o.Name)); err != nil {
+	if err := d.checkOwn(o.Certificate, d.Cluster.OperatorIdentity(o.Name)); err != nil {
 		return describe(err, "operator %s", o.Name)
 	}
 	for i, role := range o.Roles {

@@ -22,12 +22,12 @@ func (d *draft) checkReferences(deleted []armor.ObjectRef) error {
 	if err := d.checkEnvironments(missing); err != nil {
 		return err
 	}
-	for _, p := range d.pools.done().All() {
-		if !d.databases.has(armor.ObjectKey(p.Environment, p.Database)) {
+	for _, p := range d.Pools.All() {
+		if !d.Databases.Has(armor.ObjectKey(p.Environment, p.Database)) {
 			return missing("pool "+p.Key(), "Database", p.Environment, p.Database)
 		}
 	}
-	for _, i := range d.identities.done().All() {
+	for _, i := range d.Identities.All() {
 		for _, g := range i.Grants {
 			if err := d.checkGrantTargets(i, g, missing); err != nil {
 				return err
@@ -42,25 +42,25 @@ type missingFunc func(user, kind, environment, name string) error
 // checkEnvironments checks that all that belongs to an environment has it still.
 func (d *draft) checkEnvironments(missing missingFunc) error {
 	check := func(user, environment string) error {
-		if d.environments.has(environment) {
+		if d.Environments.Has(environment) {
 			return nil
 		}
 		return missing(user, "Environment", "", environment)
 	}
 	var errs []error
-	for key, o := range d.databases.done().All() {
+	for key, o := range d.Databases.All() {
 		errs = append(errs, check("database "+key, o.Environment))
 	}
-	for key, p := range d.pools.done().All() {
+	for key, p := range d.Pools.All() {
 		errs = append(errs, check("pool "+key, p.Environment))
 	}
-	for key, i := range d.identities.done().All() {
+	for key, i := range d.Identities.All() {
 		errs = append(errs, check("identity "+key, i.Environment))
 	}
-	for _, a := range d.anchors.done().All() {
+	for _, a := range d.Anchors.All() {
 		errs = append(errs, check("trust anchor "+a.Name, a.Environment))
 	}
-	for _, r := range d.inventory.done().All() {
+	for _, r := range d.Inventory.All() {
 		errs = append(errs, check("certificate "+r.Certificate.ID.Serial, r.Environment))
 	}
 	return firstError(errs...)
@@ -73,11 +73,11 @@ func (d *draft) checkGrantTargets(i armor.IdentityConfig, g armor.Grant, missing
 	if armor.IsConsole(g.Database) {
 		return nil // it has neither
 	}
-	database, found := d.databases.get(armor.ObjectKey(i.Environment, g.Database))
+	database, found := d.Databases.Get(armor.ObjectKey(i.Environment, g.Database))
 	if !found {
 		return missing(user, "Database", i.Environment, g.Database)
 	}
-	pool, found := d.pools.get(armor.ObjectKey(i.Environment, g.Pool))
+	pool, found := d.Pools.Get(armor.ObjectKey(i.Environment, g.Pool))
 	if !found {
 		return missing(user, "Pool", i.Environment, g.Pool)
 	}

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -11,47 +10,12 @@ import (
 // maxLiveRequests bounds what one principal can make the state remember.
 const maxLiveRequests = 10_000
 
-// outcome is what a request came to. Outcomes are immutable; the table holds pointers
-// because it is copied by each command.
-type outcome struct {
-	Principal string
-	Request   armor.RequestID
-	Digest    armor.Digest // of what was asked
-	Expires   time.Time    // when it is forgotten, by log time
-	Revision  uint64
-	Term      uint64
-	Time      time.Time
-	Code      uint32 // index into codes; 0 is accepted
-	Text      string
-}
-
-func outcomeKey(principal string, id armor.RequestID) string { return principal + " " + string(id) }
-
-func (o *outcome) key() string { return outcomeKey(o.Principal, o.Request) }
-
-// expiryKey orders by the end of life; log time is never before 1970, so that the
-// digits sort as the numbers do.
-func (o *outcome) expiryKey() string {
-	return fmt.Sprintf("%016x %s", max(o.Expires.UnixNano(), 0), o.key())
-}
-
-// hashed leaves out the words, which may differ between builds.
-func (o *outcome) hashed() outcome {
-	h := *o
-	h.Text = ""
-	return h
-}
-
-func (o *outcome) result() armor.Result {
-	return armor.Result{Revision: o.Revision, Term: o.Term, Time: o.Time, Err: decodeError(o.Code, o.Text), Repeated: true}
-}
-
 // step applies one request to the world. The world that follows always has the
 // entry's revision and time, also when the request is refused.
 func (w *world) step(index, term uint64, proposedAt time.Time, r armor.Request) (*world, armor.Result) {
 	d := w.open(index, term, proposedAt, r.Principal)
-	key, digest := outcomeKey(r.Principal, r.ID), r.Digest()
-	if first, found := d.requests.get(key); found {
+	digest := r.Digest()
+	if first, found := d.requests.Get(outcomeKey(r.Principal, r.ID)); found {
 		if first.Digest != digest {
 			return d.refused(refuse(armor.ErrConflict, "request id %s was used for another request: make a new one", r.ID))
 		}
@@ -69,9 +33,9 @@ func (w *world) step(index, term uint64, proposedAt time.Time, r armor.Request) 
 		next = opened.edit()
 	}
 	code, text := encodeError(err)
-	first := &outcome{
+	first := outcome{
 		Principal: r.Principal, Request: r.ID, Digest: digest, Expires: r.Expires,
-		Revision: index, Term: term, Time: d.time, Code: code, Text: text,
+		Revision: index, Term: term, Time: d.Time, Code: code, Text: text,
 	}
 	next.remember(first)
 	result := first.result()
@@ -82,63 +46,32 @@ func (w *world) step(index, term uint64, proposedAt time.Time, r armor.Request) 
 // open moves the world to the entry's revision and time and forgets what is over.
 func (w *world) open(index, term uint64, proposedAt time.Time, by string) *draft {
 	d := w.edit()
-	d.revision, d.term, d.by = index, term, by
-	if proposedAt.After(d.time) {
-		d.time = proposedAt
+	d.Revision, d.term, d.by = index, term, by
+	if proposedAt.After(d.Time) {
+		d.Time = proposedAt
 	}
-	end := fmt.Sprintf("%016x", max(d.time.UnixNano(), 0))
-	for expiry, key := range w.expiries.All() {
-		if expiry >= end {
-			break
-		}
-		d.expiries.remove(expiry)
-		d.requests.remove(key)
-	}
+	d.forgetOver()
 	return d
 }
 
 // refused closes a draft in which nothing but revision and time moved.
 func (d *draft) refused(err error) (*world, armor.Result) {
 	code, text := encodeError(err)
-	return d.finish(), armor.Result{Revision: d.revision, Term: d.term, Time: d.time, Err: decodeError(code, text)}
-}
-
-func (d *draft) remember(o *outcome) {
-	d.requests.put(o.key(), o)
-	d.expiries.put(o.expiryKey(), o.key())
-}
-
-// prolong keeps an outcome for as long as the latest retry may itself be retried.
-func (d *draft) prolong(o *outcome, expires time.Time) {
-	if !expires.After(o.Expires) || expires.After(d.time.Add(armor.RequestWindow)) {
-		return
-	}
-	longer := *o
-	longer.Expires = expires
-	d.expiries.remove(o.expiryKey())
-	d.remember(&longer)
+	return d.finish(), armor.Result{Revision: d.Revision, Term: d.term, Time: d.Time, Err: decodeError(code, text)}
 }
 
 // admit judges what does not depend on the command's meaning. What it refuses is not
 // remembered: nobody may use up another's request ids, or the table.
 func (d *draft) admit(r armor.Request) error {
 	switch {
-	case r.Expires.Before(d.time):
-		return refuse(armor.ErrExpired, "request %s was good until %s, and it is %s: look at the state, then make a new request", r.ID, stamp(r.Expires), stamp(d.time))
-	case r.Expires.After(d.time.Add(armor.RequestWindow)):
-		return refuse(armor.ErrInvalid, "request %s expires at %s, later than %s after %s: make a shorter one, and compare the clocks", r.ID, stamp(r.Expires), armor.RequestWindow, stamp(d.time))
+	case r.Expires.Before(d.Time):
+		return refuse(armor.ErrExpired, "request %s was good until %s, and it is %s: look at the state, then make a new request", r.ID, stamp(r.Expires), stamp(d.Time))
+	case r.Expires.After(d.Time.Add(armor.RequestWindow)):
+		return refuse(armor.ErrInvalid, "request %s expires at %s, later than %s after %s: make a shorter one, and compare the clocks", r.ID, stamp(r.Expires), armor.RequestWindow, stamp(d.Time))
 	case d.liveRequests(r.Principal) >= maxLiveRequests:
 		return refuse(armor.ErrExhausted, "%s made %d requests within %s: wait, or put more into each", r.Principal, maxLiveRequests, armor.RequestWindow)
 	}
 	return d.authenticate(r)
-}
-
-func (d *draft) liveRequests(principal string) int {
-	n := 0
-	for range d.requests.done().Prefixed(principal + " ") {
-		n++
-	}
-	return n
 }
 
 // authenticate checks that the request is its principal's own.
@@ -146,11 +79,11 @@ func (d *draft) authenticate(r armor.Request) error {
 	if node, ok := strings.CutPrefix(r.Principal, "node/"); ok {
 		return d.authenticateNode(armor.NodeID(node), r)
 	}
-	operator, found := d.operators.get(r.Principal)
+	operator, found := d.Operators.Get(r.Principal)
 	if !found {
 		return refuse(armor.ErrDenied, "there is no operator %q", r.Principal)
 	}
-	return r.Verify(d.cluster.ID, operator.PublicKey)
+	return r.Verify(d.Cluster.ID, operator.PublicKey)
 }
 
 // authenticateNode accepts only the cluster's own kinds from nodes: a stolen node key
@@ -169,7 +102,7 @@ func (d *draft) authenticateNode(node armor.NodeID, r armor.Request) error {
 		return nil
 	}
 	// A removed leader may have to wind up its own shares before another leads.
-	if !d.members.has(string(node)) && !d.tombstones.has(string(node)) {
+	if !d.Members.Has(string(node)) && !d.Tombstones.Has(string(node)) {
 		return refuse(armor.ErrDenied, "node %q is not a member", node)
 	}
 	return nil
@@ -177,18 +110,18 @@ func (d *draft) authenticateNode(node armor.NodeID, r armor.Request) error {
 
 // perform judges authority as it is at this point of the log, then does it.
 func (d *draft) perform(r armor.Request) error {
-	if _, first := r.Command.(armor.Bootstrap); !first && d.cluster.ID == "" {
+	if _, first := r.Command.(armor.Bootstrap); !first && d.Cluster.ID == "" {
 		return refuse(armor.ErrConflict, "the cluster has not been initialised")
 	}
 	if err := d.authorize(r); err != nil {
 		return err
 	}
-	return d.run(r.Command)
+	return kinds[r.Command.Kind()].do(d, r.Command)
 }
 
 func (d *draft) authorize(r armor.Request) error {
 	role := r.Command.Needs()
-	operator, isOperator := d.operators.get(r.Principal)
+	operator, isOperator := d.Operators.Get(r.Principal)
 	if !isOperator {
 		return nil // a node, with one of the cluster's own kinds
 	}

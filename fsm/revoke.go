@@ -1,6 +1,9 @@
 package fsm
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/armordb/armordb/armor"
 )
 
@@ -23,21 +26,33 @@ func (d *draft) revoke(c armor.Revoke) error {
 		if err := s.Validate(); err != nil {
 			return err
 		}
-		d.widen(armor.Revocation{
-			Selector: s, Reason: c.Reason, Comment: c.Comment, At: d.time, By: d.by, Revision: d.revision,
-		})
 	}
+	put(d, armor.Revoked, d.widened(c)...)
 	return before.mayBecome(d.strength())
 }
 
-// widen records a revocation unless one that takes as much away is there.
-func (d *draft) widen(r armor.Revocation) {
-	key := r.Selector.MarshalKey()
-	old, had := d.revocations.get(key)
-	if had && !wider(r.Selector, old.Selector) {
-		return
+// widened are the revocations of a command that take more away than those that are there.
+func (d *draft) widened(c armor.Revoke) []armor.Revocation {
+	widest := make(map[armor.SelectorKey]armor.Selector, len(c.Selectors))
+	for _, s := range c.Selectors {
+		key := s.SelectorKey()
+		old, had := widest[key]
+		if !had {
+			var r armor.Revocation
+			r, had = d.Revocations.Get(key)
+			old = r.Selector
+		}
+		if !had || wider(s, old) {
+			widest[key] = s
+		}
 	}
-	d.revocations.put(key, r)
+	rows := make([]armor.Revocation, 0, len(widest))
+	for _, key := range slices.Sorted(maps.Keys(widest)) {
+		rows = append(rows, armor.Revocation{
+			Selector: widest[key], Reason: c.Reason, Comment: c.Comment, At: d.Time, By: d.by, Revision: d.Revision,
+		})
+	}
+	return rows
 }
 
 // wider reports whether a takes more away than b, which has the same key.
@@ -56,7 +71,7 @@ type strength struct {
 
 func (d *draft) strength() strength {
 	var s strength
-	for _, m := range d.members.done().All() {
+	for _, m := range d.Members.All() {
 		if !m.Voter {
 			continue
 		}
@@ -65,7 +80,7 @@ func (d *draft) strength() strength {
 			s.validVoters++
 		}
 	}
-	for _, o := range d.operators.done().All() {
+	for _, o := range d.Operators.All() {
 		if o.Has(armor.CAAdmin) && d.usable(o.Certificate) == nil {
 			s.admins++
 		}

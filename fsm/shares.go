@@ -6,7 +6,9 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// The ledger. A pool's shares are records by (pool, node):
+// A pool's shares are records by (pool, node). The machine bounds them: whoever leads may
+// move them with SetShares, and what would exceed the budget is refused. By itself it does
+// no more than armor.SharePlan does while no holder is known to have let go of anything:
 //
 //	           levelPool                    SetShares, once the node
 //	           sets targets                 holds no more than its target
@@ -18,9 +20,10 @@ import (
 // Invariant: the granted shares of a pool exceed its budget only by what they did
 // before the budget was lowered, and then they only fall.
 
-// levelPools levels every pool, after the set of members has changed.
+// levelPools levels every pool, after the set of members has changed. That joining and
+// leaving cut all pools anew, evenly, is what entries up to level 3 mean.
 func (d *draft) levelPools() error {
-	for _, p := range d.pools.done().All() {
+	for _, p := range d.Pools.All() {
 		if err := d.levelPool(p); err != nil {
 			return err
 		}
@@ -31,51 +34,38 @@ func (d *draft) levelPools() error {
 // levelPool cuts the pool's budget evenly over the members: targets at once, granted
 // shares only upwards and only while the budget has room.
 func (d *draft) levelPool(p armor.Pool) error {
-	want, err := armor.EvenShares(p.Key(), p.Budget, d.nodes())
-	if err != nil {
-		return err
+	nodes := d.nodes()
+	if p.Budget < len(nodes) {
+		return refuse(armor.ErrInvalid,
+			"budget %d of pool %s is smaller than the number of nodes, %d: each node needs at least one server connection",
+			p.Budget, p.Key(), len(nodes))
 	}
-	d.retire(p.Key(), func(s armor.Share) bool { return !d.members.has(string(s.Node)) })
-	room := p.Budget - granted(d.sharesOf(p.Key()))
-	for _, share := range want {
-		key := armor.ShareKey(share.Pool, share.Node)
-		old, _ := d.shares.get(key)
-		share.Granted = old.Granted + max(0, min(share.Target-old.Granted, room))
-		room -= share.Granted - old.Granted
-		d.shares.put(key, share)
-	}
+	d.putShares(armor.SharePlan{Pool: p.Key(), Budget: p.Budget, Members: nodes, Shares: d.SharesOf(p.Key())}.Next())
 	return nil
 }
 
-// retire aims the chosen shares at nothing; those that hold nothing are forgotten.
-func (d *draft) retire(pool string, chosen func(armor.Share) bool) {
-	for _, share := range d.sharesOf(pool) {
-		key := armor.ShareKey(pool, share.Node)
-		switch {
-		case !chosen(share):
-		case share.Granted == 0:
-			d.shares.remove(key)
-		default:
-			share.Target = 0
-			d.shares.put(key, share)
+// retire aims the shares of a deleted pool at nothing.
+func (d *draft) retire(pool string) {
+	d.putShares(armor.SharePlan{Pool: pool, Shares: d.SharesOf(pool)}.Next())
+}
+
+// putShares records shares, and forgets those that hold nothing and are to hold nothing.
+func (d *draft) putShares(shares []armor.Share) {
+	for _, share := range shares {
+		if share.Granted == 0 && share.Target == 0 {
+			remove(d, armor.Shares, share)
+			continue
 		}
+		put(d, armor.Shares, share)
 	}
 }
 
 func (d *draft) nodes() []armor.NodeID {
 	var nodes []armor.NodeID
-	for _, m := range d.members.done().All() {
+	for _, m := range d.Members.All() {
 		nodes = append(nodes, m.ID)
 	}
 	return nodes
-}
-
-func (d *draft) sharesOf(pool string) []armor.Share {
-	var shares []armor.Share
-	for _, share := range d.shares.done().Prefixed(pool + " ") {
-		shares = append(shares, share)
-	}
-	return shares
 }
 
 func granted(shares []armor.Share) int {
@@ -96,8 +86,8 @@ func targeted(shares []armor.Share) int {
 
 // setShares moves shares of one pool, all of them or none.
 func (d *draft) setShares(c armor.SetShares) error {
-	before := d.sharesOf(c.Pool)
-	p, live := d.pools.get(c.Pool)
+	before := d.SharesOf(c.Pool)
+	p, live := d.Pools.Get(c.Pool)
 	if !live && len(before) == 0 {
 		return refuse(armor.ErrNotFound, "there is no pool %q", c.Pool)
 	}
@@ -105,14 +95,15 @@ func (d *draft) setShares(c armor.SetShares) error {
 		return err
 	}
 	for _, share := range c.Shares {
-		if err := d.setShare(share, live && d.members.has(string(share.Node))); err != nil {
+		if err := d.setShare(share, live && d.Members.Has(string(share.Node))); err != nil {
 			return err
 		}
 	}
 	// A deleted pool has budget 0.
-	after := d.sharesOf(c.Pool)
+	after := d.SharesOf(c.Pool)
 	if sum := targeted(after); sum > p.Budget && sum > targeted(before) {
-		return refuse(armor.ErrConflict, "the targets of pool %s would be %d server connections, and its budget is %d", c.Pool, sum, p.Budget)
+		return refuse(armor.ErrConflict, "the targets of pool %s would be %d server connections, and its budget is %d",
+			c.Pool, sum, p.Budget)
 	}
 	return withinBudget(p.Budget, before, after)
 }
@@ -130,7 +121,9 @@ func withinBudget(budget int, before, after []armor.Share) error {
 			old = before[i].Granted
 		}
 		if share.Granted > old {
-			return refuse(armor.ErrConflict, "pool %s would have %d server connections granted, and its budget is %d: the share of node %s may not rise from %d", share.Pool, sum, budget, share.Node, old)
+			return refuse(armor.ErrConflict,
+				"pool %s would have %d server connections granted, and its budget is %d: the share of node %s may not rise from %d",
+				share.Pool, sum, budget, share.Node, old)
 		}
 	}
 	return nil
@@ -155,16 +148,19 @@ func checkDistinct(c armor.SetShares) error {
 // that of a removed node or a deleted pool may only fall.
 func (d *draft) setShare(share armor.Share, holds bool) error {
 	key := armor.ShareKey(share.Pool, share.Node)
-	old, had := d.shares.get(key)
+	old, had := d.Shares.Get(key)
 	switch {
 	case !holds && (!had || share.Granted > old.Granted || share.Target > old.Target):
-		return refuse(armor.ErrConflict, "node %s is no member, or pool %s was deleted: its share may only fall from %d (target %d)", share.Node, share.Pool, old.Granted, old.Target)
+		return refuse(armor.ErrConflict, "node %s is no member, or pool %s was deleted: its share may only fall from %d (target %d)",
+			share.Node, share.Pool, old.Granted, old.Target)
 	case share.Granted < old.Limit():
-		return refuse(armor.ErrConflict, "node %s may be using %d server connections of pool %s: lower its target first, and what is granted once it has closed them", share.Node, old.Limit(), share.Pool)
+		return refuse(armor.ErrConflict,
+			"node %s may be using %d server connections of pool %s: lower its target first, and what is granted once it has closed them",
+			share.Node, old.Limit(), share.Pool)
 	case !holds && share.Granted == 0:
-		d.shares.remove(key)
+		remove(d, armor.Shares, share)
 	default:
-		d.shares.put(key, share)
+		put(d, armor.Shares, share)
 	}
 	return nil
 }

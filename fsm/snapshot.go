@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 	"github.com/armordb/armordb/fsm/fsmpb"
 )
 
@@ -69,8 +70,8 @@ func (s Snapshot) write(w io.Writer) error {
 		return err
 	}
 	header := &fsmpb.SnapshotHeader{}
-	toMessage(header, world.header())
-	payload, err := marshal.Marshal(header)
+	wire.Log.Fill(header, world.header())
+	payload, err := deterministic.Marshal(header)
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,11 @@ func (s Snapshot) write(w io.Writer) error {
 		return err
 	}
 	for i, t := range tables {
-		payload, err := t.rows(world)
+		var payload []byte
+		err := t.write(world, func(row []byte) error {
+			payload = appendRow(payload, row)
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("table %s: %w", t.name(), err)
 		}
@@ -96,7 +101,7 @@ func (s Snapshot) write(w io.Writer) error {
 
 func (s Snapshot) writeTrailer(w io.Writer) error {
 	state := s.version.world.hash()
-	payload, err := marshal.Marshal(&fsmpb.SnapshotTrailer{
+	payload, err := deterministic.Marshal(&fsmpb.SnapshotTrailer{
 		Chain: s.version.chain[:], State: state[:], Sections: uint32(1 + len(tables) + len(s.version.world.extra)),
 	})
 	if err != nil {
@@ -238,24 +243,25 @@ func (w *world) header() header {
 func (r *reader) header(payload []byte) error {
 	var message fsmpb.SnapshotHeader
 	var h header
-	if err := unmarshal(payload, &message); err != nil {
+	if err := wire.Log.UnmarshalMessage(payload, &message); err != nil {
 		return err
 	}
-	if err := fromMessage(&h, &message); err != nil {
+	if err := wire.Log.Read(&h, &message); err != nil {
 		return err
 	}
 	if h.MinReaderLevel > MaxLevel || h.Level < MinLevel {
 		return fmt.Errorf("%w: snapshot of level %d, to be read by %d or later, and this build reads %d to %d", ErrCannotApply, h.Level, h.MinReaderLevel, MinLevel, MaxLevel)
 	}
 	d := r.draft
-	d.revision, d.time, d.cluster, d.nextIndex, d.configured = h.Revision, h.Time, h.Cluster, h.NextIndex, h.Configured
+	d.Revision, d.Time, d.Cluster, d.NextIndex, d.configured = h.Revision, h.Time, h.Cluster, h.NextIndex, h.Configured
+	d.Changed = armor.Everything(h.Revision)
 	return nil
 }
 
 // close checks what was built against the trailer, and that nothing comes after it.
 func (r *reader) close(s section, count uint32, rest io.Reader) (*version, error) {
 	var trailer fsmpb.SnapshotTrailer
-	if err := unmarshal(s.payload, &trailer); err != nil {
+	if err := wire.Log.UnmarshalMessage(s.payload, &trailer); err != nil {
 		return nil, fmt.Errorf("trailer: %w", err)
 	}
 	if trailer.Sections != count || int(count) < 1+len(tables) || len(trailer.Chain) != len(armor.Digest{}) {

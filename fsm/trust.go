@@ -30,7 +30,7 @@ func (d *draft) putEnvironment(e armor.Environment) error {
 	if err := checkEnvironment(e); err != nil {
 		return err
 	}
-	d.configure(d.environments.changed(e.Name, e))
+	d.configure(change(d, armor.Environments, e))
 	return nil
 }
 
@@ -54,17 +54,8 @@ func checkEnvironment(e armor.Environment) error {
 // configure records that the configuration changed with this revision.
 func (d *draft) configure(changed bool) {
 	if changed {
-		d.configured = d.revision
+		d.configured = d.Revision
 	}
-}
-
-// changed puts a value and reports whether it is another than before.
-func (e *edit[V]) changed(key string, value V) bool {
-	if old, had := e.get(key); had && same(old, value) {
-		return false
-	}
-	e.put(key, value)
-	return true
 }
 
 // same compares by canonical bytes: slices are compared by what they hold, and nil and
@@ -80,13 +71,13 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 		return err
 	}
 	key := a.Certificate.Fingerprint.String()
-	if old, had := d.anchors.get(key); had {
+	if old, had := d.Anchors.Get(key); had {
 		if !same(old, a) {
 			return refuse(armor.ErrConflict, "trust anchor %s is bound to environment %s as %s with prefix %s, and stays so", a.Certificate.Fingerprint.Short(), old.Environment, old.Name, old.Prefix)
 		}
 		return nil
 	}
-	for _, other := range d.anchors.done().All() {
+	for _, other := range d.Anchors.All() {
 		if other.Certificate.Key == a.Certificate.Key && other.Environment != a.Environment {
 			return refuse(armor.ErrConflict, "the key of trust anchor %s is bound to environment %s", a.Name, other.Environment)
 		}
@@ -94,7 +85,7 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 			return refuse(armor.ErrConflict, "environment %s has a trust anchor %s with another certificate: choose another name", a.Environment, a.Name)
 		}
 	}
-	d.anchors.put(key, a)
+	put(d, armor.Anchors, a)
 	return nil
 }
 
@@ -112,17 +103,17 @@ func (d *draft) checkAnchor(a armor.TrustAnchor) error {
 	if sha256.Sum256(a.DER) != a.Certificate.Fingerprint {
 		return refuse(armor.ErrInvalid, "trust anchor %s: the certificate does not have fingerprint %s", a.Name, a.Certificate.Fingerprint)
 	}
-	if sha256.Sum256(d.cluster.PeerCA) == a.Certificate.Fingerprint {
+	if sha256.Sum256(d.Cluster.PeerCA) == a.Certificate.Fingerprint {
 		return refuse(armor.ErrInvalid, "trust anchor %s is the CA of nodes and operators, which must not vouch for clients", a.Name)
 	}
-	if r, found := d.state().Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {
+	if r, found := d.State.Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {
 		return refuse(armor.ErrRevoked, "trust anchor %s: %s is revoked", a.Name, r.Selector)
 	}
 	return nil
 }
 
 func (d *draft) environmentExists(name string) error {
-	if !d.environments.has(name) {
+	if !d.Environments.Has(name) {
 		return refuse(armor.ErrNotFound, "there is no environment %q", name)
 	}
 	return nil
@@ -132,9 +123,9 @@ func (d *draft) environmentExists(name string) error {
 // is what the log says, not what the request claims.
 func (d *draft) registerCertificate(c armor.RegisterCertificate) error {
 	record := c.Record
-	record.IssuedAt, record.IssuedBy, record.ReplacedBy = d.time, d.by, armor.Digest{}
+	record.IssuedAt, record.IssuedBy, record.ReplacedBy = d.Time, d.by, armor.Digest{}
 	key := record.Certificate.Fingerprint.String()
-	if old, had := d.inventory.get(key); had {
+	if old, had := d.Inventory.Get(key); had {
 		record.IssuedAt, record.IssuedBy, record.ReplacedBy = old.IssuedAt, old.IssuedBy, old.ReplacedBy
 		if !same(old, record) {
 			return refuse(armor.ErrConflict, "certificate %s is registered in environment %s for %s already", record.Certificate.ID.Serial, old.Environment, old.Owner)
@@ -147,7 +138,7 @@ func (d *draft) registerCertificate(c armor.RegisterCertificate) error {
 	if err := d.bindKey(record); err != nil {
 		return err
 	}
-	d.inventory.put(key, record)
+	put(d, armor.Inventory, record)
 	return d.replace(c.Replaces, record)
 }
 
@@ -161,11 +152,11 @@ func (d *draft) checkRecord(r armor.CertRecord) error {
 	); err != nil {
 		return err
 	}
-	env, _ := d.environments.get(r.Environment)
+	env, _ := d.Environments.Get(r.Environment)
 	if life := r.Certificate.NotAfter.Sub(r.Certificate.NotBefore); env.MaxLeafLifetime > 0 && life > env.MaxLeafLifetime {
 		return refuse(armor.ErrInvalid, "certificate %s lives %s, and environment %s allows %s", r.Certificate.ID.Serial, life, env.Name, env.MaxLeafLifetime)
 	}
-	if revoked, found := revokes(d.state(), r.Certificate); found {
+	if revoked, found := revokes(d.State, r.Certificate); found {
 		return refuse(armor.ErrRevoked, "certificate %s: %s is revoked", r.Certificate.ID.Serial, revoked.Selector)
 	}
 	return nil
@@ -173,7 +164,7 @@ func (d *draft) checkRecord(r armor.CertRecord) error {
 
 // vouched checks that some anchor of the environment could vouch for the identity.
 func (d *draft) vouched(r armor.CertRecord) error {
-	for _, a := range d.anchors.done().All() {
+	for _, a := range d.Anchors.All() {
 		if a.Environment == r.Environment && a.Prefix.Matches(r.Certificate.Identity) {
 			return nil
 		}
@@ -184,10 +175,9 @@ func (d *draft) vouched(r armor.CertRecord) error {
 // bindKey binds the certificate's key to the environment. The first binding stays.
 func (d *draft) bindKey(r armor.CertRecord) error {
 	key := r.Certificate.Key.String()
-	if bound, had := d.keyEnvironments.get(key); had && bound != r.Environment {
+	if bound, had := d.KeyEnvironments.Get(key); had && bound != r.Environment {
 		return refuse(armor.ErrConflict, "the key of certificate %s belongs to environment %s: make a new key", r.Certificate.ID.Serial, bound)
 	}
-	d.keyEnvironments.put(key, r.Environment)
 	return nil
 }
 
@@ -195,7 +185,7 @@ func (d *draft) replace(fingerprint armor.Digest, by armor.CertRecord) error {
 	if fingerprint.IsZero() {
 		return nil
 	}
-	old, found := d.inventory.get(fingerprint.String())
+	old, found := d.Inventory.Get(fingerprint.String())
 	successor := by.Certificate.Fingerprint
 	switch {
 	case !found || old.Environment != by.Environment:
@@ -206,6 +196,6 @@ func (d *draft) replace(fingerprint armor.Digest, by armor.CertRecord) error {
 		return refuse(armor.ErrConflict, "certificate %s was replaced by %s already", old.Certificate.ID.Serial, old.ReplacedBy)
 	}
 	old.ReplacedBy = successor
-	d.inventory.put(fingerprint.String(), old)
+	put(d, armor.Inventory, old)
 	return nil
 }

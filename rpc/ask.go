@@ -117,11 +117,11 @@ func (c *Client) State(ctx context.Context, tables ...Table) (*armor.State, erro
 	q := &armorpb.StateRequest{AtLeast: c.seen}
 	c.mu.Unlock()
 	for _, t := range tables {
-		q.Tables = append(q.Tables, string(t))
+		q.Tables = append(q.Tables, t.Name())
 	}
 	var s *armor.State
 	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
-		stream, err := api.State(ctx, q)
+		stream, err := api.Tables(ctx, q)
 		if err == nil {
 			s, err = receiveState(stream.Recv)
 		}

@@ -85,25 +85,3 @@ func (s *Server) authorizeNode(who caller, call string) error {
 // errNoState is the answer of a node that has just started: it knows nobody yet, which
 // is no reason to deny anybody.
 var errNoState = fmt.Errorf("%w: this node has no state yet", armor.ErrUnavailable)
-
-// judge checks an operator's request before it is proposed: known, signed, and with
-// the role that the command needs. The machine judges the same again when it applies.
-func judge(state *armor.State, r armor.Request) error {
-	if state.Cluster.ID == "" {
-		return errNoState
-	}
-	operator, ok := state.Operators.Get(r.Principal)
-	if !ok {
-		return fmt.Errorf("%w: there is no operator %q", armor.ErrDenied, r.Principal)
-	}
-	if err := r.Verify(state.Cluster.ID, operator.PublicKey); err != nil {
-		return err
-	}
-	switch role := r.Command.Needs(); {
-	case role == "":
-		return fmt.Errorf("%w: %s is proposed by nodes only", armor.ErrDenied, r.Command.Kind())
-	case !operator.Has(role):
-		return fmt.Errorf("%w: operator %s lacks role %s, which %s needs", armor.ErrDenied, operator.Name, role, r.Command.Kind())
-	}
-	return nil
-}

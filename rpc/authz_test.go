@@ -67,8 +67,8 @@ func callWithNothing(ctx context.Context, conn grpc.ClientConnInterface, method 
 
 func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	operators := []string{
-		"OperatorAPI/Denial", "OperatorAPI/Nodes", "OperatorAPI/Preview", "OperatorAPI/Sessions", "OperatorAPI/State",
-		"OperatorAPI/Submit", "OperatorAPI/Validate",
+		"OperatorAPI/Denial", "OperatorAPI/Nodes", "OperatorAPI/Preview", "OperatorAPI/Sessions",
+		"OperatorAPI/Submit", "OperatorAPI/Tables", "OperatorAPI/Validate",
 	}
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
@@ -128,7 +128,7 @@ func TestANodeWithoutStateDeniesNobody(t *testing.T) {
 	l := newLab(t, 2)
 	ada := l.enrol("ada", armor.OperatorRoles()...)
 	knowing := l.client(ada, "n1")
-	if _, err := knowing.State(t.Context(), TableMembers); err != nil || knowing.clusterID != labClusterID {
+	if _, err := knowing.State(t.Context(), armor.Members); err != nil || knowing.clusterID != labClusterID {
 		t.Fatalf("the client does not remember cluster %q: %v", knowing.clusterID, err)
 	}
 	n1 := l.nodes["n1"]

@@ -110,7 +110,7 @@ func (s *initService) Identify(ctx context.Context, _ *armorpb.Empty) (*armorpb.
 	if err != nil {
 		return nil, err
 	}
-	return toMessage(&armorpb.InitIdentity{}, who), nil
+	return toMessage[armorpb.InitIdentity](who), nil
 }
 
 // Initialize makes the node the first of a cluster.
@@ -161,7 +161,7 @@ func (c *InitClient) Identify(ctx context.Context) (who InitIdentity, err error)
 // initialised, and ErrUncertain when the answer was lost: Identify then tells.
 func (c *InitClient) Initialize(ctx context.Context, d InitData) error {
 	err := c.call(ctx, func(ctx context.Context, api armorpb.InitAPIClient) error {
-		_, err := api.Initialize(ctx, toMessage(&armorpb.InitData{}, d))
+		_, err := api.Initialize(ctx, toMessage[armorpb.InitData](d))
 		return err
 	})
 	if mayHaveRun(err) {

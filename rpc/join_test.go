@@ -32,7 +32,7 @@ func (l *lab) invite(addresses ...armor.NodeID) JoinConfig {
 	l.t.Helper()
 	token := NewJoinToken(labCluster, "n4", l.ca)
 	l.change(func(s *armor.State) {
-		s.Tokens = s.Tokens.With(token.Hash().String(), armor.JoinToken{Hash: token.Hash(), Node: "n4", Voter: true, Expires: s.Time.Add(time.Hour)})
+		s.Tokens = s.Tokens.With(armor.JoinToken{Hash: token.Hash(), Node: "n4", Voter: true, Expires: s.Time.Add(time.Hour)})
 	})
 	key, err := pki.NewKey()
 	if err != nil {
@@ -57,7 +57,7 @@ func (l *lab) approve(ctx context.Context, key crypto.Signer) {
 			cert := l.certify(pki.NodeIdentity(labCluster, "n4"), true, key)
 			l.change(func(s *armor.State) {
 				request.Chain = cert.Certificate
-				s.Joins = s.Joins.With("n4", request)
+				s.Joins = s.Joins.With(request)
 			})
 			return
 		}
@@ -101,8 +101,8 @@ func TestEveryBadTokenGetsTheSameAnswer(t *testing.T) {
 	others.Token = NewJoinToken(labCluster, "n4", l.ca)
 	expired.Token = NewJoinToken(labCluster, "n4", l.ca)
 	l.change(func(s *armor.State) {
-		s.Tokens = s.Tokens.With(others.Token.Hash().String(), armor.JoinToken{Hash: others.Token.Hash(), Node: "n5", Expires: s.Time.Add(time.Hour)})
-		s.Tokens = s.Tokens.With(expired.Token.Hash().String(), armor.JoinToken{Hash: expired.Token.Hash(), Node: "n4", Expires: s.Time.Add(-1)})
+		s.Tokens = s.Tokens.With(armor.JoinToken{Hash: others.Token.Hash(), Node: "n5", Expires: s.Time.Add(time.Hour)})
+		s.Tokens = s.Tokens.With(armor.JoinToken{Hash: expired.Token.Hash(), Node: "n4", Expires: s.Time.Add(-1)})
 	})
 	for name, cfg := range map[string]JoinConfig{"unknown": unknown, "another node's": others, "expired": expired} {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // a token that is taken waits for an operator

@@ -116,7 +116,7 @@ func (l *lab) commit(r armor.Request) (armor.Result, error) {
 	result := armor.Result{Term: 3, Time: time.Unix(1_700_000_100, 0).UTC()}
 	result.Revision = l.change(func(s *armor.State) {
 		if put, ok := r.Command.(armor.PutEnvironment); ok {
-			s.Environments = s.Environments.With(put.Environment.Name, put.Environment)
+			s.Environments = s.Environments.With(put.Environment)
 		}
 	})
 	l.mu.Lock()
@@ -153,7 +153,7 @@ func (l *lab) enrol(name string, roles ...armor.OperatorRole) tls.Certificate {
 		l.t.Fatal(err)
 	}
 	l.change(func(s *armor.State) {
-		s.Operators = s.Operators.With(name, armor.Operator{
+		s.Operators = s.Operators.With(armor.Operator{
 			Name: name, Certificate: pki.Facts(cert.Leaf, pki.SPKI(l.ca)), PublicKey: public, Roles: roles,
 		})
 	})
@@ -204,7 +204,7 @@ func (l *lab) start(id armor.NodeID, address string) *labNode {
 	l.nodes[id] = n
 	n.listen(address)
 	l.change(func(s *armor.State) {
-		s.Members = s.Members.With(string(id), armor.Member{
+		s.Members = s.Members.With(armor.Member{
 			ID: id, Index: uint16(len(l.nodes)), PeerAddress: n.address, Voter: true, Certificate: pki.Facts(n.certificate.Leaf, pki.SPKI(l.ca)),
 		})
 	})
@@ -312,6 +312,9 @@ func (n *labNode) Current() (*armor.State, <-chan struct{}) {
 }
 
 func (n *labNode) Propose(_ context.Context, r armor.Request) (armor.Result, error) {
+	if err := n.lab.judge(r); err != nil {
+		return armor.Result{}, err
+	}
 	n.lab.mu.Lock()
 	n.lab.proposed = append(n.lab.proposed, r)
 	propose, leader := n.lab.propose, n.lab.leader
@@ -325,6 +328,26 @@ func (n *labNode) Propose(_ context.Context, r armor.Request) (armor.Result, err
 	return n.lab.commit(r)
 }
 
+// judge is what the machine asks first: that the request is its operator's own, and that
+// the operator may do this.
+func (l *lab) judge(r armor.Request) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	operator, ok := l.state.Operators.Get(r.Principal)
+	if !ok || !operator.Has(r.Command.Needs()) {
+		return fmt.Errorf("%w: no operator who may %s", armor.ErrDenied, r.Command.Kind())
+	}
+	return r.Verify(labClusterID, operator.PublicKey)
+}
+
+func (n *labNode) Begin(ctx context.Context, r armor.Request) error {
+	if err := n.Validate(r); err != nil {
+		return err
+	}
+	_, err := n.Propose(ctx, r)
+	return err
+}
+
 func (n *labNode) ProposeOwn(_ context.Context, c armor.Command) (armor.Result, error) {
 	if !n.leads() {
 		return armor.Result{}, &armor.NotLeaderError{}
@@ -335,13 +358,16 @@ func (n *labNode) ProposeOwn(_ context.Context, c armor.Command) (armor.Result, 
 	filing := c.(armor.RequestJoin)
 	return armor.Result{Revision: n.lab.change(func(s *armor.State) {
 		s.Tokens = s.Tokens.Without(filing.Token.String())
-		s.Joins = s.Joins.With(string(filing.Request.Node), filing.Request)
+		s.Joins = s.Joins.With(filing.Request)
 	})}, nil
 }
 
 func (n *labNode) Validate(r armor.Request) error {
 	if !n.leads() {
 		return errors.New("validated on a node that does not lead")
+	}
+	if err := n.lab.judge(r); err != nil {
+		return err
 	}
 	if _, ok := r.Command.(armor.RemoveMember); ok {
 		return fmt.Errorf("%w: the last voter", armor.ErrConflict)

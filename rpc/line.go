@@ -41,12 +41,12 @@ type line struct {
 	dialing     chan struct{} // a slot: one caller connects, the others wait for it
 
 	mu      sync.Mutex // guards all below; never held while dialing or calling
-	current *wire
+	current *strand
 	closed  bool
 }
 
-// wire is one connection. A retired one is closed when its last call has ended.
-type wire struct {
+// strand is one connection. A retired one is closed when its last call has ended.
+type strand struct {
 	conn    *grpc.ClientConn
 	calls   int
 	retired bool
@@ -80,7 +80,7 @@ func unavailable(ctx context.Context) error {
 	return armor.ErrUnavailable
 }
 
-func (l *line) connected(ctx context.Context) (*wire, error) {
+func (l *line) connected(ctx context.Context) (*strand, error) {
 	if w, err := l.standing(); w != nil || err != nil {
 		return w, err
 	}
@@ -103,7 +103,7 @@ func (l *line) connected(ctx context.Context) (*wire, error) {
 }
 
 // standing takes the current connection if it still stands.
-func (l *line) standing() (*wire, error) {
+func (l *line) standing() (*strand, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -116,7 +116,7 @@ func (l *line) standing() (*wire, error) {
 	return l.current, nil
 }
 
-func (l *line) adopt(conn *grpc.ClientConn) (*wire, error) {
+func (l *line) adopt(conn *grpc.ClientConn) (*strand, error) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -124,7 +124,7 @@ func (l *line) adopt(conn *grpc.ClientConn) (*wire, error) {
 		return nil, net.ErrClosed
 	}
 	old := l.retireLocked()
-	l.current = &wire{conn: conn, calls: 1}
+	l.current = &strand{conn: conn, calls: 1}
 	w := l.current
 	l.mu.Unlock()
 	closeConn(old)
@@ -146,7 +146,7 @@ func (l *line) retireLocked() *grpc.ClientConn {
 	return w.conn
 }
 
-func (l *line) release(w *wire) {
+func (l *line) release(w *strand) {
 	l.mu.Lock()
 	w.calls--
 	over := w.retired && w.calls == 0
@@ -158,7 +158,7 @@ func (l *line) release(w *wire) {
 
 // abandon takes a connection out of use: the next call makes another. Calls in
 // progress on it go on.
-func (l *line) abandon(w *wire) {
+func (l *line) abandon(w *strand) {
 	l.mu.Lock()
 	var old *grpc.ClientConn
 	if l.current == w {

@@ -22,10 +22,12 @@ type Leadership interface {
 	Leader() (armor.NodeID, bool)
 }
 
-// Proposer is the leader's side of a change. Elsewhere Propose, AwaitEnforced and
+// Proposer is the leader's side of a change. Elsewhere Propose, Begin, AwaitEnforced and
 // Answer return *armor.NotLeaderError.
 type Proposer interface {
 	Propose(ctx context.Context, r armor.Request) (armor.Result, error)
+	// Begin returns once the request has been checked and its commit has begun.
+	Begin(ctx context.Context, r armor.Request) error
 	// ProposeOwn proposes a command of the cluster's own in this node's name.
 	ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, error)
 	// Validate is the check that precedes a proposal, by what this node knows.

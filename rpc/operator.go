@@ -55,25 +55,6 @@ type Outcome struct {
 	Enforcement *armor.Enforcement
 }
 
-// Table names one table of armor.State.
-type Table string
-
-const (
-	TableEnvironments Table = "environments"
-	TableAnchors      Table = "anchors"
-	TableInventory    Table = "inventory"
-	TableRevocations  Table = "revocations"
-	TableIdentities   Table = "identities"
-	TableDatabases    Table = "databases"
-	TablePools        Table = "pools"
-	TableShares       Table = "shares"
-	TableMembers      Table = "members"
-	TableTombstones   Table = "tombstones"
-	TableTokens       Table = "tokens"
-	TableJoins        Table = "joins"
-	TableOperators    Table = "operators"
-)
-
 // SilentNode is a node that a survey could not ask.
 type SilentNode struct {
 	Node armor.NodeID

@@ -22,7 +22,7 @@ type OrderResult struct {
 func (c *Client) Order(ctx context.Context, o armor.PoolOrder) ([]OrderResult, error) {
 	var results []OrderResult
 	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
-		reply, err := api.Order(ctx, toMessage(&armorpb.PoolOrder{}, o))
+		reply, err := api.Order(ctx, toMessage[armorpb.PoolOrder](o))
 		if err == nil {
 			results, err = fromMessages[OrderResult](reply.Nodes)
 		}
@@ -39,7 +39,7 @@ func (o *operatorService) Order(ctx context.Context, q *armorpb.PoolOrder) (*arm
 		return nil, err
 	}
 	results := o.server.order(ctx, order)
-	return &armorpb.OrderReply{Nodes: toMessages(results, func() *armorpb.OrderResult { return &armorpb.OrderResult{} })}, nil
+	return &armorpb.OrderReply{Nodes: toMessages[armorpb.OrderResult](results)}, nil
 }
 
 func orderOf(q *armorpb.PoolOrder) (armor.PoolOrder, error) {
@@ -82,13 +82,13 @@ func (p *peerService) Order(_ context.Context, q *armorpb.PoolOrder) (*armorpb.P
 	if err != nil {
 		return nil, err
 	}
-	return toMessage(&armorpb.PoolStatus{}, status), nil
+	return toMessage[armorpb.PoolStatus](status), nil
 }
 
 // order has a node act on one of its pools.
 func (p *Peers) order(ctx context.Context, node armor.NodeID, o armor.PoolOrder) (status armor.PoolStatus, err error) {
 	err = p.call(ctx, node, func(api armorpb.PeerAPIClient) error {
-		reply, err := api.Order(ctx, toMessage(&armorpb.PoolOrder{}, o))
+		reply, err := api.Order(ctx, toMessage[armorpb.PoolOrder](o))
 		if err == nil {
 			status, err = fromMessage[armor.PoolStatus](reply)
 		}

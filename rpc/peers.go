@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 	"github.com/armordb/armordb/rpc/armorpb"
 )
 
@@ -108,7 +109,7 @@ func (p *Peers) Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (ar
 	}
 	var answer armor.Freshness
 	err = n.renewals.use(ctx, func(conn grpc.ClientConnInterface) error {
-		reply, err := armorpb.NewPeerAPIClient(conn).Renew(ctx, toMessage(&armorpb.Renewal{}, q))
+		reply, err := armorpb.NewPeerAPIClient(conn).Renew(ctx, toMessage[armorpb.Renewal](q))
 		if err == nil {
 			answer, err = fromMessage[armor.Freshness](reply)
 		}
@@ -141,7 +142,7 @@ func (n *peerLines) isMute(err error) bool {
 // was that node's. plaintext says that the client asked without TLS.
 func (p *Peers) Cancel(ctx context.Context, to armor.NodeID, key armor.CancelKey, plaintext bool) (found bool, err error) {
 	err = p.call(ctx, to, func(api armorpb.PeerAPIClient) error {
-		q := toMessage(&armorpb.CancelRequest{}, key)
+		q := toMessage[armorpb.CancelRequest](key)
 		q.Plaintext = plaintext
 		reply, err := api.Cancel(ctx, q)
 		found = reply.GetFound()
@@ -182,8 +183,8 @@ func (p *Peers) sessions(ctx context.Context, node armor.NodeID, selectors []arm
 	return all, err
 }
 
-func selectorMessages(all []armor.Selector) []*armorpb.Selector {
-	return toMessages(all, func() *armorpb.Selector { return &armorpb.Selector{} })
+func selectorMessages(all []armor.Selector) []*wire.Selector {
+	return toMessages[wire.Selector](all)
 }
 
 func (p *Peers) denial(ctx context.Context, node armor.NodeID, id string) (record armor.DenialRecord, err error) {
@@ -226,7 +227,7 @@ func (p *Peers) validate(ctx context.Context, leader armor.NodeID, r *armorpb.Re
 func (p *Peers) awaitEnforced(ctx context.Context, leader armor.NodeID, r armor.Result, patience time.Duration) (e armor.Enforcement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience+grace)
 	defer cancel()
-	q := &armorpb.AwaitRequest{Result: toMessage(&armorpb.Result{}, r), Patience: int64(patience)}
+	q := &armorpb.AwaitRequest{Result: toMessage[armorpb.Result](r), Patience: int64(patience)}
 	err = p.read(ctx, leader, func(api armorpb.PeerAPIClient) error {
 		reply, err := api.AwaitEnforced(ctx, q)
 		if err == nil {

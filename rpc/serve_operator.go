@@ -33,13 +33,13 @@ func (o *operatorService) Submit(ctx context.Context, q *armorpb.SubmitRequest) 
 	if err != nil {
 		return nil, err
 	}
-	reply := &armorpb.SubmitReply{Result: toMessage(&armorpb.Result{}, result)}
+	reply := &armorpb.SubmitReply{Result: toMessage[armorpb.Result](result)}
 	if result.Err != nil || wait == WaitNone {
 		return reply, nil
 	}
 	if wait == WaitAll {
 		e := o.server.awaitEnforced(ctx, result, bounded(q.Patience))
-		reply.Enforcement = toMessage(&armorpb.Enforcement{}, e)
+		reply.Enforcement = toMessage[armorpb.Enforcement](e)
 	}
 	// What is read here afterwards contains the change. A node that lags has committed
 	// it all the same.
@@ -85,8 +85,8 @@ func (o *operatorService) Validate(ctx context.Context, q *armorpb.ValidateReque
 	return &armorpb.Empty{}, err
 }
 
-// State sends this node's state.
-func (o *operatorService) State(q *armorpb.StateRequest, stream grpc.ServerStreamingServer[armorpb.StateChunk]) error {
+// Tables sends this node's state.
+func (o *operatorService) Tables(q *armorpb.StateRequest, stream grpc.ServerStreamingServer[armorpb.StateChunk]) error {
 	asked, err := tablesNamed(q.Tables)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (o *operatorService) State(q *armorpb.StateRequest, stream grpc.ServerStrea
 func (o *operatorService) Nodes(ctx context.Context, _ *armorpb.Empty) (*armorpb.NodesReply, error) {
 	reply := &armorpb.NodesReply{}
 	for _, status := range o.server.census(ctx) {
-		reply.Nodes = append(reply.Nodes, toMessage(&armorpb.NodeStatus{}, status))
+		reply.Nodes = append(reply.Nodes, toMessage[armorpb.NodeStatus](status))
 	}
 	return reply, nil
 }
@@ -144,7 +144,7 @@ func (o *operatorService) Denial(ctx context.Context, q *armorpb.DenialRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return toMessage(&armorpb.DenialRecord{}, record), nil
+	return toMessage[armorpb.DenialRecord](record), nil
 }
 
 // propose has the leader propose a request: this node, or the one that it believes to
@@ -163,14 +163,14 @@ func (s *Server) propose(ctx context.Context, r armor.Request, m *armorpb.Reques
 }
 
 // proposeHere is the leader's half. The signature is in the request, so a node that
-// passed it on is not believed.
+// passed it on is not believed: the machine judges who may do what, now and again when it
+// applies the request.
 func (s *Server) proposeHere(ctx context.Context, r armor.Request, beginOnly bool) (armor.Result, error) {
-	state, _ := s.cfg.Node.Current()
-	if err := judge(state, r); err != nil {
+	if err := s.hasState(); err != nil {
 		return armor.Result{}, err
 	}
 	if beginOnly {
-		return armor.Result{}, s.begin(ctx, r)
+		return armor.Result{}, s.cfg.Node.Begin(ctx, r)
 	}
 	result, err := s.cfg.Node.Propose(ctx, r)
 	if result.Revision != 0 {
@@ -179,24 +179,16 @@ func (s *Server) proposeHere(ctx context.Context, r armor.Request, beginOnly boo
 	return result, err
 }
 
-// begin starts a proposal that nobody waits for.
-func (s *Server) begin(ctx context.Context, r armor.Request) error {
-	if err := s.cfg.Node.Validate(r); err != nil {
-		return err
+// hasState returns errNoState for a node that knows of no cluster yet.
+func (s *Server) hasState() error {
+	if state, _ := s.cfg.Node.Current(); state.Cluster.ID == "" {
+		return errNoState
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forwardTimeout)
-	s.begun.Go(func() {
-		defer cancel()
-		if _, err := s.cfg.Node.Propose(ctx, r); err != nil {
-			s.cfg.Logger.Info("a change that nobody waited for failed", armor.KeyMethod, r.Command.Kind(), armor.KeyErr, err)
-		}
-	})
 	return nil
 }
 
 func (s *Server) validateHere(r armor.Request) error {
-	state, _ := s.cfg.Node.Current()
-	if err := judge(state, r); err != nil {
+	if err := s.hasState(); err != nil {
 		return err
 	}
 	return s.cfg.Node.Validate(r)

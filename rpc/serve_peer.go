@@ -34,7 +34,7 @@ func (p *peerService) Renew(ctx context.Context, q *armorpb.Renewal) (*armorpb.F
 	if err != nil {
 		return nil, err
 	}
-	return toMessage(&armorpb.Freshness{}, answer), nil
+	return toMessage[armorpb.Freshness](answer), nil
 }
 
 // Cancel delivers a query cancel if the key is this node's.
@@ -48,7 +48,7 @@ func (p *peerService) Cancel(ctx context.Context, q *armorpb.CancelRequest) (*ar
 
 // Status is this node's word about itself.
 func (p *peerService) Status(context.Context, *armorpb.Empty) (*armorpb.NodeStatus, error) {
-	return toMessage(&armorpb.NodeStatus{}, p.server.cfg.Node.Status()), nil
+	return toMessage[armorpb.NodeStatus](p.server.cfg.Node.Status()), nil
 }
 
 // Sessions are this node's.
@@ -71,7 +71,7 @@ func (p *peerService) Denial(_ context.Context, q *armorpb.DenialRequest) (*armo
 	if !ok {
 		return nil, fmt.Errorf("%w: denial %.60q", armor.ErrNotFound, q.Id)
 	}
-	return toMessage(&armorpb.DenialRecord{}, record), nil
+	return toMessage[armorpb.DenialRecord](record), nil
 }
 
 // Propose is the leader's half of Submit.
@@ -84,7 +84,7 @@ func (p *peerService) Propose(ctx context.Context, q *armorpb.ProposeRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return toMessage(&armorpb.Result{}, result), nil
+	return toMessage[armorpb.Result](result), nil
 }
 
 // Validate is the leader's half of a dry run.
@@ -114,7 +114,7 @@ func (p *peerService) AwaitEnforced(ctx context.Context, q *armorpb.AwaitRequest
 	if err != nil {
 		return nil, err
 	}
-	return toMessage(&armorpb.Enforcement{}, e), nil
+	return toMessage[armorpb.Enforcement](e), nil
 }
 
 // FileJoin is the leader's half of a request to join.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -30,9 +29,6 @@ type ServerConfig struct {
 type Server struct {
 	cfg     ServerConfig
 	joining *joinLimits
-
-	// begun are the proposals whose callers did not wait (WaitNone).
-	begun sync.WaitGroup
 }
 
 // NewServer checks the configuration and starts nothing.
@@ -55,7 +51,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	armorpb.RegisterOperatorAPIServer(server, &operatorService{server: s})
 	armorpb.RegisterPeerAPIServer(server, &peerService{server: s})
 	err := serve(ctx, server, func() error { return server.Serve(l) })
-	s.begun.Wait()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve the API: %w", err)
 	}

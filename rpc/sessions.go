@@ -18,7 +18,7 @@ type sessionStream = grpc.ServerStreamingClient[armorpb.SessionChunk]
 func sendSessions(all SessionSurvey, send func(*armorpb.SessionChunk) error) error {
 	chunk, size := &armorpb.SessionChunk{}, 0
 	for _, s := range all.Sessions {
-		m := toMessage(&armorpb.SessionInfo{}, s)
+		m := toMessage[armorpb.SessionInfo](s)
 		bytes := proto.Size(m)
 		if size > 0 && size+bytes > maxChunk {
 			if err := send(chunk); err != nil {
@@ -29,7 +29,7 @@ func sendSessions(all SessionSurvey, send func(*armorpb.SessionChunk) error) err
 		chunk.Sessions = append(chunk.Sessions, m)
 		size += bytes
 	}
-	chunk.Silent = toMessages(all.Silent, func() *armorpb.SilentNode { return &armorpb.SilentNode{} })
+	chunk.Silent = toMessages[armorpb.SilentNode](all.Silent)
 	return send(chunk)
 }
 

@@ -2,14 +2,10 @@ package rpc
 
 import (
 	"fmt"
-	"iter"
-	"reflect"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 	"github.com/armordb/armordb/rpc/armorpb"
 )
 
@@ -17,145 +13,44 @@ import (
 // that, because a log entry is.
 const maxChunk = 900 << 10
 
-// tables are the parts of the state that can be asked for.
-var tables = []table{
-	tableOf[armor.Environment]{TableEnvironments, func(s *armor.State) *armor.Table[armor.Environment] { return &s.Environments },
-		func(v armor.Environment) string { return v.Name }, nil},
-	tableOf[armor.TrustAnchor]{TableAnchors, func(s *armor.State) *armor.Table[armor.TrustAnchor] { return &s.Anchors },
-		func(v armor.TrustAnchor) string { return v.Certificate.Fingerprint.String() }, nil},
-	tableOf[armor.CertRecord]{TableInventory, func(s *armor.State) *armor.Table[armor.CertRecord] { return &s.Inventory },
-		func(v armor.CertRecord) string { return v.Certificate.Fingerprint.String() }, indexKeys},
-	tableOf[armor.Revocation]{TableRevocations, func(s *armor.State) *armor.Table[armor.Revocation] { return &s.Revocations },
-		func(v armor.Revocation) string { return v.Selector.MarshalKey() }, nil},
-	tableOf[armor.IdentityConfig]{TableIdentities, func(s *armor.State) *armor.Table[armor.IdentityConfig] { return &s.Identities },
-		func(v armor.IdentityConfig) string { return armor.ObjectKey(v.Environment, v.Name) }, indexGrants},
-	tableOf[armor.Database]{TableDatabases, func(s *armor.State) *armor.Table[armor.Database] { return &s.Databases },
-		func(v armor.Database) string { return armor.ObjectKey(v.Environment, v.Name) }, nil},
-	tableOf[armor.Pool]{TablePools, func(s *armor.State) *armor.Table[armor.Pool] { return &s.Pools },
-		func(v armor.Pool) string { return v.Key() }, nil},
-	tableOf[armor.Share]{TableShares, func(s *armor.State) *armor.Table[armor.Share] { return &s.Shares },
-		func(v armor.Share) string { return armor.ShareKey(v.Pool, v.Node) }, nil},
-	tableOf[armor.Member]{TableMembers, func(s *armor.State) *armor.Table[armor.Member] { return &s.Members },
-		func(v armor.Member) string { return string(v.ID) }, nil},
-	tableOf[armor.Tombstone]{TableTombstones, func(s *armor.State) *armor.Table[armor.Tombstone] { return &s.Tombstones },
-		func(v armor.Tombstone) string { return string(v.ID) }, nil},
-	tableOf[armor.JoinToken]{TableTokens, func(s *armor.State) *armor.Table[armor.JoinToken] { return &s.Tokens },
-		func(v armor.JoinToken) string { return v.Hash.String() }, nil},
-	tableOf[armor.JoinRequest]{TableJoins, func(s *armor.State) *armor.Table[armor.JoinRequest] { return &s.Joins },
-		func(v armor.JoinRequest) string { return string(v.Node) }, nil},
-	tableOf[armor.Operator]{TableOperators, func(s *armor.State) *armor.Table[armor.Operator] { return &s.Operators },
-		func(v armor.Operator) string { return v.Name }, nil},
-}
-
-// table is one line of the list above.
-type table interface {
-	name() Table
-	rows(s *armor.State) iter.Seq[reflect.Value]
-	// collect reads the rows of a chunk; fill puts all that were collected into s.
-	collect(chunk protoreflect.Message, into map[Table][]reflect.Value) error
-	fill(s *armor.State, rows []reflect.Value)
-}
-
-type tableOf[V any] struct {
-	title  Table
-	pick   func(*armor.State) *armor.Table[V]
-	key    func(V) string
-	derive func(*armor.State) // fills the index that follows from the table; may be nil
-}
-
-func (t tableOf[V]) name() Table { return t.title }
-
-func (t tableOf[V]) rows(s *armor.State) iter.Seq[reflect.Value] {
-	return func(yield func(reflect.Value) bool) {
-		for v := range t.pick(s).Values() {
-			if !yield(reflect.ValueOf(v)) {
-				return
-			}
-		}
-	}
-}
-
-func (t tableOf[V]) collect(chunk protoreflect.Message, into map[Table][]reflect.Value) error {
-	list := chunk.Get(chunkField(t.title)).List()
-	for i := range list.Len() {
-		row := reflect.New(reflect.TypeFor[V]()).Elem()
-		if err := fillStruct(row, list.Get(i).Message()); err != nil {
-			return fmt.Errorf("%w: row %d of %s: %w", armor.ErrInvalid, i, t.title, err)
-		}
-		into[t.title] = append(into[t.title], row)
-	}
-	return nil
-}
-
-func (t tableOf[V]) fill(s *armor.State, rows []reflect.Value) {
-	all := make(map[string]*V, len(rows))
-	for _, row := range rows {
-		v := row.Addr().Interface().(*V)
-		all[t.key(*v)] = v
-	}
-	*t.pick(s) = armor.Table[V]{}.Edit(all)
-	if t.derive != nil {
-		t.derive(s)
-	}
-}
-
-func indexKeys(s *armor.State) {
-	bound := map[string]*string{}
-	for r := range s.Inventory.Values() {
-		bound[r.Certificate.Key.String()] = &r.Environment
-	}
-	s.KeyEnvironments = armor.Table[string]{}.Edit(bound)
-}
-
-func indexGrants(s *armor.State) {
-	named := map[string]*string{}
-	for i := range s.Identities.Values() {
-		named[armor.ObjectKey(i.Environment, string(i.ID))] = &i.Name
-	}
-	s.Grants = armor.Table[string]{}.Edit(named)
-}
-
-func chunkField(t Table) protoreflect.FieldDescriptor {
-	return (&armorpb.StateChunk{}).ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(t))
-}
+// Table is a table of the state that can be asked for: one of armor.Tables.
+type Table interface{ Name() string }
 
 // tablesNamed returns the tables asked for, all of them for none. ErrInvalid for a
 // name that is none of them.
-func tablesNamed(names []string) ([]table, error) {
+func tablesNamed(names []string) ([]armor.AnyTable, error) {
+	all := armor.Tables()
 	if len(names) == 0 {
-		return tables, nil
+		return all, nil
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(tables, func(t table) bool { return string(t.name()) == name }) {
+		if !slices.ContainsFunc(all, func(t armor.AnyTable) bool { return t.Name() == name }) {
 			return nil, fmt.Errorf("%w: the state has no table %.40q", armor.ErrInvalid, name)
 		}
 	}
-	var asked []table
-	for _, t := range tables {
-		if slices.Contains(names, string(t.name())) {
-			asked = append(asked, t)
-		}
-	}
-	return asked, nil
+	return slices.DeleteFunc(all, func(t armor.AnyTable) bool { return !slices.Contains(names, t.Name()) }), nil
 }
 
 // sendState cuts the asked tables into chunks.
-func sendState(s *armor.State, asked []table, send func(*armorpb.StateChunk) error) error {
+func sendState(s *armor.State, asked []armor.AnyTable, send func(*armorpb.StateChunk) error) error {
 	chunk, size := &armorpb.StateChunk{Head: headOf(s)}, 0
 	for _, t := range asked {
-		field := chunkField(t.name())
-		for row := range t.rows(s) {
-			element := chunk.ProtoReflect().NewField(field).List().NewElement()
-			fillMessage(element.Message(), row)
-			bytes := proto.Size(element.Message().Interface())
-			if size > 0 && size+bytes > maxChunk {
+		rows := &armorpb.TableRows{Table: t.Name()}
+		chunk.Tables = append(chunk.Tables, rows)
+		for row := range t.Rows(s) {
+			encoded, err := codec.Marshal(row)
+			if err != nil {
+				return fmt.Errorf("row %s of %s: %w", row.Key(), t.Name(), err)
+			}
+			if size > 0 && size+len(encoded) > maxChunk {
 				if err := send(chunk); err != nil {
 					return err
 				}
-				chunk, size = &armorpb.StateChunk{}, 0
+				rows = &armorpb.TableRows{Table: t.Name()}
+				chunk, size = &armorpb.StateChunk{Tables: []*armorpb.TableRows{rows}}, 0
 			}
-			chunk.ProtoReflect().Mutable(field).List().Append(element)
-			size += bytes
+			rows.Rows = append(rows.Rows, encoded)
+			size += len(encoded)
 		}
 	}
 	chunk.Last = true
@@ -164,8 +59,8 @@ func sendState(s *armor.State, asked []table, send func(*armorpb.StateChunk) err
 
 func headOf(s *armor.State) *armorpb.StateHead {
 	return &armorpb.StateHead{
-		Revision: s.Revision, Time: timeMessage(s.Time), NextIndex: uint32(s.NextIndex),
-		Cluster: toMessage(&armorpb.Cluster{}, s.Cluster),
+		Revision: s.Revision, Time: wire.TimeMessage(s.Time), NextIndex: uint32(s.NextIndex),
+		Cluster: toMessage[wire.Cluster](s.Cluster),
 	}
 }
 
@@ -173,7 +68,7 @@ func headOf(s *armor.State) *armorpb.StateHead {
 // before the last one.
 func receiveState(receive func() (*armorpb.StateChunk, error)) (*armor.State, error) {
 	s := &armor.State{}
-	rows := map[Table][]reflect.Value{}
+	filling := fillings(s)
 	for first := true; ; first = false {
 		chunk, err := receive()
 		if err != nil {
@@ -184,24 +79,53 @@ func receiveState(receive func() (*armorpb.StateChunk, error)) (*armor.State, er
 				return nil, err
 			}
 		}
-		for _, t := range tables {
-			if err := t.collect(chunk.ProtoReflect(), rows); err != nil {
-				return nil, err
+		for _, part := range chunk.Tables {
+			if f, known := filling[part.Table]; known {
+				if err := f.take(part.Rows); err != nil {
+					return nil, err
+				}
 			}
 		}
 		if chunk.Last {
 			break
 		}
 	}
-	for _, t := range tables {
-		t.fill(s, rows[t.name()])
+	for _, f := range filling {
+		f.done()
 	}
 	return s, nil
 }
 
+// filling is a table that is being received.
+type filling struct {
+	table armor.AnyTable
+	add   func(armor.Row) bool
+	done  func()
+}
+
+func fillings(s *armor.State) map[string]filling {
+	all := map[string]filling{}
+	for _, t := range armor.Tables() {
+		add, done := t.Fill(s)
+		all[t.Name()] = filling{t, add, done}
+	}
+	return all
+}
+
+func (f filling) take(rows [][]byte) error {
+	for i, encoded := range rows {
+		row := f.table.New()
+		if err := codec.Unmarshal(encoded, row); err != nil {
+			return fmt.Errorf("%w: row %d of %s: %w", armor.ErrInvalid, i, f.table.Name(), err)
+		}
+		f.add(row)
+	}
+	return nil
+}
+
 func setHead(s *armor.State, head *armorpb.StateHead) (err error) {
 	s.Revision, s.NextIndex = head.GetRevision(), uint16(head.GetNextIndex())
-	if s.Time, err = timeOf(head.GetTime()); err != nil {
+	if s.Time, err = codec.TimeOf(head.GetTime()); err != nil {
 		return fmt.Errorf("%w: time of the state: %w", armor.ErrInvalid, err)
 	}
 	s.Cluster, err = fromMessage[armor.Cluster](head.GetCluster())

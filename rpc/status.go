@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 	"github.com/armordb/armordb/rpc/armorpb"
 )
 
@@ -45,9 +46,9 @@ const maxFailureText = 4096
 
 // failureOf is what crosses the wire of an error.
 func failureOf(err error) *armorpb.Failure {
-	f := &armorpb.Failure{Message: validText(err.Error())}
+	f := &armorpb.Failure{Message: wire.MendText(err.Error())}
 	if len(f.Message) > maxFailureText {
-		f.Message = validText(f.Message[:maxFailureText]) + "…"
+		f.Message = wire.MendText(f.Message[:maxFailureText]) + "…"
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
@@ -58,7 +59,7 @@ func failureOf(err error) *armorpb.Failure {
 		f.Leader = string(moved.Leader)
 	}
 	if denial, ok := errors.AsType[*armor.Denial](err); ok {
-		f.Denial = toMessage(&armorpb.Denial{}, *denial)
+		f.Denial = toMessage[armorpb.Denial](*denial)
 	}
 	return f
 }

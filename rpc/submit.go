@@ -144,7 +144,7 @@ func (c *Client) cluster(ctx context.Context) (string, error) {
 	if id != "" {
 		return id, nil
 	}
-	s, err := c.State(ctx, TableEnvironments)
+	s, err := c.State(ctx, armor.Environments)
 	if err != nil {
 		return "", err
 	}

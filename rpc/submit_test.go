@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/rpc/armorpb"
+	"github.com/armordb/armordb/armor/wire"
 )
 
 var putEnvironment = armor.PutEnvironment{Environment: armor.Environment{Name: "production"}}
@@ -33,7 +33,7 @@ func TestAnyNodePassesAChangeOnToTheLeader(t *testing.T) {
 		if out.Result.Revision == 0 || out.Result.Term != 3 || out.Result.Repeated || out.Enforcement != nil {
 			t.Errorf("through %s: %+v", node, out)
 		}
-		s, err := c.State(t.Context(), TableEnvironments)
+		s, err := c.State(t.Context(), armor.Environments)
 		if err != nil || s.Revision < out.Result.Revision || !s.Environments.Has("production") {
 			t.Errorf("through %s: the change is not in the state: %v", node, err)
 		}
@@ -64,7 +64,7 @@ func TestWhatIsReadThroughTheSameNodeContainsTheChange(t *testing.T) {
 	n2.mu.Lock()
 	submitting = false
 	n2.mu.Unlock()
-	s, err := l.client(ada, "n2").State(t.Context(), TableEnvironments) // another client, which has seen nothing
+	s, err := l.client(ada, "n2").State(t.Context(), armor.Environments) // another client, which has seen nothing
 	if err != nil || s.Revision < out.Result.Revision {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -297,7 +297,7 @@ func TestTheLeaderBelievesTheSignatureAndNotTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Command = &armorpb.Command{Kind: &armorpb.Command_PutEnvironment{PutEnvironment: &armorpb.PutEnvironment{Environment: &armorpb.Environment{Name: "mine"}}}}
+	m.Command = &wire.Command{Kind: &wire.Command_PutEnvironment{PutEnvironment: &wire.PutEnvironment{Environment: &wire.Environment{Name: "mine"}}}}
 	if _, err := l.nodes["n2"].peers.propose(t.Context(), "n1", m, false); !errors.Is(err, armor.ErrDenied) {
 		t.Errorf("a changed request: %v", err)
 	}

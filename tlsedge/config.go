@@ -74,7 +74,7 @@ type proof struct {
 	served *tls.Certificate // what the client was shown
 }
 
-// config is the door's, with this proof's certificate and checks in it.
+// config is the door's TLS configuration, with this proof's certificate and checks.
 func (p *proof) config() *tls.Config {
 	c := p.door.tls.Clone()
 	c.VerifyConnection = p.verify

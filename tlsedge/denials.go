@@ -76,13 +76,24 @@ func staleDenial() *armor.Denial {
 }
 
 func shutdownDenial() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonShutdown, Message: "this node is shutting down", Detail: "Connect again: another node will serve you."}
+	return &armor.Denial{
+		Reason:  armor.ReasonShutdown,
+		Message: "this node is shutting down",
+		Detail:  "Connect again: another node will serve you.",
+	}
 }
 
 func movedEnvironment() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonEnvironment, Message: "the issuer of the client certificate now belongs to another environment"}
+	return &armor.Denial{
+		Reason:  armor.ReasonEnvironment,
+		Message: "the issuer of the client certificate now belongs to another environment",
+	}
 }
 
 func movedPool() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonDraining, Message: "the pool of this session has changed", Detail: "Connect again: the grant now leads through another pool."}
+	return &armor.Denial{
+		Reason:  armor.ReasonDraining,
+		Message: "the pool of this session has changed",
+		Detail:  "Connect again: the grant now leads through another pool.",
+	}
 }

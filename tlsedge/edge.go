@@ -355,8 +355,8 @@ func addressOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// drop closes at once and leaves no TIME_WAIT behind: it is for connections that
-// are in nobody's interest.
+// drop closes at once and leaves no TIME_WAIT behind: it is for connections of which
+// nobody needs an orderly end.
 func drop(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // it is closed either way

@@ -42,34 +42,34 @@ func (e *Edge) report(revision uint64, closed int, took time.Duration) {
 	}
 }
 
-// conform cuts every session that s denies and returns how many. Those that the
-// latest revocations name come first; then all are judged, because a grant removed,
-// an anchor rebound or an inventory demanded ends sessions too.
+// conform cuts every session that s denies and returns how many. It judges those that
+// could be judged in another way than before.
 func (e *Edge) conform(before, s *armor.State) (closed int) {
-	for _, session := range e.registry.matching(newRevocations(before, s)) {
-		closed += e.judge(session, s)
-	}
-	for _, session := range e.registry.all() {
+	for _, session := range e.concerned(before, s) {
 		closed += e.judge(session, s)
 	}
 	return closed
 }
 
-// newRevocations are the keys of those that came after before.
-func newRevocations(before, s *armor.State) []string {
-	var keys []string
-	for key, r := range s.Revocations.All() {
-		if before == nil || r.Revision > before.Revision {
-			keys = append(keys, key)
-		}
+// concerned are the sessions for which s may decide otherwise than before did. Most
+// revisions are about none (a share moved) or say which (a certificate was revoked);
+// after others it may be any: a grant removed, an anchor rebound, an inventory demanded.
+func (e *Edge) concerned(before, s *armor.State) []*Session {
+	if s.Differs(before, armor.Trusting, armor.Granting, armor.Pooling) {
+		return e.registry.all()
 	}
-	return keys
+	keys, known := s.Touched(before)
+	if !known {
+		return e.registry.all()
+	}
+	return e.registry.matching(keys)
 }
 
 // judge cuts a session that the state denies, and returns 1 if it did.
 func (e *Edge) judge(session *Session, s *armor.State) int {
-	if session.cause.Load() != nil {
-		session.tell() // by Live, perhaps, which leaves the telling to others
+	if session.cause.Load() != nil { // by Live, perhaps, which leaves the telling to others
+		e.registry.ends(session)
+		session.tell()
 		return 0
 	}
 	denial := e.verdict(session, s)
@@ -99,10 +99,7 @@ func (e *Edge) verdict(session *Session, s *armor.State) *armor.Denial {
 // allConfirmed waits until every session that was cut, for whatever cause, forwards
 // no further byte. It returns false if there is something newer to do first.
 func (e *Edge) allConfirmed(ctx context.Context, superseded <-chan struct{}) bool {
-	for _, session := range e.registry.all() {
-		if session.cause.Load() == nil {
-			continue
-		}
+	for _, session := range e.registry.allEnding() {
 		select {
 		case <-session.confirmed:
 		case <-superseded:
@@ -172,11 +169,11 @@ func (e *Edge) urge(session *Session) {
 func (e *Edge) Preview(selectors []armor.Selector) []armor.SessionInfo {
 	state, _ := e.cfg.Trust.Current()
 	supposed := *state
-	keys := make([]string, len(selectors))
+	keys, rows := make([]armor.SelectorKey, len(selectors)), make([]armor.Revocation, len(selectors))
 	for i, sel := range selectors {
-		keys[i] = sel.MarshalKey()
-		supposed.Revocations = supposed.Revocations.With(keys[i], armor.Revocation{Selector: sel})
+		keys[i], rows[i] = sel.SelectorKey(), armor.Revocation{Selector: sel}
 	}
+	supposed.Revocations = supposed.Revocations.With(rows...)
 	var cut []armor.SessionInfo
 	for _, session := range e.registry.matching(keys) {
 		if d := e.verdict(session, &supposed); session.cause.Load() == nil && d != nil && d.Reason == armor.ReasonRevoked {

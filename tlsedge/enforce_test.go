@@ -1,10 +1,12 @@
 package tlsedge
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 
 func TestWhateverTakesAccessAwayEndsLiveSessions(t *testing.T) {
 	required := func(s *armor.State) {
-		s.Environments = s.Environments.With("production", armor.Environment{Name: "production", Inventory: armor.InventoryRequired})
+		s.Environments = s.Environments.With(armor.Environment{Name: "production", Inventory: armor.InventoryRequired})
 	}
 	granted := func(change func(*armor.Grant)) func(*armor.State) {
 		g := ordersGrant()
@@ -72,7 +74,7 @@ func TestWhateverTakesAccessAwayEndsLiveSessions(t *testing.T) {
 		{"inventory demanded", armor.ReasonUnregistered, func(*rig, tls.Certificate) func(*armor.State) { return required }},
 		{"lifetime limited", armor.ReasonLifetime, func(*rig, tls.Certificate) func(*armor.State) {
 			return func(s *armor.State) {
-				s.Environments = s.Environments.With("production", armor.Environment{Name: "production", MaxLeafLifetime: time.Minute})
+				s.Environments = s.Environments.With(armor.Environment{Name: "production", MaxLeafLifetime: time.Minute})
 			}
 		}},
 		{"key bound elsewhere", armor.ReasonKeyReuse, func(r *rig, cert tls.Certificate) func(*armor.State) {
@@ -348,4 +350,43 @@ func TestPanicEndsOneSession(t *testing.T) {
 	answers(t, stays)
 	revision := r.trust.Publish()
 	r.seen.await(t, revision)
+}
+
+func TestARevisionConcernsOnlyWhomItCouldDecideAbout(t *testing.T) {
+	r := newRig(t)
+	cert, other := r.ca.Leaf(t, appID), r.ca.Leaf(t, appID)
+	r.live(t, cert)
+	r.live(t, other)
+	key := func(c tls.Certificate) armor.Digest { return r.ca.Facts(c).Key }
+	for _, c := range []struct {
+		name   string
+		change func(*armor.State)
+		want   []armor.Digest
+	}{
+		{"a share that moves", func(s *armor.State) {
+			armor.Shares.Put(s, armor.Share{Pool: "production/orders", Node: "n1", Target: 3})
+		}, nil},
+		{"a node that joins", func(s *armor.State) { armor.Members.Put(s, armor.Member{ID: "n9"}) }, nil},
+		{"a stranger's revocation", testca.Revoked(armor.Selector{Kind: armor.SelectKey, Key: armor.Digest{9}}), nil},
+		{"a certificate's registration", func(s *armor.State) {
+			armor.Inventory.Put(s, armor.CertRecord{Certificate: r.ca.Facts(other), Environment: "staging"})
+		}, []armor.Digest{key(other)}},
+		{"a revocation", testca.Revoked(armor.Selector{Kind: armor.SelectKey, Key: key(cert)}), []armor.Digest{key(cert)}},
+		{"a grant", testca.Granted("production", "spiffe://production.test/app/else"), []armor.Digest{key(cert), key(other)}},
+	} {
+		before, _ := r.trust.Current()
+		after := *before
+		after.Revision++
+		c.change(&after)
+		var got []armor.Digest
+		for _, s := range r.edge.concerned(before, &after) {
+			got = append(got, s.peer.Leaf.Key)
+		}
+		byBytes := func(a, b armor.Digest) int { return bytes.Compare(a[:], b[:]) }
+		slices.SortFunc(got, byBytes)
+		slices.SortFunc(c.want, byBytes)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s concerns %d sessions, not %d", c.name, len(got), len(c.want))
+		}
+	}
 }

@@ -27,7 +27,7 @@ func asking(verifiers armor.SecretName) func(*armor.State) {
 		testca.Granted("production", "spiffe://production.test"+appID, g)(s)
 		d, _ := s.Databases.Get("production/orders")
 		d.Verifiers = verifiers
-		s.Databases = s.Databases.With("production/orders", d)
+		s.Databases = s.Databases.With(d)
 	}
 }
 

@@ -51,7 +51,10 @@ func baseline(ca *testca.CA) []func(*armor.State) {
 }
 
 func ordersGrant() armor.Grant {
-	return armor.Grant{Database: "orders", Roles: []string{"checkout_rw"}, Pool: "orders", CIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	return armor.Grant{
+		Database: "orders", Roles: []string{"checkout_rw"}, Pool: "orders",
+		CIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	}
 }
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
@@ -83,7 +86,10 @@ func (r *rig) start(t testing.TB) (done <-chan error, stop context.CancelFunc) {
 
 func unstarted(t testing.TB, change ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{ca: testca.New(t, "production", "production.test"), server: testca.New(t, "", "server.test"), lease: &testca.Lease{}, seen: newEnforced(), cancel: &cancelled{}}
+	r := &rig{
+		ca: testca.New(t, "production", "production.test"), server: testca.New(t, "", "server.test"),
+		lease: &testca.Lease{}, seen: newEnforced(), cancel: &cancelled{},
+	}
 	r.trust = testca.NewTrust(baseline(r.ca)...)
 	r.echo = &echo{}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

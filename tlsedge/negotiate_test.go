@@ -198,7 +198,8 @@ func TestPlacesAreGivenBack(t *testing.T) {
 	if s.open != 0 || s.waiting != 0 || len(s.sources) != 0 {
 		t.Fatalf("%+v", s)
 	}
-	if armor.SourceOf(source) != armor.SourceOf(netip.MustParseAddr("2001:db8::ffff")) || armor.SourceOf(source) == armor.SourceOf(netip.MustParseAddr("2001:db8:0:1::1")) {
+	if armor.SourceOf(source) != armor.SourceOf(netip.MustParseAddr("2001:db8::ffff")) ||
+		armor.SourceOf(source) == armor.SourceOf(netip.MustParseAddr("2001:db8:0:1::1")) {
 		t.Fatal("an IPv6 /64 is one source")
 	}
 }

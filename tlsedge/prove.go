@@ -110,7 +110,8 @@ func (e *Edge) handshakeFailed(conn net.Conn, p *proof, err error) {
 		e.denied(armor.ReasonUntrusted)
 	}
 	if e.failures.Allow() {
-		e.cfg.Logger.Info("client handshake failed", armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err, armor.KeyRevision, p.door.revision)
+		e.cfg.Logger.Info("client handshake failed",
+			armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err, armor.KeyRevision, p.door.revision)
 	}
 	linger(conn)
 }

@@ -56,7 +56,8 @@ func (e *Edge) unproxied(conn net.Conn, place *slot) (net.Conn, Outcome) {
 	client, err := readProxyHeader(tcp)
 	if errors.Is(err, armor.ErrInvalid) {
 		if e.failures.Allow() {
-			e.cfg.Logger.Warn("a load balancer's connection begins with no valid PROXY header", armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err)
+			e.cfg.Logger.Warn("a load balancer's connection begins with no valid PROXY header",
+				armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err)
 		}
 		return nil, OutcomeProxy
 	}
@@ -76,8 +77,8 @@ func (e *Edge) unproxied(conn net.Conn, place *slot) (net.Conn, Outcome) {
 	return proxied{tcp, client}, ""
 }
 
-// readProxyHeader returns the client that a header names; none is invalid. ErrInvalid
-// says that there is no header, or one that is none.
+// readProxyHeader returns the client that a header names; an invalid address when it
+// names nobody. It is ErrInvalid when there is no header, or a malformed one.
 func readProxyHeader(r io.Reader) (client netip.AddrPort, err error) {
 	head := make([]byte, proxyV1Least, proxyV1Most)
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
@@ -98,7 +99,7 @@ func readProxyHeader(r io.Reader) (client netip.AddrPort, err error) {
 	return client, fmt.Errorf("%w: there is none", armor.ErrInvalid)
 }
 
-// readProxyV1 goes on with a line whose beginning is in line.
+// readProxyV1 reads the rest of a line whose beginning is in line.
 func readProxyV1(r io.Reader, line []byte) (client netip.AddrPort, err error) {
 	for !bytes.HasSuffix(line, []byte("\r\n")) {
 		if len(line) == proxyV1Most {
@@ -131,7 +132,7 @@ func parseProxyV1(line string) (client netip.AddrPort, err error) {
 	return netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), nil
 }
 
-// readProxyV2 goes on with a header of which all but the last byte of the head was read.
+// readProxyV2 reads the rest of a header whose head was read but for its last byte.
 func readProxyV2(r io.Reader, head []byte) (client netip.AddrPort, err error) {
 	head = head[:proxyV2Head]
 	if _, err := io.ReadFull(r, head[proxyV2Head-1:]); err != nil {

@@ -295,7 +295,10 @@ func spoken(s *slots) (n int) {
 
 // TestHAProxySaysWhomItSpeaksFor, and its health checks are no clients.
 func TestHAProxySaysWhomItSpeaksFor(t *testing.T) {
-	for _, version := range []string{"send-proxy", "send-proxy-v2", "send-proxy-v2 check-send-proxy check inter 50ms", "send-proxy check-send-proxy check inter 50ms"} {
+	for _, version := range []string{
+		"send-proxy", "send-proxy-v2",
+		"send-proxy-v2 check-send-proxy check inter 50ms", "send-proxy check-send-proxy check inter 50ms",
+	} {
 		t.Run(version, func(t *testing.T) {
 			r, o := behindBalancer(t)
 			front := haproxy(t, r.addr, version)
@@ -336,7 +339,8 @@ func haproxy(t *testing.T, server, options string) (front string) {
 	front = l.Addr().String()
 	l.Close()
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
-	config := fmt.Sprintf("defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\nlisten pg\n  bind %s\n  source %s\n  server n1 %s %s\n", front, balancerAddress, server, options)
+	config := "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n" +
+		fmt.Sprintf("listen pg\n  bind %s\n  source %s\n  server n1 %s %s\n", front, balancerAddress, server, options)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

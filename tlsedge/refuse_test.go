@@ -27,7 +27,8 @@ func TestGrantedClientIsServed(t *testing.T) {
 		t.Fatal(string(buf), err)
 	}
 	infos := r.edge.Sessions()
-	if len(infos) != 1 || infos[0].Database != "orders" || infos[0].Pool != "orders" || infos[0].Environment != "production" || infos[0].State != "idle" {
+	if len(infos) != 1 || infos[0].Database != "orders" || infos[0].Pool != "orders" ||
+		infos[0].Environment != "production" || infos[0].State != "idle" {
 		t.Fatalf("%+v", infos)
 	}
 	c.Close()
@@ -44,7 +45,7 @@ func TestEveryRefusalIsToldAndRecorded(t *testing.T) {
 	}
 	inventory := func(*rig, tls.Certificate) func(*armor.State) {
 		return func(s *armor.State) {
-			s.Environments = s.Environments.With("production", armor.Environment{Name: "production", Inventory: armor.InventoryRequired})
+			s.Environments = s.Environments.With(armor.Environment{Name: "production", Inventory: armor.InventoryRequired})
 		}
 	}
 	revoked := func(pick func(armor.Certificate) armor.Selector) func(*rig, tls.Certificate) func(*armor.State) {
@@ -56,47 +57,58 @@ func TestEveryRefusalIsToldAndRecorded(t *testing.T) {
 		says   string
 		attempt
 	}{
-		{"expired", armor.ReasonExpired, "client certificate expired at", attempt{leaf: func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }}},
-		{"not valid yet", armor.ReasonNotYetValid, "not valid before", attempt{leaf: func(c *x509.Certificate) { c.NotBefore = time.Now().Add(10 * time.Minute) }}},
+		{"expired", armor.ReasonExpired, "client certificate expired at",
+			attempt{leaf: func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }}},
+		{"not valid yet", armor.ReasonNotYetValid, "not valid before",
+			attempt{leaf: func(c *x509.Certificate) { c.NotBefore = time.Now().Add(10 * time.Minute) }}},
 		{"too long a life", armor.ReasonLifetime, "lives longer", attempt{state: func(*rig, tls.Certificate) func(*armor.State) {
 			return func(s *armor.State) {
-				s.Environments = s.Environments.With("production", armor.Environment{Name: "production", MaxLeafLifetime: time.Minute})
+				s.Environments = s.Environments.With(armor.Environment{Name: "production", MaxLeafLifetime: time.Minute})
 			}
 		}}},
 		{"CA as leaf", armor.ReasonProfile, "is a CA certificate", attempt{leaf: func(c *x509.Certificate) { c.IsCA = true }}},
 		{"two URI SANs", armor.ReasonProfile, "carries 2 URI SANs", attempt{leaf: func(c *x509.Certificate) {
 			c.URIs = append(c.URIs, &url.URL{Scheme: "spiffe", Host: "production.test", Path: "/b"})
 		}}},
-		{"no URI SAN", armor.ReasonProfile, "carries 0 URI SANs", attempt{leaf: func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"web-3"} }}},
-		{"anyEKU", armor.ReasonProfile, "anyExtendedKeyUsage", attempt{leaf: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }}},
+		{"no URI SAN", armor.ReasonProfile, "carries 0 URI SANs",
+			attempt{leaf: func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"web-3"} }}},
+		{"anyEKU", armor.ReasonProfile, "anyExtendedKeyUsage",
+			attempt{leaf: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }}},
 		{"no EKU", armor.ReasonProfile, "clientAuth", attempt{leaf: func(c *x509.Certificate) { c.ExtKeyUsage = nil }}},
-		{"server's EKU", armor.ReasonProfile, "clientAuth", attempt{leaf: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }}},
-		{"both EKUs", armor.ReasonProfile, "serverAuth", attempt{leaf: func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) }}},
+		{"server's EKU", armor.ReasonProfile, "clientAuth",
+			attempt{leaf: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }}},
+		{"both EKUs", armor.ReasonProfile, "serverAuth",
+			attempt{leaf: func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) }}},
 		{"malformed SPIFFE ID", armor.ReasonProfile, "malformed SPIFFE ID", attempt{path: "/app/../checkout"}},
-		{"certificate revoked", armor.ReasonRevoked, "client certificate is revoked", attempt{state: revoked(func(c armor.Certificate) armor.Selector {
-			return armor.Selector{Kind: armor.SelectCertificate, Certificate: c.ID}
-		})}},
-		{"key revoked", armor.ReasonRevoked, "key of the client certificate is revoked", attempt{state: revoked(func(c armor.Certificate) armor.Selector {
-			return armor.Selector{Kind: armor.SelectKey, Key: c.Key}
-		})}},
+		{"certificate revoked", armor.ReasonRevoked, "client certificate is revoked",
+			attempt{state: revoked(func(c armor.Certificate) armor.Selector {
+				return armor.Selector{Kind: armor.SelectCertificate, Certificate: c.ID}
+			})}},
+		{"key revoked", armor.ReasonRevoked, "key of the client certificate is revoked",
+			attempt{state: revoked(func(c armor.Certificate) armor.Selector {
+				return armor.Selector{Kind: armor.SelectKey, Key: c.Key}
+			})}},
 		{"identity revoked", armor.ReasonRevoked, "is revoked", attempt{state: revoked(func(c armor.Certificate) armor.Selector {
 			return armor.Selector{Kind: armor.SelectIdentity, Identity: armor.Pattern(c.Identity)}
 		})}},
-		{"issuer revoked", armor.ReasonRevoked, "issuer of the client certificate is revoked", attempt{state: revoked(func(c armor.Certificate) armor.Selector {
-			return armor.Selector{Kind: armor.SelectIssuer, Issuer: c.ID.Issuer}
-		})}},
+		{"issuer revoked", armor.ReasonRevoked, "issuer of the client certificate is revoked",
+			attempt{state: revoked(func(c armor.Certificate) armor.Selector {
+				return armor.Selector{Kind: armor.SelectIssuer, Issuer: c.ID.Issuer}
+			})}},
 		{"binding", armor.ReasonBinding, "may not vouch", attempt{leaf: func(c *x509.Certificate) { c.URIs[0].Host = "staging.test" }}},
-		{"key of another environment", armor.ReasonKeyReuse, "another environment", attempt{state: func(r *rig, c tls.Certificate) func(*armor.State) {
-			return func(s *armor.State) {
-				s.KeyEnvironments = s.KeyEnvironments.With(r.ca.Facts(c).Key.String(), "staging")
-			}
-		}}},
+		{"key of another environment", armor.ReasonKeyReuse, "another environment",
+			attempt{state: func(r *rig, c tls.Certificate) func(*armor.State) {
+				return func(s *armor.State) {
+					s.KeyEnvironments = s.KeyEnvironments.With(r.ca.Facts(c).Key.String(), "staging")
+				}
+			}}},
 		{"unregistered", armor.ReasonUnregistered, "not registered", attempt{state: inventory}},
-		{"database of another environment", armor.ReasonEnvironment, "may not reach", attempt{database: "scratch", state: func(*rig, tls.Certificate) func(*armor.State) {
-			return func(s *armor.State) {
-				s.Databases = s.Databases.With("staging/scratch", armor.Database{Name: "scratch", Environment: "staging"})
-			}
-		}}},
+		{"database of another environment", armor.ReasonEnvironment, "may not reach",
+			attempt{database: "scratch", state: func(*rig, tls.Certificate) func(*armor.State) {
+				return func(s *armor.State) {
+					s.Databases = s.Databases.With(armor.Database{Name: "scratch", Environment: "staging"})
+				}
+			}}},
 		{"database not granted", armor.ReasonDatabase, "may not reach", attempt{database: "nowhere"}},
 		{"role not granted", armor.ReasonRole, "may not use role", attempt{role: "postgres"}},
 		{"address not granted", armor.ReasonAddress, "may not connect from", attempt{state: func(*rig, tls.Certificate) func(*armor.State) {

@@ -1,6 +1,7 @@
 package tlsedge
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -12,18 +13,23 @@ import (
 type registry struct {
 	mu       sync.Mutex // guards below; nothing is called while held
 	sessions map[uint64]*Session
+	// ending are those of sessions that have a cause to end.
+	ending map[uint64]*Session
 	// index is keyed like armor.State.Revocations: by the keys of all selectors that
 	// could take the session's certificate away.
-	index map[string]map[uint64]*Session
+	index map[armor.SelectorKey]map[uint64]*Session
 }
 
 func newRegistry() *registry {
-	return &registry{sessions: map[uint64]*Session{}, index: map[string]map[uint64]*Session{}}
+	return &registry{
+		sessions: map[uint64]*Session{}, ending: map[uint64]*Session{},
+		index: map[armor.SelectorKey]map[uint64]*Session{},
+	}
 }
 
 // add registers a session before anybody else sees it.
 func (r *registry) add(s *Session) {
-	keys := selectorKeys(s.peer)
+	keys := s.peer.SelectorKeys()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.shareLocked(s, r.index[keys[0]])
@@ -48,10 +54,11 @@ func (r *registry) shareLocked(s *Session, same map[uint64]*Session) {
 }
 
 func (r *registry) remove(s *Session) {
-	keys := selectorKeys(s.peer)
+	keys := s.peer.SelectorKeys()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, s.id)
+	delete(r.ending, s.id)
 	for _, k := range keys {
 		delete(r.index[k], s.id)
 		if len(r.index[k]) == 0 {
@@ -60,44 +67,31 @@ func (r *registry) remove(s *Session) {
 	}
 }
 
-// selectorKeys are the revocations that could concern a peer, whichever its chain.
-func selectorKeys(p armor.Peer) []string {
-	selectors := []armor.Selector{
-		{Kind: armor.SelectCertificate, Certificate: p.Leaf.ID},
-		{Kind: armor.SelectKey, Key: p.Leaf.Key},
-		{Kind: armor.SelectIssuer, Issuer: p.Leaf.ID.Issuer},
+// ends notes that a session has a cause to end.
+func (r *registry) ends(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions[s.id] == s {
+		r.ending[s.id] = s
 	}
-	for _, pattern := range p.Leaf.Identity.Patterns() {
-		selectors = append(selectors, armor.Selector{Kind: armor.SelectIdentity, Identity: pattern})
-	}
-	for _, chain := range p.Chains {
-		for _, c := range chain {
-			selectors = append(selectors,
-				armor.Selector{Kind: armor.SelectCertificate, Certificate: c.ID},
-				armor.Selector{Kind: armor.SelectKey, Key: c.Key},
-				armor.Selector{Kind: armor.SelectIssuer, Issuer: c.Key})
-		}
-	}
-	keys := make([]string, len(selectors))
-	for i, s := range selectors {
-		keys[i] = s.MarshalKey()
-	}
-	return keys
 }
 
 // all returns every session, in no order.
 func (r *registry) all() []*Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]*Session, 0, len(r.sessions))
-	for _, s := range r.sessions {
-		all = append(all, s)
-	}
-	return all
+	return slices.Collect(maps.Values(r.sessions))
+}
+
+// allEnding returns every session that has a cause to end and has not ended.
+func (r *registry) allEnding() []*Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.ending))
 }
 
 // matching returns the sessions under the keys, each once.
-func (r *registry) matching(keys []string) []*Session {
+func (r *registry) matching(keys []armor.SelectorKey) []*Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	found := map[uint64]*Session{}
@@ -106,11 +100,7 @@ func (r *registry) matching(keys []string) []*Session {
 			found[id] = s
 		}
 	}
-	list := make([]*Session, 0, len(found))
-	for _, s := range found {
-		list = append(list, s)
-	}
-	return list
+	return slices.Collect(maps.Values(found))
 }
 
 func (r *registry) count() int {

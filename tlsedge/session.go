@@ -352,6 +352,7 @@ func (s *Session) store(d *armor.Denial, revision uint64) bool {
 	if !s.cause.CompareAndSwap(nil, s.edge.denials.record(d, facts, revision)) {
 		return false
 	}
+	s.edge.registry.ends(s)
 	if hook := s.edge.cfg.Hooks.Cut; hook != nil {
 		hook(d.Reason)
 	}
@@ -363,6 +364,7 @@ func (s *Session) store(d *armor.Denial, revision uint64) bool {
 func (s *Session) refuse(d *armor.Denial, revision uint64) *armor.Denial {
 	facts, _ := s.judged()
 	if s.cause.CompareAndSwap(nil, s.edge.denials.record(d, facts, revision)) {
+		s.edge.registry.ends(s)
 		s.edge.denied(d.Reason)
 	}
 	if s.markTold() == nil {

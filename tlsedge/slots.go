@@ -39,8 +39,8 @@ func newSlots(sessions, handshakes, perSource int) *slots {
 }
 
 // take reserves a place, or returns nil. The caller closes the connection that was
-// evicted for it, if there is one. Those of the zero source, which is to be said yet,
-// are bounded by all there may be alone.
+// evicted for it, if there is one. Connections of the zero source, whose source is not
+// known yet, have no bound of their own: only all together are bounded.
 func (s *slots) take(source netip.Addr, conn net.Conn) (place *slot, evicted net.Conn) {
 	source = armor.SourceOf(source)
 	s.mu.Lock()
@@ -57,8 +57,8 @@ func (s *slots) take(source netip.Addr, conn net.Conn) (place *slot, evicted net
 	return place, evicted
 }
 
-// listLocked counts a place among those of its source that are not proven, if another
-// gives way where they are too many.
+// listLocked counts a place among the unproven ones of its source. Where there are too
+// many of these, another gives way, or the answer is no.
 func (s *slots) listLocked(p *slot) (evicted net.Conn, ok bool) {
 	if crowd, full := s.crowdLocked(p.source); full {
 		victim := oldestSilent(s.sources[crowd])
@@ -74,13 +74,13 @@ func (s *slots) listLocked(p *slot) (evicted net.Conn, ok bool) {
 	return evicted, true
 }
 
-// move makes a place that of a source which has been said meanwhile. It reports false
-// when that has too many. The caller closes the connection that was evicted.
+// move counts a place for the source that a balancer has named meanwhile. It reports
+// false when that source has too many. The caller closes the connection that was evicted.
 func (p *slot) move(source netip.Addr) (evicted net.Conn, ok bool) {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
 	if !p.listed {
-		return nil, false // it was evicted while it said so
+		return nil, false // it was evicted meanwhile
 	}
 	p.in.unlistLocked(p)
 	p.source = armor.SourceOf(source)

@@ -20,7 +20,7 @@ func SPKI(cert *x509.Certificate) armor.Digest {
 // Fingerprint is the digest of the whole certificate.
 func Fingerprint(cert *x509.Certificate) armor.Digest { return sha256.Sum256(cert.Raw) }
 
-// Facts keeps of a certificate what is compared later. issuer is the SPKI of the
+// Facts returns what is compared of a certificate later. issuer is the SPKI of the
 // certificate that signed it, which is not in the certificate itself. Identity
 // stays empty unless the certificate carries exactly one well-formed SPIFFE ID.
 func Facts(cert *x509.Certificate, issuer armor.Digest) armor.Certificate {

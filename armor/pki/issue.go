@@ -28,7 +28,7 @@ const (
 	PeerCA   CAKind = "peer" // nodes and operators
 )
 
-// backdate is how far NotBefore lies in the past, for readers whose clock is late.
+// backdate is how far NotBefore lies in the past, for readers whose clock is behind.
 const backdate = time.Minute
 
 // CAConfig describes a CA to be made.
@@ -127,7 +127,8 @@ func SignLeaf(ca *x509.Certificate, key crypto.Signer, public crypto.PublicKey, 
 		return nil, err
 	}
 	if template.NotAfter.After(ca.NotAfter) {
-		return nil, fmt.Errorf("%w: the certificate would outlive its CA %q, which ends at %s: ask for a shorter lifetime or renew the CA", armor.ErrInvalid, ca.Subject.CommonName, ca.NotAfter.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("%w: the certificate would outlive its CA %q, which ends at %s: ask for a shorter lifetime or renew the CA",
+			armor.ErrInvalid, ca.Subject.CommonName, ca.NotAfter.UTC().Format(time.RFC3339))
 	}
 	cert, err := sign(template, ca, public, key)
 	if err != nil {
@@ -233,8 +234,8 @@ func clock(now time.Time) time.Time {
 
 const maxCSR = 16 << 10 // bytes of DER
 
-// NewCSR makes a PKCS #10 request for key. The identity in it is a wish: whoever
-// signs decides.
+// NewCSR makes a PKCS #10 request for key. The identity in it is a wish: the
+// signer decides.
 func NewCSR(key crypto.Signer, id armor.Identity) ([]byte, error) {
 	template := &x509.Certificate{}
 	if err := addIdentity(template, id); err != nil {

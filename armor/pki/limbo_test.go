@@ -81,7 +81,9 @@ func judge(c limboCase) verdict {
 		}
 	}
 	v := verdict{rules: map[pki.Rule]bool{}}
-	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err = leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
 	v.plain = err == nil
 	for _, broken := range pki.Violations(leaf, pki.Profile{SVID: true}) {
 		v.rules[broken.Rule] = true

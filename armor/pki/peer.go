@@ -68,7 +68,9 @@ func CheckPeerLeaf(cert *x509.Certificate, kind string) error {
 // VerifyPeer checks the chain that a node or operator presented, leaf first, against
 // the cluster's peer CA, and returns who it is. It is pure and may run before proof
 // of possession.
-func VerifyPeer(ca *x509.Certificate, cluster string, chain []*x509.Certificate, now time.Time) (kind, name string, leaf armor.Certificate, err error) {
+func VerifyPeer(
+	ca *x509.Certificate, cluster string, chain []*x509.Certificate, now time.Time,
+) (kind, name string, leaf armor.Certificate, err error) {
 	if err := bounded(chain); err != nil {
 		return "", "", leaf, err
 	}

@@ -109,8 +109,8 @@ func EncodeCertificatesPEM(certs ...*x509.Certificate) []byte {
 	return out
 }
 
-// EncodePrivateKeyPEM writes a key as unencrypted PKCS #8. Whoever stores it sees to
-// the file's mode.
+// EncodePrivateKeyPEM writes a key as unencrypted PKCS #8. The file's mode is up to
+// the caller.
 func EncodePrivateKeyPEM(key crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -148,7 +148,8 @@ func decodePEM(data []byte) ([]*pem.Block, error) {
 		blocks = append(blocks, block)
 	}
 	if len(blocks) != begun {
-		return nil, fmt.Errorf("%w: %d of %d PEM blocks do not decode: the file is damaged or cut off", armor.ErrInvalid, begun-len(blocks), begun)
+		return nil, fmt.Errorf("%w: %d of %d PEM blocks do not decode: the file is damaged or cut off",
+			armor.ErrInvalid, begun-len(blocks), begun)
 	}
 	return blocks, nil
 }

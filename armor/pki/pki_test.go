@@ -25,7 +25,9 @@ var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func newCA(t testing.TB, kind pki.CAKind, domain string) (*x509.Certificate, crypto.Signer) {
 	t.Helper()
-	cert, key, err := pki.NewCA(pki.CAConfig{Kind: kind, CommonName: "test " + string(kind), TrustDomain: domain, Lifetime: 365 * 24 * time.Hour, Now: now})
+	cert, key, err := pki.NewCA(pki.CAConfig{
+		Kind: kind, CommonName: "test " + string(kind), TrustDomain: domain, Lifetime: 365 * 24 * time.Hour, Now: now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,9 +127,15 @@ func TestLeafProfileNamesWhatIsWrong(t *testing.T) {
 		{"no key usage", func(o *odd) { o.template.KeyUsage = 0 }, pki.RuleKeyUsage, "lacks the key usage digitalSignature"},
 		{"only keyEncipherment", func(o *odd) { o.template.KeyUsage = x509.KeyUsageKeyEncipherment }, pki.RuleKeyUsage, "digitalSignature"},
 		{"no EKU", func(o *odd) { o.template.ExtKeyUsage = nil }, pki.RuleExtKeyUsage, "lacks the extended key usage clientAuth"},
-		{"anyEKU", func(o *odd) { o.template.ExtKeyUsage = append(o.template.ExtKeyUsage, x509.ExtKeyUsageAny) }, pki.RuleExtKeyUsage, "anyExtendedKeyUsage"},
-		{"serverAuth only", func(o *odd) { o.template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, pki.RuleExtKeyUsage, "clientAuth"},
-		{"serverAuth too", func(o *odd) { o.template.ExtKeyUsage = append(o.template.ExtKeyUsage, x509.ExtKeyUsageServerAuth) }, pki.RuleExtKeyUsage, "serverAuth"},
+		{"anyEKU", func(o *odd) {
+			o.template.ExtKeyUsage = append(o.template.ExtKeyUsage, x509.ExtKeyUsageAny)
+		}, pki.RuleExtKeyUsage, "anyExtendedKeyUsage"},
+		{"serverAuth only", func(o *odd) {
+			o.template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		}, pki.RuleExtKeyUsage, "clientAuth"},
+		{"serverAuth too", func(o *odd) {
+			o.template.ExtKeyUsage = append(o.template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+		}, pki.RuleExtKeyUsage, "serverAuth"},
 		{"long serial", func(o *odd) { o.template.SerialNumber = new(big.Int).Lsh(big.NewInt(1), 159) }, pki.RuleSerial, "20 octets"},
 		{"weak RSA", func(o *odd) { o.public = weak.Public() }, pki.RuleKey, "RSA key of 1024 bits"},
 		{"P-224", func(o *odd) { o.public = p224.Public() }, pki.RuleKey, "curve P-224"},
@@ -190,7 +198,10 @@ func TestWhatWeIssuePassesOurOwnChecks(t *testing.T) {
 	ca, key := newCA(t, pki.ClientCA, "td")
 	seen := map[string]bool{}
 	for range 50 {
-		leaf, err := pki.SignLeaf(ca, key, newKey(t).Public(), pki.LeafConfig{Identity: "spiffe://td/app/checkout/host/web-3", Client: true, Lifetime: time.Hour, Now: now})
+		const identity = "spiffe://td/app/checkout/host/web-3"
+		leaf, err := pki.SignLeaf(ca, key, newKey(t).Public(), pki.LeafConfig{
+			Identity: identity, Client: true, Lifetime: time.Hour, Now: now,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +212,8 @@ func TestWhatWeIssuePassesOurOwnChecks(t *testing.T) {
 			t.Fatalf("serial %x is not random", leaf.SerialNumber)
 		}
 		seen[leaf.SerialNumber.String()] = true
-		if got := pki.Facts(leaf, pki.SPKI(ca)); got.Identity != "spiffe://td/app/checkout/host/web-3" || got.ID.Issuer != pki.SPKI(ca) || got.ID.Serial != leaf.SerialNumber.Text(16) {
+		got := pki.Facts(leaf, pki.SPKI(ca))
+		if got.Identity != identity || got.ID.Issuer != pki.SPKI(ca) || got.ID.Serial != leaf.SerialNumber.Text(16) {
 			t.Fatalf("facts %+v", got)
 		}
 	}
@@ -234,7 +246,10 @@ func TestSignLeafRefusesWhatTheEdgeWouldRefuse(t *testing.T) {
 
 func TestServerCertificateVerifiesForItsNames(t *testing.T) {
 	ca, key := newCA(t, pki.ServerCA, "")
-	leaf, err := pki.SignLeaf(ca, key, newKey(t).Public(), pki.LeafConfig{Server: true, DNSNames: []string{"localhost"}, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}, Lifetime: time.Hour, Now: now})
+	leaf, err := pki.SignLeaf(ca, key, newKey(t).Public(), pki.LeafConfig{
+		Server: true, DNSNames: []string{"localhost"}, Lifetime: time.Hour, Now: now,
+		IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +301,9 @@ func TestPeerIdentitiesRoundTrip(t *testing.T) {
 func TestVerifyPeerTellsNodesFromOperatorsAndStrangers(t *testing.T) {
 	ca, key := newCA(t, pki.PeerCA, pki.ClusterDomain("prod"))
 	sign := func(id armor.Identity, server bool) []*x509.Certificate {
-		leaf, err := pki.SignLeaf(ca, key, newKey(t).Public(), pki.LeafConfig{Identity: id, Client: true, Server: server, Lifetime: time.Hour, Now: now})
+		leaf, err := pki.SignLeaf(ca, key, newKey(t).Public(), pki.LeafConfig{
+			Identity: id, Client: true, Server: server, Lifetime: time.Hour, Now: now,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +313,8 @@ func TestVerifyPeerTellsNodesFromOperatorsAndStrangers(t *testing.T) {
 	if err != nil || kind != pki.Node || name != "n1" || facts.ID.Issuer != pki.SPKI(ca) {
 		t.Fatal(kind, name, facts, err)
 	}
-	if kind, _, _, err := pki.VerifyPeer(ca, "prod", sign(pki.OperatorIdentity("prod", "ada"), false), now); err != nil || kind != pki.Operator {
+	kind, _, _, err = pki.VerifyPeer(ca, "prod", sign(pki.OperatorIdentity("prod", "ada"), false), now)
+	if err != nil || kind != pki.Operator {
 		t.Fatal(kind, err)
 	}
 	if _, _, _, err := pki.VerifyPeer(ca, "prod", sign(pki.NodeIdentity("prod", "n1"), false), now); err == nil {

@@ -131,7 +131,7 @@ const (
 	maxRSABits = 4096
 )
 
-// KeyFault says why a public key is not accepted in a certificate, or nothing.
+// KeyFault says why a public key is not accepted in a certificate; "" when it is.
 func KeyFault(public any) string {
 	switch key := public.(type) {
 	case ed25519.PublicKey:

@@ -70,7 +70,7 @@ func ParseAnchor(der []byte) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// issuerFault says why a certificate is not accepted as an issuer, or nothing.
+// issuerFault says why a certificate is not accepted as an issuer; "" when it is.
 func issuerFault(cert *x509.Certificate) string {
 	switch {
 	case !cert.BasicConstraintsValid || !cert.IsCA:

@@ -131,7 +131,9 @@ func TestBrokenChainsAreRefused(t *testing.T) {
 	expired := root.intermediate(t, "expired", func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) })
 	future := root.intermediate(t, "future", func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) })
 	notCA := root.intermediate(t, "not CA", func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature })
-	serverOnly := root.intermediate(t, "server only", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+	serverOnly := root.intermediate(t, "server only", func(c *x509.Certificate) {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	})
 	constrained := root.intermediate(t, "constrained", func(c *x509.Certificate) {
 		c.PermittedDNSDomainsCritical, c.PermittedURIDomains = true, []string{"other"}
 	})
@@ -207,7 +209,8 @@ func FuzzVerifyNeverAcceptsTamperedLeaves(f *testing.F) {
 		_ = pki.CheckPeerLeaf(cert, pki.Node)
 		_ = pki.Facts(cert, armor.Digest{})
 		_, err = v.Verify([]*x509.Certificate{cert, root.cert}, now)
-		known := bytes.Equal(cert.RawTBSCertificate, genuine.RawTBSCertificate) || bytes.Equal(cert.RawTBSCertificate, root.cert.RawTBSCertificate)
+		known := bytes.Equal(cert.RawTBSCertificate, genuine.RawTBSCertificate) ||
+			bytes.Equal(cert.RawTBSCertificate, root.cert.RawTBSCertificate)
 		if err == nil && !known {
 			t.Fatalf("accepted a certificate that nobody signed: %x", der)
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
-	"github.com/armordb/armordb/rpc"
 )
 
 func (a *app) certCommand() *cobra.Command {
@@ -102,7 +101,7 @@ func (a *app) certList(ctx context.Context, f certFilter) error {
 	if err != nil {
 		return err
 	}
-	state, err := a.fetch(ctx, rpc.TableInventory, rpc.TableRevocations, rpc.TableAnchors)
+	state, err := a.fetch(ctx, armor.Inventory, armor.Revoked, armor.Anchors)
 	if err != nil {
 		return err
 	}
@@ -165,7 +164,7 @@ func (a *app) certShowCommand() *cobra.Command {
 		Use: "show FINGERPRINT|SERIAL", Short: "show a registered certificate; the first digits will do",
 		Example: "  armorctl cert show 4f1a22c0", Args: exactly("FINGERPRINT or SERIAL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := a.fetch(cmd.Context(), rpc.TableInventory, rpc.TableRevocations, rpc.TableAnchors)
+			state, err := a.fetch(cmd.Context(), armor.Inventory, armor.Revoked, armor.Anchors)
 			if err != nil {
 				return err
 			}

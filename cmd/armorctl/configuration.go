@@ -20,7 +20,7 @@ import (
 )
 
 // configTables are the tables that the cluster configuration is about.
-var configTables = []rpc.Table{rpc.TableEnvironments, rpc.TableDatabases, rpc.TablePools, rpc.TableIdentities}
+var configTables = []rpc.Table{armor.Environments, armor.Databases, armor.Pools, armor.Identities}
 
 // configOptions are the flags of apply and plan.
 type configOptions struct {

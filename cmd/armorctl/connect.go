@@ -18,7 +18,6 @@ import (
 	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
-	"github.com/armordb/armordb/rpc"
 )
 
 // connectOptions are the flags of connect.
@@ -79,7 +78,7 @@ func (a *app) target(ctx context.Context, name string, o connectOptions) (target
 	if err != nil {
 		return target{}, err
 	}
-	state, err := a.fetch(ctx, rpc.TableMembers, rpc.TableIdentities, rpc.TableDatabases)
+	state, err := a.fetch(ctx, armor.Members, armor.Identities, armor.Databases)
 	if err != nil {
 		return target{}, err
 	}

@@ -14,8 +14,8 @@ import (
 
 // judgedTables are what armor.State.Decide looks at.
 var judgedTables = []rpc.Table{
-	rpc.TableEnvironments, rpc.TableAnchors, rpc.TableInventory, rpc.TableRevocations,
-	rpc.TableIdentities, rpc.TableDatabases, rpc.TablePools,
+	armor.Environments, armor.Anchors, armor.Inventory, armor.Revoked,
+	armor.Identities, armor.Databases, armor.Pools,
 }
 
 func (a *app) explainCommand() *cobra.Command {

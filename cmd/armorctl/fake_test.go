@@ -241,7 +241,7 @@ func (n *fakeNode) Propose(ctx context.Context, r armor.Request) (armor.Result, 
 		<-ctx.Done()
 		return armor.Result{}, fmt.Errorf("%w: %w", armor.ErrUncertain, ctx.Err())
 	}
-	if err := n.machine.Check(r, time.Now()); err != nil {
+	if err := n.Validate(r); err != nil {
 		return armor.Result{}, err
 	}
 	result, err := n.apply(r)
@@ -273,7 +273,15 @@ func (n *fakeNode) ProposeOwn(_ context.Context, c armor.Command) (armor.Result,
 	})
 }
 
-func (n *fakeNode) Validate(r armor.Request) error { return n.machine.Check(r, time.Now()) }
+func (n *fakeNode) Begin(ctx context.Context, r armor.Request) error {
+	_, err := n.Propose(ctx, r)
+	return err
+}
+
+func (n *fakeNode) Validate(r armor.Request) error {
+	_, err := n.machine.Check(r, time.Now())
+	return err
+}
 
 // AwaitEnforced closes the sessions that the state revokes, and lets a second node
 // fail to confirm when that is the mishap.
@@ -379,7 +387,7 @@ func (n *fakeNode) Sessions() []armor.SessionInfo {
 func (n *fakeNode) Preview(selectors []armor.Selector) []armor.SessionInfo {
 	imagined := &armor.State{}
 	for _, s := range selectors {
-		imagined.Revocations = imagined.Revocations.With(s.MarshalKey(), armor.Revocation{Selector: s})
+		imagined.Revocations = imagined.Revocations.With(armor.Revocation{Selector: s})
 	}
 	return slices.DeleteFunc(n.Sessions(), func(s armor.SessionInfo) bool {
 		_, cut := imagined.Revokes(s.Certificate, nil)

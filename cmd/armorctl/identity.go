@@ -11,7 +11,6 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/cmd/armorctl/fault"
-	"github.com/armordb/armordb/rpc"
 )
 
 func (a *app) identityCommand() *cobra.Command {
@@ -63,7 +62,7 @@ func (a *app) identityListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "list the Identity objects", Example: "  armorctl identity list --environment production", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			state, err := a.fetch(cmd.Context(), rpc.TableIdentities)
+			state, err := a.fetch(cmd.Context(), armor.Identities)
 			if err != nil {
 				return err
 			}
@@ -102,7 +101,7 @@ func (a *app) identityShowCommand() *cobra.Command {
 		Use: "show NAME|ID", Short: "show an identity: its grants and its certificates",
 		Example: "  armorctl identity show checkout --environment production", Args: exactly("NAME or ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := a.fetch(cmd.Context(), rpc.TableIdentities, rpc.TableInventory, rpc.TableRevocations, rpc.TableAnchors)
+			state, err := a.fetch(cmd.Context(), armor.Identities, armor.Inventory, armor.Revoked, armor.Anchors)
 			if err != nil {
 				return err
 			}
@@ -165,7 +164,7 @@ func (a *app) whoCanCommand() *cobra.Command {
 		Use: "who-can DATABASE", Short: "list the identities that may reach a database",
 		Example: "  armorctl who-can orders --role checkout_rw", Args: exactly("DATABASE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := a.fetch(cmd.Context(), rpc.TableIdentities, rpc.TableDatabases, rpc.TablePools, rpc.TableRevocations)
+			state, err := a.fetch(cmd.Context(), armor.Identities, armor.Databases, armor.Pools, armor.Revoked)
 			if err != nil {
 				return err
 			}

@@ -58,7 +58,7 @@ func (a *app) createJoinToken(ctx context.Context, t armor.JoinToken, life time.
 	defer client.Close()
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, err := client.State(ctx, rpc.TableMembers)
+	state, err := client.State(ctx, armor.Members)
 	if err != nil {
 		return err
 	}

@@ -193,7 +193,7 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifet
 	defer client.Close()
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, err := client.State(ctx, rpc.TableJoins)
+	state, err := client.State(ctx, armor.Joins)
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (a *app) nodeRemoveCommand() *cobra.Command {
 func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.NodeID) error {
 	reading, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, err := client.State(reading, rpc.TableMembers, rpc.TableShares, rpc.TableEnvironments)
+	state, err := client.State(reading, armor.Members, armor.Shares, armor.Environments)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) e
 	defer client.Close()
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, err := client.State(ctx, rpc.TableMembers)
+	state, err := client.State(ctx, armor.Members)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (a *app) operatorListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "list the operators and their roles", Example: "  armorctl operator list", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			state, err := a.fetch(cmd.Context(), rpc.TableOperators, rpc.TableRevocations)
+			state, err := a.fetch(cmd.Context(), armor.Operators, armor.Revoked)
 			if err != nil {
 				return err
 			}

@@ -80,7 +80,7 @@ func (a *app) fetchPools(ctx context.Context) ([]clusterPoolView, error) {
 }
 
 func poolsOf(ctx context.Context, client *rpc.Client) ([]clusterPoolView, error) {
-	state, err := client.State(ctx, rpc.TablePools, rpc.TableShares)
+	state, err := client.State(ctx, armor.Pools, armor.Shares)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/rpc"
 )
 
 func (a *app) revocationCommand() *cobra.Command {
@@ -30,7 +29,7 @@ func (a *app) revocationListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "list the revocations, the latest first", Example: "  armorctl revocation list", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			state, err := a.fetch(cmd.Context(), rpc.TableRevocations)
+			state, err := a.fetch(cmd.Context(), armor.Revoked)
 			if err != nil {
 				return err
 			}

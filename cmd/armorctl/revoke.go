@@ -70,7 +70,7 @@ func (a *app) revoke(ctx context.Context, o revokeOptions) error {
 	defer client.Close()
 	reading, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, err := client.State(reading, rpc.TableEnvironments, rpc.TableInventory, rpc.TableAnchors, rpc.TableIdentities, rpc.TableRevocations)
+	state, err := client.State(reading, armor.Environments, armor.Inventory, armor.Anchors, armor.Identities, armor.Revoked)
 	if err != nil {
 		return err
 	}

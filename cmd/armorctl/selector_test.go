@@ -36,7 +36,7 @@ func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 	for _, pattern := range []armor.Pattern{armor.Pattern(id), "spiffe://production.acme.internal/app/*"} {
 		selector := armor.Selector{Kind: armor.SelectIdentity, Identity: pattern, IssuedBefore: emptiedAt(now)}
 		s := &armor.State{}
-		s.Revocations = s.Revocations.With(selector.MarshalKey(), armor.Revocation{Selector: selector})
+		s.Revocations = s.Revocations.With(armor.Revocation{Selector: selector})
 		if _, revoked := s.Revokes(before, nil); !revoked {
 			t.Errorf("%s: a certificate from before is not revoked", selector)
 		}
@@ -53,7 +53,7 @@ func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 func TestAnAmbiguousWordIsRefused(t *testing.T) {
 	s := &armor.State{}
 	for _, fp := range []armor.Digest{{0xaa, 0xbb, 0xcc, 0xdd, 1}, {0xaa, 0xbb, 0xcc, 0xdd, 2}} {
-		s.Inventory = s.Inventory.With(fp.String(), armor.CertRecord{Certificate: armor.Certificate{Fingerprint: fp}})
+		s.Inventory = s.Inventory.With(armor.CertRecord{Certificate: armor.Certificate{Fingerprint: fp}})
 	}
 	if _, err := findRecord(s, "aabbccdd"); err == nil {
 		t.Error("one of two was chosen")
@@ -71,7 +71,7 @@ func TestEnforcementIsWaitedForAsLongAsTheSlowestEnvironmentNeeds(t *testing.T) 
 	if got := enforcementPatience(s); got != 20*time.Second+150*time.Millisecond {
 		t.Errorf("without environments: %s", got)
 	}
-	s.Environments = s.Environments.With("slow", armor.Environment{Name: "slow", FreshLive: 100 * time.Second})
+	s.Environments = s.Environments.With(armor.Environment{Name: "slow", FreshLive: 100 * time.Second})
 	if got := enforcementPatience(s); got != 106*time.Second {
 		t.Errorf("T_live of 100 s: %s", got)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/rpc"
 )
 
 // expirySoon is how far ahead status looks for certificates that end.
@@ -66,7 +65,7 @@ func (a *app) status(ctx context.Context) error {
 	defer client.Close()
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, err := client.State(ctx, rpc.TableMembers, rpc.TablePools, rpc.TableShares, rpc.TableInventory, rpc.TableAnchors, rpc.TableRevocations, rpc.TableJoins)
+	state, err := client.State(ctx, armor.Members, armor.Pools, armor.Shares, armor.Inventory, armor.Anchors, armor.Revoked, armor.Joins)
 	if err != nil {
 		return err
 	}

@@ -39,11 +39,11 @@ func (a *app) watch(ctx context.Context, client *rpc.Client, r revocation) {
 
 // committedAs returns the revision of the revocation once it is in the state.
 func (r revocation) committedAs(ctx context.Context, client *rpc.Client) uint64 {
-	state, err := client.State(ctx, rpc.TableRevocations)
+	state, err := client.State(ctx, armor.Revoked)
 	if err != nil {
 		return 0
 	}
-	found, ok := state.Revocations.Get(r.command.Selectors[0].MarshalKey())
+	found, ok := state.Revocations.Get(r.command.Selectors[0].SelectorKey())
 	if !ok || found.Revision <= r.state.Revision {
 		return 0
 	}

@@ -21,6 +21,9 @@ func (a *api) Propose(ctx context.Context, r armor.Request) (armor.Result, error
 	return a.cluster.Propose(ctx, r)
 }
 
+// Begin begins to make a change; on the leader only.
+func (a *api) Begin(ctx context.Context, r armor.Request) error { return a.cluster.Begin(ctx, r) }
+
 // ProposeOwn makes a change of the cluster's own.
 func (a *api) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, error) {
 	return a.cluster.ProposeOwn(ctx, c)

@@ -10,7 +10,7 @@ import (
 func TestCancelIsAskedOfTheNodesThatItsKeyNamesAndNoOthers(t *testing.T) {
 	s := &armor.State{}
 	for i, id := range []string{"n1", "n2", "n3"} {
-		s.Members = s.Members.With(id, armor.Member{ID: armor.NodeID(id), Index: uint16(i + 1)})
+		s.Members = s.Members.With(armor.Member{ID: armor.NodeID(id), Index: uint16(i + 1)})
 	}
 	transaction := armor.NewTransactionKey(2, 0) // its secret's top bits name node 0, which is nobody
 	if got := otherHolders(s, transaction, "n1"); !slices.Equal(got, []armor.NodeID{"n2"}) {

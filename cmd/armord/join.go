@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/cluster"
+	"github.com/armordb/armordb/cluster/link"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -30,7 +30,7 @@ func (c home) join(ctx context.Context, log *slog.Logger) error {
 	a, err := rpc.Join(ctx, rpc.JoinConfig{
 		Addresses: c.Join.Addresses, Token: token, Key: key, CSR: csr,
 		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Listen,
-		Dial: cluster.DialJoin, Logger: log,
+		Dial: link.DialJoin, Logger: log,
 	})
 	if err != nil {
 		return fmt.Errorf("join cluster %s: %w", c.Cluster, err)

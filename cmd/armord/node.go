@@ -16,6 +16,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/cluster"
+	"github.com/armordb/armordb/cluster/link"
 	"github.com/armordb/armordb/cmd/armord/config"
 	"github.com/armordb/armordb/fsm"
 	"github.com/armordb/armordb/pooler"
@@ -25,10 +26,10 @@ import (
 
 // What each room asks for is supplied by another, and fits.
 var (
-	_ cluster.Network  = (*cluster.Link)(nil)
+	_ cluster.Network  = (*link.Link)(nil)
 	_ cluster.Courier  = (*rpc.Peers)(nil)
 	_ cluster.Holder   = (*holder)(nil)
-	_ rpc.Dialer       = (*cluster.Link)(nil)
+	_ rpc.Dialer       = (*link.Link)(nil)
 	_ rpc.Node         = (*api)(nil)
 	_ armor.Trust      = (*cluster.Node)(nil)
 	_ tlsedge.Lease    = (*cluster.Node)(nil)
@@ -57,7 +58,7 @@ type node struct {
 	shutdown func() // has the process end as by a signal
 
 	server  *keyPair // what clients see
-	link    *cluster.Link
+	link    *link.Link
 	cluster *cluster.Node
 	peers   *rpc.Peers
 	api     *rpc.Server
@@ -100,7 +101,7 @@ func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *s
 	return n, err
 }
 
-func (n *node) listenForPeers(trust armor.Trust, own membership) (*cluster.Link, error) {
+func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, error) {
 	pair, err := openKeyPair(n.cfg.Peer.CertFile, n.cfg.Peer.KeyFile, n.log)
 	if err != nil {
 		return nil, fmt.Errorf("what other nodes shall see: %w", err)
@@ -109,7 +110,7 @@ func (n *node) listenForPeers(trust armor.Trust, own membership) (*cluster.Link,
 	if err != nil {
 		return nil, fmt.Errorf("peer CA: %w", err)
 	}
-	return cluster.Listen(cluster.LinkConfig{
+	return link.Listen(link.Config{
 		Cluster: n.cfg.Cluster, Node: armor.NodeID(n.cfg.Node), Address: n.cfg.Peer.Listen, Trust: trust,
 		Certificate: func() (*tls.Certificate, error) { return pair.get() },
 		PeerCA:      func() (*x509.Certificate, error) { return ca, nil },
@@ -172,7 +173,7 @@ func (n *node) run(ctx context.Context, f *founding) error {
 		{"link", n.link.Run},
 		{"cluster", n.runCluster},
 		{"api", n.serveAPI},
-		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(cluster.ALPNJoin)) }},
+		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(link.Join)) }},
 		{"clients", func(ctx context.Context) error { return n.serveClients(ctx) }},
 	}
 	if f != nil {
@@ -196,7 +197,7 @@ func (n *node) runCluster(ctx context.Context) error {
 // before, it would deny members and operators that it has yet to read of in its log.
 func (n *node) serveAPI(ctx context.Context) error {
 	n.awaitKnowledge(ctx)
-	return n.api.Serve(ctx, n.link.Route(cluster.ALPNGRPC))
+	return n.api.Serve(ctx, n.link.Route(link.API))
 }
 
 const (

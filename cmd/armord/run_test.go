@@ -310,7 +310,7 @@ func TestNodeJoinsWithATokenAndAnApproval(t *testing.T) {
 	log2, stop2 := s.start(second)
 	var request armor.JoinRequest
 	s.soon("it has asked", log2, func() bool {
-		state, err := operator.State(t.Context(), rpc.TableJoins)
+		state, err := operator.State(t.Context(), armor.Joins)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@
 package armorpb
 
 import (
+	wire "github.com/armordb/armordb/armor/wire"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -422,19 +423,7 @@ type StateChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Head          *StateHead             `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
 	Last          bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
-	Environments  []*Environment         `protobuf:"bytes,3,rep,name=environments,proto3" json:"environments,omitempty"`
-	Anchors       []*TrustAnchor         `protobuf:"bytes,4,rep,name=anchors,proto3" json:"anchors,omitempty"`
-	Inventory     []*CertRecord          `protobuf:"bytes,5,rep,name=inventory,proto3" json:"inventory,omitempty"`
-	Revocations   []*Revocation          `protobuf:"bytes,6,rep,name=revocations,proto3" json:"revocations,omitempty"`
-	Identities    []*IdentityConfig      `protobuf:"bytes,7,rep,name=identities,proto3" json:"identities,omitempty"`
-	Databases     []*Database            `protobuf:"bytes,8,rep,name=databases,proto3" json:"databases,omitempty"`
-	Pools         []*Pool                `protobuf:"bytes,9,rep,name=pools,proto3" json:"pools,omitempty"`
-	Shares        []*Share               `protobuf:"bytes,10,rep,name=shares,proto3" json:"shares,omitempty"`
-	Members       []*Member              `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
-	Tombstones    []*Tombstone           `protobuf:"bytes,12,rep,name=tombstones,proto3" json:"tombstones,omitempty"`
-	Tokens        []*JoinToken           `protobuf:"bytes,13,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	Joins         []*JoinRequest         `protobuf:"bytes,14,rep,name=joins,proto3" json:"joins,omitempty"`
-	Operators     []*Operator            `protobuf:"bytes,15,rep,name=operators,proto3" json:"operators,omitempty"`
+	Tables        []*TableRows           `protobuf:"bytes,16,rep,name=tables,proto3" json:"tables,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -483,93 +472,62 @@ func (x *StateChunk) GetLast() bool {
 	return false
 }
 
-func (x *StateChunk) GetEnvironments() []*Environment {
+func (x *StateChunk) GetTables() []*TableRows {
 	if x != nil {
-		return x.Environments
+		return x.Tables
 	}
 	return nil
 }
 
-func (x *StateChunk) GetAnchors() []*TrustAnchor {
-	if x != nil {
-		return x.Anchors
-	}
-	return nil
+// TableRows are rows of one table of the state, in the order of their keys.
+type TableRows struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Table         string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Rows          [][]byte               `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"` // the message of the table's word
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
-func (x *StateChunk) GetInventory() []*CertRecord {
-	if x != nil {
-		return x.Inventory
-	}
-	return nil
+func (x *TableRows) Reset() {
+	*x = TableRows{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
 }
 
-func (x *StateChunk) GetRevocations() []*Revocation {
-	if x != nil {
-		return x.Revocations
-	}
-	return nil
+func (x *TableRows) String() string {
+	return protoimpl.X.MessageStringOf(x)
 }
 
-func (x *StateChunk) GetIdentities() []*IdentityConfig {
+func (*TableRows) ProtoMessage() {}
+
+func (x *TableRows) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
 	if x != nil {
-		return x.Identities
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
 	}
-	return nil
+	return mi.MessageOf(x)
 }
 
-func (x *StateChunk) GetDatabases() []*Database {
-	if x != nil {
-		return x.Databases
-	}
-	return nil
+// Deprecated: Use TableRows.ProtoReflect.Descriptor instead.
+func (*TableRows) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *StateChunk) GetPools() []*Pool {
+func (x *TableRows) GetTable() string {
 	if x != nil {
-		return x.Pools
+		return x.Table
 	}
-	return nil
+	return ""
 }
 
-func (x *StateChunk) GetShares() []*Share {
+func (x *TableRows) GetRows() [][]byte {
 	if x != nil {
-		return x.Shares
-	}
-	return nil
-}
-
-func (x *StateChunk) GetMembers() []*Member {
-	if x != nil {
-		return x.Members
-	}
-	return nil
-}
-
-func (x *StateChunk) GetTombstones() []*Tombstone {
-	if x != nil {
-		return x.Tombstones
-	}
-	return nil
-}
-
-func (x *StateChunk) GetTokens() []*JoinToken {
-	if x != nil {
-		return x.Tokens
-	}
-	return nil
-}
-
-func (x *StateChunk) GetJoins() []*JoinRequest {
-	if x != nil {
-		return x.Joins
-	}
-	return nil
-}
-
-func (x *StateChunk) GetOperators() []*Operator {
-	if x != nil {
-		return x.Operators
+		return x.Rows
 	}
 	return nil
 }
@@ -577,8 +535,8 @@ func (x *StateChunk) GetOperators() []*Operator {
 type StateHead struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	Time          *Time                  `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	Cluster       *Cluster               `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Time          *wire.Time             `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Cluster       *wire.Cluster          `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	NextIndex     uint32                 `protobuf:"varint,4,opt,name=next_index,json=nextIndex,proto3" json:"next_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -586,7 +544,7 @@ type StateHead struct {
 
 func (x *StateHead) Reset() {
 	*x = StateHead{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +556,7 @@ func (x *StateHead) String() string {
 func (*StateHead) ProtoMessage() {}
 
 func (x *StateHead) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +569,7 @@ func (x *StateHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHead.ProtoReflect.Descriptor instead.
 func (*StateHead) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{9}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StateHead) GetRevision() uint64 {
@@ -621,14 +579,14 @@ func (x *StateHead) GetRevision() uint64 {
 	return 0
 }
 
-func (x *StateHead) GetTime() *Time {
+func (x *StateHead) GetTime() *wire.Time {
 	if x != nil {
 		return x.Time
 	}
 	return nil
 }
 
-func (x *StateHead) GetCluster() *Cluster {
+func (x *StateHead) GetCluster() *wire.Cluster {
 	if x != nil {
 		return x.Cluster
 	}
@@ -651,7 +609,7 @@ type NodesReply struct {
 
 func (x *NodesReply) Reset() {
 	*x = NodesReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +621,7 @@ func (x *NodesReply) String() string {
 func (*NodesReply) ProtoMessage() {}
 
 func (x *NodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +634,7 @@ func (x *NodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
 func (*NodesReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{10}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodesReply) GetNodes() []*NodeStatus {
@@ -696,7 +654,7 @@ type SilentNode struct {
 
 func (x *SilentNode) Reset() {
 	*x = SilentNode{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +666,7 @@ func (x *SilentNode) String() string {
 func (*SilentNode) ProtoMessage() {}
 
 func (x *SilentNode) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +679,7 @@ func (x *SilentNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilentNode.ProtoReflect.Descriptor instead.
 func (*SilentNode) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{11}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SilentNode) GetNode() string {
@@ -749,7 +707,7 @@ type SessionChunk struct {
 
 func (x *SessionChunk) Reset() {
 	*x = SessionChunk{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +719,7 @@ func (x *SessionChunk) String() string {
 func (*SessionChunk) ProtoMessage() {}
 
 func (x *SessionChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +732,7 @@ func (x *SessionChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChunk.ProtoReflect.Descriptor instead.
 func (*SessionChunk) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{12}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SessionChunk) GetSessions() []*SessionInfo {
@@ -793,14 +751,14 @@ func (x *SessionChunk) GetSilent() []*SilentNode {
 
 type PreviewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Selectors     []*Selector            `protobuf:"bytes,1,rep,name=selectors,proto3" json:"selectors,omitempty"`
+	Selectors     []*wire.Selector       `protobuf:"bytes,1,rep,name=selectors,proto3" json:"selectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreviewRequest) Reset() {
 	*x = PreviewRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +770,7 @@ func (x *PreviewRequest) String() string {
 func (*PreviewRequest) ProtoMessage() {}
 
 func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,10 +783,10 @@ func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{13}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *PreviewRequest) GetSelectors() []*Selector {
+func (x *PreviewRequest) GetSelectors() []*wire.Selector {
 	if x != nil {
 		return x.Selectors
 	}
@@ -844,7 +802,7 @@ type DenialRequest struct {
 
 func (x *DenialRequest) Reset() {
 	*x = DenialRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +814,7 @@ func (x *DenialRequest) String() string {
 func (*DenialRequest) ProtoMessage() {}
 
 func (x *DenialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +827,7 @@ func (x *DenialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenialRequest.ProtoReflect.Descriptor instead.
 func (*DenialRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{14}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DenialRequest) GetId() string {
@@ -888,7 +846,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +858,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +871,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CancelReply) GetFound() bool {
@@ -933,7 +891,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +903,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +916,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ProposeRequest) GetRequest() *Request {
@@ -985,7 +943,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +955,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +968,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AwaitRequest) GetResult() *Result {
@@ -1036,7 +994,7 @@ type Introduction struct {
 
 func (x *Introduction) Reset() {
 	*x = Introduction{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1006,7 @@ func (x *Introduction) String() string {
 func (*Introduction) ProtoMessage() {}
 
 func (x *Introduction) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1019,7 @@ func (x *Introduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introduction.ProtoReflect.Descriptor instead.
 func (*Introduction) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Introduction) GetPeerCa() []byte {
@@ -1085,7 +1043,7 @@ type JoinFiling struct {
 
 func (x *JoinFiling) Reset() {
 	*x = JoinFiling{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1055,7 @@ func (x *JoinFiling) String() string {
 func (*JoinFiling) ProtoMessage() {}
 
 func (x *JoinFiling) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1068,7 @@ func (x *JoinFiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinFiling.ProtoReflect.Descriptor instead.
 func (*JoinFiling) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JoinFiling) GetSecret() []byte {
@@ -1166,7 +1124,7 @@ type JoinQuestion struct {
 
 func (x *JoinQuestion) Reset() {
 	*x = JoinQuestion{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1136,7 @@ func (x *JoinQuestion) String() string {
 func (*JoinQuestion) ProtoMessage() {}
 
 func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1149,7 @@ func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinQuestion.ProtoReflect.Descriptor instead.
 func (*JoinQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JoinQuestion) GetNode() string {
@@ -1218,7 +1176,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1188,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1201,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Voter) GetId() string {
@@ -1275,7 +1233,7 @@ type JoinAnswer struct {
 
 func (x *JoinAnswer) Reset() {
 	*x = JoinAnswer{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1245,7 @@ func (x *JoinAnswer) String() string {
 func (*JoinAnswer) ProtoMessage() {}
 
 func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1258,7 @@ func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
 func (*JoinAnswer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JoinAnswer) GetApproved() bool {
@@ -1366,7 +1324,7 @@ type InitIdentity struct {
 
 func (x *InitIdentity) Reset() {
 	*x = InitIdentity{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1336,7 @@ func (x *InitIdentity) String() string {
 func (*InitIdentity) ProtoMessage() {}
 
 func (x *InitIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1349,7 @@ func (x *InitIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitIdentity.ProtoReflect.Descriptor instead.
 func (*InitIdentity) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InitIdentity) GetNode() string {
@@ -1440,14 +1398,14 @@ type InitData struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
 	GossipKey     []byte                 `protobuf:"bytes,2,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
-	Bootstrap     *Bootstrap             `protobuf:"bytes,3,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"`
+	Bootstrap     *wire.Bootstrap        `protobuf:"bytes,3,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InitData) Reset() {
 	*x = InitData{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1417,7 @@ func (x *InitData) String() string {
 func (*InitData) ProtoMessage() {}
 
 func (x *InitData) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1430,7 @@ func (x *InitData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitData.ProtoReflect.Descriptor instead.
 func (*InitData) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InitData) GetChain() [][]byte {
@@ -1489,7 +1447,7 @@ func (x *InitData) GetGossipKey() []byte {
 	return nil
 }
 
-func (x *InitData) GetBootstrap() *Bootstrap {
+func (x *InitData) GetBootstrap() *wire.Bootstrap {
 	if x != nil {
 		return x.Bootstrap
 	}
@@ -1500,7 +1458,7 @@ var File_rpc_armorpb_api_proto protoreflect.FileDescriptor
 
 const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\n" +
-	"\x15rpc/armorpb/api.proto\x12\farmor.rpc.v1\x1a\x17rpc/armorpb/words.proto\"\a\n" +
+	"\x15rpc/armorpb/api.proto\x12\farmor.rpc.v1\x1a\x16armor/wire/words.proto\x1a\x19rpc/armorpb/reports.proto\"\a\n" +
 	"\x05Empty\"\"\n" +
 	"\fDrainRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"=\n" +
@@ -1522,33 +1480,19 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\arequest\x18\x01 \x01(\v2\x15.armor.rpc.v1.RequestR\arequest\"A\n" +
 	"\fStateRequest\x12\x16\n" +
 	"\x06tables\x18\x01 \x03(\tR\x06tables\x12\x19\n" +
-	"\bat_least\x18\x02 \x01(\x04R\aatLeast\"\x81\x06\n" +
+	"\bat_least\x18\x02 \x01(\x04R\aatLeast\"\x84\x01\n" +
 	"\n" +
 	"StateChunk\x12+\n" +
 	"\x04head\x18\x01 \x01(\v2\x17.armor.rpc.v1.StateHeadR\x04head\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\x12=\n" +
-	"\fenvironments\x18\x03 \x03(\v2\x19.armor.rpc.v1.EnvironmentR\fenvironments\x123\n" +
-	"\aanchors\x18\x04 \x03(\v2\x19.armor.rpc.v1.TrustAnchorR\aanchors\x126\n" +
-	"\tinventory\x18\x05 \x03(\v2\x18.armor.rpc.v1.CertRecordR\tinventory\x12:\n" +
-	"\vrevocations\x18\x06 \x03(\v2\x18.armor.rpc.v1.RevocationR\vrevocations\x12<\n" +
-	"\n" +
-	"identities\x18\a \x03(\v2\x1c.armor.rpc.v1.IdentityConfigR\n" +
-	"identities\x124\n" +
-	"\tdatabases\x18\b \x03(\v2\x16.armor.rpc.v1.DatabaseR\tdatabases\x12(\n" +
-	"\x05pools\x18\t \x03(\v2\x12.armor.rpc.v1.PoolR\x05pools\x12+\n" +
-	"\x06shares\x18\n" +
-	" \x03(\v2\x13.armor.rpc.v1.ShareR\x06shares\x12.\n" +
-	"\amembers\x18\v \x03(\v2\x14.armor.rpc.v1.MemberR\amembers\x127\n" +
-	"\n" +
-	"tombstones\x18\f \x03(\v2\x17.armor.rpc.v1.TombstoneR\n" +
-	"tombstones\x12/\n" +
-	"\x06tokens\x18\r \x03(\v2\x17.armor.rpc.v1.JoinTokenR\x06tokens\x12/\n" +
-	"\x05joins\x18\x0e \x03(\v2\x19.armor.rpc.v1.JoinRequestR\x05joins\x124\n" +
-	"\toperators\x18\x0f \x03(\v2\x16.armor.rpc.v1.OperatorR\toperators\"\x9f\x01\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x12/\n" +
+	"\x06tables\x18\x10 \x03(\v2\x17.armor.rpc.v1.TableRowsR\x06tablesJ\x04\b\x03\x10\x10\"5\n" +
+	"\tTableRows\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12\x12\n" +
+	"\x04rows\x18\x02 \x03(\fR\x04rows\"\xa1\x01\n" +
 	"\tStateHead\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x04R\brevision\x12&\n" +
-	"\x04time\x18\x02 \x01(\v2\x12.armor.rpc.v1.TimeR\x04time\x12/\n" +
-	"\acluster\x18\x03 \x01(\v2\x15.armor.rpc.v1.ClusterR\acluster\x12\x1d\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12'\n" +
+	"\x04time\x18\x02 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\x120\n" +
+	"\acluster\x18\x03 \x01(\v2\x16.armor.wire.v1.ClusterR\acluster\x12\x1d\n" +
 	"\n" +
 	"next_index\x18\x04 \x01(\rR\tnextIndex\"<\n" +
 	"\n" +
@@ -1560,9 +1504,9 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"w\n" +
 	"\fSessionChunk\x125\n" +
 	"\bsessions\x18\x01 \x03(\v2\x19.armor.rpc.v1.SessionInfoR\bsessions\x120\n" +
-	"\x06silent\x18\x02 \x03(\v2\x18.armor.rpc.v1.SilentNodeR\x06silent\"F\n" +
-	"\x0ePreviewRequest\x124\n" +
-	"\tselectors\x18\x01 \x03(\v2\x16.armor.rpc.v1.SelectorR\tselectors\"\x1f\n" +
+	"\x06silent\x18\x02 \x03(\v2\x18.armor.rpc.v1.SilentNodeR\x06silent\"G\n" +
+	"\x0ePreviewRequest\x125\n" +
+	"\tselectors\x18\x01 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\"\x1f\n" +
 	"\rDenialRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"#\n" +
 	"\vCancelReply\x12\x14\n" +
@@ -1609,16 +1553,16 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x0eclient_address\x18\x04 \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vops_address\x18\x05 \x01(\tR\n" +
 	"opsAddress\x12\x10\n" +
-	"\x03csr\x18\x06 \x01(\fR\x03csr\"v\n" +
+	"\x03csr\x18\x06 \x01(\fR\x03csr\"w\n" +
 	"\bInitData\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
-	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x125\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x17.armor.rpc.v1.BootstrapR\tbootstrap2\xc7\x04\n" +
+	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x126\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xc8\x04\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
-	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12?\n" +
-	"\x05State\x12\x1a.armor.rpc.v1.StateRequest\x1a\x18.armor.rpc.v1.StateChunk0\x01\x126\n" +
+	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12@\n" +
+	"\x06Tables\x12\x1a.armor.rpc.v1.StateRequest\x1a\x18.armor.rpc.v1.StateChunk0\x01\x126\n" +
 	"\x05Nodes\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodesReply\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
@@ -1659,7 +1603,7 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
 	(*DrainRequest)(nil),    // 1: armor.rpc.v1.DrainRequest
@@ -1670,139 +1614,115 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*ValidateRequest)(nil), // 6: armor.rpc.v1.ValidateRequest
 	(*StateRequest)(nil),    // 7: armor.rpc.v1.StateRequest
 	(*StateChunk)(nil),      // 8: armor.rpc.v1.StateChunk
-	(*StateHead)(nil),       // 9: armor.rpc.v1.StateHead
-	(*NodesReply)(nil),      // 10: armor.rpc.v1.NodesReply
-	(*SilentNode)(nil),      // 11: armor.rpc.v1.SilentNode
-	(*SessionChunk)(nil),    // 12: armor.rpc.v1.SessionChunk
-	(*PreviewRequest)(nil),  // 13: armor.rpc.v1.PreviewRequest
-	(*DenialRequest)(nil),   // 14: armor.rpc.v1.DenialRequest
-	(*CancelReply)(nil),     // 15: armor.rpc.v1.CancelReply
-	(*ProposeRequest)(nil),  // 16: armor.rpc.v1.ProposeRequest
-	(*AwaitRequest)(nil),    // 17: armor.rpc.v1.AwaitRequest
-	(*Introduction)(nil),    // 18: armor.rpc.v1.Introduction
-	(*JoinFiling)(nil),      // 19: armor.rpc.v1.JoinFiling
-	(*JoinQuestion)(nil),    // 20: armor.rpc.v1.JoinQuestion
-	(*Voter)(nil),           // 21: armor.rpc.v1.Voter
-	(*JoinAnswer)(nil),      // 22: armor.rpc.v1.JoinAnswer
-	(*InitIdentity)(nil),    // 23: armor.rpc.v1.InitIdentity
-	(*InitData)(nil),        // 24: armor.rpc.v1.InitData
-	(*PoolStatus)(nil),      // 25: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 26: armor.rpc.v1.Request
-	(*Result)(nil),          // 27: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 28: armor.rpc.v1.Enforcement
-	(*Environment)(nil),     // 29: armor.rpc.v1.Environment
-	(*TrustAnchor)(nil),     // 30: armor.rpc.v1.TrustAnchor
-	(*CertRecord)(nil),      // 31: armor.rpc.v1.CertRecord
-	(*Revocation)(nil),      // 32: armor.rpc.v1.Revocation
-	(*IdentityConfig)(nil),  // 33: armor.rpc.v1.IdentityConfig
-	(*Database)(nil),        // 34: armor.rpc.v1.Database
-	(*Pool)(nil),            // 35: armor.rpc.v1.Pool
-	(*Share)(nil),           // 36: armor.rpc.v1.Share
-	(*Member)(nil),          // 37: armor.rpc.v1.Member
-	(*Tombstone)(nil),       // 38: armor.rpc.v1.Tombstone
-	(*JoinToken)(nil),       // 39: armor.rpc.v1.JoinToken
-	(*JoinRequest)(nil),     // 40: armor.rpc.v1.JoinRequest
-	(*Operator)(nil),        // 41: armor.rpc.v1.Operator
-	(*Time)(nil),            // 42: armor.rpc.v1.Time
-	(*Cluster)(nil),         // 43: armor.rpc.v1.Cluster
-	(*NodeStatus)(nil),      // 44: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 45: armor.rpc.v1.SessionInfo
-	(*Selector)(nil),        // 46: armor.rpc.v1.Selector
-	(*Bootstrap)(nil),       // 47: armor.rpc.v1.Bootstrap
-	(*PoolOrder)(nil),       // 48: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 49: armor.rpc.v1.Renewal
-	(*CancelRequest)(nil),   // 50: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 51: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 52: armor.rpc.v1.Freshness
+	(*TableRows)(nil),       // 9: armor.rpc.v1.TableRows
+	(*StateHead)(nil),       // 10: armor.rpc.v1.StateHead
+	(*NodesReply)(nil),      // 11: armor.rpc.v1.NodesReply
+	(*SilentNode)(nil),      // 12: armor.rpc.v1.SilentNode
+	(*SessionChunk)(nil),    // 13: armor.rpc.v1.SessionChunk
+	(*PreviewRequest)(nil),  // 14: armor.rpc.v1.PreviewRequest
+	(*DenialRequest)(nil),   // 15: armor.rpc.v1.DenialRequest
+	(*CancelReply)(nil),     // 16: armor.rpc.v1.CancelReply
+	(*ProposeRequest)(nil),  // 17: armor.rpc.v1.ProposeRequest
+	(*AwaitRequest)(nil),    // 18: armor.rpc.v1.AwaitRequest
+	(*Introduction)(nil),    // 19: armor.rpc.v1.Introduction
+	(*JoinFiling)(nil),      // 20: armor.rpc.v1.JoinFiling
+	(*JoinQuestion)(nil),    // 21: armor.rpc.v1.JoinQuestion
+	(*Voter)(nil),           // 22: armor.rpc.v1.Voter
+	(*JoinAnswer)(nil),      // 23: armor.rpc.v1.JoinAnswer
+	(*InitIdentity)(nil),    // 24: armor.rpc.v1.InitIdentity
+	(*InitData)(nil),        // 25: armor.rpc.v1.InitData
+	(*PoolStatus)(nil),      // 26: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 27: armor.rpc.v1.Request
+	(*Result)(nil),          // 28: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 29: armor.rpc.v1.Enforcement
+	(*wire.Time)(nil),       // 30: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 31: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 32: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 33: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 34: armor.wire.v1.Selector
+	(*wire.Bootstrap)(nil),  // 35: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 36: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 37: armor.rpc.v1.Renewal
+	(*CancelRequest)(nil),   // 38: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 39: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 40: armor.rpc.v1.Freshness
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	25, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	26, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	27, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	28, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	26, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	9,  // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
-	29, // 7: armor.rpc.v1.StateChunk.environments:type_name -> armor.rpc.v1.Environment
-	30, // 8: armor.rpc.v1.StateChunk.anchors:type_name -> armor.rpc.v1.TrustAnchor
-	31, // 9: armor.rpc.v1.StateChunk.inventory:type_name -> armor.rpc.v1.CertRecord
-	32, // 10: armor.rpc.v1.StateChunk.revocations:type_name -> armor.rpc.v1.Revocation
-	33, // 11: armor.rpc.v1.StateChunk.identities:type_name -> armor.rpc.v1.IdentityConfig
-	34, // 12: armor.rpc.v1.StateChunk.databases:type_name -> armor.rpc.v1.Database
-	35, // 13: armor.rpc.v1.StateChunk.pools:type_name -> armor.rpc.v1.Pool
-	36, // 14: armor.rpc.v1.StateChunk.shares:type_name -> armor.rpc.v1.Share
-	37, // 15: armor.rpc.v1.StateChunk.members:type_name -> armor.rpc.v1.Member
-	38, // 16: armor.rpc.v1.StateChunk.tombstones:type_name -> armor.rpc.v1.Tombstone
-	39, // 17: armor.rpc.v1.StateChunk.tokens:type_name -> armor.rpc.v1.JoinToken
-	40, // 18: armor.rpc.v1.StateChunk.joins:type_name -> armor.rpc.v1.JoinRequest
-	41, // 19: armor.rpc.v1.StateChunk.operators:type_name -> armor.rpc.v1.Operator
-	42, // 20: armor.rpc.v1.StateHead.time:type_name -> armor.rpc.v1.Time
-	43, // 21: armor.rpc.v1.StateHead.cluster:type_name -> armor.rpc.v1.Cluster
-	44, // 22: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	45, // 23: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
-	11, // 24: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	46, // 25: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.rpc.v1.Selector
-	26, // 26: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	27, // 27: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	21, // 28: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	47, // 29: armor.rpc.v1.InitData.bootstrap:type_name -> armor.rpc.v1.Bootstrap
-	4,  // 30: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 31: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 32: armor.rpc.v1.OperatorAPI.State:input_type -> armor.rpc.v1.StateRequest
-	0,  // 33: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 34: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	13, // 35: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	14, // 36: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	48, // 37: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	1,  // 38: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	49, // 39: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	50, // 40: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 41: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 42: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	13, // 43: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	14, // 44: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	48, // 45: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 46: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	16, // 47: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 48: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	17, // 49: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	19, // 50: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 51: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	19, // 52: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	20, // 53: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 54: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	24, // 55: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 56: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 57: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 58: armor.rpc.v1.OperatorAPI.State:output_type -> armor.rpc.v1.StateChunk
-	10, // 59: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	12, // 60: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	12, // 61: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	51, // 62: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 63: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	0,  // 64: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	52, // 65: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	15, // 66: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	44, // 67: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	12, // 68: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	12, // 69: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	51, // 70: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	25, // 71: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 72: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	27, // 73: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 74: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	28, // 75: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 76: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	18, // 77: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 78: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	22, // 79: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	23, // 80: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 81: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	56, // [56:82] is the sub-list for method output_type
-	30, // [30:56] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	26, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	27, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	28, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	29, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	27, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	10, // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
+	9,  // 7: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
+	30, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	31, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	32, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	33, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	12, // 12: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
+	34, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	27, // 14: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	28, // 15: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	22, // 16: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	35, // 17: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	4,  // 18: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 19: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 20: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 21: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 22: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 23: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 24: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	36, // 25: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	1,  // 26: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	37, // 27: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	38, // 28: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 29: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 30: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 31: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 32: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	36, // 33: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 34: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
+	17, // 35: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 36: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	18, // 37: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	20, // 38: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 39: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	20, // 40: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	21, // 41: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 42: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	25, // 43: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 44: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 45: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 46: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 47: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 48: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 49: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	39, // 50: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 51: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	0,  // 52: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	40, // 53: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	16, // 54: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	32, // 55: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 56: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 57: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	39, // 58: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	26, // 59: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 60: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	28, // 61: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 62: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	29, // 63: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 64: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	19, // 65: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 66: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	23, // 67: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	24, // 68: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 69: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	44, // [44:70] is the sub-list for method output_type
+	18, // [18:44] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }
@@ -1810,14 +1730,14 @@ func file_rpc_armorpb_api_proto_init() {
 	if File_rpc_armorpb_api_proto != nil {
 		return
 	}
-	file_rpc_armorpb_words_proto_init()
+	file_rpc_armorpb_reports_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -24,7 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	OperatorAPI_Submit_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Submit"
 	OperatorAPI_Validate_FullMethodName = "/armor.rpc.v1.OperatorAPI/Validate"
-	OperatorAPI_State_FullMethodName    = "/armor.rpc.v1.OperatorAPI/State"
+	OperatorAPI_Tables_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Tables"
 	OperatorAPI_Nodes_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Nodes"
 	OperatorAPI_Sessions_FullMethodName = "/armor.rpc.v1.OperatorAPI/Sessions"
 	OperatorAPI_Preview_FullMethodName  = "/armor.rpc.v1.OperatorAPI/Preview"
@@ -42,7 +42,7 @@ const (
 type OperatorAPIClient interface {
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitReply, error)
 	Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*Empty, error)
-	State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StateChunk], error)
+	Tables(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StateChunk], error)
 	Nodes(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodesReply, error)
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
@@ -81,9 +81,9 @@ func (c *operatorAPIClient) Validate(ctx context.Context, in *ValidateRequest, o
 	return out, nil
 }
 
-func (c *operatorAPIClient) State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StateChunk], error) {
+func (c *operatorAPIClient) Tables(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StateChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &OperatorAPI_ServiceDesc.Streams[0], OperatorAPI_State_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &OperatorAPI_ServiceDesc.Streams[0], OperatorAPI_Tables_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (c *operatorAPIClient) State(ctx context.Context, in *StateRequest, opts ..
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type OperatorAPI_StateClient = grpc.ServerStreamingClient[StateChunk]
+type OperatorAPI_TablesClient = grpc.ServerStreamingClient[StateChunk]
 
 func (c *operatorAPIClient) Nodes(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodesReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -187,7 +187,7 @@ func (c *operatorAPIClient) Drain(ctx context.Context, in *DrainRequest, opts ..
 type OperatorAPIServer interface {
 	Submit(context.Context, *SubmitRequest) (*SubmitReply, error)
 	Validate(context.Context, *ValidateRequest) (*Empty, error)
-	State(*StateRequest, grpc.ServerStreamingServer[StateChunk]) error
+	Tables(*StateRequest, grpc.ServerStreamingServer[StateChunk]) error
 	Nodes(context.Context, *Empty) (*NodesReply, error)
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
@@ -212,8 +212,8 @@ func (UnimplementedOperatorAPIServer) Submit(context.Context, *SubmitRequest) (*
 func (UnimplementedOperatorAPIServer) Validate(context.Context, *ValidateRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Validate not implemented")
 }
-func (UnimplementedOperatorAPIServer) State(*StateRequest, grpc.ServerStreamingServer[StateChunk]) error {
-	return status.Error(codes.Unimplemented, "method State not implemented")
+func (UnimplementedOperatorAPIServer) Tables(*StateRequest, grpc.ServerStreamingServer[StateChunk]) error {
+	return status.Error(codes.Unimplemented, "method Tables not implemented")
 }
 func (UnimplementedOperatorAPIServer) Nodes(context.Context, *Empty) (*NodesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Nodes not implemented")
@@ -290,16 +290,16 @@ func _OperatorAPI_Validate_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
-func _OperatorAPI_State_Handler(srv interface{}, stream grpc.ServerStream) error {
+func _OperatorAPI_Tables_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(StateRequest)
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(OperatorAPIServer).State(m, &grpc.GenericServerStream[StateRequest, StateChunk]{ServerStream: stream})
+	return srv.(OperatorAPIServer).Tables(m, &grpc.GenericServerStream[StateRequest, StateChunk]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type OperatorAPI_StateServer = grpc.ServerStreamingServer[StateChunk]
+type OperatorAPI_TablesServer = grpc.ServerStreamingServer[StateChunk]
 
 func _OperatorAPI_Nodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(Empty)
@@ -429,8 +429,8 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 	},
 	Streams: []grpc.StreamDesc{
 		{
-			StreamName:    "State",
-			Handler:       _OperatorAPI_State_Handler,
+			StreamName:    "Tables",
+			Handler:       _OperatorAPI_Tables_Handler,
 			ServerStreams: true,
 		},
 		{

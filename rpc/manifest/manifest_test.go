@@ -258,16 +258,16 @@ func TestOversizeAndDeepFilesAreRefused(t *testing.T) {
 func stateOf(set manifest.Set) *armor.State {
 	s := &armor.State{Revision: 7}
 	for _, e := range set.Environments {
-		s.Environments = s.Environments.With(e.Name, e)
+		s.Environments = s.Environments.With(e)
 	}
 	for _, d := range set.Databases {
-		s.Databases = s.Databases.With(armor.ObjectKey(d.Environment, d.Name), d)
+		s.Databases = s.Databases.With(d)
 	}
 	for _, p := range set.Pools {
-		s.Pools = s.Pools.With(p.Key(), p)
+		s.Pools = s.Pools.With(p)
 	}
 	for _, i := range set.Identities {
-		s.Identities = s.Identities.With(armor.ObjectKey(i.Environment, i.Name), i)
+		s.Identities = s.Identities.With(i)
 	}
 	return s
 }
@@ -327,7 +327,7 @@ func drawState(t *rapid.T) *armor.State {
 		FreshLive:       live, FreshNew: time.Duration(rapid.Int64Range(1, int64(live)).Draw(t, "new")),
 	}
 	e.Cancel = rapid.SampledFrom([]armor.CancelMode{armor.CancelAny, armor.CancelTLSOnly}).Draw(t, "cancel")
-	s.Environments = s.Environments.With(env, e)
+	s.Environments = s.Environments.With(e)
 	d := armor.Database{
 		Name: name(t, "database"), Environment: env, DBName: text(t, "dbname"), Exclusive: rapid.Bool().Draw(t, "exclusive"),
 		Hosts:   rapid.SliceOfN(rapid.SampledFrom([]string{"pg:5432", "[::1]:1", "/run/postgresql:5432", "10.0.0.1:80"}), 1, 3).Draw(t, "hosts"),
@@ -348,7 +348,7 @@ func drawState(t *rapid.T) *armor.State {
 	if d.Verifiers == "" && rapid.Bool().Draw(t, "query") {
 		d.Query = armor.AuthQuery{Role: d.Roles[0].Role, Statement: "SELECT $1 " + text(t, "statement")}
 	}
-	s.Databases = s.Databases.With(armor.ObjectKey(env, d.Name), d)
+	s.Databases = s.Databases.With(d)
 	p := armor.Pool{
 		Name: name(t, "pool"), Environment: env, Database: d.Name, Budget: rapid.IntRange(1, 1000).Draw(t, "budget"),
 		Mode:      rapid.SampledFrom([]armor.PoolMode{armor.SessionMode, armor.TransactionMode, armor.StatementMode}).Draw(t, "mode"),
@@ -363,7 +363,7 @@ func drawState(t *rapid.T) *armor.State {
 	for _, d := range []*time.Duration{&p.QueryWaitNotify, &p.ServerLifetime, &p.ServerIdle, &p.ClientIdle, &p.IdleInTransaction, &p.QueryTimeout, &p.TransactionTimeout} {
 		*d = rapid.OneOf(rapid.Just(time.Duration(0)), rapid.Map(rapid.Int64Range(int64(armor.ShortestTimeOut), 1e14), func(n int64) time.Duration { return time.Duration(n) })).Draw(t, "time-out")
 	}
-	s.Pools = s.Pools.With(p.Key(), p)
+	s.Pools = s.Pools.With(p)
 	i := armor.IdentityConfig{
 		Name: name(t, "identity"), Environment: env, ID: armor.Pattern("spiffe://td/" + rapid.StringMatching(`[a-z0-9]{1,5}(/\*)?`).Draw(t, "id")),
 		Owner: text(t, "owner"), Contact: text(t, "contact"),
@@ -380,7 +380,7 @@ func drawState(t *rapid.T) *armor.State {
 		}
 		i.Grants = append(i.Grants, g)
 	}
-	s.Identities = s.Identities.With(armor.ObjectKey(env, i.Name), i)
+	s.Identities = s.Identities.With(i)
 	return s
 }
 
@@ -468,9 +468,9 @@ spec: {id: spiffe://td/x, grants: [{database: "*", roles: [r], pool: rest}]}
 		t.Errorf("grant %+v", g)
 	}
 	var s armor.State
-	s.Databases = s.Databases.With("e/*", set.Databases[0])
-	s.Pools = s.Pools.With("e/rest", set.Pools[0])
-	s.Identities = s.Identities.With("e/i", set.Identities[0])
+	s.Databases = s.Databases.With(set.Databases[0])
+	s.Pools = s.Pools.With(set.Pools[0])
+	s.Identities = s.Identities.With(set.Identities[0])
 	written, err := manifest.Marshal(&s)
 	if err != nil {
 		t.Fatal(err)

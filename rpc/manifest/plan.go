@@ -39,16 +39,16 @@ type FieldChange struct {
 func Plan(s *armor.State, set Set, deletes []armor.ObjectRef) ([]Change, armor.Apply, error) {
 	p := &planning{apply: armor.Apply{IfRevision: s.Revision}}
 	var err error
-	if p.apply.Environments, err = compare(p, set.Environments, s.Environments, func(e armor.Environment) string { return e.Name }, environmentDocument); err != nil {
+	if p.apply.Environments, err = compare(p, set.Environments, s.Environments, environmentDocument); err != nil {
 		return nil, armor.Apply{}, err
 	}
-	if p.apply.Databases, err = compare(p, set.Databases, s.Databases, func(d armor.Database) string { return armor.ObjectKey(d.Environment, d.Name) }, databaseDocument); err != nil {
+	if p.apply.Databases, err = compare(p, set.Databases, s.Databases, databaseDocument); err != nil {
 		return nil, armor.Apply{}, err
 	}
-	if p.apply.Pools, err = compare(p, set.Pools, s.Pools, armor.Pool.Key, poolDocument); err != nil {
+	if p.apply.Pools, err = compare(p, set.Pools, s.Pools, poolDocument); err != nil {
 		return nil, armor.Apply{}, err
 	}
-	if p.apply.Identities, err = compare(p, set.Identities, s.Identities, func(i armor.IdentityConfig) string { return armor.ObjectKey(i.Environment, i.Name) }, identityDocument); err != nil {
+	if p.apply.Identities, err = compare(p, set.Identities, s.Identities, identityDocument); err != nil {
 		return nil, armor.Apply{}, err
 	}
 	for _, ref := range deletes {
@@ -65,12 +65,12 @@ type planning struct {
 }
 
 // compare returns the objects that are new or differ.
-func compare[V, S any](p *planning, written []V, have armor.Table[V], key func(V) string, document func(V) document[S]) ([]V, error) {
+func compare[V armor.Row, S any](p *planning, written []V, have armor.Table[V], document func(V) document[S]) ([]V, error) {
 	var differ []V
 	for _, v := range written {
 		doc := document(v)
 		change := Change{Op: Create, Kind: string(doc.Kind), Environment: string(doc.Metadata.Environment), Name: string(doc.Metadata.Name)}
-		if old, found := have.Get(key(v)); found {
+		if old, found := have.Get(v.Key()); found {
 			if bytes.Equal(armor.Canonical(old), armor.Canonical(v)) {
 				continue
 			}

@@ -1,5 +1,6 @@
-// Package testca makes certificates, trust states and stand-ins for the cluster's
-// trust and lease, for the tests of all rooms. It is not for production.
+// Package testca makes certificates, trust states, and stand-ins for what the cluster
+// supplies to the edge: its trust and its lease. It is for the tests of all rooms, never
+// for production, and knows nothing of connections or consensus.
 //
 // Invariant: whatever it makes is valid unless the caller's own change spoils it.
 package testca
@@ -198,7 +199,11 @@ func (t *Trust) Publish(changes ...func(*armor.State)) uint64 {
 	next := *t.state
 	next.Revision++
 	for _, change := range changes {
+		before := next.Changed
 		change(&next)
+		if next.Changed == before { // made past the tables: it may have been anything
+			next.Changed = armor.Everything(next.Revision)
+		}
 	}
 	t.state = &next
 	close(t.superseded)
@@ -209,13 +214,15 @@ func (t *Trust) Publish(changes ...func(*armor.State)) uint64 {
 // Environment adds an environment with an open inventory.
 func Environment(name string) func(*armor.State) {
 	return func(s *armor.State) {
-		s.Environments = s.Environments.With(name, armor.Environment{Name: name, Inventory: armor.InventoryOpen, FreshNew: armor.DefaultFreshNew, FreshLive: armor.DefaultFreshLive})
+		armor.Environments.Put(s, armor.Environment{
+			Name: name, Inventory: armor.InventoryOpen, FreshNew: armor.DefaultFreshNew, FreshLive: armor.DefaultFreshLive,
+		})
 	}
 }
 
 // Anchored adds or replaces a trust anchor.
 func Anchored(a armor.TrustAnchor) func(*armor.State) {
-	return func(s *armor.State) { s.Anchors = s.Anchors.With(a.Certificate.Fingerprint.String(), a) }
+	return func(s *armor.State) { armor.Anchors.Put(s, a) }
 }
 
 // Granted lets an identity of an environment reach a database through a pool, both
@@ -223,12 +230,14 @@ func Anchored(a armor.TrustAnchor) func(*armor.State) {
 // has none.
 func Granted(environment string, id armor.Pattern, grants ...armor.Grant) func(*armor.State) {
 	return func(s *armor.State) {
-		key := armor.ObjectKey(environment, "test")
-		s.Identities = s.Identities.With(key, armor.IdentityConfig{Name: "test", Environment: environment, ID: id, Owner: "tests", Grants: grants})
-		s.Grants = s.Grants.With(armor.ObjectKey(environment, string(id)), "test")
+		armor.Identities.Put(s, armor.IdentityConfig{
+			Name: "test", Environment: environment, ID: id, Owner: "tests", Grants: grants,
+		})
 		for _, g := range grants {
-			s.Databases = s.Databases.With(armor.ObjectKey(environment, g.Database), armor.Database{Name: g.Database, Environment: environment, DBName: g.Database})
-			s.Pools = s.Pools.With(armor.ObjectKey(environment, g.Pool), armor.Pool{Name: g.Pool, Environment: environment, Database: g.Database, Mode: armor.TransactionMode, Budget: 10})
+			armor.Databases.Put(s, armor.Database{Name: g.Database, Environment: environment, DBName: g.Database})
+			armor.Pools.Put(s, armor.Pool{
+				Name: g.Pool, Environment: environment, Database: g.Database, Mode: armor.TransactionMode, Budget: 10,
+			})
 		}
 	}
 }
@@ -237,7 +246,7 @@ func Granted(environment string, id armor.Pattern, grants ...armor.Grant) func(*
 func Revoked(selectors ...armor.Selector) func(*armor.State) {
 	return func(s *armor.State) {
 		for _, sel := range selectors {
-			s.Revocations = s.Revocations.With(sel.MarshalKey(), armor.Revocation{Selector: sel, Reason: armor.KeyCompromise, Revision: s.Revision})
+			armor.Revoked.Put(s, armor.Revocation{Selector: sel, Reason: armor.KeyCompromise, Revision: s.Revision})
 		}
 	}
 }

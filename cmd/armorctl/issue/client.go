@@ -50,7 +50,7 @@ type Issued struct {
 // Client makes a client's certificate, registers it, and only then writes its files: where the
 // inventory is required, a certificate that is not in it must not look usable.
 func Client(ctx context.Context, c Cluster, r Request) (Issued, error) {
-	state, err := c.State(ctx, rpc.TableAnchors, rpc.TableIdentities, rpc.TableRevocations, rpc.TableInventory)
+	state, err := c.State(ctx, armor.Anchors, armor.Identities, armor.Revoked, armor.Inventory)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -185,7 +185,7 @@ const backdate = time.Minute
 // or it would be among those that are revoked.
 func DatedFrom(s *armor.State, id armor.Identity, now time.Time) time.Time {
 	for _, p := range id.Patterns() {
-		r, found := s.Revocations.Get(armor.Selector{Kind: armor.SelectIdentity, Identity: p}.MarshalKey())
+		r, found := s.Revocations.Get(armor.Selector{Kind: armor.SelectIdentity, Identity: p}.SelectorKey())
 		if found && now.Add(-backdate).Before(r.Selector.IssuedBefore) && now.Add(armor.ClockSkew).After(r.Selector.IssuedBefore) {
 			now = r.Selector.IssuedBefore.Add(backdate)
 		}

@@ -71,7 +71,7 @@ func (t *translation) database(s *section) {
 	if slices.ContainsFunc(d.Roles, func(r armor.RoleAuth) bool { return t.proves(s, r.Role) }) {
 		d.Verifiers = VerifiersName
 	}
-	t.state.Databases = t.state.Databases.With(armor.ObjectKey(d.Environment, d.Name), d)
+	t.state.Databases = t.state.Databases.With(d)
 	t.pools(s, d)
 }
 
@@ -221,7 +221,7 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 	p.MinSize = min(p.MinSize, p.Budget-p.Reserve)
 	// PgBouncer keeps the minimum without a client where the user is fixed.
 	p.WarmUp = p.MinSize > 0 && w.database.values["user"] != "" && !armor.IsTemplate(d.Name)
-	t.state.Pools = t.state.Pools.With(p.Key(), p)
+	t.state.Pools = t.state.Pools.With(p)
 }
 
 func (t *translation) mode(w where) armor.PoolMode {

@@ -261,7 +261,7 @@ func (t *translation) identity(name string, admin, watcher bool) {
 	if len(i.Grants) > maxGrants {
 		t.at(place{file: "user " + clip(name)}, "%d grants: an Identity takes %d", len(i.Grants), maxGrants)
 	}
-	t.state.Identities = t.state.Identities.With(armor.ObjectKey(i.Environment, i.Name), i)
+	t.state.Identities = t.state.Identities.With(i)
 	if u, listed := t.listedUser(name); listed {
 		t.report.note(u.place, "userlist."+name, "", outcome{to: "Identity " + own + ", " + string(i.ID)})
 	}

@@ -175,7 +175,6 @@ func (c *cluster) writeConfiguration() error {
 // role of the URL.
 func (c *cluster) configuration() *armor.State {
 	name := c.server.database
-	key := armor.ObjectKey(environmentName, name)
 	role := armor.RoleAuth{Role: c.server.role}
 	if c.server.password != "" {
 		role.Secret = armor.SecretName(name)
@@ -193,9 +192,9 @@ func (c *cluster) configuration() *armor.State {
 		Grants: []armor.Grant{{Database: name, Roles: []string{role.Role}, Pool: name}},
 	}
 	s := &armor.State{}
-	s.Databases = s.Databases.With(key, database)
-	s.Pools = s.Pools.With(key, pool)
-	s.Identities = s.Identities.With(armor.ObjectKey(environmentName, identityName), identity)
+	s.Databases = s.Databases.With(database)
+	s.Pools = s.Pools.With(pool)
+	s.Identities = s.Identities.With(identity)
 	return s
 }
 

@@ -12,146 +12,6 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// tenure is one term in which this node leads and is ready: an entry of its own term
-// is applied here, so its state contains everything any leader ever answered for.
-type tenure struct {
-	term   uint64
-	began  time.Duration // on the boot clock; no grant of an earlier term was confirmed after it
-	pulse  *pulse
-	ledger *ledger
-	ended  <-chan struct{}
-}
-
-// lead follows Raft's word on leadership. It never blocks Raft: each tenure runs in
-// its own goroutine and is told to end by its context.
-func (n *Node) lead(ctx context.Context, leading <-chan bool) {
-	var tenures sync.WaitGroup
-	defer tenures.Wait()
-	resign := func() {}
-	defer func() { resign() }()
-	for {
-		select {
-		case yes := <-leading:
-			resign()
-			resign = func() {}
-			if yes {
-				term, cancel := context.WithCancel(ctx)
-				resign = cancel
-				tenures.Go(func() { n.reign(term) })
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// reign makes the node ready to lead, and keeps house while it leads.
-func (n *Node) reign(ctx context.Context) {
-	t, err := n.takeOffice(ctx)
-	if err != nil {
-		n.cfg.Logger.Warn("cannot take office", armor.KeyErr, err)
-		return
-	}
-	n.cfg.Logger.Info("leading", armor.KeyTerm, t.term, armor.KeyRevision, n.machine.LastCommand())
-	n.setTenure(t)
-	defer n.clearTenure(t)
-	var work sync.WaitGroup
-	work.Go(func() { t.pulse.run(ctx) })
-	work.Go(func() { n.reconcile(ctx, t) })
-	work.Wait()
-}
-
-// takeOffice waits until an entry of this term is applied.
-func (n *Node) takeOffice(ctx context.Context) (*tenure, error) {
-	r := n.raft.Load()
-	term := r.CurrentTerm()
-	future := r.Barrier(0)
-	if err := future.Error(); err != nil {
-		return nil, fmt.Errorf("apply a first entry of term %d: %w", term, err)
-	}
-	t := &tenure{term: term, began: n.cfg.Clock.Boot(), ended: ctx.Done()}
-	if !n.holdsOffice(t) {
-		return nil, fmt.Errorf("term %d is over", term)
-	}
-	if indexed, ok := future.(raft.IndexFuture); ok {
-		n.adapter.commits(entryID{indexed.Index(), term})
-	}
-	t.pulse = newPulse(n, t)
-	t.ledger = n.newLedger(t.began)
-	return t, nil
-}
-
-// holdsOffice reports whether this node still leads in the tenure's term, as far as it
-// knows. Only a confirmation by voters proves it.
-func (n *Node) holdsOffice(t *tenure) bool {
-	r := n.raft.Load()
-	return r.State() == raft.Leader && r.CurrentTerm() == t.term
-}
-
-func (n *Node) setTenure(t *tenure) {
-	n.office.Lock()
-	defer n.office.Unlock()
-	n.office.tenure = t
-	close(n.office.changed)
-	n.office.changed = make(chan struct{})
-}
-
-func (n *Node) clearTenure(t *tenure) {
-	n.office.Lock()
-	defer n.office.Unlock()
-	if n.office.tenure == t {
-		n.office.tenure = nil
-	}
-}
-
-// tenure returns the tenure in force, or an error that names the leader.
-func (n *Node) tenure() (*tenure, error) {
-	n.office.Lock()
-	t := n.office.tenure
-	n.office.Unlock()
-	if t == nil || !n.holdsOffice(t) {
-		return nil, n.notLeader()
-	}
-	return t, nil
-}
-
-// readyTenure waits, if this node has just been elected, until it is ready.
-func (n *Node) readyTenure(ctx context.Context) (*tenure, error) {
-	for {
-		n.office.Lock()
-		t, changed := n.office.tenure, n.office.changed
-		n.office.Unlock()
-		if t != nil && n.holdsOffice(t) {
-			return t, nil
-		}
-		r := n.raft.Load()
-		if r == nil || r.State() != raft.Leader {
-			return nil, n.notLeader()
-		}
-		timer := time.NewTimer(n.cfg.Timings.Heartbeat)
-		select {
-		case <-changed:
-		case <-timer.C: // leadership may have ended meanwhile, which changes nothing here
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, n.notLeader()
-		}
-		timer.Stop()
-	}
-}
-
-// notLeader names the leader; when there is none, nothing can be changed either.
-func (n *Node) notLeader() error {
-	leader, known := n.Leader()
-	if leader == n.cfg.Node {
-		leader, known = "", false // elected, and not ready
-	}
-	if !known {
-		return fmt.Errorf("%w: %w", armor.ErrNoQuorum, &armor.NotLeaderError{})
-	}
-	return &armor.NotLeaderError{Leader: leader}
-}
-
 // pulseSpacing bounds how often questions alone make the leader write to every node;
 // questions that come closer together share one confirmation.
 const pulseSpacing = 20 * time.Millisecond
@@ -170,13 +30,13 @@ type pulse struct {
 	beats   uint64
 	heard   map[raft.ServerID]uint64 // the latest beat each has answered
 	changed chan struct{}            // closed and replaced when heard changes
-	couples map[raft.ServerID]*couple
+	senders map[raft.ServerID]*sender
 	ended   bool
 	running sync.WaitGroup
 }
 
-// couple is the goroutine that sends one node its pulses.
-type couple struct {
+// sender is the goroutine that sends one node its pulses.
+type sender struct {
 	wake chan struct{}
 	stop chan struct{}
 }
@@ -184,7 +44,7 @@ type couple struct {
 func newPulse(n *Node, t *tenure) *pulse {
 	return &pulse{
 		node: n, t: t, want: make(chan struct{}, 1), heard: map[raft.ServerID]uint64{},
-		changed: make(chan struct{}), couples: map[raft.ServerID]*couple{},
+		changed: make(chan struct{}), senders: map[raft.ServerID]*sender{},
 	}
 }
 
@@ -220,19 +80,19 @@ func (p *pulse) beat() {
 			p.wakeLocked(s)
 		}
 	}
-	for id, c := range p.couples {
+	for id, c := range p.senders {
 		if !present[id] {
 			close(c.stop)
-			delete(p.couples, id)
+			delete(p.senders, id)
 		}
 	}
 }
 
 func (p *pulse) wakeLocked(s raft.Server) {
-	c := p.couples[s.ID]
+	c := p.senders[s.ID]
 	if c == nil {
-		c = &couple{wake: make(chan struct{}, 1), stop: make(chan struct{})}
-		p.couples[s.ID] = c
+		c = &sender{wake: make(chan struct{}, 1), stop: make(chan struct{})}
+		p.senders[s.ID] = c
 		p.running.Go(func() { p.serve(c, s) })
 	}
 	select {
@@ -244,16 +104,16 @@ func (p *pulse) wakeLocked(s raft.Server) {
 func (p *pulse) end() {
 	p.mu.Lock()
 	p.ended = true
-	for id, c := range p.couples {
+	for id, c := range p.senders {
 		close(c.stop)
-		delete(p.couples, id)
+		delete(p.senders, id)
 	}
 	p.mu.Unlock()
 	p.running.Wait()
 }
 
 // serve sends one server its pulses.
-func (p *pulse) serve(c *couple, s raft.Server) {
+func (p *pulse) serve(c *sender, s raft.Server) {
 	for {
 		select {
 		case <-c.wake:

@@ -10,17 +10,18 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// ledger is the leader's memory of one tenure: until when each life of each node may
+// lives is the leader's memory of one tenure: until when each life of each node may
 // serve without having asked again, and what each has enforced.
-type ledger struct {
-	clock   Clock
+type lives struct {
+	clock Clock
+
 	mu      sync.Mutex // guards all below
-	nodes   map[armor.NodeID]*account
+	nodes   map[armor.NodeID]*nodeLives
 	changed chan struct{} // closed and replaced with each report
 }
 
-// account is what is known of one node.
-type account struct {
+// nodeLives is what is known of one node.
+type nodeLives struct {
 	// inherited is the boot instant until which a grant of an earlier leader may run
 	// in a life of the node that this leader has not met. Zero: none.
 	inherited time.Duration
@@ -49,20 +50,20 @@ type ack struct {
 // caller is still waiting.
 const acksKept = 128
 
-// newLedger remembers what earlier leaders may have granted: every member and every
+// newLives begins with what earlier leaders may have granted: every member and every
 // removed member is taken to have been granted the longest lease just now.
-func (n *Node) newLedger(began time.Duration) *ledger {
-	l := &ledger{clock: n.cfg.Clock, nodes: map[armor.NodeID]*account{}, changed: make(chan struct{})}
+func (n *Node) newLives(began time.Duration) *lives {
+	l := &lives{clock: n.cfg.Clock, nodes: map[armor.NodeID]*nodeLives{}, changed: make(chan struct{})}
 	until := began + stretch(time.Duration(n.adapter.longest.Load()))
 	state, _ := n.machine.Current()
 	for m := range state.Members.Values() {
-		l.nodes[m.ID] = &account{inherited: until, lives: map[uint64]*life{}}
+		l.nodes[m.ID] = &nodeLives{inherited: until, lives: map[uint64]*life{}}
 	}
 	if n.cfg.mistakes.forgetTombstones {
 		return l
 	}
 	for t := range state.Tombstones.Values() {
-		l.nodes[t.ID] = &account{inherited: until, lives: map[uint64]*life{}}
+		l.nodes[t.ID] = &nodeLives{inherited: until, lives: map[uint64]*life{}}
 	}
 	return l
 }
@@ -72,21 +73,21 @@ func stretch(d time.Duration) time.Duration {
 	return d + time.Duration(float64(d)*armor.RateError)
 }
 
-func (l *ledger) accountLocked(node armor.NodeID) *account {
+func (l *lives) nodeLocked(node armor.NodeID) *nodeLives {
 	a := l.nodes[node]
 	if a == nil {
-		a = &account{lives: map[uint64]*life{}}
+		a = &nodeLives{lives: map[uint64]*life{}}
 		l.nodes[node] = a
 	}
 	return a
 }
 
 // report takes what a renewal says of its node.
-func (l *ledger) report(q armor.Renewal) {
+func (l *lives) report(q armor.Renewal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Boot()
-	a := l.accountLocked(q.Node)
+	a := l.nodeLocked(q.Node)
 	a.sweep(now, q)
 	me := a.meet(q)
 	me.last, me.seen, a.latest = q, now, q.Epoch
@@ -102,7 +103,7 @@ func (l *ledger) report(q armor.Renewal) {
 }
 
 // sweep forgets lives that are over, by proof or because nothing of theirs runs.
-func (a *account) sweep(now time.Duration, q armor.Renewal) {
+func (a *nodeLives) sweep(now time.Duration, q armor.Renewal) {
 	maps.DeleteFunc(a.lives, func(epoch uint64, l *life) bool {
 		return epoch != q.Epoch && (epoch == q.Succeeds || now >= l.bound)
 	})
@@ -112,7 +113,7 @@ func (a *account) sweep(now time.Duration, q armor.Renewal) {
 // own when it is known to be the only one that can hold it: it still has a running
 // grant (no leader grants a second life while the first one's grant runs), or it has
 // proved the former life over.
-func (a *account) meet(q armor.Renewal) *life {
+func (a *nodeLives) meet(q armor.Renewal) *life {
 	me := a.lives[q.Epoch]
 	if me == nil {
 		me = &life{}
@@ -129,11 +130,11 @@ func (a *account) meet(q armor.Renewal) *life {
 // is promised to it. read is called under the lock, so that whoever looks at the
 // bounds after a commit either sees this one or knows that the grant demands the
 // commit. A life must wait while another life of the same node may still serve.
-func (l *ledger) grant(node armor.NodeID, epoch uint64, read func() (length time.Duration)) error {
+func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.Duration)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Boot()
-	a := l.accountLocked(node)
+	a := l.nodeLocked(node)
 	for other, o := range a.lives {
 		if other != epoch && now < o.bound {
 			return fmt.Errorf("%w: another life of node %q may still serve for %s", armor.ErrConflict, node, (o.bound - now).Round(time.Millisecond))
@@ -149,7 +150,7 @@ func (l *ledger) grant(node armor.NodeID, epoch uint64, read func() (length time
 
 // lastReport returns the latest life's last renewal and how old it is; ok is false
 // when the node has not reported in this tenure.
-func (l *ledger) lastReport(node armor.NodeID) (q armor.Renewal, age time.Duration, ok bool) {
+func (l *lives) lastReport(node armor.NodeID) (q armor.Renewal, age time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.nodes[node]
@@ -161,7 +162,7 @@ func (l *ledger) lastReport(node armor.NodeID) (q armor.Renewal, age time.Durati
 }
 
 // quiet reports whether no life of the node can still serve by any grant.
-func (l *ledger) quiet(node armor.NodeID) bool {
+func (l *lives) quiet(node armor.NodeID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Boot()
@@ -179,7 +180,7 @@ func (l *ledger) quiet(node armor.NodeID) bool {
 
 // onlyLife reports whether the node's latest life is the only one that can still
 // serve, so that what it reports of its server connections is all there is.
-func (l *ledger) onlyLife(node armor.NodeID) bool {
+func (l *lives) onlyLife(node armor.NodeID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Boot()
@@ -196,7 +197,7 @@ func (l *ledger) onlyLife(node armor.NodeID) bool {
 }
 
 // watch returns a channel that is closed with the next report.
-func (l *ledger) watch() <-chan struct{} {
+func (l *lives) watch() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changed
@@ -208,7 +209,7 @@ type fences struct {
 	until map[uint64]time.Duration // by epoch; epoch 0 is a life that was never met
 }
 
-func (l *ledger) fencesOf(nodes []armor.NodeID) []fences {
+func (l *lives) fencesOf(nodes []armor.NodeID) []fences {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := make([]fences, 0, len(nodes))
@@ -238,7 +239,7 @@ type standing struct {
 // stand looks at the lives that f names. A life that has been proved over, or that was
 // swept after its bound, is done; one that began later was granted nothing that does
 // not demand the revision.
-func (l *ledger) stand(f fences, revision uint64) standing {
+func (l *lives) stand(f fences, revision uint64) standing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Boot()
@@ -260,7 +261,7 @@ func (l *ledger) stand(f fences, revision uint64) standing {
 	return s
 }
 
-func (a *account) done(epoch, revision uint64) bool {
+func (a *nodeLives) done(epoch, revision uint64) bool {
 	if epoch == 0 {
 		if a.inherited != 0 {
 			return false

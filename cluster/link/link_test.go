@@ -1,4 +1,4 @@
-package cluster
+package link
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
@@ -29,7 +31,9 @@ type peerCA struct {
 
 func newPeerCA(t *testing.T, cluster string) *peerCA {
 	t.Helper()
-	cert, key, err := pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: cluster, TrustDomain: pki.ClusterDomain(cluster), Lifetime: time.Hour})
+	cert, key, err := pki.NewCA(pki.CAConfig{
+		Kind: pki.PeerCA, CommonName: cluster, TrustDomain: pki.ClusterDomain(cluster), Lifetime: time.Hour,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,9 @@ func (ca *peerCA) issue(t *testing.T, id armor.Identity, server bool) *tls.Certi
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := pki.SignLeaf(ca.cert, ca.key, key.Public(), pki.LeafConfig{Identity: id, Client: true, Server: server, Lifetime: time.Hour / 2})
+	leaf, err := pki.SignLeaf(ca.cert, ca.key, key.Public(), pki.LeafConfig{
+		Identity: id, Client: true, Server: server, Lifetime: time.Hour / 2,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,17 +100,17 @@ func newEnds(t *testing.T) *ends {
 	e.a, e.b = e.link(t, "a", nil), e.link(t, "b", nil)
 	e.trust.change(func(s *armor.State) {
 		for id, l := range map[string]*Link{"a": e.a, "b": e.b} {
-			s.Members = s.Members.With(id, armor.Member{ID: armor.NodeID(id), PeerAddress: l.Addr().String()})
+			s.Members = s.Members.With(armor.Member{ID: armor.NodeID(id), PeerAddress: l.Addr().String()})
 		}
 	})
 	return e
 }
 
 // link runs the link of a node until the test ends.
-func (e *ends) link(t *testing.T, node armor.NodeID, change func(*LinkConfig)) *Link {
+func (e *ends) link(t *testing.T, node armor.NodeID, change func(*Config)) *Link {
 	t.Helper()
 	certificate := e.ca.node(t, node)
-	cfg := LinkConfig{
+	cfg := Config{
 		Cluster: e.ca.cluster, Node: node, Address: "127.0.0.1:0", Trust: e.trust,
 		Certificate: func() (*tls.Certificate, error) { return certificate, nil },
 		PeerCA:      func() (*x509.Certificate, error) { return e.ca.cert, nil },
@@ -163,7 +169,7 @@ func accept(l *Link, alpn string) <-chan net.Conn {
 
 func TestProvenPeersTalkAndAreNamed(t *testing.T) {
 	e := newEnds(t)
-	for _, alpn := range []string{ALPNRaft, ALPNGRPC} {
+	for _, alpn := range []string{Raft, API} {
 		near, far := e.connect(t, alpn)
 		go near.Write([]byte("hello"))
 		b := make([]byte, 5)
@@ -198,7 +204,7 @@ func (e *ends) tell(t *testing.T, certificate *tls.Certificate, protocols ...str
 
 func TestStrangersAreRefusedByTheHandshake(t *testing.T) {
 	e := newEnds(t)
-	for _, alpn := range []string{ALPNRaft, ALPNGRPC, ALPNJoin} {
+	for _, alpn := range []string{Raft, API, Join} {
 		accept(e.b, alpn)
 	}
 	other := newPeerCA(t, "Acme")
@@ -208,11 +214,11 @@ func TestStrangersAreRefusedByTheHandshake(t *testing.T) {
 		certificate *tls.Certificate
 		protocols   []string
 	}{
-		"no certificate":              {nil, []string{ALPNGRPC}},
-		"no certificate, join hidden": {nil, []string{ALPNJoin, ALPNRaft}},
-		"another CA":                  {other.node(t, "a"), []string{ALPNRaft}},
-		"another cluster":             {elsewhere.node(t, "a"), []string{ALPNRaft}},
-		"an operator to raft":         {operator, []string{ALPNRaft}},
+		"no certificate":              {nil, []string{API}},
+		"no certificate, join hidden": {nil, []string{Join, Raft}},
+		"another CA":                  {other.node(t, "a"), []string{Raft}},
+		"another cluster":             {elsewhere.node(t, "a"), []string{Raft}},
+		"an operator to raft":         {operator, []string{Raft}},
 		"no protocol":                 {e.ca.node(t, "a"), nil},
 		"unknown protocol":            {e.ca.node(t, "a"), []string{"http/1.1"}},
 	} {
@@ -224,9 +230,11 @@ func TestStrangersAreRefusedByTheHandshake(t *testing.T) {
 
 func TestOperatorsReachTheAPIAndAreNoNodes(t *testing.T) {
 	e := newEnds(t)
-	accepted := accept(e.b, ALPNGRPC)
+	accepted := accept(e.b, API)
 	operator := e.ca.issue(t, pki.OperatorIdentity("Acme", "ada"), false)
-	conn, err := tls.Dial("tcp", e.b.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{ALPNGRPC}, Certificates: []tls.Certificate{*operator}})
+	conn, err := tls.Dial("tcp", e.b.Addr().String(), &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{API}, Certificates: []tls.Certificate{*operator},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,14 +248,14 @@ func TestOperatorsReachTheAPIAndAreNoNodes(t *testing.T) {
 
 func TestConnectionEndsAtTheNodeThatWasMeant(t *testing.T) {
 	e := newEnds(t)
-	accept(e.b, ALPNRaft)
+	accept(e.b, Raft)
 	e.trust.change(func(s *armor.State) {
-		s.Members = s.Members.With("c", armor.Member{ID: "c", PeerAddress: e.b.Addr().String()})
+		s.Members = s.Members.With(armor.Member{ID: "c", PeerAddress: e.b.Addr().String()})
 	})
-	if _, err := e.a.Dial(t.Context(), "c", ALPNRaft); !errors.Is(err, armor.ErrDenied) {
+	if _, err := e.a.Dial(t.Context(), "c", Raft); !errors.Is(err, armor.ErrDenied) {
 		t.Fatalf("dialed b under the name of c: %v", err)
 	}
-	if _, err := e.a.Dial(t.Context(), "d", ALPNRaft); !errors.Is(err, armor.ErrNotFound) {
+	if _, err := e.a.Dial(t.Context(), "d", Raft); !errors.Is(err, armor.ErrNotFound) {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -255,18 +263,18 @@ func TestConnectionEndsAtTheNodeThatWasMeant(t *testing.T) {
 func TestWhatGossipSaysIsTriedLastAndNeverBelieved(t *testing.T) {
 	e := newEnds(t)
 	lie := e.b.Addr().String()
-	l := e.link(t, "c", func(c *LinkConfig) {
+	l := e.link(t, "c", func(c *Config) {
 		c.Seeds = func() map[armor.NodeID]string { return map[armor.NodeID]string{"b": "127.0.0.1:1"} }
 		c.Hint = func(armor.NodeID) (string, bool) { return lie, true }
 	})
 	if got := l.addresses("b"); len(got) != 2 || got[0] != e.b.Addr().String() {
 		t.Fatalf("%q", got)
 	}
-	accept(e.b, ALPNRaft)
-	if _, err := l.Dial(t.Context(), "a", ALPNRaft); err != nil && strings.Contains(err.Error(), "wanted node") {
+	accept(e.b, Raft)
+	if _, err := l.Dial(t.Context(), "a", Raft); err != nil && strings.Contains(err.Error(), "wanted node") {
 		t.Fatalf("the agreed address of a was not tried first: %v", err)
 	}
-	if _, err := l.Dial(t.Context(), "elsewhere", ALPNRaft); !errors.Is(err, armor.ErrDenied) {
+	if _, err := l.Dial(t.Context(), "elsewhere", Raft); !errors.Is(err, armor.ErrDenied) {
 		t.Fatalf("believed gossip: %v", err)
 	}
 }
@@ -280,18 +288,18 @@ func TestRevokedPeersAreCutOffAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnds(t)
-			near, far := e.connect(t, ALPNRaft)
+			near, far := e.connect(t, Raft)
 			leaf, _ := e.a.cfg.Certificate()
 			s := selector(pki.Facts(leaf.Leaf, pki.SPKI(e.ca.cert)))
 			e.trust.change(func(state *armor.State) {
-				state.Revocations = state.Revocations.With(s.MarshalKey(), armor.Revocation{Selector: s})
+				state.Revocations = state.Revocations.With(armor.Revocation{Selector: s})
 			})
 			far.SetReadDeadline(time.Now().Add(patient))
 			if _, err := far.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("the connection goes on: %v", err)
 			}
 			near.Close()
-			if c, err := e.a.Dial(t.Context(), "b", ALPNRaft); err == nil {
+			if c, err := e.a.Dial(t.Context(), "b", Raft); err == nil {
 				c.SetReadDeadline(time.Now().Add(patient))
 				if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "remote error: tls:") {
 					t.Fatalf("a revoked node was let in again: %v", err)
@@ -303,7 +311,7 @@ func TestRevokedPeersAreCutOffAtOnce(t *testing.T) {
 
 func TestJoinersReachTheJoinProtocolAndPinTheNode(t *testing.T) {
 	e := newEnds(t)
-	accepted := accept(e.b, ALPNJoin)
+	accepted := accept(e.b, Join)
 	pin := func(chain []*x509.Certificate) error {
 		kind, name, _, err := pki.VerifyPeer(e.ca.cert, "Acme", chain, time.Now())
 		if err == nil && (kind != pki.Node || name != "b") {
@@ -328,7 +336,7 @@ func TestJoinersReachTheJoinProtocolAndPinTheNode(t *testing.T) {
 
 func TestLinkThatHasEndedDialsNobody(t *testing.T) {
 	e := newEnds(t)
-	l, err := Listen(LinkConfig{
+	l, err := Listen(Config{
 		Cluster: "Acme", Node: "c", Address: "127.0.0.1:0", Trust: e.trust, Certificate: e.a.cfg.Certificate, PeerCA: e.a.cfg.PeerCA,
 	})
 	if err != nil {
@@ -339,10 +347,12 @@ func TestLinkThatHasEndedDialsNobody(t *testing.T) {
 	if err := l.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Dial(t.Context(), "b", ALPNRaft); !errors.Is(err, armor.ErrShuttingDown) {
+	if _, err := l.Dial(t.Context(), "b", Raft); !errors.Is(err, armor.ErrShuttingDown) {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := l.Route(ALPNRaft).Accept(); err == nil {
+	if _, err := l.Route(Raft).Accept(); err == nil {
 		t.Fatal("accepts")
 	}
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

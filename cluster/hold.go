@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"maps"
-	"sync/atomic"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -12,14 +11,12 @@ import (
 // shareCheck is how often the node looks whether its lease still covers its pools.
 const shareCheck = 250 * time.Millisecond
 
-// sharesInForce are the limits last given to the Holder, and up to which revision they
-// are right.
-type sharesInForce struct {
+// limitsGiven are the limits last given to the Holder, and the latest revision that they
+// follow from.
+type limitsGiven struct {
 	revision uint64
 	limits   map[string]int
 }
-
-type sharesHeld struct{ heldAt atomic.Pointer[sharesInForce] }
 
 // holdShares gives the Holder its limits whenever they change: with each new state,
 // when the lease begins or ends, and when the wait for a former life's server
@@ -41,13 +38,13 @@ func (n *Node) holdShares(ctx context.Context) {
 
 func (n *Node) giveShares(state *armor.State) {
 	limits := n.limits(state)
-	before := n.shares.heldAt.Load()
+	before := n.given.Load()
 	changed := before.limits == nil || !maps.Equal(before.limits, limits)
 	if changed {
 		n.cfg.Holder.SetShares(state.Revision, limits)
 	}
 	if changed || before.revision != state.Revision {
-		n.shares.heldAt.Store(&sharesInForce{state.Revision, limits})
+		n.given.Store(&limitsGiven{state.Revision, limits})
 	}
 	if changed {
 		n.askSoon()
@@ -82,12 +79,12 @@ func (n *Node) held() (map[string]int, uint64) {
 	if n.cfg.Holder == nil {
 		return nil, n.machine.LastCommand()
 	}
-	inForce := n.shares.heldAt.Load()
+	given := n.given.Load()
 	held := nonZero(n.cfg.Holder.Held())
 	if !n.usable() {
 		return held, 0
 	}
-	return held, inForce.revision
+	return held, given.revision
 }
 
 func nonZero(held map[string]int) map[string]int {

@@ -1,0 +1,109 @@
+// Package link is the node-to-node port: one TCP port for every protocol between nodes,
+// and from operators and joining nodes to nodes, told apart by ALPN.
+//
+// It knows certificates of the peer CA and the trust state, and no protocol: whoever
+// asks Route for one reads and writes what is said in it. Nobody else knows the TLS of
+// this port.
+//
+// Invariant: what Route delivers and Dial returns is TLS 1.3 whose other end has proved
+// that it holds the key of a certificate that is valid now, unrevoked, and may speak
+// that protocol; it is closed when that is revoked, and within a minute of its expiry.
+// Only the join protocol admits a client that has no certificate.
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// Config is what a Link is made of. Certificate and PeerCA are asked on each handshake,
+// so that both can be replaced while the node runs.
+type Config struct {
+	Cluster     string // name
+	Node        armor.NodeID
+	Address     string // to listen on, host:port; port 0 picks one
+	Certificate func() (*tls.Certificate, error)
+	PeerCA      func() (*x509.Certificate, error)
+	// Trust is the state in force: its members' addresses come before all others,
+	// and its revocations hold for peers too.
+	Trust armor.Trust
+	// Seeds returns configured addresses, for as long as the state knows none that
+	// work; Hint returns what gossip says. Either may be nil. A wrong address does no
+	// harm: the connection is pinned to the node's identity.
+	Seeds func() map[armor.NodeID]string
+	Hint  func(armor.NodeID) (address string, ok bool)
+	Now   func() time.Time // validity clock; nil: the wall clock
+	// Logger takes refused peers at warn level.
+	Logger *slog.Logger
+}
+
+// Link is the node-to-node port of one node. All methods may be called from any
+// goroutine.
+type Link struct {
+	cfg      Config
+	listener net.Listener
+	slots    chan struct{} // one for each handshake in progress
+	closed   chan struct{} // when Run has ended
+
+	mu     sync.Mutex // guards all below; held for map operations only
+	ended  bool       // Run has ended: routes deliver nothing any more
+	routes map[string]*route
+	open   map[*trackedConn]*x509.Certificate // nil until the peer is proven
+}
+
+const (
+	handshakeTimeout    = 5 * time.Second
+	handshakeConcurrent = 128 // a slot is taken before accept
+)
+
+// Listen binds the port. Connections are accepted once Run runs.
+func Listen(cfg Config) (*Link, error) {
+	if _, err := armor.ParseNodeID(string(cfg.Node)); err != nil {
+		return nil, err
+	}
+	if cfg.Certificate == nil || cfg.PeerCA == nil || cfg.Trust == nil || cfg.Cluster == "" {
+		return nil, fmt.Errorf("%w: a link needs the cluster's name, a certificate, a peer CA and the trust state", armor.ErrInvalid)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	listener, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for nodes on %s: %w", cfg.Address, err)
+	}
+	return &Link{
+		cfg: cfg, listener: listener, slots: make(chan struct{}, handshakeConcurrent), closed: make(chan struct{}),
+		routes: map[string]*route{}, open: map[*trackedConn]*x509.Certificate{},
+	}, nil
+}
+
+// Addr is the address bound.
+func (l *Link) Addr() net.Addr { return l.listener.Addr() }
+
+// Run accepts connections until ctx ends. It also closes connections whose peer's
+// certificate is revoked or expires meanwhile. When it returns, every connection
+// accepted or dialed is closed and every goroutine has ended.
+func (l *Link) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	running.Go(func() { l.expel(ctx) })
+	running.Go(func() {
+		<-ctx.Done()
+		l.listener.Close()
+	})
+	l.accept(ctx, &running)
+	close(l.closed)
+	l.closeAll()
+	running.Wait()
+	return nil
+}
