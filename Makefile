@@ -3,6 +3,7 @@
 
 SHELL   := bash
 GO      ?= go
+TEST    ?= $(GO) test
 BIN     := bin
 FUZZ    ?= 50000x
 SEEDS   ?= 1 2
@@ -14,7 +15,11 @@ LOAD    ?= 25s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check fmt vet lint arch generated race differ fuzz chaos mutant bench bench-state image clean
+# Where Debian has pgbouncer and haproxy; not in everybody's PATH.
+export PATH := $(PATH):/usr/sbin
+
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos mutant bench bench-state image clean
+.NOTPARALLEL:
 
 help:    ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+: .*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,14 +27,20 @@ help:    ## list the targets
 build:   ## static binaries in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
+needs-%: # what is missing of tools/needs.sh's list
+	@tools/needs.sh $*
+
 demo:    build ## a three-node cluster, a refusal and a revocation, from nothing to cleaned up
 	./deploy/demo/demo.sh
 
-test:    ## everything a contributor must pass
-	$(GO) test -count=1 -timeout 15m ./...
-	ARMOR_TEST_DRIVER=loop $(GO) test -count=1 -timeout 10m ./pooler
+test:    needs-test ## everything a contributor must pass
+	$(TEST) -count=1 -timeout 15m ./...
+	ARMOR_TEST_DRIVER=loop $(TEST) -count=1 -timeout 10m ./pooler
 
-check:   fmt vet lint arch generated test race fuzz ## what CI runs before the chaos
+fresh:   ## demo and test on a bare Debian in a chroot (as root; half an hour)
+	tools/fresh.sh
+
+check:   needs-check fmt vet lint arch generated test race fuzz ## what CI runs before the chaos
 
 fmt:
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "gofmt would change: $$out"; exit 1; }
@@ -40,9 +51,10 @@ vet:
 
 lint:    ## staticcheck, pinned in tools/go.mod
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	$(GO) test -C tools ./noskip
 
 arch:    ## who may import whom
-	$(GO) test -count=1 -run TestImports ./armor
+	$(TEST) -count=1 -run TestImports ./armor
 
 generated: ## see that the generated code is that of the .proto files (needs protoc)
 	@if command -v protoc >/dev/null; then \
@@ -50,11 +62,11 @@ generated: ## see that the generated code is that of the .proto files (needs pro
 	  tools/generate.sh && test "$$before" = "$$(sum)" || { echo "the generated code was not up to date; it is now"; exit 1; }; \
 	else echo "protoc is not here: generated code is not checked"; fi
 
-race:    ## the packages with goroutines, under the race detector
-	$(GO) test -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/... ./cmd/armord
-	ARMOR_TEST_DRIVER=loop $(GO) test -race -count=1 -timeout 10m ./pooler
+race:    needs-check ## the packages with goroutines, under the race detector
+	$(TEST) -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/... ./cmd/armord
+	ARMOR_TEST_DRIVER=loop $(TEST) -race -count=1 -timeout 10m ./pooler
 
-differ:  ## random conversations with PostgreSQL and through the pooler, DIFFER of them from SEED on
+differ:  needs-demo ## random conversations with PostgreSQL and through the pooler, DIFFER of them from SEED on
 	ARMOR_DIFFER_SEED=$(SEED) ARMOR_DIFFER_COUNT=$(DIFFER) $(GO) test -count=1 -timeout 60m -run '$(DIFFERS)' ./pooler
 	ARMOR_TEST_DRIVER=loop ARMOR_DIFFER_SEED=$(SEED) ARMOR_DIFFER_COUNT=$(DIFFER) $(GO) test -count=1 -timeout 60m -run '$(DIFFERS)' ./pooler
 
@@ -66,13 +78,13 @@ fuzz:    ## every fuzz target for FUZZ each
 	  done; \
 	done
 
-chaos:   build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one)
+chaos:   needs-demo build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one)
 	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
 	$(BIN)/armor-chaos run load --seed $(firstword $(SEEDS)) --duration $(LOAD)
 
 # One build has all of the nodes' planted faults; ARMOR_MUTANT chooses one.
-mutant:  build ## prove that planted faults are caught: by the comparison with PostgreSQL, and by chaos
-	$(GO) test -tags mutant -count=1 -run TestMutantsAreFound ./pooler
+mutant:  needs-demo build ## prove that planted faults are caught: by the comparison with PostgreSQL, and by chaos
+	$(TEST) -tags mutant -count=1 -run TestMutantsAreFound ./pooler
 	mkdir -p $(BIN)/mutant
 	CGO_ENABLED=0 $(GO) build -tags mutant -o $(BIN)/mutant/ ./cmd/...
 	@run() { report=$(BIN)/mutant/$$1.json; \
@@ -80,7 +92,7 @@ mutant:  build ## prove that planted faults are caught: by the comparison with P
 	  test $$code -eq 3 && grep -q "\"checker\": \"$$4\"" $$report || { echo "the mutant $$1 was not caught: exit code $$code, report in $$report"; exit 1; }; }; \
 	run acknowledge failover 20s revocation && run unreset load 6s state && run swapped load 6s replies
 
-bench:   build ## what a query costs, beside PgBouncer's (needs pgbouncer; BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
+bench:   needs-bench build ## what a query costs, beside PgBouncer's (BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
 	$(GO) test -run '^$$' -bench . -benchmem ./pooler/core
 	$(BIN)/armor-chaos bench $(BENCH)
 

@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // bookkeeper is an app that writes one row in each transaction, reconnects when it is
 // sent away between two of them, and knows what was acknowledged.
 type bookkeeper struct {
-	app     client
-	through *node // the load balancer
+	app     site.Client
+	through *site.Node // the load balancer
 	name    string
 
 	acknowledged []string
@@ -31,9 +33,9 @@ func (b *bookkeeper) run(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
 		if conn == nil {
 			var err error
-			if conn, err = b.app.connect(ctx, b.through); err != nil {
+			if conn, err = b.app.Connect(ctx, b.through); err != nil {
 				conn = nil
-				sleep(ctx, 20*time.Millisecond) // nothing had begun
+				site.Sleep(ctx, 20*time.Millisecond) // nothing had begun
 				continue
 			}
 		}
@@ -42,27 +44,27 @@ func (b *bookkeeper) run(ctx context.Context) {
 		}
 	}
 	if conn != nil {
-		closeConn(ctx, conn)
+		site.CloseConn(ctx, conn)
 	}
 }
 
 // transaction has begun once BEGIN is answered: from then on it may not fail.
 func (b *bookkeeper) transaction(conn *pgconn.PgConn, key string) {
 	ctx := context.Background() // what has begun is brought to its end
-	if err := exec1(ctx, conn, "BEGIN"); err != nil {
+	if err := site.Exec(ctx, conn, "BEGIN"); err != nil {
 		refusal := (*pgconn.PgError)(nil)
 		if errors.As(err, &refusal) && refusal.Code == "57P01" {
 			b.sentAway++
 		} else if !errors.As(err, &refusal) && !pgconn.SafeToRetry(err) {
 			b.broken = append(b.broken, fmt.Errorf("%s: BEGIN: %w", key, err))
 		}
-		closeConn(ctx, conn)
+		site.CloseConn(ctx, conn)
 		return
 	}
 	for _, sql := range []string{fmt.Sprintf("INSERT INTO ledger VALUES ('%s')", key), "SELECT pg_sleep(0.02)", "COMMIT"} {
-		if err := exec1(ctx, conn, sql); err != nil {
+		if err := site.Exec(ctx, conn, sql); err != nil {
 			b.broken = append(b.broken, fmt.Errorf("%s: %s: %w", key, sql, err))
-			closeConn(ctx, conn)
+			site.CloseConn(ctx, conn)
 			return
 		}
 	}
@@ -73,7 +75,7 @@ func (b *bookkeeper) transaction(conn *pgconn.PgConn, key string) {
 // as an operator, while apps write through the load balancer.
 func TestRollingRestartBreaksNoTransaction(t *testing.T) {
 	a := acceptance(t)
-	port, err := strconv.Atoi(a.env["PGPORT"])
+	port, err := strconv.Atoi(a.Env["PGPORT"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,15 +83,16 @@ func TestRollingRestartBreaksNoTransaction(t *testing.T) {
 	var working sync.WaitGroup
 	books := make([]*bookkeeper, 9)
 	for i := range books {
-		books[i] = &bookkeeper{app: a.demoClient(t), through: &node{name: "balancer", port: port}, name: fmt.Sprintf("rolling%d-%d", time.Now().UnixNano(), i)}
+		books[i] = &bookkeeper{app: a.demoClient(t), through: &site.Node{Name: "balancer", Port: port},
+			name: fmt.Sprintf("rolling%d-%d", time.Now().UnixNano(), i)}
 		working.Go(func() { books[i].run(ctx) })
 	}
-	drained := func(n *node) { a.ctl(t, "node", "drain", n.name, "--yes") }
-	for i, end := range []func(*node){a.terminate(t), drained, a.terminate(t)} {
-		sleep(ctx, time.Second)
-		a.restart(t, a.nodes[i], end)
+	drained := func(n *site.Node) { a.ctl(t, "node", "drain", n.Name, "--yes") }
+	for i, end := range []func(*site.Node){a.terminate(t), drained, a.terminate(t)} {
+		site.Sleep(ctx, time.Second)
+		a.restart(t, a.Nodes[i], end)
 	}
-	sleep(ctx, time.Second)
+	site.Sleep(ctx, time.Second)
 	stop()
 	working.Wait()
 	var acknowledged []string
@@ -106,8 +109,8 @@ func TestRollingRestartBreaksNoTransaction(t *testing.T) {
 }
 
 // terminate ends a node's process by SIGTERM.
-func (a *arena) terminate(t *testing.T) func(*node) {
-	return func(n *node) {
+func (a *arena) terminate(t *testing.T) func(*site.Node) {
+	return func(n *site.Node) {
 		if err := syscall.Kill(a.pid(t, n), syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -115,15 +118,15 @@ func (a *arena) terminate(t *testing.T) func(*node) {
 }
 
 // restart has a node's process end and starts it again.
-func (a *arena) restart(t *testing.T, n *node, end func(*node)) {
+func (a *arena) restart(t *testing.T, n *site.Node, end func(*site.Node)) {
 	t.Helper()
 	pid := a.pid(t, n)
 	end(n)
-	eventually(t, n.name+" has ended", func() bool { return syscall.Kill(pid, 0) != nil })
-	if err := a.start(n); err != nil {
+	eventually(t, n.Name+" has ended", func() bool { return syscall.Kill(pid, 0) != nil })
+	if err := a.Start(n); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.awaitServing(t.Context(), time.Minute); err != nil {
+	if err := a.AwaitServing(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -134,7 +137,7 @@ func (a *arena) inLedger(t *testing.T, acknowledged []string) {
 	if len(acknowledged) == 0 {
 		t.Fatal("nothing was acknowledged")
 	}
-	rows, err := a.pg.ledger(t.Context())
+	rows, err := committed(t.Context(), a.pg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/lib/pq"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // What the drivers of Go are answered: the same as the scripts in testdata/drivers, in
@@ -23,7 +25,8 @@ func (s seat) goURL(t *testing.T) string {
 	t.Chdir(s.dir)
 	host, port, database := s.host, s.port, s.database
 	if s.password != "" { // PostgreSQL itself
-		return (&url.URL{Scheme: "postgres", User: url.UserPassword(appRole, s.password), Host: host + ":" + port, Path: database, RawQuery: "sslmode=disable"}).String()
+		return (&url.URL{Scheme: "postgres", User: url.UserPassword(site.AppRole, s.password), Host: host + ":" + port, Path: database,
+			RawQuery: "sslmode=disable"}).String()
 	}
 	// docs: pgx and lib/pq
 	connection := fmt.Sprintf("postgres://app@%s:%s/%s?sslmode=verify-full"+
@@ -97,7 +100,8 @@ func pgxTranscript(t *testing.T, s seat) string {
 	n.attempt("syntax", rows("SELEC 1"))
 	n.attempt("notice", exec("DO $$ BEGIN RAISE NOTICE 'told'; END $$"))
 	n.attempt("table", exec("CREATE TABLE drv_pgx (id int PRIMARY KEY, v text)"))
-	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe,
+		pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
 		n.attempt(mode.String(), exec("INSERT INTO drv_pgx VALUES ($1, $2)", mode, int(mode), "é"))
 		n.attempt(mode.String(), exec("INSERT INTO drv_pgx VALUES ($1, $2)", mode, int(mode), "again"))
 	}
@@ -216,7 +220,7 @@ func sleepUntilCancelled(ctx context.Context, connection string, conn *pgx.Conn)
 		return err
 	}
 	defer other.Close(context.WithoutCancel(ctx))
-	_, err = poll(ctx, func() (int, error) {
+	_, err = site.Poll(ctx, func() (int, error) {
 		var one int
 		return one, other.QueryRow(ctx, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query = $1", sleep).Scan(&one)
 	})

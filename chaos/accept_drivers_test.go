@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the expected differences as they come out now; commit only what is documented")
@@ -27,8 +29,10 @@ var drivers = []driver{
 	{"psql", []string{"sh", "psql.sh"}, []string{"psql", "--version"}, "postgresql-client"},
 	{"psycopg", []string{"/usr/bin/python3", "try_psycopg.py"}, []string{"/usr/bin/python3", "-c", "import psycopg"}, "python3-psycopg"},
 	{"asyncpg", []string{"/usr/bin/python3", "try_asyncpg.py"}, []string{"/usr/bin/python3", "-c", "import asyncpg"}, "python3-asyncpg"},
-	{"JDBC", []string{"java", "-cp", jdbcJar, "Try.java"}, []string{"sh", "-c", "javac -version && test -e " + jdbcJar}, "openjdk-17-jdk-headless libpostgresql-jdbc-java"},
-	{"node-postgres", []string{"node", "node_postgres.js"}, []string{"node", "-e", "require('pg'); require('pg-cursor')"}, "nodejs node-pg (tools/node-pg.sh where nodejs is not Debian's)"},
+	{"JDBC", []string{"java", "-cp", jdbcJar, "Try.java"}, []string{"sh", "-c", "javac -version && test -e " + jdbcJar},
+		"openjdk-17-jdk-headless libpostgresql-jdbc-java"},
+	{"node-postgres", []string{"node", "node_postgres.js"}, []string{"node", "-e", "require('pg'); require('pg-cursor')"},
+		"nodejs node-pg (tools/node-pg.sh where nodejs is not Debian's)"},
 }
 
 const jdbcJar = "/usr/share/java/postgresql.jar"
@@ -88,24 +92,25 @@ type seat struct {
 func (a *arena) seat(t *testing.T, database string) seat {
 	t.Helper()
 	dir := a.fresh(t)
-	root, err := os.ReadFile(a.env["PGSSLROOTCERT"])
+	root, err := os.ReadFile(a.Env["PGSSLROOTCERT"])
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "ca.crt"), root, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return seat{dir: dir, host: "localhost", port: a.env["PGPORT"], database: database}
+	return seat{dir: dir, host: "localhost", port: a.Env["PGPORT"], database: database}
 }
 
 func (a *arena) seatAtPostgres(t *testing.T) seat {
 	t.Helper()
-	return seat{dir: t.TempDir(), host: "127.0.0.1", port: strconv.Itoa(a.pg.port), database: appDatabase, password: appPassword}
+	return seat{dir: t.TempDir(), host: "127.0.0.1", port: strconv.Itoa(a.pg.Port), database: site.AppDatabase, password: site.AppPassword}
 }
 
 // environment is a program's, without anything of ours that a driver might heed.
 func (s seat) environment() []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8", "TZ=UTC", "PGHOST=" + s.host, "PGPORT=" + s.port, "PGDATABASE=" + s.database, "PGUSER=" + appRole,
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8", "TZ=UTC", "PGHOST=" + s.host, "PGPORT=" + s.port,
+		"PGDATABASE=" + s.database, "PGUSER=" + site.AppRole,
 		"PGCONNECT_TIMEOUT=20", "NODE_PATH=/usr/share/nodejs:/usr/local/share/nodejs"}
 	if s.password != "" {
 		env = append(env, "PGPASSWORD="+s.password)

@@ -16,15 +16,17 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // frail is one node in front of a PostgreSQL of its own, that fails in every way, on a
 // file system of its own, that fills up. Meanwhile apps write a ledger.
 type frail struct {
-	*cluster
-	pg      *postgres
+	*site.Cluster
+	pg      *site.Postgres
 	history *History
-	app     client
+	app     site.Client
 }
 
 const (
@@ -64,18 +66,20 @@ func newFrail(t *testing.T) *frail {
 		}
 	})
 	f := &frail{history: NewHistory(io.Discard)}
-	if f.pg, err = startPostgres(t.Context(), disk, fmt.Sprintf("max_connections=%d", frailMaxConnections), "restart_after_crash=on"); err != nil {
+	if f.pg, err = startServer(t.Context(), disk, fmt.Sprintf("max_connections=%d", frailMaxConnections),
+		"restart_after_crash=on"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.pg.stop() })
-	if f.cluster, err = prepare(t.Context(), a.bin, dir, f.pg.url(), 1, frailConfig); err != nil {
+	t.Cleanup(func() { f.pg.Stop() })
+	if f.Cluster, err = site.Prepare(t.Context(),
+		site.Plan{Bin: a.Bin, Dir: dir, Postgres: f.pg.URL(), Nodes: 1, Config: frailConfig}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(f.stopAll)
-	if err := f.startAll(t.Context()); err != nil {
+	t.Cleanup(f.StopAll)
+	if err := f.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if f.app, err = f.demo(); err != nil {
+	if f.app, err = f.Demo(); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -84,7 +88,7 @@ func newFrail(t *testing.T) *frail {
 // keepLedger lets apps write until the function that it returns is called, which checks
 // that every acknowledged transaction is there once.
 func (f *frail) keepLedger(t *testing.T) (check func()) {
-	w := &workload{cluster: f.cluster, history: f.history, logf: t.Logf}
+	w := &workload{cluster: f.Cluster, history: f.history, logf: t.Logf}
 	ctx, stop := context.WithCancel(t.Context())
 	var apps errgroup.Group
 	for id := range 4 {
@@ -112,11 +116,11 @@ func (f *frail) keepLedger(t *testing.T) (check func()) {
 
 func (f *frail) connect(t *testing.T) *pgconn.PgConn {
 	t.Helper()
-	conn, err := f.app.connect(t.Context(), f.nodes[0])
+	conn, err := f.app.Connect(t.Context(), f.Nodes[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeConn(t.Context(), conn) })
+	t.Cleanup(func() { site.CloseConn(t.Context(), conn) })
 	return conn
 }
 
@@ -138,13 +142,13 @@ func (f *frail) asked(t *testing.T, conn *pgconn.PgConn, sql string) <-chan erro
 // pidOf returns the backend that runs a query, or has run it last.
 func (f *frail) pidOf(t *testing.T, sql string) int {
 	t.Helper()
-	conn, err := f.pg.admin(t.Context(), appDatabase)
+	conn, err := f.pg.Admin(t.Context(), site.AppDatabase)
 	if err != nil {
 		return 0 // it is down
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	var pid int
-	err = conn.QueryRow(t.Context(), "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND query = $2 ORDER BY state = 'active' DESC LIMIT 1", appRole, sql).Scan(&pid)
+	err = conn.QueryRow(t.Context(), "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND query = $2 ORDER BY state = 'active' DESC LIMIT 1", site.AppRole, sql).Scan(&pid)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		t.Logf("look for a backend: %v", err)
 	}
@@ -153,7 +157,7 @@ func (f *frail) pidOf(t *testing.T, sql string) int {
 
 func (f *frail) terminate(t *testing.T, pid int) {
 	t.Helper()
-	conn, err := f.pg.admin(t.Context(), appDatabase)
+	conn, err := f.pg.Admin(t.Context(), site.AppDatabase)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,8 +197,8 @@ func documented(t *testing.T, what string, err error) {
 // recovers waits until new clients are served, and one that was idle all the time is.
 func (f *frail) recovers(t *testing.T, idle *pgconn.PgConn) {
 	t.Helper()
-	eventually(t, "new clients are served", func() bool { return f.app.ping(t.Context(), f.nodes[0]) == nil })
-	if err := exec1(t.Context(), idle, "SELECT 1"); err != nil {
+	eventually(t, "new clients are served", func() bool { return f.app.Ping(t.Context(), f.Nodes[0]) == nil })
+	if err := site.Exec(t.Context(), idle, "SELECT 1"); err != nil {
 		t.Errorf("a client that was idle all the time: %v", err)
 	}
 }
@@ -205,7 +209,7 @@ func TestWhatClientsSeeWhenPostgreSQLFails(t *testing.T) {
 	f := newFrail(t)
 	check := f.keepLedger(t)
 	idle := f.connect(t)
-	if err := exec1(t.Context(), idle, "SELECT 1"); err != nil {
+	if err := site.Exec(t.Context(), idle, "SELECT 1"); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -222,7 +226,7 @@ func TestWhatClientsSeeWhenPostgreSQLFails(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { c.fail(t); f.recovers(t, idle) })
 	}
-	if names := f.crashed(); len(names) > 0 {
+	if names := f.Crashed(); len(names) > 0 {
 		t.Errorf("%v ended by itself", names)
 	}
 	check()
@@ -236,7 +240,7 @@ func (f *frail) backendIsTerminated(t *testing.T) {
 
 	conn := f.connect(t)
 	for _, sql := range []string{"BEGIN", waits} {
-		if err := exec1(t.Context(), conn, sql); err != nil {
+		if err := site.Exec(t.Context(), conn, sql); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -257,7 +261,7 @@ func (f *frail) backendIsKilled(t *testing.T) {
 	ended, others := f.asked(t, f.connect(t), query), f.asked(t, f.connect(t), other)
 	conn := f.connect(t)
 	for _, sql := range []string{"BEGIN", waits} {
-		if err := exec1(t.Context(), conn, sql); err != nil {
+		if err := site.Exec(t.Context(), conn, sql); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -273,13 +277,13 @@ func (f *frail) isStopped(t *testing.T, how os.Signal, what string) {
 	query := "SELECT '" + what + "', pg_sleep(30)"
 	ended := f.asked(t, f.connect(t), query)
 	waiting := f.connect(t)
-	if err := stopProcess(f.pg.cmd, how, 20*time.Second); err != nil {
+	if err := f.pg.End(how); err != nil {
 		t.Fatal(err)
 	}
 	documented(t, what+", in a query", <-ended)
 	var refusal error
 	eventually(t, "clients are told that PostgreSQL is away", func() bool {
-		refusal = exec1(t.Context(), waiting, "SELECT 1")
+		refusal = site.Exec(t.Context(), waiting, "SELECT 1")
 		e := (*pgconn.PgError)(nil)
 		if errors.As(refusal, &e) && strings.Contains(e.Detail, "shutting down") { // said to a login that came before
 			waiting = f.connect(t)
@@ -288,7 +292,7 @@ func (f *frail) isStopped(t *testing.T, how os.Signal, what string) {
 		return refusal != nil
 	})
 	documented(t, "PostgreSQL is down", refusal)
-	if err := f.pg.start(); err != nil {
+	if err := f.pg.Start(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -304,7 +308,7 @@ func (f *frail) hasNoConnectionsLeft(t *testing.T) {
 	}()
 	fill := func() {
 		for {
-			conn, err := f.pg.admin(t.Context(), "postgres")
+			conn, err := f.pg.Admin(t.Context(), "postgres")
 			if err != nil {
 				return
 			}
@@ -312,7 +316,7 @@ func (f *frail) hasNoConnectionsLeft(t *testing.T) {
 		}
 	}
 	fill()
-	if err := exec1(t.Context(), client, "SELECT 1"); err != nil {
+	if err := site.Exec(t.Context(), client, "SELECT 1"); err != nil {
 		t.Errorf("the pool has connections, and its client reads %v", err)
 	}
 	if len(all) == 0 {
@@ -321,13 +325,15 @@ func (f *frail) hasNoConnectionsLeft(t *testing.T) {
 	// The pool's connections end, and others are faster, sooner or later.
 	var refusal error
 	eventually(t, "clients are told that there is no connection left", func() bool {
-		if _, err := all[0].Exec(t.Context(), "SELECT pg_terminate_backend(pid, 100) FROM pg_stat_activity WHERE usename = $1", appRole); err != nil {
+		if _, err := all[0].Exec(t.Context(), "SELECT pg_terminate_backend(pid, 100) FROM pg_stat_activity WHERE usename = $1",
+			site.AppRole); err != nil {
 			t.Fatal(err)
 		}
 		fill()
-		refusal = f.app.ping(t.Context(), f.nodes[0])
+		refusal = f.app.Ping(t.Context(), f.Nodes[0])
 		e := (*pgconn.PgError)(nil)
-		return errors.As(refusal, &e) && (strings.Contains(e.Detail, "too many clients already") || strings.Contains(e.Detail, "remaining connection slots"))
+		return errors.As(refusal, &e) && (strings.Contains(e.Detail, "too many clients already") ||
+			strings.Contains(e.Detail, "remaining connection slots"))
 	})
 	documented(t, "`max_connections` is reached, and the pool has none", refusal)
 }
@@ -335,7 +341,7 @@ func (f *frail) hasNoConnectionsLeft(t *testing.T) {
 // fill takes all the space of the server's file system, and returns how to free it.
 func (f *frail) fill(t *testing.T) (free func()) {
 	t.Helper()
-	path := filepath.Join(f.pg.dir, "ballast")
+	path := filepath.Join(f.pg.Dir, "ballast")
 	out, err := exec.Command("dd", "if=/dev/zero", "of="+path, "bs=64k").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "No space left") {
 		t.Fatalf("the file system did not fill up: %v: %s", err, out)
@@ -351,12 +357,12 @@ func (f *frail) diskIsFull(t *testing.T) {
 	conn := f.connect(t)
 	free := f.fill(t)
 	insert := "CREATE TABLE IF NOT EXISTS large (t text); INSERT INTO large SELECT repeat(md5(i::text), 20) FROM generate_series(1, 2000) i"
-	documented(t, "no space for a table", exec1(t.Context(), conn, insert))
-	if err := exec1(t.Context(), conn, "SELECT 1"); err != nil {
+	documented(t, "no space for a table", site.Exec(t.Context(), conn, insert))
+	if err := site.Exec(t.Context(), conn, "SELECT 1"); err != nil {
 		t.Errorf("afterwards its session: %v", err)
 	}
 	free()
-	if err := exec1(t.Context(), conn, insert); err != nil {
+	if err := site.Exec(t.Context(), conn, insert); err != nil {
 		t.Errorf("with space again: %v", err)
 	}
 }
@@ -367,7 +373,7 @@ func (f *frail) logIsFull(t *testing.T) {
 	const query = "SELECT 'before the end', pg_sleep(30)"
 	ended := f.asked(t, f.connect(t), query)
 	free := f.fill(t)
-	admin, err := f.pg.admin(t.Context(), appDatabase)
+	admin, err := f.pg.Admin(t.Context(), site.AppDatabase)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,10 +388,10 @@ func (f *frail) logIsFull(t *testing.T) {
 	}
 	documented(t, "no space for the write-ahead log, in a query", <-ended)
 	free()
-	if err := stopProcess(f.pg.cmd, syscall.SIGINT, 20*time.Second); err != nil {
+	if err := f.pg.Stop(); err != nil {
 		t.Error(err)
 	}
-	if err := f.pg.start(); err != nil {
+	if err := f.pg.Start(); err != nil {
 		t.Fatal(err)
 	}
 }

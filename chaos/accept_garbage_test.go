@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // assaults are what a stranger may do to a port. Each ends by itself.
@@ -61,10 +63,10 @@ func shout(ctx context.Context, address string, b []byte) {
 
 var listenLine = regexp.MustCompile(`listen: "?(127\.0\.0\.1:\d+)`)
 
-// ports returns every address that a node listens on.
-func (n *node) ports(t *testing.T) []string {
+// portsOf returns every address that a node listens on.
+func portsOf(t *testing.T, n *site.Node) []string {
 	t.Helper()
-	config, err := os.ReadFile(filepath.Join(n.dir, "armord.yaml"))
+	config, err := os.ReadFile(filepath.Join(n.Dir, "armord.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func (n *node) ports(t *testing.T) []string {
 		all = append(all, string(m[1]))
 	}
 	if len(all) != 4 { // clients, peers, gossip, operations
-		t.Fatalf("%s listens on %v", n.name, all)
+		t.Fatalf("%s listens on %v", n.Name, all)
 	}
 	return all
 }
@@ -85,8 +87,8 @@ func TestGarbageHurtsNobody(t *testing.T) {
 	a := acceptance(t)
 	app := a.demoClient(t)
 	var ports []string
-	for _, n := range a.nodes {
-		ports = append(ports, n.ports(t)...)
+	for _, n := range a.Nodes {
+		ports = append(ports, portsOf(t, n)...)
 	}
 	decoys := make([]string, len(ports))
 	for i := range decoys {
@@ -119,31 +121,31 @@ func TestGarbageHurtsNobody(t *testing.T) {
 			t.Errorf("%s uses %d MiB", name, rss>>20)
 		}
 	}
-	for _, n := range a.nodes {
-		if err := app.ping(t.Context(), n); err != nil {
-			t.Errorf("afterwards %s: %v", n.name, err)
+	for _, n := range a.Nodes {
+		if err := app.Ping(t.Context(), n); err != nil {
+			t.Errorf("afterwards %s: %v", n.Name, err)
 		}
 	}
 }
 
 // waits returns the 99th percentile of a query's time, over all nodes.
-func (a *arena) waits(t *testing.T, app client, rounds int) time.Duration {
+func (a *arena) waits(t *testing.T, app site.Client, rounds int) time.Duration {
 	t.Helper()
 	var all []time.Duration
-	for _, n := range a.nodes {
-		conn, err := app.connect(t.Context(), n)
+	for _, n := range a.Nodes {
+		conn, err := app.Connect(t.Context(), n)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range rounds {
 			begun := time.Now()
-			if err := exec1(t.Context(), conn, "select 1"); err != nil {
+			if err := site.Exec(t.Context(), conn, "select 1"); err != nil {
 				t.Fatal(err)
 			}
 			all = append(all, time.Since(begun))
 			time.Sleep(2 * time.Millisecond)
 		}
-		closeConn(t.Context(), conn)
+		site.CloseConn(t.Context(), conn)
 	}
 	slices.Sort(all)
 	return all[len(all)*99/100]
@@ -159,7 +161,7 @@ func attack(t *testing.T, addresses []string) (stop func()) {
 			for ctx.Err() == nil {
 				for _, assault := range assaults {
 					assault(ctx, address, random)
-					sleep(ctx, 5*time.Millisecond)
+					site.Sleep(ctx, 5*time.Millisecond)
 				}
 			}
 		})
@@ -212,8 +214,8 @@ func halfOpen(addresses []string, count int) []net.Conn {
 func (a *arena) flood(t *testing.T, count int) {
 	t.Helper()
 	var clients []string
-	for _, n := range a.nodes {
-		clients = append(clients, n.ports(t)[0])
+	for _, n := range a.Nodes {
+		clients = append(clients, portsOf(t, n)[0])
 	}
 	for i := range count {
 		c, err := net.DialTimeout("tcp", clients[i%len(clients)], 5*time.Second)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // What docs/operate.md says that a node takes: so much for each client that is
@@ -29,7 +31,7 @@ func TestMemoryIsBoundedByClients(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Max < 2*idleClients {
 		t.Skipf("needs %d open files, the limit is %d (%v)", 2*idleClients, files.Max, err)
 	}
-	app, n := a.demoClient(t), a.nodes[0]
+	app, n := a.demoClient(t), a.Nodes[0]
 	pid := a.pid(t, n)
 	before := taken(t, pid)
 	idle := a.crowd(t, app, n, idleClients)
@@ -57,14 +59,14 @@ func TestMemoryIsBoundedByClients(t *testing.T) {
 		reset(conn)
 	}
 	eventually(t, "all sessions have ended", func() bool {
-		levels, err := n.levels(t.Context())
+		levels, err := nodeLevels(t.Context(), n)
 		return err == nil && levels["sessions"] == 0
 	})
 }
 
 func taken(t *testing.T, pid int) int {
 	t.Helper()
-	bytes, err := anonymous(pid)
+	bytes, err := site.AnonymousMemory(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +74,9 @@ func taken(t *testing.T, pid int) int {
 }
 
 // crowd connects clients that have run one query.
-func (a *arena) crowd(t *testing.T, app client, n *node, count int) []*pgconn.PgConn {
+func (a *arena) crowd(t *testing.T, app site.Client, n *site.Node, count int) []*pgconn.PgConn {
 	t.Helper()
-	config, err := app.config(n, appDatabase, appRole)
+	config, err := app.Config(n, site.AppDatabase, site.AppRole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +108,7 @@ func underWork(t *testing.T, pid int, clients []*pgconn.PgConn, work func(contex
 	for _, conn := range clients {
 		working.Go(func() { work(ctx, conn) })
 	}
-	for sleep(ctx, 100*time.Millisecond) {
+	for site.Sleep(ctx, 100*time.Millisecond) {
 		highest = max(highest, taken(t, pid))
 	}
 	working.Wait()
@@ -128,7 +130,7 @@ func readSlowly(ctx context.Context, conn *pgconn.PgConn) {
 	conn.Conn().SetDeadline(end)
 	conn.Conn().Write(message('Q', "SELECT repeat('x', 1000000) FROM generate_series(1, 100)\x00"))
 	buf := make([]byte, 1024)
-	for sleep(ctx, 20*time.Millisecond) {
+	for site.Sleep(ctx, 20*time.Millisecond) {
 		conn.Conn().Read(buf)
 	}
 }

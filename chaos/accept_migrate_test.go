@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/armordb/armordb/armor/process"
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // TestMigrationPageIsTrue runs docs/migrate-from-pgbouncer.md, every block of it, with a
@@ -30,19 +33,19 @@ func TestMigrationPageIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	bouncer, balancer := mustPort(t), mustPort(t)
-	armor := a.env["PGPORT"]
+	armor := a.Env["PGPORT"]
 	var secrets []string
-	for _, n := range a.nodes {
-		secrets = append(secrets, filepath.Join(n.dir, "secrets"))
+	for _, n := range a.Nodes {
+		secrets = append(secrets, filepath.Join(n.Dir, "secrets"))
 	}
 	p := page{
 		path: "../docs/migrate-from-pgbouncer.md", dir: dir,
 		env: []string{
-			"PATH=" + filepath.Join(a.dir, "bin") + ":/usr/sbin:" + os.Getenv("PATH"), "ARMOR_CONFIG=" + a.env["ARMOR_CONFIG"],
+			"PATH=" + filepath.Join(a.dir, "bin") + ":/usr/sbin:" + os.Getenv("PATH"), "ARMOR_CONFIG=" + a.Env["ARMOR_CONFIG"],
 			"SECRETS=" + strings.Join(secrets, " "), "PGCONNECT_TIMEOUT=20",
 		},
 		replace: []string{
-			"pg1.acme.test port=5432", fmt.Sprintf("127.0.0.1 port=%d", a.pg.port),
+			"pg1.acme.test port=5432", fmt.Sprintf("127.0.0.1 port=%d", a.pg.Port),
 			"bouncer.acme.test port=6432", fmt.Sprintf("127.0.0.1 port=%d", bouncer),
 			"bouncer.acme.test:6432", fmt.Sprintf("127.0.0.1:%d", bouncer),
 			"listen_port = 6432", fmt.Sprintf("listen_port = %d", bouncer),
@@ -50,7 +53,7 @@ func TestMigrationPageIsTrue(t *testing.T) {
 			"db.acme.test:6432", "127.0.0.1:" + armor,
 			"lb.acme.test:5432", fmt.Sprintf("127.0.0.1:%d", balancer),
 			"localhost port=5432", fmt.Sprintf("localhost port=%d", balancer),
-			"correct horse", appPassword,
+			"correct horse", site.AppPassword,
 			"./production-ca", a.clientCA(),
 			"production.acme.internal", "dev.armor-dev.internal",
 			"production", "dev",
@@ -85,7 +88,7 @@ func endBalancer(t *testing.T, pidFile string) {
 
 func mustPort(t *testing.T) int {
 	t.Helper()
-	port, err := freePort()
+	port, err := site.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +99,7 @@ func mustPort(t *testing.T) int {
 func (a *arena) createDatabase(t *testing.T, name string) {
 	t.Helper()
 	run := func(ctx context.Context, sql string) {
-		conn, err := a.pg.admin(ctx, "postgres")
+		conn, err := a.pg.Admin(ctx, "postgres")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +108,7 @@ func (a *arena) createDatabase(t *testing.T, name string) {
 			t.Fatal(err)
 		}
 	}
-	run(t.Context(), "CREATE DATABASE "+name+" OWNER "+appRole)
+	run(t.Context(), "CREATE DATABASE "+name+" OWNER "+site.AppRole)
 	t.Cleanup(func() { run(context.WithoutCancel(t.Context()), "DROP DATABASE "+name+" WITH (FORCE)") })
 }
 
@@ -114,7 +117,7 @@ func (a *arena) createDatabase(t *testing.T, name string) {
 func (a *arena) beginPgBouncer(t *testing.T, dir string, port int) {
 	t.Helper()
 	for _, name := range []string{"server.crt", "server.key"} {
-		content, err := os.ReadFile(filepath.Join(a.nodes[0].dir, name))
+		content, err := os.ReadFile(filepath.Join(a.Nodes[0].Dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,22 +125,18 @@ func (a *arena) beginPgBouncer(t *testing.T, dir string, port int) {
 			t.Fatal(err)
 		}
 	}
-	credential, err := unprivileged(dir)
+	credential, err := site.Unprivileged(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(dir, "pgbouncer.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	cmd := exec.Command("pgbouncer", "-q", "pgbouncer.ini")
-	cmd.Dir, cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = dir, credential, log, log
-	if err := cmd.Start(); err != nil {
+	cmd.Dir, cmd.SysProcAttr = dir, credential
+	p, err := process.Start(cmd, filepath.Join(dir, "pgbouncer.log"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := stopProcess(cmd, syscall.SIGINT, 10*time.Second); err != nil {
+		if err := p.Stop(syscall.SIGINT, 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	})

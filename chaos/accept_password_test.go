@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // passwordConfig asks for a password beside the certificate. The role "nobody" may be
@@ -51,7 +53,7 @@ spec:
 func (a *arena) applyPasswords(t *testing.T, verifiers, later string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "password.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, passwordConfig, a.pg.port, verifiers, demoIdentity, later), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, passwordConfig, a.pg.Port, verifiers, demoIdentity, later), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	a.ctl(t, "apply", "-f", file, "--yes", "--wait", "all")
@@ -60,17 +62,17 @@ func (a *arena) applyPasswords(t *testing.T, verifiers, later string) {
 // writeVerifiers gives every node PostgreSQL's own verifier of the application's role.
 func (a *arena) writeVerifiers(t *testing.T, name string) {
 	t.Helper()
-	verifier := a.admin(t, "SELECT rolpassword FROM pg_authid WHERE rolname = '"+appRole+"'")
-	for _, n := range a.nodes {
-		line := fmt.Sprintf("%q %q\n", appRole, verifier)
-		if err := os.WriteFile(filepath.Join(n.dir, "secrets", name+".verifiers"), []byte(line), 0o600); err != nil {
+	verifier := a.admin(t, "SELECT rolpassword FROM pg_authid WHERE rolname = '"+site.AppRole+"'")
+	for _, n := range a.Nodes {
+		line := fmt.Sprintf("%q %q\n", site.AppRole, verifier)
+		if err := os.WriteFile(filepath.Join(n.Dir, "secrets", name+".verifiers"), []byte(line), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
 // issued makes a certificate for an Identity object.
-func (a *arena) issued(t *testing.T, name string) (dir string, app client) {
+func (a *arena) issued(t *testing.T, name string) (dir string, app site.Client) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), name)
 	a.ctl(t, "cert", "issue", name, "--environment", "dev", "--ca", a.clientCA(), "--owner", "acceptance", "--out", dir)
@@ -84,28 +86,28 @@ func TestPasswordIsASecondFactor(t *testing.T) {
 	dir, app := a.issued(t, "asked")
 	_, later := a.issued(t, "asked-later")
 	right, wrong, others := app, app, a.demoClient(t)
-	right.password, wrong.password, others.password = appPassword, "not "+appPassword, appPassword
+	right.Password, wrong.Password, others.Password = site.AppPassword, "not "+site.AppPassword, site.AppPassword
 
 	const db = "app_password"
-	for _, n := range a.nodes {
-		a.refused(t, right, n, db, appRole, "57P03", "cannot check passwords")
+	for _, n := range a.Nodes {
+		a.refused(t, right, n, db, site.AppRole, "57P03", "cannot check passwords")
 	}
 	if status := string(a.ctl(t, "status")); !strings.Contains(status, "verifiers apps") {
 		t.Errorf("armorctl status does not say what is missing:\n%s", status)
 	}
 	a.writeVerifiers(t, "apps")
-	for _, n := range a.nodes {
-		a.refused(t, wrong, n, db, appRole, "28P01", `password authentication failed for user "`+appRole+`"`)
+	for _, n := range a.Nodes {
+		a.refused(t, wrong, n, db, site.AppRole, "28P01", `password authentication failed for user "`+site.AppRole+`"`)
 		a.refused(t, right, n, db, "nobody", "28P01", `password authentication failed for user "nobody"`)
-		a.refused(t, others, n, db, appRole, "28000", "may not reach database")
-		conn, err := right.connectTo(t.Context(), n, db)
+		a.refused(t, others, n, db, site.AppRole, "28000", "may not reach database")
+		conn, err := right.ConnectTo(t.Context(), n, db)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := exec1(t.Context(), conn, "select 1"); err != nil {
+		if err := site.Exec(t.Context(), conn, "select 1"); err != nil {
 			t.Error(err)
 		}
-		closeConn(t.Context(), conn)
+		site.CloseConn(t.Context(), conn)
 	}
 	a.psqlProvesItsPassword(t, dir)
 	a.laterDemandsCutSessions(t, right, later)
@@ -118,7 +120,7 @@ func (a *arena) psqlProvesItsPassword(t *testing.T, dir string) {
 		"PGSSLCERT=" + filepath.Join(dir, "client.crt"), "PGSSLKEY=" + filepath.Join(dir, "client.key"),
 		"PGDATABASE=app_password", "PGCHANNELBINDING=require", "PGPASSFILE=/dev/null",
 	}
-	if got := a.psql(t, append(env, "PGPASSWORD="+appPassword), "-c", "select current_user"); got != appRole {
+	if got := a.psql(t, append(env, "PGPASSWORD="+site.AppPassword), "-c", "select current_user"); got != site.AppRole {
 		t.Errorf("psql is %q", got)
 	}
 	_, errOut, err := a.run(t, append(env, "PGPASSWORD=wrong"), "psql", "-Xwc", "select 1")
@@ -133,22 +135,22 @@ func (a *arena) psqlProvesItsPassword(t *testing.T, dir string) {
 
 // laterDemandsCutSessions: a second factor that is added ends the sessions that have
 // not proved it, and other verifiers those that proved it by the former ones.
-func (a *arena) laterDemandsCutSessions(t *testing.T, asked, notAsked client) {
+func (a *arena) laterDemandsCutSessions(t *testing.T, asked, notAsked site.Client) {
 	t.Helper()
-	proven, err := asked.connectTo(t.Context(), a.nodes[0], "app_password")
+	proven, err := asked.ConnectTo(t.Context(), a.Nodes[0], "app_password")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeConn(t.Context(), proven)
-	unproven, err := notAsked.connectTo(t.Context(), a.nodes[1], "app_password")
+	defer site.CloseConn(t.Context(), proven)
+	unproven, err := notAsked.ConnectTo(t.Context(), a.Nodes[1], "app_password")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeConn(t.Context(), unproven)
+	defer site.CloseConn(t.Context(), unproven)
 
 	a.applyPasswords(t, "apps", ", secondFactor: scram")
 	endsUnproved(t, unproven)
-	if err := exec1(t.Context(), proven, "select 1"); err != nil {
+	if err := site.Exec(t.Context(), proven, "select 1"); err != nil {
 		t.Errorf("the session that has proved its password: %v", err)
 	}
 	a.writeVerifiers(t, "apps-next")

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // bothModes runs a claim against a transaction pool and a session pool.
@@ -48,7 +50,8 @@ func TestPsqlWorksThroughTheLoadBalancer(t *testing.T) {
 		if got := a.psql(t, db, "-c", `\copy (select * from `+table+` order by id) to stdout`); got+"\n" != rows.String() {
 			t.Errorf(`\copy out returned %d bytes, not %d`, len(got), rows.Len())
 		}
-		script := "begin; update " + table + " set v = 'x' where id = 1; rollback; begin; update " + table + " set v = 'y' where id = 1; commit; select v from " + table + " where id = 1"
+		script := "begin; update " + table + " set v = 'x' where id = 1; rollback; begin; update " + table +
+			" set v = 'y' where id = 1; commit; select v from " + table + " where id = 1"
 		if got := a.psql(t, db, "-c", script); !strings.HasSuffix(got, "y") {
 			t.Errorf("transactions ended with %q", got)
 		}
@@ -82,7 +85,7 @@ func TestPgbenchKeepsItsBalancesInEveryProtocol(t *testing.T) {
 
 func binOfPostgres(t *testing.T) string {
 	t.Helper()
-	bin, err := postgresBin()
+	bin, err := site.PostgresBin()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +98,9 @@ const rssLimit = 300 << 20
 func TestLargeResultPassesWithoutBeingHeld(t *testing.T) {
 	a := acceptance(t)
 	bothModes(t, func(t *testing.T, database string) {
-		cmd := exec.CommandContext(t.Context(), "psql", "-XAt", "-v", "FETCH_COUNT=0", "-c", `\copy (select repeat('x', 999) from generate_series(1, 200000)) to stdout`)
-		for name, value := range a.env {
+		cmd := exec.CommandContext(t.Context(), "psql", "-XAt", "-v", "FETCH_COUNT=0", "-c",
+			`\copy (select repeat('x', 999) from generate_series(1, 200000)) to stdout`)
+		for name, value := range a.Env {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 		cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"), "PGDATABASE="+database)
@@ -123,7 +127,7 @@ func TestLargeResultPassesWithoutBeingHeld(t *testing.T) {
 func (a *arena) memory(t *testing.T) map[string]int {
 	t.Helper()
 	all := map[string]int{}
-	for _, n := range a.nodes {
+	for _, n := range a.Nodes {
 		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(a.pid(t, n)), "status"))
 		if err != nil {
 			t.Fatal(err)
@@ -135,7 +139,7 @@ func (a *arena) memory(t *testing.T) map[string]int {
 				if err != nil {
 					t.Fatal(err)
 				}
-				all[n.name] = size << 10
+				all[n.Name] = size << 10
 			}
 		}
 	}
@@ -143,18 +147,9 @@ func (a *arena) memory(t *testing.T) map[string]int {
 }
 
 // pid returns the process of a node, whoever started it.
-func (a *arena) pid(t *testing.T, n *node) int {
+func (a *arena) pid(t *testing.T, n *site.Node) int {
 	t.Helper()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd != nil {
-		return n.cmd.Process.Pid
-	}
-	text, err := os.ReadFile(filepath.Join(n.dir, "armord.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	pid, err := n.PID()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,16 +158,16 @@ func (a *arena) pid(t *testing.T, n *node) int {
 
 func TestCancelReachesTheQueryThroughAnyNode(t *testing.T) {
 	a := acceptance(t)
-	app, err := a.demo()
+	app, err := a.Demo()
 	if err != nil {
 		t.Fatal(err)
 	}
 	bothModes(t, func(t *testing.T, database string) {
-		for _, app.protocol = range []string{"3.0", "3.2"} {
-			for _, holder := range a.nodes {
-				for _, through := range a.nodes {
+		for _, app.Protocol = range []string{"3.0", "3.2"} {
+			for _, holder := range a.Nodes {
+				for _, through := range a.Nodes {
 					if err := a.cancelled(t, app, database, holder, through, sendCancel); err != nil {
-						t.Errorf("a query on %s, by protocol %s, cancelled through %s: %v", holder.name, app.protocol, through.name, err)
+						t.Errorf("a query on %s, by protocol %s, cancelled through %s: %v", holder.Name, app.Protocol, through.Name, err)
 					}
 				}
 			}
@@ -184,7 +179,7 @@ func TestCancelReachesTheQueryThroughAnyNode(t *testing.T) {
 // they come to, and those over TLS still work.
 func TestAnEnvironmentMayWantCancelRequestsOverTLS(t *testing.T) {
 	a := acceptance(t)
-	app, err := a.demo()
+	app, err := a.Demo()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,9 +193,9 @@ func TestAnEnvironmentMayWantCancelRequestsOverTLS(t *testing.T) {
 	}
 	apply("tls-only")
 	defer apply("any")
-	for _, app.protocol = range []string{"3.0", "3.2"} {
-		for _, through := range a.nodes {
-			plaintextFirst := func(ctx context.Context, n *node, pid uint32, key []byte) error {
+	for _, app.Protocol = range []string{"3.0", "3.2"} {
+		for _, through := range a.Nodes {
+			plaintextFirst := func(ctx context.Context, n *site.Node, pid uint32, key []byte) error {
 				if err := sendCancel(ctx, n, pid, key); err != nil {
 					return err
 				}
@@ -209,21 +204,21 @@ func TestAnEnvironmentMayWantCancelRequestsOverTLS(t *testing.T) {
 				}
 				return sendCancelOver(ctx, tlsTo(app), n, pid, key)
 			}
-			if err := a.cancelled(t, app, "app", a.nodes[0], through, plaintextFirst); err != nil {
-				t.Errorf("protocol %s, through %s: %v", app.protocol, through.name, err)
+			if err := a.cancelled(t, app, "app", a.Nodes[0], through, plaintextFirst); err != nil {
+				t.Errorf("protocol %s, through %s: %v", app.Protocol, through.Name, err)
 			}
 		}
 	}
 }
 
 // cancelled runs a long query on one node and sends its cancel request to another.
-func (a *arena) cancelled(t *testing.T, app client, database string, holder, through *node, cancel cancelFunc) error {
-	conn, err := app.connectTo(t.Context(), holder, database)
+func (a *arena) cancelled(t *testing.T, app site.Client, database string, holder, through *site.Node, cancel cancelFunc) error {
+	conn, err := app.ConnectTo(t.Context(), holder, database)
 	if err != nil {
 		return err
 	}
-	defer closeConn(t.Context(), conn)
-	comment := fmt.Sprintf("select pg_sleep(60) /* %s %s %s */", database, holder.name, through.name)
+	defer site.CloseConn(t.Context(), conn)
+	comment := fmt.Sprintf("select pg_sleep(60) /* %s %s %s */", database, holder.Name, through.Name)
 	running := "select count(*)::text from pg_stat_activity where state = 'active' and query = '" + comment + "'"
 	ended := make(chan error, 1)
 	go func() {
@@ -243,22 +238,23 @@ func (a *arena) cancelled(t *testing.T, app client, database string, holder, thr
 	case <-time.After(20 * time.Second):
 		return errors.New("it still runs")
 	}
-	return exec1(t.Context(), conn, "select 1") // the session goes on
+	return site.Exec(t.Context(), conn, "select 1") // the session goes on
 }
 
 func TestSessionModeKeepsWhatASessionHas(t *testing.T) {
 	a := acceptance(t)
-	app, err := a.demo()
+	app, err := a.Demo()
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := app.connectTo(t.Context(), a.nodes[0], "app_session")
+	conn, err := app.ConnectTo(t.Context(), a.Nodes[0], "app_session")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeConn(t.Context(), conn)
-	for _, sql := range []string{"set work_mem = '7MB'", "create temp table mine (a int)", "prepare p as select 1", "listen here", "select pg_advisory_lock(4711)"} {
-		if err := exec1(t.Context(), conn, sql); err != nil {
+	defer site.CloseConn(t.Context(), conn)
+	for _, sql := range []string{"set work_mem = '7MB'", "create temp table mine (a int)", "prepare p as select 1", "listen here",
+		"select pg_advisory_lock(4711)"} {
+		if err := site.Exec(t.Context(), conn, sql); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -270,32 +266,33 @@ func TestSessionModeKeepsWhatASessionHas(t *testing.T) {
 
 func TestTransactionModeLeavesNothingToTheNextClient(t *testing.T) {
 	a := acceptance(t)
-	app, err := a.demo()
+	app, err := a.Demo()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range a.nodes {
-		first, err := app.connectTo(t.Context(), n, "app")
+	for _, n := range a.Nodes {
+		first, err := app.ConnectTo(t.Context(), n, "app")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, sql := range []string{"set work_mem = '7MB'", "create temp table leak (a int)", "prepare leak as select 1", "select pg_advisory_lock(4712)", "select set_config('app.secret', 'x', false)"} {
-			if err := exec1(t.Context(), first, sql); err != nil {
+		for _, sql := range []string{"set work_mem = '7MB'", "create temp table leak (a int)", "prepare leak as select 1",
+			"select pg_advisory_lock(4712)", "select set_config('app.secret', 'x', false)"} {
+			if err := site.Exec(t.Context(), first, sql); err != nil {
 				t.Fatal(err)
 			}
 		}
-		second, err := app.connectTo(t.Context(), n, "app")
+		second, err := app.ConnectTo(t.Context(), n, "app")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 20 {
 			got := value(t, second, "select current_setting('work_mem') || ' ' || coalesce(to_regclass('pg_temp.leak')::text, 'none') || ' ' || (select count(*) from pg_prepared_statements where name = 'leak') || ' ' || coalesce(current_setting('app.secret', true), '')")
 			if got != "4MB none 0 " {
-				t.Fatalf("the next client on %s finds %q", n.name, got)
+				t.Fatalf("the next client on %s finds %q", n.Name, got)
 			}
 		}
-		closeConn(t.Context(), first)
-		closeConn(t.Context(), second)
+		site.CloseConn(t.Context(), first)
+		site.CloseConn(t.Context(), second)
 	}
 	if got := a.admin(t, "select count(*)::text from pg_locks where locktype = 'advisory' and objid = 4712"); got != "0" {
 		t.Errorf("%s advisory locks were left", got)

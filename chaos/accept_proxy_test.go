@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // theBalancer is where the test's load balancer connects from.
@@ -39,7 +41,7 @@ spec:
 // told of it. The node's event loops take the connection over as any other.
 func TestAddressBehindALoadBalancerIsTheClients(t *testing.T) {
 	a := acceptance(t)
-	n := a.nodes[0]
+	n := a.Nodes[0]
 	a.trustBalancer(t, n)
 	file := filepath.Join(t.TempDir(), "identities.yaml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, proxyIdentities, demoIdentity), 0o600); err != nil {
@@ -49,13 +51,13 @@ func TestAddressBehindALoadBalancerIsTheClients(t *testing.T) {
 	_, near := a.issued(t, "near")
 	_, balancer := a.issued(t, "balancer-alone")
 	for _, version := range []string{"send-proxy", "send-proxy-v2"} {
-		front := &node{name: n.name, port: haproxy(t, n, version), dir: n.dir}
-		conn, err := near.connectTo(t.Context(), front, "app")
+		front := &site.Node{Name: n.Name, Port: haproxy(t, n, version), Dir: n.Dir}
+		conn, err := near.ConnectTo(t.Context(), front, "app")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 3 {
-			if err := exec1(t.Context(), conn, "select repeat('x', 100000)"); err != nil {
+			if err := site.Exec(t.Context(), conn, "select repeat('x', 100000)"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -63,16 +65,16 @@ func TestAddressBehindALoadBalancerIsTheClients(t *testing.T) {
 		if list := string(a.ctl(t, "session", "list")); !strings.Contains(list, source) {
 			t.Errorf("%s is not in the list of sessions:\n%s", source, list)
 		}
-		closeConn(t.Context(), conn)
-		a.refused(t, balancer, front, "app", appRole, "28000", "may not connect from 127.0.0.1")
+		site.CloseConn(t.Context(), conn)
+		a.refused(t, balancer, front, "app", site.AppRole, "28000", "may not connect from 127.0.0.1")
 	}
-	conn, err := near.connectTo(t.Context(), n, "app") // without a balancer, and without a header
+	conn, err := near.ConnectTo(t.Context(), n, "app") // without a balancer, and without a header
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeConn(t.Context(), conn)
+	site.CloseConn(t.Context(), conn)
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(theBalancer)}, Timeout: 10 * time.Second}
-	silent, err := d.DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
+	silent, err := d.DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", n.Port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,9 +89,9 @@ func TestAddressBehindALoadBalancerIsTheClients(t *testing.T) {
 }
 
 // trustBalancer restarts a node that takes the balancer's word.
-func (a *arena) trustBalancer(t *testing.T, n *node) {
+func (a *arena) trustBalancer(t *testing.T, n *site.Node) {
 	t.Helper()
-	path := filepath.Join(n.dir, "armord.yaml")
+	path := filepath.Join(n.Dir, "armord.yaml")
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -105,10 +107,10 @@ func (a *arena) trustBalancer(t *testing.T, n *node) {
 		if err := os.WriteFile(path, config, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.start(n); err != nil {
+		if err := a.Start(n); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.awaitServing(context.WithoutCancel(t.Context()), time.Minute); err != nil {
+		if err := a.AwaitServing(context.WithoutCancel(t.Context()), time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,7 +119,7 @@ func (a *arena) trustBalancer(t *testing.T, n *node) {
 }
 
 // haproxy runs one in front of a node until the test ends, and returns its port.
-func haproxy(t *testing.T, n *node, option string) (port int) {
+func haproxy(t *testing.T, n *site.Node, option string) (port int) {
 	t.Helper()
 	program := "/usr/sbin/haproxy"
 	if found, err := exec.LookPath("haproxy"); err == nil {
@@ -131,7 +133,7 @@ func haproxy(t *testing.T, n *node, option string) (port int) {
 	l.Close()
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
 	config := fmt.Sprintf("defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\nlisten pg\n  bind 127.0.0.1:%d\n  source %s\n  server %s 127.0.0.1:%d %s\n",
-		port, theBalancer, n.name, n.port, option)
+		port, theBalancer, n.Name, n.Port, option)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

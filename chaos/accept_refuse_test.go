@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // signer is a CA whose key a test holds, to sign what no CA of ours would.
@@ -69,14 +70,14 @@ func parseURI(t *testing.T, s string) *url.URL {
 }
 
 // client shows a certificate that was made by hand.
-func (a *arena) client(t *testing.T, certs ...tls.Certificate) client {
+func (a *arena) client(t *testing.T, certs ...tls.Certificate) site.Client {
 	t.Helper()
-	app, err := a.demo()
+	app, err := a.Demo()
 	if err != nil {
 		t.Fatal(err)
 	}
-	app.tls = app.tls.Clone()
-	app.tls.Certificates = certs
+	app.TLS = app.TLS.Clone()
+	app.TLS.Certificates = certs
 	return app
 }
 
@@ -88,7 +89,8 @@ func TestEveryRefusalSaysWhy(t *testing.T) {
 	ca := a.readCA(t)
 	before := a.connections(t)
 
-	stranger, strangerKey, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "stranger", TrustDomain: "dev.armor-dev.internal", Lifetime: time.Hour})
+	stranger, strangerKey, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "stranger", TrustDomain: "dev.armor-dev.internal",
+		Lifetime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +102,7 @@ func TestEveryRefusalSaysWhy(t *testing.T) {
 	const alert = "" // a TLS alert has no SQLSTATE
 	for _, test := range []struct {
 		name     string
-		app      client
+		app      site.Client
 		database string
 		role     string
 		code     string
@@ -134,8 +136,8 @@ func TestEveryRefusalSaysWhy(t *testing.T) {
 		})), "", "", "28000", "may not connect from"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for _, n := range a.nodes {
-				a.refused(t, test.app, n, orElse(test.database, appDatabase), orElse(test.role, appRole), test.code, test.says)
+			for _, n := range a.Nodes {
+				a.refused(t, test.app, n, orElse(test.database, site.AppDatabase), orElse(test.role, site.AppRole), test.code, test.says)
 			}
 		})
 	}
@@ -157,18 +159,18 @@ func orElse(s, otherwise string) string {
 	return s
 }
 
-func (a *arena) demoClient(t *testing.T) client {
+func (a *arena) demoClient(t *testing.T) site.Client {
 	t.Helper()
-	app, err := a.demo()
+	app, err := a.Demo()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return app
 }
 
-func (a *arena) loaded(t *testing.T, dir string) client {
+func (a *arena) loaded(t *testing.T, dir string) site.Client {
 	t.Helper()
-	app, err := loadClient(filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"), a.env["PGSSLROOTCERT"])
+	app, err := site.LoadClient(filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"), a.Env["PGSSLROOTCERT"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,39 +178,39 @@ func (a *arena) loaded(t *testing.T, dir string) client {
 }
 
 // refused checks what a client reads, and that an operator can look it up on any node.
-func (a *arena) refused(t *testing.T, app client, n *node, database, role, code, says string) {
+func (a *arena) refused(t *testing.T, app site.Client, n *site.Node, database, role, code, says string) {
 	t.Helper()
-	conn, err := app.connectAs(t.Context(), n, database, role)
+	conn, err := app.ConnectAs(t.Context(), n, database, role)
 	if err == nil {
-		closeConn(t.Context(), conn)
-		t.Fatalf("%s let it in", n.name)
+		site.CloseConn(t.Context(), conn)
+		t.Fatalf("%s let it in", n.Name)
 	}
 	refusal := (*pgconn.PgError)(nil)
 	if !errors.As(err, &refusal) {
 		if code != "" || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v", n.name, err)
+			t.Errorf("%s: %v", n.Name, err)
 		}
 		return
 	}
 	if refusal.Code != code || !strings.Contains(refusal.Message, says) || refusal.Severity != "FATAL" {
-		t.Errorf("%s said %s %s: %s", n.name, refusal.Severity, refusal.Code, refusal.Message)
+		t.Errorf("%s said %s %s: %s", n.Name, refusal.Severity, refusal.Code, refusal.Message)
 	}
 	_, id, ok := strings.Cut(refusal.Hint, "armorctl explain ")
 	if !ok {
-		t.Fatalf("%s gave no denial id: %q", n.name, refusal.Hint)
+		t.Fatalf("%s gave no denial id: %q", n.Name, refusal.Hint)
 	}
 	var explained struct{ Message, Node string }
 	if err := json.Unmarshal(a.ctl(t, "explain", id, "-o", "json"), &explained); err != nil {
 		t.Fatal(err)
 	}
-	if explained.Message != refusal.Message || explained.Node != n.name {
+	if explained.Message != refusal.Message || explained.Node != n.Name {
 		t.Errorf("armorctl explain %s: %+v", id, explained)
 	}
 }
 
 // anotherEnvironment makes one with a CA of its own and returns a client of it that is
 // in no inventory.
-func (a *arena) anotherEnvironment(t *testing.T, name, inventory string) client {
+func (a *arena) anotherEnvironment(t *testing.T, name, inventory string) site.Client {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
 	domain := name + ".armor-dev.internal"
@@ -222,14 +224,14 @@ func (a *arena) anotherEnvironment(t *testing.T, name, inventory string) client 
 // connections counts, in PostgreSQL's own log, logins that no grant allows.
 func (a *arena) connections(t *testing.T) int {
 	t.Helper()
-	log, err := os.ReadFile(a.pg.logPath())
+	log, err := os.ReadFile(a.pg.LogPath())
 	if err != nil {
 		t.Fatal(err)
 	}
 	count := 0
 	for line := range strings.Lines(string(log)) {
 		if !strings.Contains(line, "connection received") && strings.Contains(line, "connection authorized") &&
-			!strings.Contains(line, "user="+appRole+" database="+appDatabase) && !strings.Contains(line, "user=postgres") {
+			!strings.Contains(line, "user="+site.AppRole+" database="+site.AppDatabase) && !strings.Contains(line, "user=postgres") {
 			count++
 		}
 		if strings.Contains(line, "database=nowhere") || strings.Contains(line, `database "nowhere"`) {
@@ -244,12 +246,12 @@ func (a *arena) connections(t *testing.T) int {
 func TestNodeThatCannotProveFreshnessServesNobody(t *testing.T) {
 	a := acceptance(t)
 	app := a.demoClient(t)
-	survivor, others := a.nodes[2], a.nodes[:2]
-	live, err := app.connect(t.Context(), survivor)
+	survivor, others := a.Nodes[2], a.Nodes[:2]
+	live, err := app.Connect(t.Context(), survivor)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeConn(t.Context(), live)
+	defer site.CloseConn(t.Context(), live)
 	for _, n := range others {
 		if err := a.signalNode(t, n, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -267,9 +269,9 @@ func TestNodeThatCannotProveFreshnessServesNobody(t *testing.T) {
 	defer resume()
 	var refusal *pgconn.PgError
 	eventually(t, "new sessions are refused", func() bool {
-		conn, err := app.connect(t.Context(), survivor)
+		conn, err := app.Connect(t.Context(), survivor)
 		if err == nil {
-			closeConn(t.Context(), conn)
+			site.CloseConn(t.Context(), conn)
 			return false
 		}
 		return errors.As(err, &refusal)
@@ -279,42 +281,42 @@ func TestNodeThatCannotProveFreshnessServesNobody(t *testing.T) {
 	}
 	var cut *pgconn.PgError
 	eventually(t, "the live session is closed", func() bool {
-		err := exec1(t.Context(), live, "select 1")
+		err := site.Exec(t.Context(), live, "select 1")
 		return errors.As(err, &cut) || live.IsClosed()
 	})
 	resume()
-	if err := a.awaitServing(t.Context(), time.Minute); err != nil {
+	if err := a.AwaitServing(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // signalNode signals a node's process, whoever started it.
-func (a *arena) signalNode(t *testing.T, n *node, s syscall.Signal) error {
+func (a *arena) signalNode(t *testing.T, n *site.Node, s syscall.Signal) error {
 	t.Helper()
 	return syscall.Kill(a.pid(t, n), s)
 }
 
 // sendCancel sends a CancelRequest to a node, in the clear as libpq does.
-func sendCancel(ctx context.Context, n *node, pid uint32, key []byte) error {
+func sendCancel(ctx context.Context, n *site.Node, pid uint32, key []byte) error {
 	return sendCancelOver(ctx, func(_ context.Context, conn net.Conn) (net.Conn, error) { return conn, nil }, n, pid, key)
 }
 
 // cancelFunc is how a cancel request is sent.
-type cancelFunc func(ctx context.Context, n *node, pid uint32, key []byte) error
+type cancelFunc func(ctx context.Context, n *site.Node, pid uint32, key []byte) error
 
 // tlsTo makes a connection one with TLS, by which the client proves who it is.
-func tlsTo(app client) func(context.Context, net.Conn) (net.Conn, error) {
+func tlsTo(app site.Client) func(context.Context, net.Conn) (net.Conn, error) {
 	return func(ctx context.Context, conn net.Conn) (net.Conn, error) {
-		config := app.tls.Clone()
+		config := app.TLS.Clone()
 		config.NextProtos = []string{"postgresql"} // without an SSLRequest
 		secured := tls.Client(conn, config)
 		return secured, secured.HandshakeContext(ctx)
 	}
 }
 
-func sendCancelOver(ctx context.Context, wrap func(context.Context, net.Conn) (net.Conn, error), n *node, pid uint32, key []byte) error {
+func sendCancelOver(ctx context.Context, wrap func(context.Context, net.Conn) (net.Conn, error), n *site.Node, pid uint32, key []byte) error {
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
+	conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.Port))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // replicationConfig lets one identity replicate, and another only query, by the same
@@ -62,7 +64,7 @@ func (a *arena) startTool(t *testing.T, extra []string, program string, args ...
 	b := &background{ended: make(chan error, 1)}
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=20", "PGAPPNAME="+program)
-	for name, value := range a.env {
+	for name, value := range a.Env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	cmd.Env = append(cmd.Env, extra...)
@@ -87,7 +89,7 @@ func (a *arena) awaitSenders(t *testing.T, want string) {
 // load balancer.
 func TestReplicationNeedsAGrantAndACertificate(t *testing.T) {
 	a := acceptance(t)
-	a.alter(t, "alter role "+appRole+" replication")
+	a.alter(t, "alter role "+site.AppRole+" replication")
 	a.applyReplication(t, true)
 	walker, _ := a.issued(t, "walker")
 	dir := t.TempDir()
@@ -96,7 +98,8 @@ func TestReplicationNeedsAGrantAndACertificate(t *testing.T) {
 	if err == nil || !strings.Contains(says, "may not open replication connections") || !strings.Contains(says, "armorctl explain") {
 		t.Errorf("without a grant: %v: %s", err, says)
 	}
-	if _, says, err := a.run(t, certificateOf(walker), "pg_basebackup", "-D", filepath.Join(dir, "base"), "-X", "stream", "-c", "fast", "--no-sync", "-w"); err != nil {
+	if _, says, err := a.run(t, certificateOf(walker), "pg_basebackup", "-D", filepath.Join(dir, "base"), "-X", "stream", "-c", "fast",
+		"--no-sync", "-w"); err != nil {
 		t.Fatalf("pg_basebackup: %v: %s", err, says)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "base", "backup_manifest")); err != nil {
@@ -108,7 +111,7 @@ func TestReplicationNeedsAGrantAndACertificate(t *testing.T) {
 // alter runs a statement as superuser.
 func (a *arena) alter(t *testing.T, sql string) {
 	t.Helper()
-	conn, err := a.pg.admin(t.Context(), appDatabase)
+	conn, err := a.pg.Admin(t.Context(), site.AppDatabase)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,16 +131,18 @@ func (a *arena) decodes(t *testing.T, certificate []string) {
 		"pgoutput":      {"-o", "proto_version=1", "-o", "publication_names=everything"},
 	}
 	for plugin, more := range options {
-		if _, says, err := a.run(t, certificate, "pg_recvlogical", "-d", appDatabase, "-S", plugin, "-P", plugin, "--create-slot", "-w"); err != nil {
+		if _, says, err := a.run(t, certificate, "pg_recvlogical", "-d", site.AppDatabase, "-S", plugin, "-P", plugin, "--create-slot",
+			"-w"); err != nil {
 			t.Fatalf("%s: %v: %s", plugin, err, says)
 		}
 		a.alter(t, "insert into ledger values ('decoded by "+plugin+"')")
 		until := a.admin(t, "select pg_current_wal_lsn()::text")
-		out, says, err := a.run(t, certificate, "pg_recvlogical", append([]string{"-d", appDatabase, "-S", plugin, "--start", "-f", "-", "-E", until, "-w"}, more...)...)
+		out, says, err := a.run(t, certificate, "pg_recvlogical",
+			append([]string{"-d", site.AppDatabase, "-S", plugin, "--start", "-f", "-", "-E", until, "-w"}, more...)...)
 		if err != nil || !strings.Contains(out, "decoded by "+plugin) {
 			t.Errorf("%s: %v: %s%s", plugin, err, out, says)
 		}
-		if _, says, err := a.run(t, certificate, "pg_recvlogical", "-d", appDatabase, "-S", plugin, "--drop-slot", "-w"); err != nil {
+		if _, says, err := a.run(t, certificate, "pg_recvlogical", "-d", site.AppDatabase, "-S", plugin, "--drop-slot", "-w"); err != nil {
 			t.Errorf("%s: %v: %s", plugin, err, says)
 		}
 	}
@@ -147,7 +152,7 @@ func (a *arena) decodes(t *testing.T, certificate []string) {
 // replication no longer. The server connection ends, and the client reads why.
 func TestRevocationCutsWhatStreams(t *testing.T) {
 	a := acceptance(t)
-	a.alter(t, "alter role "+appRole+" replication")
+	a.alter(t, "alter role "+site.AppRole+" replication")
 	for name, c := range map[string]struct {
 		end  func(dir string)
 		says string

@@ -17,6 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // doomed is a live session whose access is about to be taken away.
@@ -31,13 +33,13 @@ type doomed struct {
 // states are what a session can be doing when it is cut.
 var states = map[string]func(t *testing.T, a *arena, d *doomed){
 	"idle": func(t *testing.T, a *arena, d *doomed) {
-		if err := exec1(t.Context(), d.conn, "select 1"); err != nil {
+		if err := site.Exec(t.Context(), d.conn, "select 1"); err != nil {
 			t.Fatal(err)
 		}
 		d.await()
 	},
 	"in a transaction": func(t *testing.T, a *arena, d *doomed) {
-		if err := exec1(t.Context(), d.conn, "begin; select 1 /* "+d.tag+" */"); err != nil {
+		if err := site.Exec(t.Context(), d.conn, "begin; select 1 /* "+d.tag+" */"); err != nil {
 			t.Fatal(err)
 		}
 		d.await()
@@ -164,7 +166,8 @@ func TestRevocationEndsTheSessionWhateverItDoes(t *testing.T) {
 				d := a.session(t, dir, n, strings.ReplaceAll(name+place, " ", ""))
 				begin(t, a, d)
 				a.revokedWith(t, d, n, func() []byte {
-					return a.ctl(t, "revoke", "--file", filepath.Join(dir, "client.crt"), "--reason", "key-compromise", "--issued-before", "2001-01-01T00:00:00Z", "--yes", "-o", "json")
+					return a.ctl(t, "revoke", "--file", filepath.Join(dir, "client.crt"), "--reason", "key-compromise", "--issued-before",
+						"2001-01-01T00:00:00Z", "--yes", "-o", "json")
 				}, name == "blocked on a full socket")
 			})
 		}
@@ -172,15 +175,15 @@ func TestRevocationEndsTheSessionWhateverItDoes(t *testing.T) {
 }
 
 // nodeThat returns the leader, or a node that is not.
-func (a *arena) nodeThat(t *testing.T, leads bool) *node {
+func (a *arena) nodeThat(t *testing.T, leads bool) *site.Node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	leader, err := poll(ctx, func() (*node, error) { return a.leader(ctx) })
+	leader, err := site.Poll(ctx, func() (*site.Node, error) { return a.Leader(ctx) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range a.nodes {
+	for _, n := range a.Nodes {
 		if (n == leader) == leads {
 			return n
 		}
@@ -188,9 +191,9 @@ func (a *arena) nodeThat(t *testing.T, leads bool) *node {
 	return leader
 }
 
-func (a *arena) session(t *testing.T, dir string, n *node, tag string) *doomed {
+func (a *arena) session(t *testing.T, dir string, n *site.Node, tag string) *doomed {
 	t.Helper()
-	conn, err := a.loaded(t, dir).connect(t.Context(), n)
+	conn, err := a.loaded(t, dir).Connect(t.Context(), n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +215,7 @@ type enforcement struct {
 
 // revokedWith takes access away and checks what the client, PostgreSQL and the operator
 // see of it.
-func (a *arena) revokedWith(t *testing.T, d *doomed, n *node, revoke func() []byte, unreadable bool) {
+func (a *arena) revokedWith(t *testing.T, d *doomed, n *site.Node, revoke func() []byte, unreadable bool) {
 	t.Helper()
 	begun := time.Now()
 	answer := revoke()
@@ -231,7 +234,8 @@ func (a *arena) revokedWith(t *testing.T, d *doomed, n *node, revoke func() []by
 	eventually(t, "PostgreSQL runs nothing for the session", func() bool {
 		return a.admin(t, "select count(*)::text from pg_stat_activity where query like '%"+d.tag+"%' and pid <> pg_backend_pid()") == "0"
 	})
-	t.Logf("revoke took %s; the backend was gone %s after the reply", replied.Sub(begun).Round(time.Millisecond), time.Since(replied).Round(time.Millisecond))
+	t.Logf("revoke took %s; the backend was gone %s after the reply", replied.Sub(begun).Round(time.Millisecond),
+		time.Since(replied).Round(time.Millisecond))
 	if answer == nil {
 		return
 	}
@@ -239,11 +243,11 @@ func (a *arena) revokedWith(t *testing.T, d *doomed, n *node, revoke func() []by
 	if err := json.Unmarshal(answer, &e); err != nil {
 		t.Fatal(err)
 	}
-	if len(e.Result.Nodes) != len(a.nodes) {
+	if len(e.Result.Nodes) != len(a.Nodes) {
 		t.Fatalf("the reply names %d nodes: %s", len(e.Result.Nodes), answer)
 	}
 	for _, r := range e.Result.Nodes {
-		if !r.Enforced || (r.Node == n.name) != (r.Closed > 0) {
+		if !r.Enforced || (r.Node == n.Name) != (r.Closed > 0) {
 			t.Errorf("the reply says of %s: %+v", r.Node, r)
 		}
 	}
@@ -292,8 +296,8 @@ func TestGrantRemovedEndsItsSessionsTheSameWay(t *testing.T) {
 	a.ctl(t, "cert", "issue", "passing", "--environment", "dev", "--ca", a.clientCA(), "--owner", "acceptance", "--out", dir)
 	for _, place := range []bool{true, false} {
 		n := a.nodeThat(t, place)
-		eventually(t, n.name+" knows the grant", func() bool { return a.loaded(t, dir).ping(t.Context(), n) == nil })
-		d := a.session(t, dir, n, "grant"+n.name)
+		eventually(t, n.Name+" knows the grant", func() bool { return a.loaded(t, dir).Ping(t.Context(), n) == nil })
+		d := a.session(t, dir, n, "grant"+n.Name)
 		states["in a query"](t, a, d)
 		a.revokedWith(t, d, n, func() []byte { a.ctl(t, "apply", "-f", config("[]")); return nil }, false)
 		a.ctl(t, "apply", "-f", config("[{database: app, roles: [app], pool: app}]"))
@@ -308,19 +312,19 @@ func TestRevocationOutlivesTheLeaderAndARestartOfAll(t *testing.T) {
 	a.kill(t, leader)
 	a.ctl(t, "revoke", "--file", filepath.Join(second, "client.crt"), "--reason", "superseded", "--yes", "--timeout", "60s")
 	// The node that was down refuses from its first accept on.
-	if err := a.start(leader); err != nil {
+	if err := a.Start(leader); err != nil {
 		t.Fatal(err)
 	}
 	a.neverServed(t, a.loaded(t, second), leader)
-	for _, n := range a.nodes {
+	for _, n := range a.Nodes {
 		a.kill(t, n)
 	}
-	for _, n := range a.nodes {
-		if err := a.start(n); err != nil {
+	for _, n := range a.Nodes {
+		if err := a.Start(n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, n := range a.nodes {
+	for _, n := range a.Nodes {
 		for _, dir := range []string{first, second} {
 			a.neverServed(t, a.loaded(t, dir), n)
 		}
@@ -329,19 +333,19 @@ func TestRevocationOutlivesTheLeaderAndARestartOfAll(t *testing.T) {
 
 // neverServed knocks until the node has answered that the certificate is revoked; no
 // answer before may be another than that it is not ready.
-func (a *arena) neverServed(t *testing.T, app client, n *node) {
+func (a *arena) neverServed(t *testing.T, app site.Client, n *site.Node) {
 	t.Helper()
-	eventually(t, n.name+" says that it is revoked", func() bool {
-		err := app.ping(t.Context(), n)
+	eventually(t, n.Name+" says that it is revoked", func() bool {
+		err := app.Ping(t.Context(), n)
 		refusal := (*pgconn.PgError)(nil)
 		if err == nil {
-			t.Fatalf("%s served a revoked certificate", n.name)
+			t.Fatalf("%s served a revoked certificate", n.Name)
 		}
 		if !errors.As(err, &refusal) {
 			return false // not listening yet
 		}
 		if refusal.Code != "57P03" && refusal.Code != "28000" {
-			t.Errorf("%s said %s: %s", n.name, refusal.Code, refusal.Message)
+			t.Errorf("%s said %s: %s", n.Name, refusal.Code, refusal.Message)
 		}
 		return refusal.Code == "28000"
 	})

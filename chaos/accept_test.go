@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // The acceptance tests treat a real cluster as its users do: psql, pgbench and drivers
@@ -25,8 +25,8 @@ import (
 
 // arena is the cluster that the acceptance tests share.
 type arena struct {
-	*cluster
-	pg   *postgres
+	*site.Cluster
+	pg   *site.Postgres
 	dir  string
 	stop func() error
 }
@@ -63,7 +63,7 @@ func acceptance(t *testing.T) *arena {
 	if arenaErr != nil {
 		t.Fatal(arenaErr)
 	}
-	if err := theArena.awaitServing(t.Context(), time.Minute); err != nil {
+	if err := theArena.AwaitServing(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	return theArena
@@ -123,23 +123,19 @@ func startArena() (*arena, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build: %w: %s", err, out)
 	}
-	pgDir := filepath.Join(dir, "postgres")
-	if err := os.Mkdir(pgDir, 0o755); err != nil {
-		return nil, err
-	}
 	ctx := context.Background()
-	if a.pg, err = startPostgres(ctx, pgDir, "wal_level=logical"); err != nil {
+	if a.pg, err = startServer(ctx, filepath.Join(dir, "postgres"), "wal_level=logical"); err != nil {
 		return nil, err
 	}
-	config := fmt.Sprintf(arenaConfig, a.pg.port, demoIdentity)
-	c, dev, err := startDev(ctx, bin, dir, a.pg.url(), failoverNodes, config)
+	config := fmt.Sprintf(arenaConfig, a.pg.Port, demoIdentity)
+	c, dev, err := site.StartDev(ctx, site.Plan{Bin: bin, Dir: dir, Postgres: a.pg.URL(), Nodes: failoverNodes, Config: config})
 	if err != nil {
-		return nil, errors.Join(err, a.pg.stop())
+		return nil, errors.Join(err, a.pg.Stop())
 	}
-	a.cluster = c
+	a.Cluster = c
 	a.stop = func() error {
-		a.stopAll() // those that a test has started again
-		return errors.Join(stopProcess(dev, os.Interrupt, 40*time.Second), a.pg.stop())
+		a.StopAll() // those that a test has started again
+		return errors.Join(dev.Stop(os.Interrupt, 40*time.Second), a.pg.Stop())
 	}
 	return a, nil
 }
@@ -155,7 +151,7 @@ func (a *arena) run(t *testing.T, extra []string, program string, args ...string
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=20")
-	for name, value := range a.env {
+	for name, value := range a.Env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	cmd.Env = append(cmd.Env, extra...)
@@ -166,24 +162,17 @@ func (a *arena) run(t *testing.T, extra []string, program string, args ...string
 }
 
 // kill ends a node's process at once.
-func (a *arena) kill(t *testing.T, n *node) {
+func (a *arena) kill(t *testing.T, n *site.Node) {
 	t.Helper()
-	if err := n.signal(syscall.SIGKILL); err == nil {
-		n.awaitEnd()
+	if err := n.Signal(syscall.SIGKILL); err == nil {
+		n.AwaitEnd()
 		return
 	}
-	text, err := os.ReadFile(filepath.Join(n.dir, "armord.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pid := a.pid(t, n)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, n.name+" is gone", func() bool { return syscall.Kill(pid, 0) != nil })
+	eventually(t, n.Name+" is gone", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // psql must succeed.
@@ -199,7 +188,7 @@ func (a *arena) psql(t *testing.T, extra []string, args ...string) string {
 // ctl runs armorctl, which must succeed.
 func (a *arena) ctl(t *testing.T, args ...string) []byte {
 	t.Helper()
-	out, err := a.armorctl(t.Context(), args...)
+	out, err := a.Armorctl(t.Context(), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,12 +203,12 @@ func (a *arena) fresh(t *testing.T) string {
 	return dir
 }
 
-func (a *arena) clientCA() string { return filepath.Join(a.cluster.dir, "ca", "dev-client") }
+func (a *arena) clientCA() string { return filepath.Join(a.Cluster.Dir, "ca", "dev-client") }
 
 // admin asks PostgreSQL directly, as superuser.
 func (a *arena) admin(t *testing.T, sql string) string {
 	t.Helper()
-	conn, err := a.pg.admin(t.Context(), appDatabase)
+	conn, err := a.pg.Admin(t.Context(), site.AppDatabase)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +225,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	_, err := poll(ctx, func() (struct{}, error) {
+	_, err := site.Poll(ctx, func() (struct{}, error) {
 		if condition() {
 			return struct{}{}, nil
 		}

@@ -100,9 +100,11 @@ func checkRevocation(events []Event) []string {
 		}
 		switch e.Kind {
 		case KindConnect:
-			found = append(found, fmt.Sprintf("certificate %s was enforced as revoked at %s, yet a session on %s begun at %s was served", e.Subject, at, e.Node, e.Start))
+			found = append(found, fmt.Sprintf("certificate %s was enforced as revoked at %s, yet a session on %s begun at %s was served",
+				e.Subject, at, e.Node, e.Start))
 		case KindQuery:
-			found = append(found, fmt.Sprintf("certificate %s was enforced as revoked at %s, yet a query sent on %s at %s was answered at %s", e.Subject, at, e.Node, e.Start, e.End))
+			found = append(found, fmt.Sprintf("certificate %s was enforced as revoked at %s, yet a query sent on %s at %s was answered at %s",
+				e.Subject, at, e.Node, e.Start, e.End))
 		}
 	}
 	return found

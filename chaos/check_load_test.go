@@ -54,9 +54,11 @@ func TestEachCheckerRejectsItsBadLoad(t *testing.T) {
 		says    string
 	}{
 		{"a reply goes to somebody else", "replies", Event{Kind: KindReply, Subject: "c1-9", Got: "c2-9", Outcome: OK}, `with "c2-9"`},
-		{"a cancel hits somebody else", "replies", Event{Kind: KindReply, Subject: "c1-9", Outcome: Fail, SQLState: queryCanceled}, "was not answered"},
+		{"a cancel hits somebody else", "replies", Event{Kind: KindReply, Subject: "c1-9", Outcome: Fail, SQLState: queryCanceled},
+			"was not answered"},
 		{"a connection is lost", "replies", Event{Kind: KindReply, Subject: "c1-9", Outcome: Unknown, Detail: "EOF"}, "EOF"},
-		{"a cancelled query reads another's answer", "cancels", Event{Kind: KindCancel, Subject: "c1-9", Got: "c2-9", Outcome: OK}, `with "c2-9"`},
+		{"a cancelled query reads another's answer", "cancels", Event{Kind: KindCancel, Subject: "c1-9", Got: "c2-9", Outcome: OK},
+			`with "c2-9"`},
 		{"a cancel costs the session", "cancels", Event{Kind: KindCancel, Subject: "c1-9", Outcome: Unknown, Detail: "EOF"}, "EOF"},
 		{"a setting of another's is in force", "state", Event{Kind: KindState, Subject: "c1", Outcome: OK, Got: "owner c2"}, "owner c2"},
 		{"an acknowledged commit is lost", "ledger", Event{Kind: KindCommit, Subject: "c1-9", Outcome: OK}, "is not in the ledger"},

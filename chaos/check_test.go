@@ -55,10 +55,14 @@ func TestEachCheckerRejectsItsBadHistory(t *testing.T) {
 		bad     Event
 		says    string
 	}{
-		{"a session begins after enforced", "revocation", Event{Kind: KindConnect, Subject: "c1", Node: "n3", Start: 5*second + 1, End: 6 * second, Outcome: OK}, "was served"},
-		{"a byte is forwarded after enforced", "revocation", Event{Kind: KindQuery, Subject: "c1", Node: "n1", Start: 5*second + 1, End: 6 * second, Outcome: OK}, "was answered"},
-		{"a valid client is called invalid", "availability", Event{Kind: KindReach, Subject: "app", Start: 17 * second, End: 18 * second, Outcome: Fail, SQLState: "28000"}, "was refused"},
-		{"a valid client waits too long", "availability", Event{Kind: KindReach, Subject: "app", Start: 17 * second, End: 32 * second, Outcome: Fail, SQLState: "57P03"}, "was not served"},
+		{"a session begins after enforced", "revocation",
+			Event{Kind: KindConnect, Subject: "c1", Node: "n3", Start: 5*second + 1, End: 6 * second, Outcome: OK}, "was served"},
+		{"a byte is forwarded after enforced", "revocation",
+			Event{Kind: KindQuery, Subject: "c1", Node: "n1", Start: 5*second + 1, End: 6 * second, Outcome: OK}, "was answered"},
+		{"a valid client is called invalid", "availability",
+			Event{Kind: KindReach, Subject: "app", Start: 17 * second, End: 18 * second, Outcome: Fail, SQLState: "28000"}, "was refused"},
+		{"a valid client waits too long", "availability",
+			Event{Kind: KindReach, Subject: "app", Start: 17 * second, End: 32 * second, Outcome: Fail, SQLState: "57P03"}, "was not served"},
 		{"an acknowledged commit is lost", "ledger", Event{Kind: KindCommit, Subject: "t9", Outcome: OK}, "is not in the ledger"},
 		{"a transaction ran twice", "ledger", Event{Kind: KindLedger, Subject: "t1"}, "2 times"},
 		{"a refused transaction ran", "ledger", Event{Kind: KindLedger, Subject: "t4"}, "was refused"},

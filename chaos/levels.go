@@ -14,6 +14,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // levels are counts that come back to where they were when all clients are gone.
@@ -23,10 +25,10 @@ type levels map[string]int
 // nodes, and what a scrape itself takes.
 const levelSlack = 20
 
-// levels reads a node's metrics. Descriptors do not count those of server connections,
+// nodeLevels reads a node's metrics. Descriptors do not count those of server connections,
 // which stay open on purpose.
-func (n *node) levels(ctx context.Context) (levels, error) {
-	m, err := n.scrape(ctx)
+func nodeLevels(ctx context.Context, n *site.Node) (levels, error) {
+	m, err := scrape(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -41,8 +43,8 @@ func (n *node) levels(ctx context.Context) (levels, error) {
 }
 
 // scrape returns a node's metrics, summed over their labels.
-func (n *node) scrape(ctx context.Context) (map[string]float64, error) {
-	address, err := n.opsAddress()
+func scrape(ctx context.Context, n *site.Node) (map[string]float64, error) {
+	address, err := opsAddress(n)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +55,7 @@ func (n *node) scrape(ctx context.Context) (map[string]float64, error) {
 	request.Close = true // a connection that is kept would count itself
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("read the metrics of %s: %w", n.name, err)
+		return nil, fmt.Errorf("read the metrics of %s: %w", n.Name, err)
 	}
 	defer response.Body.Close()
 	return sumMetrics(response.Body)
@@ -86,8 +88,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-func (n *node) opsAddress() (string, error) {
-	path := filepath.Join(n.dir, "armord.yaml")
+func opsAddress(n *site.Node) (string, error) {
+	path := filepath.Join(n.Dir, "armord.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
@@ -103,16 +105,16 @@ func (n *node) opsAddress() (string, error) {
 	return config.Ops.Listen, nil
 }
 
-// levels looks at what the pool's role has left in PostgreSQL.
-func (p *postgres) levels(ctx context.Context) (levels, error) {
-	conn, err := p.admin(ctx, appDatabase)
+// serverLevels looks at what the pool's role has left in PostgreSQL.
+func serverLevels(ctx context.Context, p *site.Postgres) (levels, error) {
+	conn, err := p.Admin(ctx, site.AppDatabase)
 	if err != nil {
 		return nil, fmt.Errorf("look at what is left: %w", err)
 	}
 	defer conn.Close(ctx)
 	all := levels{}
 	for name, sql := range map[string]string{
-		"busy backends":    "SELECT count(*) FROM pg_stat_activity WHERE usename = '" + appRole + "' AND state <> 'idle'",
+		"busy backends":    "SELECT count(*) FROM pg_stat_activity WHERE usename = '" + site.AppRole + "' AND state <> 'idle'",
 		"advisory locks":   "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
 		"temporary tables": "SELECT count(*) FROM pg_class WHERE relpersistence = 't'",
 	} {
@@ -128,17 +130,17 @@ func (p *postgres) levels(ctx context.Context) (levels, error) {
 }
 
 // highest looks a few times and keeps the highest of each count.
-func (n *node) highest(ctx context.Context) (levels, error) {
+func highest(ctx context.Context, n *site.Node) (levels, error) {
 	all := levels{}
 	for range 5 {
-		now, err := n.levels(ctx)
+		now, err := nodeLevels(ctx, n)
 		if err != nil {
 			return nil, err
 		}
 		for name, count := range now {
 			all[name] = max(all[name], count)
 		}
-		sleep(ctx, 100*time.Millisecond)
+		site.Sleep(ctx, 100*time.Millisecond)
 	}
 	return all, nil
 }
@@ -149,7 +151,7 @@ const levelsFor = 15 * time.Second
 // comeBack waits until no count is above what is allowed, and records what it came to.
 func (w *workload) comeBack(ctx context.Context, name string, allowed levels, look func(context.Context) (levels, error)) error {
 	var now levels
-	for end := time.Now().Add(levelsFor); ; sleep(ctx, 200*time.Millisecond) {
+	for end := time.Now().Add(levelsFor); ; site.Sleep(ctx, 200*time.Millisecond) {
 		var err error
 		if now, err = look(ctx); err != nil {
 			return err

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // loadPatience is how long a client of the load waits for any one answer: it queues with
@@ -18,7 +20,7 @@ const loadPatience = time.Minute
 // records what came of each.
 type loader struct {
 	workload *workload
-	app      client
+	app      site.Client
 	name     string
 	database string
 	mode     mode
@@ -26,7 +28,7 @@ type loader struct {
 	asked    int // requests, to tell one from the other
 
 	conn     *pgconn.PgConn // nil between two sessions
-	node     *node
+	node     *site.Node
 	left     int  // things to do in this session; counts in session mode
 	listens  bool // in this session
 	prepared bool // the statement that bears every client's name for it
@@ -45,16 +47,16 @@ const (
 	inBlocks = inSession | inTransaction
 )
 
-func newLoader(w *workload, app client, id int) *loader {
+func newLoader(w *workload, app site.Client, id int) *loader {
 	l := &loader{
-		workload: w, app: app, name: fmt.Sprintf("c%d", id), database: appDatabase, mode: inTransaction,
+		workload: w, app: app, name: fmt.Sprintf("c%d", id), database: site.AppDatabase, mode: inTransaction,
 		random: rand.New(rand.NewPCG(w.seed, uint64(id)+1)),
 	}
 	switch id % 10 {
 	case 6, 7:
-		l.database, l.mode = appDatabase+"_session", inSession
+		l.database, l.mode = site.AppDatabase+"_session", inSession
 	case 8, 9:
-		l.database, l.mode = appDatabase+"_statement", inStatement
+		l.database, l.mode = site.AppDatabase+"_statement", inStatement
 	}
 	if id%2 == 0 {
 		l.tenant = l.name
@@ -68,7 +70,7 @@ func (l *loader) run(ctx context.Context) error {
 		if err := l.turn(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
-		sleep(ctx, time.Duration(l.random.Int64N(int64(20*time.Millisecond))))
+		site.Sleep(ctx, time.Duration(l.random.Int64N(int64(20*time.Millisecond))))
 	}
 	l.leave(context.WithoutCancel(ctx))
 	return nil
@@ -91,9 +93,9 @@ func (l *loader) turn(ctx context.Context) error {
 
 // login opens a session on a node and looks at what is in it.
 func (l *loader) login(ctx context.Context) error {
-	nodes := l.workload.cluster.nodes
+	nodes := l.workload.cluster.Nodes
 	l.node = nodes[l.random.IntN(len(nodes))]
-	config, err := l.app.config(l.node, l.database, appRole)
+	config, err := l.app.Config(l.node, l.database, site.AppRole)
 	if err != nil {
 		return err
 	}
@@ -119,7 +121,7 @@ func (l *loader) login(ctx context.Context) error {
 // leave says goodbye.
 func (l *loader) leave(ctx context.Context) {
 	if l.conn != nil {
-		closeConn(ctx, l.conn)
+		site.CloseConn(ctx, l.conn)
 	}
 	l.conn = nil
 }
@@ -127,7 +129,7 @@ func (l *loader) leave(ctx context.Context) {
 // breakOff resets the connection, and records that.
 func (l *loader) breakOff(ctx context.Context, how string) {
 	now := l.workload.history.Now()
-	l.workload.history.Add(Event{Kind: KindFault, Subject: l.name + " " + how, Node: l.node.name, Start: now, End: now})
+	l.workload.history.Add(Event{Kind: KindFault, Subject: l.name + " " + how, Node: l.node.Name, Start: now, End: now})
 	reset(l.conn)
 	// pgconn still has its own side to close, of a socket that is gone.
 	l.leave(ctx)
@@ -153,7 +155,7 @@ func (l *loader) ask(how func(nonce string) (string, error)) {
 }
 
 func (l *loader) record(kind Kind, nonce string, how func(nonce string) (string, error)) Outcome {
-	e := Event{Kind: kind, Subject: nonce, Node: l.node.name, Start: l.workload.history.Now()}
+	e := Event{Kind: kind, Subject: nonce, Node: l.node.Name, Start: l.workload.history.Now()}
 	got, err := how(nonce)
 	e.End = l.workload.history.Now()
 	if e.Outcome, e.SQLState, e.Detail = verdict(err); e.Outcome == OK {
@@ -173,7 +175,7 @@ func (l *loader) notified(_ *pgconn.PgConn, n *pgconn.Notification) {
 // state records a look at the session.
 func (l *loader) state(foreign string) {
 	now := l.workload.history.Now()
-	l.workload.history.Add(Event{Kind: KindState, Subject: l.name, Node: l.node.name, Start: now, End: now, Outcome: OK, Got: foreign})
+	l.workload.history.Add(Event{Kind: KindState, Subject: l.name, Node: l.node.Name, Start: now, End: now, Outcome: OK, Got: foreign})
 }
 
 // act is one thing to do.

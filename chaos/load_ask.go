@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // text runs simple queries and returns the first column of every row, joined.
@@ -152,11 +154,11 @@ func askFailing(l *loader, ctx context.Context) {
 // askAndCancel cancels a query at some time before, while or after it runs.
 func askAndCancel(l *loader, ctx context.Context) {
 	after := time.Duration(l.random.Int64N(int64(60 * time.Millisecond)))
-	anyNode := l.workload.cluster.nodes[l.random.IntN(len(l.workload.cluster.nodes))]
+	anyNode := l.workload.cluster.Nodes[l.random.IntN(len(l.workload.cluster.Nodes))]
 	byDriver, conn := l.random.IntN(2) == 0, l.conn
 	cancelled := make(chan error, 1)
 	go func() {
-		sleep(ctx, after)
+		site.Sleep(ctx, after)
 		if byDriver {
 			cancelled <- conn.CancelRequest(ctx)
 			return
@@ -175,9 +177,9 @@ func askAndCancel(l *loader, ctx context.Context) {
 
 // cancelAt sends a cancel request without TLS to any node, and waits until it was dealt
 // with.
-func cancelAt(ctx context.Context, n *node, conn *pgconn.PgConn) error {
+func cancelAt(ctx context.Context, n *site.Node, conn *pgconn.PgConn) error {
 	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
+	c, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.Port))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // errBrokenOff is how a client calls its own end.
@@ -13,7 +15,7 @@ var errBrokenOff = errors.New("the client has broken off")
 
 // moment waits a little, so that what follows happens at some time of what is under way.
 func (l *loader) moment(ctx context.Context) {
-	sleep(ctx, time.Duration(l.random.Int64N(int64(5*time.Millisecond))))
+	site.Sleep(ctx, time.Duration(l.random.Int64N(int64(5*time.Millisecond))))
 }
 
 // message is one of the protocol's.

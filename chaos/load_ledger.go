@@ -48,7 +48,7 @@ func (t transfer) statements() []string {
 // commit records how a transaction ended: how returns the tag with which PostgreSQL has
 // answered its end, and whether that end was asked for at all.
 func (l *loader) commit(ctx context.Context, key string, how func() (tag string, asked bool, err error)) {
-	e := Event{Kind: KindCommit, Subject: key, Node: l.node.name, Start: l.workload.history.Now()}
+	e := Event{Kind: KindCommit, Subject: key, Node: l.node.Name, Start: l.workload.history.Now()}
 	tag, asked, err := how()
 	e.End = l.workload.history.Now()
 	switch {

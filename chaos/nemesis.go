@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // pauses are the lengths of SIGSTOP that matter: within a heartbeat, longer than an
@@ -14,7 +16,7 @@ var pauses = []time.Duration{300 * time.Millisecond, time.Second, 4500 * time.Mi
 // nemesis kills or stops one node at a time, the leader more often than others, and
 // undoes it, until ctx ends.
 type nemesis struct {
-	cluster *cluster
+	cluster *site.Cluster
 	history *History
 	random  *rand.Rand
 	logf    func(string, ...any)
@@ -22,7 +24,7 @@ type nemesis struct {
 
 func (m *nemesis) run(ctx context.Context) error {
 	for {
-		if !sleep(ctx, 2*time.Second+time.Duration(m.random.Int64N(int64(3*time.Second)))) {
+		if !site.Sleep(ctx, 2*time.Second+time.Duration(m.random.Int64N(int64(3*time.Second)))) {
 			return nil
 		}
 		if err := m.strike(ctx); err != nil {
@@ -34,9 +36,9 @@ func (m *nemesis) run(ctx context.Context) error {
 // strike breaks one node and mends it; what it has begun it finishes even when ctx
 // ends, so that the run ends with every node up.
 func (m *nemesis) strike(ctx context.Context) error {
-	victim, err := m.cluster.leader(ctx)
+	victim, err := m.cluster.Leader(ctx)
 	if err != nil || m.random.IntN(4) == 0 {
-		victim = m.cluster.nodes[m.random.IntN(len(m.cluster.nodes))]
+		victim = m.cluster.Nodes[m.random.IntN(len(m.cluster.Nodes))]
 	}
 	if m.random.IntN(2) == 0 {
 		return m.kill(ctx, victim)
@@ -44,40 +46,28 @@ func (m *nemesis) strike(ctx context.Context) error {
 	return m.pause(ctx, victim, pauses[m.random.IntN(len(pauses))])
 }
 
-func (m *nemesis) kill(ctx context.Context, n *node) error {
+func (m *nemesis) kill(ctx context.Context, n *site.Node) error {
 	begun := m.history.Now()
 	down := 500*time.Millisecond + time.Duration(m.random.Int64N(int64(3*time.Second)))
-	m.logf("kill -9 %s, restart after %s", n.name, down.Round(time.Millisecond))
-	if err := n.signal(syscall.SIGKILL); err != nil {
+	m.logf("kill -9 %s, restart after %s", n.Name, down.Round(time.Millisecond))
+	if err := n.Signal(syscall.SIGKILL); err != nil {
 		return err
 	}
-	n.awaitEnd()
-	sleep(ctx, down)
-	err := m.cluster.start(n)
-	m.history.Add(Event{Kind: KindFault, Subject: "kill", Node: n.name, Start: begun, End: m.history.Now()})
+	n.AwaitEnd()
+	site.Sleep(ctx, down)
+	err := m.cluster.Start(n)
+	m.history.Add(Event{Kind: KindFault, Subject: "kill", Node: n.Name, Start: begun, End: m.history.Now()})
 	return err
 }
 
-func (m *nemesis) pause(ctx context.Context, n *node, length time.Duration) error {
+func (m *nemesis) pause(ctx context.Context, n *site.Node, length time.Duration) error {
 	begun := m.history.Now()
-	m.logf("stop %s for %s", n.name, length)
-	if err := n.signal(syscall.SIGSTOP); err != nil {
+	m.logf("stop %s for %s", n.Name, length)
+	if err := n.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	sleep(ctx, length)
-	err := n.signal(syscall.SIGCONT)
-	m.history.Add(Event{Kind: KindFault, Subject: "stop", Node: n.name, Start: begun, End: m.history.Now()})
+	site.Sleep(ctx, length)
+	err := n.Signal(syscall.SIGCONT)
+	m.history.Add(Event{Kind: KindFault, Subject: "stop", Node: n.Name, Start: begun, End: m.history.Now()})
 	return err
-}
-
-// sleep waits and reports whether ctx is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -50,12 +50,3 @@ func run(ctx context.Context, o Options, settings Event, scenario func(context.C
 	report := Report{Seed: o.Seed, Coverage: Coverage(events), Missing: Missing(events), Violations: Check(events), History: path}
 	return report, history.Flush()
 }
-
-// startPostgresIn starts a throw-away PostgreSQL in a folder of its own within dir.
-func startPostgresIn(ctx context.Context, dir string, options ...string) (*postgres, error) {
-	dir = filepath.Join(dir, "postgres")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	return startPostgres(ctx, dir, options...)
-}

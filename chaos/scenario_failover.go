@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // The scenario's size: three nodes on a pool of nine server connections, six ledger
@@ -32,17 +34,18 @@ func Failover(ctx context.Context, o Options) (Report, error) {
 }
 
 func failover(ctx context.Context, o Options, history *History) error {
-	pg, err := startPostgresIn(ctx, o.Dir)
+	pg, err := startServer(ctx, filepath.Join(o.Dir, "postgres"))
 	if err != nil {
 		return err
 	}
-	defer pg.stop()
-	c, err := prepare(ctx, o.Bin, o.Dir, pg.url(), failoverNodes, clusterConfig(failoverBudget))
+	defer pg.Stop()
+	plan := site.Plan{Bin: o.Bin, Dir: o.Dir, Postgres: pg.URL(), Nodes: failoverNodes, Config: clusterConfig(failoverBudget)}
+	c, err := site.Prepare(ctx, plan)
 	if err != nil {
 		return err
 	}
-	defer c.stopAll()
-	if err := c.startAll(ctx); err != nil {
+	defer c.StopAll()
+	if err := c.StartAll(ctx); err != nil {
 		return err
 	}
 	w := &workload{cluster: c, history: history, seed: o.Seed, dir: filepath.Join(o.Dir, "certificates"), logf: o.Logf}
@@ -75,11 +78,11 @@ func (w *workload) underFire(ctx context.Context, o Options) error {
 
 // settle waits until every node serves again, knocks once more with every revoked
 // certificate, and reads what PostgreSQL says of it all.
-func (w *workload) settle(ctx context.Context, pg *postgres) error {
-	if names := w.cluster.crashed(); len(names) > 0 {
+func (w *workload) settle(ctx context.Context, pg *site.Postgres) error {
+	if names := w.cluster.Crashed(); len(names) > 0 {
 		return fmt.Errorf("%s ended by itself", strings.Join(names, ", "))
 	}
-	if err := w.cluster.awaitServing(ctx, time.Minute); err != nil {
+	if err := w.cluster.AwaitServing(ctx, time.Minute); err != nil {
 		return err
 	}
 	for _, e := range w.history.Events() {
@@ -87,19 +90,19 @@ func (w *workload) settle(ctx context.Context, pg *postgres) error {
 			continue
 		}
 		dir := filepath.Join(w.dir, e.Subject)
-		app, err := loadClient(filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"), w.cluster.env["PGSSLROOTCERT"])
+		app, err := site.LoadClient(filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"), w.cluster.Env["PGSSLROOTCERT"])
 		if err != nil {
 			return err
 		}
 		w.knock(ctx, app, e.Subject)
 	}
-	w.cluster.stopAll()
+	w.cluster.StopAll()
 	return w.readPostgres(ctx, pg)
 }
 
 // readPostgres records what PostgreSQL says of the run: its ledger, and its backends.
-func (w *workload) readPostgres(ctx context.Context, pg *postgres) error {
-	keys, err := pg.ledger(ctx)
+func (w *workload) readPostgres(ctx context.Context, pg *site.Postgres) error {
+	keys, err := committed(ctx, pg)
 	if err != nil {
 		return err
 	}
@@ -107,9 +110,18 @@ func (w *workload) readPostgres(ctx context.Context, pg *postgres) error {
 	for _, key := range keys {
 		w.history.Add(Event{Kind: KindLedger, Subject: key})
 	}
-	backends, err := pg.backends(w.history.At)
+	backends, err := readBackends(pg, w.history.At)
 	for _, e := range backends {
 		w.history.Add(e)
 	}
 	return err
+}
+
+// clusterConfig narrows the pool that `armord dev` makes, so that the budget is tight.
+func clusterConfig(budget int) string {
+	return fmt.Sprintf(`apiVersion: armor/v1
+kind: Pool
+metadata: {name: %[1]s, environment: dev}
+spec: {database: %[1]s, mode: transaction, budget: %[2]d}
+`, site.AppDatabase, budget)
 }

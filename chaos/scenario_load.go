@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/armordb/armordb/chaos/site"
 )
 
 // The scenario's size: two nodes that share ten server connections, in a pool of each
@@ -31,20 +33,20 @@ func Load(ctx context.Context, o Options) (Report, error) {
 }
 
 func load(ctx context.Context, o Options, history *History) error {
-	pg, err := startPostgresIn(ctx, o.Dir)
+	pg, err := startServer(ctx, filepath.Join(o.Dir, "postgres"))
 	if err != nil {
 		return err
 	}
-	defer pg.stop()
-	if err := pg.openAccounts(ctx); err != nil {
+	defer pg.Stop()
+	if err := openAccounts(ctx, pg); err != nil {
 		return err
 	}
-	c, err := prepare(ctx, o.Bin, o.Dir, pg.url(), loadNodes, loadConfig(pg.port))
+	c, err := site.Prepare(ctx, site.Plan{Bin: o.Bin, Dir: o.Dir, Postgres: pg.URL(), Nodes: loadNodes, Config: loadConfig(pg.Port)})
 	if err != nil {
 		return err
 	}
-	defer c.stopAll()
-	if err := c.startAll(ctx); err != nil {
+	defer c.StopAll()
+	if err := c.StartAll(ctx); err != nil {
 		return err
 	}
 	w := &workload{cluster: c, history: history, seed: o.Seed, dir: filepath.Join(o.Dir, "certificates"), logf: o.Logf}
@@ -108,8 +110,8 @@ spec:
 
 // openAccounts makes the accounts between which the ledger moves, and a role that the
 // clients' own may SET.
-func (p *postgres) openAccounts(ctx context.Context) error {
-	conn, err := p.admin(ctx, appDatabase)
+func openAccounts(ctx context.Context, p *site.Postgres) error {
+	conn, err := p.Admin(ctx, site.AppDatabase)
 	if err != nil {
 		return fmt.Errorf("open accounts: %w", err)
 	}
@@ -118,13 +120,13 @@ func (p *postgres) openAccounts(ctx context.Context) error {
 CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL);
 ALTER TABLE accounts OWNER TO %[1]s;
 INSERT INTO accounts SELECT id, 0 FROM generate_series(0, %[2]d) id;
-CREATE ROLE other; GRANT other TO %[1]s;`, appRole, loadAccounts-1))
+CREATE ROLE other; GRANT other TO %[1]s;`, site.AppRole, loadAccounts-1))
 	return err
 }
 
 // balances records every account.
-func (w *workload) balances(ctx context.Context, p *postgres) error {
-	conn, err := p.admin(ctx, appDatabase)
+func (w *workload) balances(ctx context.Context, p *site.Postgres) error {
+	conn, err := p.Admin(ctx, site.AppDatabase)
 	if err != nil {
 		return fmt.Errorf("read accounts: %w", err)
 	}
@@ -145,7 +147,7 @@ func (w *workload) balances(ctx context.Context, p *postgres) error {
 // underLoad runs clients, numbered from first on, for a while. What they have begun they
 // end.
 func (w *workload) underLoad(ctx context.Context, length time.Duration, first, count int) error {
-	app, err := w.cluster.demo()
+	app, err := w.cluster.Demo()
 	if err != nil {
 		return err
 	}
@@ -161,9 +163,9 @@ func (w *workload) underLoad(ctx context.Context, length time.Duration, first, c
 // nodeLevels returns each node's, by its name.
 func (w *workload) nodeLevels(ctx context.Context) (map[string]levels, error) {
 	all := map[string]levels{}
-	for _, n := range w.cluster.nodes {
+	for _, n := range w.cluster.Nodes {
 		var err error
-		if all[n.name], err = n.highest(ctx); err != nil {
+		if all[n.Name], err = highest(ctx, n); err != nil {
 			return nil, err
 		}
 	}
@@ -171,20 +173,21 @@ func (w *workload) nodeLevels(ctx context.Context) (map[string]levels, error) {
 }
 
 // comeToRest waits until nothing of the clients is left, and reads what they have done.
-func (w *workload) comeToRest(ctx context.Context, pg *postgres, before map[string]levels) error {
-	for _, n := range w.cluster.nodes {
+func (w *workload) comeToRest(ctx context.Context, pg *site.Postgres, before map[string]levels) error {
+	for _, n := range w.cluster.Nodes {
 		allowed := levels{
-			"goroutines":  before[n.name]["goroutines"] + levelSlack,
-			"descriptors": before[n.name]["descriptors"] + levelSlack,
+			"goroutines":  before[n.Name]["goroutines"] + levelSlack,
+			"descriptors": before[n.Name]["descriptors"] + levelSlack,
 		}
-		if err := w.comeBack(ctx, n.name, allowed, n.levels); err != nil {
+		if err := w.comeBack(ctx, n.Name, allowed, func(ctx context.Context) (levels, error) { return nodeLevels(ctx, n) }); err != nil {
 			return err
 		}
 	}
-	if err := w.comeBack(ctx, "PostgreSQL", nil, pg.levels); err != nil {
+	left := func(ctx context.Context) (levels, error) { return serverLevels(ctx, pg) }
+	if err := w.comeBack(ctx, "PostgreSQL", nil, left); err != nil {
 		return err
 	}
-	w.cluster.stopAll()
+	w.cluster.StopAll()
 	if err := w.balances(ctx, pg); err != nil {
 		return err
 	}

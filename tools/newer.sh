@@ -9,13 +9,12 @@
 set -euo pipefail
 [ $# -eq 1 ] || { echo "usage: tools/newer.sh DIR" >&2; exit 2; }
 dir=$(realpath -m "$1")
-mirror=${MIRROR:-http://deb.debian.org/debian}
-debootstrap --variant=minbase --include=ca-certificates sid "$dir" "$mirror" >/dev/null
+debootstrap --variant=minbase --include=ca-certificates sid "$dir" "$("$(dirname "$0")/mirror.sh")" >/dev/null
 printf '#!/bin/sh\nexit 101\n' >"$dir/usr/sbin/policy-rc.d" # nothing is started
 chmod +x "$dir/usr/sbin/policy-rc.d"
 cp /etc/resolv.conf "$dir/etc/resolv.conf"
 chroot "$dir" apt-get -o Acquire::Check-Valid-Until=false update -qq # a mirror may lag
-# What the packages do once they are unpacked is of no use here, and fails without /proc.
+# Most of what the packages do after they are unpacked is of no use here, and fails without /proc.
 DEBIAN_FRONTEND=noninteractive chroot "$dir" apt-get install -y -qq --no-install-recommends pgbouncer odyssey postgresql-18 >/dev/null 2>&1 || true
 libraries=$dir/lib/x86_64-linux-gnu:$dir/usr/lib/x86_64-linux-gnu
 for program in "$dir"/usr/lib/postgresql/18/bin/* "$dir/usr/sbin/pgbouncer" "$dir/usr/bin/odyssey"; do

@@ -119,11 +119,6 @@ func EncodePrivateKeyPEM(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: labelPKCS8, Bytes: der}), nil
 }
 
-// EncodeCSRPEM writes a certificate request.
-func EncodeCSRPEM(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: labelRequest, Bytes: der})
-}
-
 func onlyPEM(data []byte, what string) (*pem.Block, error) {
 	blocks, err := decodePEM(data)
 	if err != nil {

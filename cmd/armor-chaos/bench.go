@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,11 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/armordb/armordb/chaos"
+	"github.com/armordb/armordb/chaos/bench"
 )
 
 func benchCommand() *cobra.Command {
-	var o chaos.BenchOptions
+	var o bench.Options
 	var idle int
 	var cells []string
 	cmd := &cobra.Command{
@@ -25,7 +26,7 @@ func benchCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if o.Cells, err = chaos.FindCells(cells); err != nil {
+			if o.Cells, err = bench.FindCells(cells); err != nil {
 				return err
 			}
 			dir, err := os.MkdirTemp("", "armor-bench-")
@@ -44,12 +45,15 @@ func benchCommand() *cobra.Command {
 			if idle > 0 {
 				return printIdle(cmd, o, idle)
 			}
-			samples, err := chaos.Bench(cmd.Context(), o)
-			if err != nil {
-				return err
+			results, err := bench.Run(cmd.Context(), o)
+			if len(results.Samples) > 0 {
+				printRatios(cmd.OutOrStdout(), o, results.Samples)
 			}
-			printRatios(cmd.OutOrStdout(), o, samples)
-			return nil
+			printGaps(cmd.OutOrStdout(), results.Gaps)
+			if err == nil && results.Missed(bench.Armor) {
+				err = errors.New("not all of armor was measured")
+			}
+			return err
 		},
 	}
 	here, _ := os.Executable()
@@ -57,45 +61,65 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&o.Bin, "bin", filepath.Dir(here), "folder of armord and armorctl")
 	f.IntVar(&o.Rounds, "rounds", 5, "how often each system is measured in each cell")
 	f.DurationVar(&o.Length, "length", 5*time.Second, "of one measurement; its first second does not count")
-	f.StringSliceVar(&cells, "cells", chaos.CellNames(), "what is measured: pgbench's protocol and number of clients; crowd (32 among 500 idle), connect, copy")
+	f.StringSliceVar(&cells, "cells", bench.CellNames(),
+		"what is measured: pgbench's protocol and number of clients; crowd (32 among 500 idle), connect, copy")
 	f.IntVar(&idle, "idle", 0, "measure instead what so many idle clients keep")
 	f.StringVar(&o.Odyssey, "odyssey", os.Getenv("BENCH_ODYSSEY"), "Odyssey's program (default: it is left out)")
+	f.BoolVar(&o.GoRelay, "go-relay", false, "also measure the relay in Go, which stands in where there is no C compiler")
 	f.StringVar(&o.PgBouncer, "pgbouncer", os.Getenv("BENCH_PGBOUNCER"), "PgBouncer's program (default: the one in PATH)")
 	return cmd
 }
 
-func printIdle(cmd *cobra.Command, o chaos.BenchOptions, clients int) error {
-	all, err := chaos.BenchIdle(cmd.Context(), o, clients)
+func printIdle(cmd *cobra.Command, o bench.Options, clients int) error {
+	all, gaps, err := bench.MeasureIdle(cmd.Context(), o, clients)
 	for _, i := range all {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: %.1f KB for each of %d idle clients\n", i.System, float64(i.Bytes)/1000, i.Clients)
 	}
+	printGaps(cmd.OutOrStdout(), gaps)
 	return err
 }
 
-// printRatios writes Markdown tables: the medians of paired ratios with PgBouncer, and
-// what stands behind them.
-func printRatios(w io.Writer, o chaos.BenchOptions, samples []chaos.Sample) {
-	fmt.Fprintf(w, "%s; %d rounds of %s; armor to pgbouncer, median of the ratios within a round (smallest–largest)\n\n", chaos.Machine(), o.Rounds, o.Length)
-	fmt.Fprintln(w, "| | CPU | must | rate |")
-	fmt.Fprintln(w, "|---|---|---|---|")
-	cpu := func(s chaos.Sample) float64 { return float64(s.CPU) / float64(time.Microsecond) }
-	rate := func(s chaos.Sample) float64 { return s.Rate }
+func cpu(s bench.Sample) float64  { return float64(s.CPU) / float64(time.Microsecond) }
+func rate(s bench.Sample) float64 { return s.Rate }
+
+// printRatios writes Markdown tables: the medians of paired ratios, and what stands behind
+// them.
+func printRatios(w io.Writer, o bench.Options, samples []bench.Sample) {
+	fmt.Fprintf(w, "%s; %d rounds of %s; medians of the ratios within a round (smallest–largest)\n\n", bench.Machine(), o.Rounds, o.Length)
+	columns := []string{"CPU: armor / pgbouncer", "armor / relay", "pgbouncer / relay", "armor must", "rate: armor / pgbouncer"}
+	row(w, append([]string{""}, columns...)...)
+	row(w, slices.Repeat([]string{"---"}, len(columns)+1)...)
 	for _, c := range o.Cells {
-		fmt.Fprintf(w, "| %s | %s | %.2f | %s |\n", c.Name, ratio(chaos.Compare(samples, chaos.Armor, chaos.PgBouncer, c.Name, cpu)),
-			c.Must, ratio(chaos.Compare(samples, chaos.Armor, chaos.PgBouncer, c.Name, rate)))
+		of := func(system, base string) string { return ratio(bench.Compare(samples, system, base, c.Name, cpu)) }
+		row(w, c.Name, of(bench.Armor, bench.PgBouncer), of(bench.Armor, bench.PlainRelay), of(bench.PgBouncer, bench.PlainRelay),
+			fmt.Sprintf("%.2f of %s", c.Must, c.Base), ratio(bench.Compare(samples, bench.Armor, bench.PgBouncer, c.Name, rate)))
 	}
 	systems := systemsOf(samples)
-	fmt.Fprintf(w, "\nmedians: µs of CPU, and rate by the second\n\n| | unit | %s |\n|---|---|%s\n", strings.Join(systems, " | "), strings.Repeat("---|", len(systems)))
+	fmt.Fprint(w, "\nmedians: µs of CPU, and rate by the second\n\n")
+	row(w, append([]string{"", "unit"}, systems...)...)
+	row(w, slices.Repeat([]string{"---"}, len(systems)+2)...)
 	for _, c := range o.Cells {
-		fmt.Fprintf(w, "| %s | %s |", c.Name, c.Unit)
+		cells := []string{c.Name, c.Unit}
 		for _, system := range systems {
-			fmt.Fprintf(w, " %s |", both(chaos.Median(samples, system, c.Name, cpu), chaos.Median(samples, system, c.Name, rate)))
+			cells = append(cells, both(bench.Median(samples, system, c.Name, cpu), bench.Median(samples, system, c.Name, rate)))
 		}
-		fmt.Fprintln(w)
+		row(w, cells...)
 	}
 }
 
-func systemsOf(samples []chaos.Sample) []string {
+func row(w io.Writer, cells ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
+
+// printGaps says what was not measured, and why.
+func printGaps(w io.Writer, gaps []bench.Gap) {
+	if len(gaps) > 0 {
+		fmt.Fprint(w, "\nnot measured:\n\n")
+	}
+	for _, g := range gaps {
+		fmt.Fprintf(w, "- %s\n", g)
+	}
+}
+
+func systemsOf(samples []bench.Sample) []string {
 	var all []string
 	for _, s := range samples {
 		if !slices.Contains(all, s.System) {
@@ -116,7 +140,7 @@ func both(cpu, rate float64) string {
 	return fmt.Sprintf("%.3g, %.3g", cpu, rate)
 }
 
-func ratio(r chaos.Ratios) string {
+func ratio(r bench.Ratios) string {
 	if r.Rounds == 0 {
 		return "–"
 	}

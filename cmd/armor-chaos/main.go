@@ -73,7 +73,10 @@ func runCommand() *cobra.Command {
 			o.Logf = func(format string, args ...any) {
 				fmt.Fprintf(os.Stderr, "%6.1fs %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
 			}
-			scenario := map[string]func(context.Context, chaos.Options) (chaos.Report, error){"failover": chaos.Failover, "load": chaos.Load}[args[0]]
+			scenario := chaos.Failover
+			if args[0] == "load" {
+				scenario = chaos.Load
+			}
 			report, err := scenario(cmd.Context(), o)
 			if err != nil {
 				return fmt.Errorf("seed %d, files in %s: %w", o.Seed, o.Dir, err)
@@ -101,7 +104,8 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return print(chaos.Report{Coverage: chaos.Coverage(events), Missing: chaos.Missing(events), Violations: chaos.Check(events), History: args[0]})
+			return print(chaos.Report{Coverage: chaos.Coverage(events), Missing: chaos.Missing(events), Violations: chaos.Check(events),
+				History: args[0]})
 		},
 	}
 }

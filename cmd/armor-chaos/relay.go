@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/armordb/armordb/chaos"
+	"github.com/armordb/armordb/chaos/bench"
 )
 
 // relayCommand is for `armor-chaos bench`, which runs it beside the poolers.
@@ -16,7 +16,7 @@ func relayCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return chaos.Relay(cmd.Context(), args[0], func(port int) { fmt.Fprintln(cmd.OutOrStdout(), port) })
+			return bench.Relay(cmd.Context(), args[0], func(port int) { fmt.Fprintln(cmd.OutOrStdout(), port) })
 		},
 	}
 }

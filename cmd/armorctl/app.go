@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 // app is one run of the program.
@@ -49,7 +50,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetErr(a.errOut)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.begun {
-		err = &usageError{err}
+		err = &fault.Usage{Err: err}
 	}
 	return a.report(ctx, cmd.CommandPath(), err)
 }
@@ -188,7 +189,7 @@ func group(noun, short string, verbs ...*cobra.Command) *cobra.Command {
 		for i, v := range verbs {
 			names[i] = v.Name()
 		}
-		return &usageError{fmt.Errorf("%s needs a verb: %s", cmd.CommandPath(), strings.Join(names, ", "))}
+		return &fault.Usage{Err: fmt.Errorf("%s needs a verb: %s", cmd.CommandPath(), strings.Join(names, ", "))}
 	}
 	cmd.AddCommand(verbs...)
 	return cmd
@@ -197,7 +198,7 @@ func group(noun, short string, verbs ...*cobra.Command) *cobra.Command {
 // knownVerb refuses the word that stands where a verb belongs.
 func knownVerb(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return hinted(fmt.Errorf("there is no command %q", cmd.CommandPath()+" "+args[0]), "%s --help", cmd.CommandPath())
+		return fault.Hinted(fmt.Errorf("there is no command %q", cmd.CommandPath()+" "+args[0]), "%s --help", cmd.CommandPath())
 	}
 	return nil
 }
@@ -228,5 +229,5 @@ func oneOf(flag, value string, words ...string) error {
 	if slices.Contains(words, value) {
 		return nil
 	}
-	return &usageError{fmt.Errorf("%s %q is not one of %s", flag, value, strings.Join(words, ", "))}
+	return &fault.Usage{Err: fmt.Errorf("%s %q is not one of %s", flag, value, strings.Join(words, ", "))}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 // confirm asks the user to type a word before something that cannot be taken back.
@@ -19,7 +21,8 @@ func (a *app) confirm(ctx context.Context, word string) error {
 		return nil
 	}
 	if !a.interactive() {
-		return hinted(&usageError{errors.New("this needs a confirmation, and there is nobody to ask")}, "run it with --yes once the list above is what you mean")
+		return fault.Hinted(&fault.Usage{Err: errors.New("this needs a confirmation, and there is nobody to ask")},
+			"run it with --yes once the list above is what you mean")
 	}
 	fmt.Fprintf(a.errOut, "type %q to go on: ", word)
 	line, err := a.readLine(ctx)
@@ -27,7 +30,7 @@ func (a *app) confirm(ctx context.Context, word string) error {
 		return err
 	}
 	if strings.TrimSpace(line) != word {
-		return &usageError{errors.New("not confirmed: nothing was changed")}
+		return &fault.Usage{Err: errors.New("not confirmed: nothing was changed")}
 	}
 	return nil
 }
@@ -68,7 +71,7 @@ const minPassphrase = 12
 func (a *app) passphrase(ctx context.Context, file, what string, isNew bool) (string, error) {
 	text, err := a.readPassphrase(ctx, file, what, isNew)
 	if err == nil && isNew && len(text) < minPassphrase {
-		return "", &usageError{fmt.Errorf("the passphrase of %s must have %d characters or more", what, minPassphrase)}
+		return "", &fault.Usage{Err: fmt.Errorf("the passphrase of %s must have %d characters or more", what, minPassphrase)}
 	}
 	return text, err
 }
@@ -77,12 +80,13 @@ func (a *app) readPassphrase(ctx context.Context, file, what string, isNew bool)
 	if file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return "", &usageError{fmt.Errorf("read the passphrase: %w", err)}
+			return "", &fault.Usage{Err: fmt.Errorf("read the passphrase: %w", err)}
 		}
 		return string(bytes.TrimRight(text, "\r\n")), nil
 	}
 	if !a.interactive() {
-		return "", hinted(&usageError{fmt.Errorf("the key of %s needs a passphrase, and there is nobody to ask", what)}, "--passphrase-file FILE, or --unencrypted for development")
+		return "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("the key of %s needs a passphrase, and there is nobody to ask", what)},
+			"--passphrase-file FILE, or --unencrypted for development")
 	}
 	first, err := a.readSecret(ctx, "passphrase of "+what)
 	if err != nil || !isNew {
@@ -90,7 +94,7 @@ func (a *app) readPassphrase(ctx context.Context, file, what string, isNew bool)
 	}
 	second, err := a.readSecret(ctx, "the same again")
 	if err == nil && first != second {
-		err = &usageError{errors.New("the two passphrases differ")}
+		err = &fault.Usage{Err: errors.New("the two passphrases differ")}
 	}
 	return first, err
 }

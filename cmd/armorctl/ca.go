@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +13,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -62,7 +62,7 @@ was cut short.`,
 
 func (a *app) caInit(ctx context.Context, o caOptions) error {
 	if o.environment == "" || o.out == "" {
-		return &usageError{errors.New("ca init needs --environment and --out")}
+		return &fault.Usage{Err: errors.New("ca init needs --environment and --out")}
 	}
 	client, err := a.connect()
 	if err != nil {
@@ -113,7 +113,8 @@ func (a *app) registerCA(ctx context.Context, client *rpc.Client, n newTrust) er
 	if err != nil {
 		return fmt.Errorf("register trust anchor %s: %w", anchor.Name, err)
 	}
-	a.say("the key in %s makes clients of %s: keep it offline\nnext: armorctl cert issue IDENTITY --environment %s --ca %s", n.folder, environment.Name, environment.Name, n.folder)
+	a.say("the key in %s makes clients of %s: keep it offline\nnext: armorctl cert issue IDENTITY --environment %s --ca %s", n.folder,
+		environment.Name, environment.Name, n.folder)
 	view := viewOfAnchor(anchor)
 	view.Revision = outcome.Result.Revision
 	return a.show(answer{data: view, tables: []table{anchorFacts(anchor, a.now())}})
@@ -123,7 +124,8 @@ func (a *app) registerCA(ctx context.Context, client *rpc.Client, n newTrust) er
 func (o caOptions) environmentIn(s *armor.State) (armor.Environment, bool, error) {
 	if e, found := s.Environments.Get(o.environment); found {
 		if o.inventory != "" && armor.InventoryMode(o.inventory) != e.Inventory || o.maxLifetime != "" {
-			return e, false, hinted(fmt.Errorf("%w: environment %s exists, with inventory %s", armor.ErrConflict, e.Name, e.Inventory), "change it with armorctl apply, and leave --inventory and --max-lifetime out")
+			return e, false, fault.Hinted(fmt.Errorf("%w: environment %s exists, with inventory %s", armor.ErrConflict, e.Name, e.Inventory),
+				"change it with armorctl apply, and leave --inventory and --max-lifetime out")
 		}
 		return e, false, nil
 	}
@@ -141,18 +143,14 @@ func (o caOptions) environmentIn(s *armor.State) (armor.Environment, bool, error
 }
 
 // clientCA takes up the CA in the folder, or makes one.
-func (a *app) clientCA(ctx context.Context, o caOptions, s *armor.State) (authority, error) {
-	if hasCA(o.out) {
+func (a *app) clientCA(ctx context.Context, o caOptions, s *armor.State) (issue.CA, error) {
+	if issue.HasCA(o.out) {
 		a.say("taking up the CA in %s", o.out)
-		certs, err := loadCertificates(filepath.Join(o.out, caCertFile))
-		if err != nil {
-			return authority{}, err
-		}
-		return authority{cert: certs[0], above: certs[1:]}, checkCAKind(certs[0], pki.ClientCA)
+		return issue.LookAt(o.out, pki.ClientCA)
 	}
 	lifetime, err := parsePositive("--lifetime", o.lifetime)
 	if err != nil {
-		return authority{}, err
+		return issue.CA{}, err
 	}
 	domain := cmp.Or(o.trustDomain, strings.ToLower(o.environment+"."+s.Cluster.Name+".internal"))
 	return a.newCA(ctx, o.out, pki.CAConfig{
@@ -162,14 +160,14 @@ func (a *app) clientCA(ctx context.Context, o caOptions, s *armor.State) (author
 }
 
 // anchor is what the cluster shall trust.
-func (o caOptions) anchor(ca authority) (armor.TrustAnchor, error) {
-	facts := pki.AnchorFacts(ca.cert)
+func (o caOptions) anchor(ca issue.CA) (armor.TrustAnchor, error) {
+	facts := pki.AnchorFacts(ca.Cert)
 	prefix := o.prefix
 	if prefix == "" {
-		if len(ca.cert.PermittedURIDomains) != 1 {
-			return armor.TrustAnchor{}, &usageError{errors.New("the CA is not constrained to one trust domain: say --prefix")}
+		if len(ca.Cert.PermittedURIDomains) != 1 {
+			return armor.TrustAnchor{}, &fault.Usage{Err: errors.New("the CA is not constrained to one trust domain: say --prefix")}
 		}
-		prefix = "spiffe://" + ca.cert.PermittedURIDomains[0] + "/*"
+		prefix = "spiffe://" + ca.Cert.PermittedURIDomains[0] + "/*"
 	}
 	pattern, err := armor.ParsePattern(prefix)
 	if err != nil {
@@ -177,7 +175,7 @@ func (o caOptions) anchor(ca authority) (armor.TrustAnchor, error) {
 	}
 	return armor.TrustAnchor{
 		Name: cmp.Or(o.name, "client-"+facts.Fingerprint.Short()), Environment: o.environment,
-		Prefix: pattern, Certificate: facts, DER: ca.cert.Raw, SVID: o.svid,
+		Prefix: pattern, Certificate: facts, DER: ca.Cert.Raw, SVID: o.svid,
 	}, nil
 }
 
@@ -221,12 +219,14 @@ func (a *app) caListCommand() *cobra.Command {
 				return err
 			}
 			views := []anchorView{}
-			t := table{columns: []string{"name", "environment", "vouches for", "expires", "state"}, wide: []string{"fingerprint", "key"}, empty: "no trust anchors"}
+			t := table{columns: []string{"name", "environment", "vouches for", "expires", "state"}, wide: []string{"fingerprint", "key"},
+				empty: "no trust anchors"}
 			for _, anchor := range sortedAnchors(state) {
 				v := viewOfAnchor(anchor)
 				v.Revoked = anchorRevoked(state, anchor)
 				views = append(views, v)
-				t.row(v.Name, v.Environment, v.Prefix, relative(anchor.Certificate.NotAfter, a.now()), stateWord(v.Revoked, anchor.Certificate, a.now()), v.Fingerprint, v.Key)
+				t.row(v.Name, v.Environment, v.Prefix, relative(anchor.Certificate.NotAfter, a.now()),
+					stateWord(v.Revoked, anchor.Certificate, a.now()), v.Fingerprint, v.Key)
 			}
 			return a.show(answer{data: views, tables: []table{t}})
 		},
@@ -306,10 +306,4 @@ func onlyOne[T any](found []T, what, word string) (T, error) {
 		return found[0], nil
 	}
 	return none, fmt.Errorf("%w: %q names %d of them; a fingerprint names one", armor.ErrConflict, word, len(found))
-}
-
-// anchorOf finds the trust anchor that a CA's certificate is.
-func anchorOf(s *armor.State, ca authority) (armor.TrustAnchor, bool) {
-	anchor, found := s.Anchors.Get(pki.Fingerprint(ca.cert).String())
-	return anchor, found && bytes.Equal(anchor.DER, ca.cert.Raw)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 func (a *app) certCommand() *cobra.Command {
@@ -114,7 +116,8 @@ func (a *app) certList(ctx context.Context, f certFilter) error {
 			continue
 		}
 		views = append(views, v)
-		t.row(v.Identity, v.Environment, v.Owner, shortSerial(v.Serial), relative(r.Certificate.NotAfter, a.now()), v.State, v.IssuedBy, v.Fingerprint, v.Key)
+		t.row(v.Identity, v.Environment, v.Owner, shortSerial(v.Serial), relative(r.Certificate.NotAfter, a.now()), v.State, v.IssuedBy,
+			v.Fingerprint, v.Key)
 	}
 	return a.show(answer{data: views, tables: []table{t}})
 }
@@ -146,7 +149,8 @@ func (f certFilter) compile(now time.Time) (func(armor.CertRecord, certView) boo
 
 func byExpiry(s *armor.State) []armor.CertRecord {
 	return slices.SortedFunc(s.Inventory.Values(), func(a, b armor.CertRecord) int {
-		return cmp.Or(a.Certificate.NotAfter.Compare(b.Certificate.NotAfter), strings.Compare(a.Certificate.Fingerprint.String(), b.Certificate.Fingerprint.String()))
+		return cmp.Or(a.Certificate.NotAfter.Compare(b.Certificate.NotAfter),
+			strings.Compare(a.Certificate.Fingerprint.String(), b.Certificate.Fingerprint.String()))
 	})
 }
 
@@ -195,7 +199,7 @@ func by(operator string) string {
 func findRecord(s *armor.State, word string) (armor.CertRecord, error) {
 	digits := strings.ToLower(strings.ReplaceAll(word, ":", ""))
 	if len(digits) < minPrefix {
-		return armor.CertRecord{}, &usageError{fmt.Errorf("%q is too short: give %d digits or more", word, minPrefix)}
+		return armor.CertRecord{}, &fault.Usage{Err: fmt.Errorf("%q is too short: give %d digits or more", word, minPrefix)}
 	}
 	var found []armor.CertRecord
 	for fingerprint, r := range s.Inventory.All() {
@@ -229,13 +233,14 @@ edge demands of a client's certificate. Exit code 3 when it would be refused.`,
 }
 
 func (a *app) inspect(path string, svid bool) error {
-	certs, err := loadCertificates(path)
+	certs, err := issue.Certificates(path)
 	if err != nil {
 		return err
 	}
 	cert := certs[0]
 	c := pki.Facts(cert, armor.Digest{})
-	v := inspectView{certView: viewOfCert(&armor.State{}, armor.CertRecord{Certificate: c}, a.now()), Subject: cert.Subject.String(), CA: cert.IsCA, Violations: []string{}}
+	v := inspectView{certView: viewOfCert(&armor.State{}, armor.CertRecord{Certificate: c}, a.now()), Subject: cert.Subject.String(),
+		CA: cert.IsCA, Violations: []string{}}
 	v.Issuer = cert.Issuer.String()
 	for _, broken := range pki.Violations(cert, pki.Profile{SVID: svid}) {
 		v.Violations = append(v.Violations, broken.Error())
@@ -249,7 +254,8 @@ func (a *app) inspect(path string, svid bool) error {
 		return err
 	}
 	if problems := len(v.Violations); problems > 0 || v.State != "valid" {
-		return &verdict{exitProblems, fmt.Sprintf("the edge would refuse this certificate: %s", cmp.Or(strings.Join(v.Violations, "; "), "it is "+v.State))}
+		return &verdict{exitProblems, fmt.Sprintf("the edge would refuse this certificate: %s",
+			cmp.Or(strings.Join(v.Violations, "; "), "it is "+v.State))}
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 	"github.com/armordb/armordb/rpc/manifest"
 )
@@ -51,7 +53,8 @@ configuration has been changed by others meanwhile.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.dryRun, "dry-run", false, "have the leader judge the change and make nothing")
 	f.Uint64Var(&o.ifRevision, "if-revision", 0, "refuse when the configuration is newer than this `revision`, such as plan showed")
-	f.StringVar(&o.wait, "wait", string(rpc.WaitAll), "return when `all` nodes enforce the change, when the leader has it, or at once: all, leader, none")
+	f.StringVar(&o.wait, "wait", string(rpc.WaitAll),
+		"return when `all` nodes enforce the change, when the leader has it, or at once: all, leader, none")
 	return cmd
 }
 
@@ -76,7 +79,7 @@ type planned struct {
 
 func (a *app) workOut(ctx context.Context, client *rpc.Client, o configOptions) (planned, error) {
 	if len(o.files) == 0 && len(o.deletes) == 0 {
-		return planned{}, &usageError{errors.New("nothing to do: say -f FILE or --delete KIND/ENVIRONMENT/NAME")}
+		return planned{}, &fault.Usage{Err: errors.New("nothing to do: say -f FILE or --delete KIND/ENVIRONMENT/NAME")}
 	}
 	set, err := a.readManifests(o.files)
 	if err != nil {
@@ -117,7 +120,7 @@ func (a *app) readManifests(files []string) (manifest.Set, error) {
 
 func (a *app) readManifest(path string) (manifest.Set, error) {
 	if path != "-" {
-		text, err := readFile(path)
+		text, err := issue.ReadFile(path)
 		if err != nil {
 			return manifest.Set{}, err
 		}
@@ -166,7 +169,8 @@ func parseRefs(texts []string) ([]armor.ObjectRef, error) {
 		case len(parts) == 3 && slices.Contains([]string{"Database", "Pool", "Identity"}, parts[0]):
 			refs = append(refs, armor.ObjectRef{Kind: parts[0], Environment: parts[1], Name: parts[2]})
 		default:
-			return nil, &usageError{fmt.Errorf("--delete %q is neither Environment/NAME nor Database, Pool or Identity with /ENVIRONMENT/NAME", text)}
+			return nil, &fault.Usage{Err: fmt.Errorf(
+				"--delete %q is neither Environment/NAME nor Database, Pool or Identity with /ENVIRONMENT/NAME", text)}
 		}
 	}
 	return refs, nil
@@ -330,7 +334,8 @@ func (a *app) applyPlanned(ctx context.Context, client *rpc.Client, p planned, w
 func (a *app) exportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "export", Short: "print the cluster configuration as apply takes it",
-		Long:    "Prints the environments, databases, pools and identities as YAML; with -o json as their objects' JSON. Applying it again changes nothing.",
+		Long: "Prints the environments, databases, pools and identities as YAML; with -o json as their objects' JSON. " +
+			"Applying it again changes nothing.",
 		Example: "  armorctl export > cluster.yaml", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			state, err := a.fetch(cmd.Context(), configTables...)

@@ -15,6 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 // connectOptions are the flags of connect.
@@ -47,7 +50,8 @@ it is granted only one.`,
 	f.StringVar(&o.database, "database", "", "the `database`")
 	f.StringVar(&o.role, "role", "", "the `role`")
 	f.StringVar(&o.cert, "cert", "", "`folder` of the certificate (default: where cert issue puts it without --out)")
-	f.StringVar(&o.serverCA, "server-ca", "", "the CA that the nodes are verified with, a PEM `FILE` (default: the folder's ca.crt, else the context's)")
+	f.StringVar(&o.serverCA, "server-ca", "",
+		"the CA that the nodes are verified with, a PEM `FILE` (default: the folder's ca.crt, else the context's)")
 	f.StringVar(&o.print, "print", "", "print instead: `env`, url, jdbc or libpq-service")
 	return cmd
 }
@@ -126,7 +130,8 @@ func (o connectOptions) grantOf(s *armor.State, name string) (database, role str
 		}
 	}
 	if len(ways) != 1 {
-		return "", "", hinted(&usageError{fmt.Errorf("identity %s is granted %d ways that fit: say --database and --role", object.Name, len(ways))}, "armorctl identity show %s", object.Name)
+		return "", "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("identity %s is granted %d ways that fit: say --database and --role",
+			object.Name, len(ways))}, "armorctl identity show %s", object.Name)
 	}
 	for w := range ways {
 		database, role = w.database, w.role
@@ -168,24 +173,26 @@ func (t target) withFiles(dir, flagCA, contextCA string) (target, error) {
 		return t, fmt.Errorf("find %s: %w", dir, err)
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
-	t.Cert, t.Key, t.PKCS8 = in(clientCert), in(clientKey), in(clientPKCS8)
-	if !isThere(t.Cert) || !isThere(t.Key) {
-		return t, hinted(fmt.Errorf("%w: %s holds no %s and %s", armor.ErrNotFound, dir, clientCert, clientKey), "armorctl cert issue IDENTITY --ca DIR --out %s, or --cert DIR", dir)
+	t.Cert, t.Key, t.PKCS8 = in(issue.CertFile), in(issue.KeyFile), in(issue.PKCS8File)
+	if !file.Exist(t.Cert) || !file.Exist(t.Key) {
+		return t, fault.Hinted(fmt.Errorf("%w: %s holds no %s and %s", armor.ErrNotFound, dir, issue.CertFile, issue.KeyFile),
+			"armorctl cert issue IDENTITY --ca DIR --out %s, or --cert DIR", dir)
 	}
-	for _, candidate := range []string{flagCA, in(serverCA), contextCA} {
-		if candidate != "" && isThere(candidate) {
+	for _, candidate := range []string{flagCA, in(issue.ServerCAFile), contextCA} {
+		if candidate != "" && file.Exist(candidate) {
 			t.ServerCA, err = filepath.Abs(candidate)
 			return t, err
 		}
 	}
-	return t, hinted(fmt.Errorf("%w: the CA that the nodes are verified with is not known", armor.ErrNotFound), "--server-ca FILE, or %s in %s", serverCA, dir)
+	return t, fault.Hinted(fmt.Errorf("%w: the CA that the nodes are verified with is not known", armor.ErrNotFound),
+		"--server-ca FILE, or %s in %s", issue.ServerCAFile, dir)
 }
 
 // runPSQL becomes psql. It returns only when that is not possible.
 func (a *app) runPSQL(t target, args []string) error {
 	path, err := exec.LookPath("psql")
 	if err != nil {
-		return hinted(fmt.Errorf("find psql: %w", err), "install postgresql-client, or use --print")
+		return fault.Hinted(fmt.Errorf("find psql: %w", err), "install postgresql-client, or use --print")
 	}
 	environ := os.Environ()
 	for _, v := range t.variables() {

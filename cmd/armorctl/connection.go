@@ -34,7 +34,8 @@ func (a *app) showConnection(t target, how string) error {
 		return a.show(answer{data: v})
 	}
 	return a.showText(map[string]func() string{
-		"env": t.env, "url": func() string { return t.url() + "\n" }, "jdbc": func() string { return t.jdbc() + "\n" }, "libpq-service": t.service,
+		"env": t.env, "url": func() string { return t.url() + "\n" }, "jdbc": func() string { return t.jdbc() + "\n" },
+		"libpq-service": t.service,
 	}[how]())
 }
 
@@ -58,7 +59,8 @@ func (t target) url() string {
 // jdbc is pgjdbc's URL; it takes the key as PKCS #8 DER.
 func (t target) jdbc() string {
 	q := url.Values{"user": {t.Role}, "sslmode": {"verify-full"}, "sslcert": {t.Cert}, "sslkey": {t.PKCS8}, "sslrootcert": {t.ServerCA}}
-	return "jdbc:postgresql://" + strings.Join(t.Hosts, ",") + "/" + url.PathEscape(t.Database) + "?" + strings.ReplaceAll(q.Encode(), "+", "%20")
+	return "jdbc:postgresql://" + strings.Join(t.Hosts, ",") + "/" + url.PathEscape(t.Database) + "?" +
+		strings.ReplaceAll(q.Encode(), "+", "%20")
 }
 
 // service is a section of pg_service.conf (PostgreSQL, "The Connection Service File").

@@ -10,6 +10,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 func (a *app) contextCommand() *cobra.Command {
@@ -60,7 +62,7 @@ func (a *app) contextUseCommand() *cobra.Command {
 				return err
 			}
 			if _, found := f.find(args[0]); !found {
-				return hinted(fmt.Errorf("%w: there is no context %q", armor.ErrNotFound, args[0]), "armorctl context list")
+				return fault.Hinted(fmt.Errorf("%w: there is no context %q", armor.ErrNotFound, args[0]), "armorctl context list")
 			}
 			f.Current = args[0]
 			if err := f.save(); err != nil {
@@ -117,9 +119,10 @@ func (a *app) contextAddCommand() *cobra.Command {
 }
 
 func (a *app) addContext(c clusterAccess) error {
-	for _, required := range [][2]string{{"--cert", c.CertFile}, {"--key", c.KeyFile}, {"--peer-ca", c.PeerCAFile}, {"--addr", strings.Join(c.Addresses, "")}} {
+	for _, required := range [][2]string{{"--cert", c.CertFile}, {"--key", c.KeyFile}, {"--peer-ca", c.PeerCAFile},
+		{"--addr", strings.Join(c.Addresses, "")}} {
 		if required[1] == "" {
-			return &usageError{fmt.Errorf("context add needs %s", required[0])}
+			return &fault.Usage{Err: fmt.Errorf("context add needs %s", required[0])}
 		}
 	}
 	f, err := a.loadContexts()
@@ -158,7 +161,7 @@ func (c *clusterAccess) describe() error {
 		}
 		*path = absolute
 	}
-	cert, err := loadCertificate(c.CertFile)
+	cert, err := issue.Certificate(c.CertFile)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,7 +14,9 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -56,7 +57,7 @@ func (a *app) contextPath() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", hinted(&usageError{fmt.Errorf("find the context file: %w", err)}, "set ARMOR_CONFIG to its path")
+		return "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("find the context file: %w", err)}, "set ARMOR_CONFIG to its path")
 	}
 	return filepath.Join(home, ".config", "armor", "config.yaml"), nil
 }
@@ -75,7 +76,7 @@ func (a *app) loadContexts() (*contextFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the context file: %w", err)
 	}
-	if err := checkSecret(path); err != nil {
+	if err := issue.CheckSecret(path); err != nil {
 		return nil, err
 	}
 	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(f); err != nil {
@@ -89,10 +90,10 @@ func (f *contextFile) save() error {
 	if err != nil {
 		return fmt.Errorf("write the context file: %w", err)
 	}
-	if err := makeDir(filepath.Dir(f.path)); err != nil {
+	if err := issue.MakeFolder(filepath.Dir(f.path)); err != nil {
 		return err
 	}
-	return writeFile(f.path, text, modeSecret)
+	return file.Replace(f.path, text, issue.Secret)
 }
 
 func (f *contextFile) find(name string) (clusterAccess, bool) {
@@ -106,7 +107,8 @@ func (f *contextFile) find(name string) (clusterAccess, bool) {
 // put adds a context. The first one becomes the current one.
 func (f *contextFile) put(c clusterAccess) error {
 	if _, taken := f.find(c.Name); taken {
-		return hinted(fmt.Errorf("%w: there is a context %q", armor.ErrConflict, c.Name), "armorctl context remove %s, or choose another name", c.Name)
+		return fault.Hinted(fmt.Errorf("%w: there is a context %q", armor.ErrConflict, c.Name),
+			"armorctl context remove %s, or choose another name", c.Name)
 	}
 	if err := armor.CheckName("context", c.Name); err != nil {
 		return err
@@ -137,11 +139,13 @@ func (a *app) chosen() (*contextFile, clusterAccess, error) {
 		name = f.Current
 	}
 	if name == "" {
-		return nil, clusterAccess{}, hinted(&usageError{fmt.Errorf("no cluster is known: %s holds no current context", f.path)}, "armorctl init on the first node, or armorctl context add NAME")
+		return nil, clusterAccess{}, fault.Hinted(&fault.Usage{Err: fmt.Errorf("no cluster is known: %s holds no current context", f.path)},
+			"armorctl init on the first node, or armorctl context add NAME")
 	}
 	c, found := f.find(name)
 	if !found {
-		return nil, clusterAccess{}, hinted(fmt.Errorf("%w: there is no context %q in %s", armor.ErrNotFound, name, f.path), "armorctl context list")
+		return nil, clusterAccess{}, fault.Hinted(fmt.Errorf("%w: there is no context %q in %s", armor.ErrNotFound, name, f.path),
+			"armorctl context list")
 	}
 	if len(a.globals.addresses) > 0 {
 		c.Addresses = a.globals.addresses
@@ -162,40 +166,18 @@ func (a *app) connect() (*rpc.Client, error) {
 }
 
 func (c clusterAccess) open() (*rpc.Client, error) {
-	if err := checkSecret(c.KeyFile); err != nil {
+	if err := issue.CheckSecret(c.KeyFile); err != nil {
 		return nil, err
 	}
 	pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("%w: operator certificate of context %s: %w", armor.ErrInvalid, c.Name, err)
 	}
-	ca, err := loadCertificate(c.PeerCAFile)
+	ca, err := issue.Certificate(c.PeerCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("peer CA of context %s: %w", c.Name, err)
 	}
 	return rpc.Open(rpc.ClientConfig{
 		Addresses: c.Addresses, Cluster: c.Cluster, ClusterID: c.ClusterID, Certificate: pair, PeerCA: ca,
 	})
-}
-
-// loadCertificates reads a PEM file of certificates.
-func loadCertificates(path string) ([]*x509.Certificate, error) {
-	text, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	certs, err := pki.ParseCertificatesPEM(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return certs, nil
-}
-
-// loadCertificate reads the first certificate of a PEM file.
-func loadCertificate(path string) (*x509.Certificate, error) {
-	certs, err := loadCertificates(path)
-	if err != nil {
-		return nil, err
-	}
-	return certs[0], nil
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 const day = 24 * time.Hour
@@ -14,7 +16,7 @@ const day = 24 * time.Hour
 func parsePositive(flag, s string) (time.Duration, error) {
 	d, err := parseDuration(s)
 	if err != nil || d <= 0 {
-		return 0, &usageError{fmt.Errorf("%s %q is not a duration such as 30d, 12h or 90s", flag, s)}
+		return 0, &fault.Usage{Err: fmt.Errorf("%s %q is not a duration such as 30d, 12h or 90s", flag, s)}
 	}
 	return d, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -35,7 +36,7 @@ when the client would be refused.`,
 		Args: atMost("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 1) == q.asked() {
-				return &usageError{errors.New("explain what? say a denial id, or --identity, --serial or --file with --database and --role")}
+				return &fault.Usage{Err: errors.New("explain what? say a denial id, or --identity, --serial or --file with --database and --role")}
 			}
 			if len(args) == 1 {
 				return a.explainDenial(cmd.Context(), args[0])
@@ -123,7 +124,8 @@ func digestText(d armor.Digest) string {
 func (v factsView) pairs() [][2]string {
 	pairs := [][2]string{
 		{"identity", v.Identity}, {"serial", v.Serial}, {"valid", validWords(v)}, {"from", v.Source},
-		{"database", v.Database}, {"role", v.Role}, {"replication", string(v.Replication)}, {"second factor proved", string(v.SecondFactor)}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
+		{"database", v.Database}, {"role", v.Role}, {"replication", string(v.Replication)}, {"second factor proved",
+			string(v.SecondFactor)}, {"fingerprint", v.Fingerprint}, {"key", v.Key}, {"issuer", v.Issuer},
 	}
 	for i, chain := range v.Chains {
 		pairs = append(pairs, [2]string{fmt.Sprintf("chain %d ends at", i+1), chain[len(chain)-1]})
@@ -148,7 +150,7 @@ func (a *app) explainDenial(ctx context.Context, id string) error {
 	defer cancel()
 	record, err := client.Denial(ctx, id)
 	if errors.Is(err, armor.ErrNotFound) {
-		return hinted(err, "ids are forgotten when a node restarts, and after 4,096 newer ones: its log has the id too")
+		return fault.Hinted(err, "ids are forgotten when a node restarts, and after 4,096 newer ones: its log has the id too")
 	}
 	if err != nil {
 		return err

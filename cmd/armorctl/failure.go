@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 // The exit codes, which docs/armorctl.md promises to scripts.
@@ -27,12 +28,6 @@ const (
 	exitInterrupted = 130
 )
 
-// usageError is a mistake in the command line: nothing was begun.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
 // verdict ends a command that did its work with an exit code that is not 0. The
 // answer is on stdout already; text goes to stderr.
 type verdict struct {
@@ -41,23 +36,6 @@ type verdict struct {
 }
 
 func (v *verdict) Error() string { return v.text }
-
-// hint carries what the user can do about an error.
-type hint struct {
-	err  error
-	text string
-}
-
-func (h *hint) Error() string { return h.err.Error() }
-func (h *hint) Unwrap() error { return h.err }
-
-// hinted adds a hint to an error, unless it is nil.
-func hinted(err error, text string, args ...any) error {
-	if err == nil {
-		return nil
-	}
-	return &hint{err: err, text: fmt.Sprintf(text, args...)}
-}
 
 // requested ties an error to the request that it is the outcome of.
 type requested struct {
@@ -92,7 +70,7 @@ var kinds = []struct {
 
 // classify returns an error's exit code and its stable name.
 func classify(ctx context.Context, err error) (code int, name string) {
-	if usage := (*usageError)(nil); errors.As(err, &usage) {
+	if usage := (*fault.Usage)(nil); errors.As(err, &usage) {
 		return exitUsage, "usage"
 	}
 	if v := (*verdict)(nil); errors.As(err, &v) {
@@ -123,8 +101,8 @@ func (a *app) report(ctx context.Context, command string, err error) int {
 		return code // the plan on stdout has said it all
 	}
 	f := failure{Code: name, Message: oneLine(err.Error())}
-	if h := (*hint)(nil); errors.As(err, &h) {
-		f.Hint = h.text
+	if h := (*fault.Hint)(nil); errors.As(err, &h) {
+		f.Hint = h.Text
 	}
 	if r := (*requested)(nil); errors.As(err, &r) {
 		f.RequestID = r.id

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -21,8 +22,8 @@ func TestExitCodes(t *testing.T) {
 		word string
 	}{
 		{"something unexpected", nil, errors.New("disk full"), exitFailed, "failed"},
-		{"a mistake in the command line", nil, &usageError{errors.New("no")}, exitUsage, "usage"},
-		{"usage, whatever is inside", nil, &usageError{armor.ErrNotFound}, exitUsage, "usage"},
+		{"a mistake in the command line", nil, &fault.Usage{Err: errors.New("no")}, exitUsage, "usage"},
+		{"usage, whatever is inside", nil, &fault.Usage{Err: armor.ErrNotFound}, exitUsage, "usage"},
 		{"an invalid request", nil, armor.ErrInvalid, exitUsage, "invalid"},
 		{"a check that found something", nil, &verdict{exitProblems, "no"}, exitProblems, "problems"},
 		{"not permitted", nil, armor.ErrDenied, exitDenied, "denied"},

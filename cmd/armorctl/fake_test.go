@@ -17,6 +17,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/fsm"
 	"github.com/armordb/armordb/rpc"
 )
@@ -179,7 +180,8 @@ func (nobody) Dial(context.Context, armor.NodeID, string) (net.Conn, error) {
 func (n *fakeNode) Identify(context.Context) (rpc.InitIdentity, error) {
 	csr, err := pki.NewCSR(n.key, pki.NodeIdentity(fakeCluster, n.ID()))
 	address := n.listen.Addr().String()
-	return rpc.InitIdentity{Node: n.ID(), Cluster: fakeCluster, PeerAddress: address, ClientAddress: "127.0.0.1:6432", OpsAddress: "127.0.0.1:6435", CSR: csr}, err
+	return rpc.InitIdentity{Node: n.ID(), Cluster: fakeCluster, PeerAddress: address, ClientAddress: "127.0.0.1:6432",
+		OpsAddress: "127.0.0.1:6435", CSR: csr}, err
 }
 
 func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {
@@ -406,7 +408,7 @@ func (n *fakeNode) Cancel(context.Context, armor.CancelKey, bool) bool { return 
 
 // client makes the facts of a client with the certificate in a folder of cert issue.
 func (n *fakeNode) client(dir, database, role string) (armor.Facts, error) {
-	certs, err := loadCertificates(filepath.Join(dir, clientCert))
+	certs, err := issue.Certificates(filepath.Join(dir, issue.CertFile))
 	if err != nil {
 		return armor.Facts{}, err
 	}

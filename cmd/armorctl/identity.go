@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 func (a *app) identityCommand() *cobra.Command {
@@ -42,7 +43,8 @@ type grantView struct {
 func viewOfIdentity(i armor.IdentityConfig) identityView {
 	v := identityView{Name: i.Name, Environment: i.Environment, ID: string(i.ID), Owner: i.Owner, Contact: i.Contact, Grants: []grantView{}}
 	for _, g := range i.Grants {
-		v.Grants = append(v.Grants, grantView{Database: g.Database, Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), SecondFactor: g.SecondFactor, Replication: g.Replication})
+		v.Grants = append(v.Grants, grantView{Database: g.Database, Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs),
+			SecondFactor: g.SecondFactor, Replication: g.Replication})
 	}
 	return v
 }
@@ -123,7 +125,7 @@ func findIdentity(s *armor.State, word, environment string) (armor.IdentityConfi
 		}
 	}
 	if len(found) > 1 {
-		return armor.IdentityConfig{}, &usageError{fmt.Errorf("%d environments have an identity %q: say --environment", len(found), word)}
+		return armor.IdentityConfig{}, &fault.Usage{Err: fmt.Errorf("%d environments have an identity %q: say --environment", len(found), word)}
 	}
 	return onlyOne(found, "identity", word)
 }
@@ -134,7 +136,8 @@ func (a *app) showIdentity(s *armor.State, object armor.IdentityConfig) error {
 		[2]string{"owner", v.Owner}, [2]string{"contact", v.Contact})
 	grants := table{columns: []string{"database", "roles", "pool", "from", "second factor", "replication"}, empty: "it may reach nothing"}
 	for _, g := range v.Grants {
-		grants.row(g.Database, strings.Join(g.Roles, ","), g.Pool, cmp.Or(strings.Join(g.CIDRs, ","), "anywhere"), cmp.Or(string(g.SecondFactor), "none"), yesNo(g.Replication))
+		grants.row(g.Database, strings.Join(g.Roles, ","), g.Pool, cmp.Or(strings.Join(g.CIDRs, ","), "anywhere"),
+			cmp.Or(string(g.SecondFactor), "none"), yesNo(g.Replication))
 	}
 	certs := table{columns: []string{"certificate of", "serial", "expires", "state"}, wide: []string{"fingerprint"}}
 	for _, r := range byExpiry(s) {
@@ -195,10 +198,11 @@ type accessView struct {
 
 func (a *app) whoCan(s *armor.State, asked reach) error {
 	if !hasDatabase(s, asked) {
-		return hinted(fmt.Errorf("%w: there is no database %q", armor.ErrNotFound, asked.database), "armorctl export lists the databases")
+		return fault.Hinted(fmt.Errorf("%w: there is no database %q", armor.ErrNotFound, asked.database), "armorctl export lists the databases")
 	}
 	views := []accessView{}
-	t := table{columns: []string{"environment", "identity", "id", "roles", "from", "pool", "owner"}, wide: []string{"revoked", "second factor", "replication"}, empty: "nobody may"}
+	t := table{columns: []string{"environment", "identity", "id", "roles", "from", "pool", "owner"},
+		wide: []string{"revoked", "second factor", "replication"}, empty: "nobody may"}
 	for i := range s.Identities.Values() {
 		for _, g := range i.Grants {
 			if !asked.matches(s, i, g) {
@@ -206,10 +210,12 @@ func (a *app) whoCan(s *armor.State, asked reach) error {
 			}
 			v := accessView{
 				Environment: i.Environment, Identity: i.Name, ID: string(i.ID), Owner: i.Owner,
-				Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), Revoked: identityRevoked(s, i.ID), SecondFactor: g.SecondFactor, Replication: g.Replication,
+				Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), Revoked: identityRevoked(s,
+					i.ID), SecondFactor: g.SecondFactor, Replication: g.Replication,
 			}
 			views = append(views, v)
-			t.row(v.Environment, v.Identity, v.ID, strings.Join(v.Roles, ","), cmp.Or(strings.Join(v.CIDRs, ","), "anywhere"), v.Pool, v.Owner, yesNo(v.Revoked), cmp.Or(string(v.SecondFactor), "none"), yesNo(v.Replication))
+			t.row(v.Environment, v.Identity, v.ID, strings.Join(v.Roles, ","), cmp.Or(strings.Join(v.CIDRs, ","), "anywhere"), v.Pool, v.Owner,
+				yesNo(v.Revoked), cmp.Or(string(v.SecondFactor), "none"), yesNo(v.Replication))
 			if v.Revoked {
 				a.say("identity %s is revoked: its grants are void", v.Identity)
 			}

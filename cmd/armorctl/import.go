@@ -12,6 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/cmd/armorctl/pgbouncer"
 	"github.com/armordb/armordb/rpc/manifest"
 )
@@ -39,9 +42,10 @@ The report on stderr says what was mapped to what, what was left to defaults tha
 differ, and what cannot be translated and what to do instead. If anything cannot,
 nothing is written and the exit code is 3, unless --accept-loss is given. -o json
 shows the report, with the manifests in it unless they go to --out.`,
-		Example: "  armorctl import pgbouncer /etc/pgbouncer/pgbouncer.ini --userlist /etc/pgbouncer/userlist.txt --environment production --trust-domain production.acme.internal --processes 3 --out cluster.yaml --secrets ./secrets",
-		Args:    exactly("FILE.ini"),
-		RunE:    func(_ *cobra.Command, args []string) error { return a.importPgBouncer(args[0], o) },
+		Example: "  armorctl import pgbouncer /etc/pgbouncer/pgbouncer.ini --userlist /etc/pgbouncer/userlist.txt " +
+			"--environment production --trust-domain production.acme.internal --processes 3 --out cluster.yaml --secrets ./secrets",
+		Args: exactly("FILE.ini"),
+		RunE: func(_ *cobra.Command, args []string) error { return a.importPgBouncer(args[0], o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.userlist, "userlist", "", "the auth_file: `FILE` of users and their passwords or verifiers")
@@ -51,7 +55,8 @@ shows the report, with the manifests in it unless they go to --out.`,
 	f.StringVar(&o.Owner, "owner", "", "who answers for the Identities")
 	f.IntVar(&o.Processes, "processes", 1, "how many PgBouncers have this configuration: budgets are for all of them")
 	f.StringVar(&o.out, "out", "", "write the manifests to a new `FILE`")
-	f.StringVar(&o.secrets, "secrets", "", "write the nodes' secrets to a new folder `DIR`: its files belong into dataDir/secrets of every node")
+	f.StringVar(&o.secrets, "secrets", "",
+		"write the nodes' secrets to a new folder `DIR`: its files belong into dataDir/secrets of every node")
 	f.BoolVar(&o.acceptLoss, "accept-loss", false, "write what can be translated, though some cannot")
 	return cmd
 }
@@ -72,7 +77,7 @@ type secretView struct {
 
 func (a *app) importPgBouncer(path string, o importOptions) error {
 	if o.Environment == "" || o.TrustDomain == "" {
-		return &usageError{errors.New("say --environment and --trust-domain: the objects are for one, and the identities are of the other")}
+		return &fault.Usage{Err: errors.New("say --environment and --trust-domain: the objects are for one, and the identities are of the other")}
 	}
 	source, err := readPgBouncer(path, o)
 	if err != nil {
@@ -113,7 +118,8 @@ func (a *app) refuseImport(r pgbouncer.Report) error {
 	} else {
 		a.tellImport(view)
 	}
-	return hinted(&verdict{exitProblems, fmt.Sprintf("not everything can be translated (%d in the report); nothing was written", len(r.NotTranslatable))},
+	return fault.Hinted(&verdict{exitProblems,
+		fmt.Sprintf("not everything can be translated (%d in the report); nothing was written", len(r.NotTranslatable))},
 		"do what the report says instead, then take these lines out of a copy of the file; or --accept-loss")
 }
 
@@ -166,7 +172,8 @@ func importTables(view importView) []table {
 	for _, l := range view.NotTranslatable {
 		lost.row(l.Place, l.Key, l.Why, l.Instead)
 	}
-	secrets := table{title: "Secrets: files that every node needs in dataDir/secrets, mode 0600", columns: []string{"file", "holds", "written to"}}
+	secrets := table{title: "Secrets: files that every node needs in dataDir/secrets, mode 0600",
+		columns: []string{"file", "holds", "written to"}}
 	for _, s := range view.Secrets {
 		secrets.row(s.File, s.Holds, s.Written)
 	}
@@ -248,21 +255,24 @@ func secretFiles(r *pgbouncer.Result) (files []secretText, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("write secret %s: %w", s.Name, err)
 		}
-		files = append(files, secretText{secretView{File: string(s.Name) + ".yaml", Holds: "a password, and where it may be sent"}, text, modeSecret})
+		files = append(files, secretText{secretView{File: string(s.Name) + ".yaml", Holds: "a password, and where it may be sent"}, text,
+			issue.Secret})
 	}
 	if len(r.Verifiers) > 0 {
 		var text bytes.Buffer
 		for _, v := range r.Verifiers {
 			fmt.Fprintf(&text, "%s %s\n", doubled(v.Role), doubled(v.Text))
 		}
-		files = append(files, secretText{secretView{File: string(pgbouncer.VerifiersName) + ".verifiers", Holds: "what clients' passwords are checked by"}, text.Bytes(), modeSecret})
+		files = append(files, secretText{secretView{File: string(pgbouncer.VerifiersName) + ".verifiers",
+			Holds: "what clients' passwords are checked by"}, text.Bytes(), issue.Secret})
 	}
 	if r.ServerCA != "" {
-		ca, err := readFile(r.ServerCA)
+		ca, err := issue.ReadFile(r.ServerCA)
 		if err != nil {
-			return nil, hinted(err, "server_tls_ca_file names it: import where PgBouncer runs, or copy it there")
+			return nil, fault.Hinted(err, "server_tls_ca_file names it: import where PgBouncer runs, or copy it there")
 		}
-		files = append(files, secretText{secretView{File: string(pgbouncer.ServerCAName) + ".pem", Holds: "the CA of PostgreSQL's certificates"}, ca, modePublic})
+		files = append(files, secretText{secretView{File: string(pgbouncer.ServerCAName) + ".pem",
+			Holds: "the CA of PostgreSQL's certificates"}, ca, issue.Public})
 	}
 	return files, nil
 }
@@ -274,11 +284,11 @@ func doubled(s string) string {
 
 // writeImport writes all that is to be written, or leaves nothing behind.
 func writeImport(o importOptions, manifests []byte, files []secretText, views []secretView) (err error) {
-	if o.out != "" && isThere(o.out) {
+	if o.out != "" && file.Exist(o.out) {
 		return fmt.Errorf("%w: %s is there already", armor.ErrConflict, o.out)
 	}
 	if o.secrets != "" {
-		if err := os.Mkdir(o.secrets, modeDir); err != nil {
+		if err := os.Mkdir(o.secrets, issue.Folder); err != nil {
 			if errors.Is(err, os.ErrExist) {
 				return fmt.Errorf("%w: %s is there already", armor.ErrConflict, o.secrets)
 			}
@@ -291,7 +301,7 @@ func writeImport(o importOptions, manifests []byte, files []secretText, views []
 		}()
 		for i, f := range files {
 			views[i].Written = filepath.Join(o.secrets, f.File)
-			if err := writeFile(views[i].Written, f.text, f.mode); err != nil {
+			if err := file.Replace(views[i].Written, f.text, f.mode); err != nil {
 				return err
 			}
 		}
@@ -299,5 +309,5 @@ func writeImport(o importOptions, manifests []byte, files []secretText, views []
 	if o.out == "" {
 		return nil
 	}
-	return writeFile(o.out, manifests, modePublic)
+	return file.Replace(o.out, manifests, issue.Public)
 }

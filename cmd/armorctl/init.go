@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
@@ -15,7 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -67,7 +68,7 @@ func passphraseFlag(cmd *cobra.Command, file *string) {
 
 func (a *app) initialize(ctx context.Context, o initOptions) error {
 	if o.socket == "" {
-		return &usageError{errors.New("init needs --socket, the node's admin socket")}
+		return &fault.Usage{Err: errors.New("init needs --socket, the node's admin socket")}
 	}
 	lifetime, err := parsePositive("--lifetime", o.lifetime)
 	if err != nil {
@@ -89,7 +90,7 @@ func (a *app) initialize(ctx context.Context, o initOptions) error {
 		return err
 	}
 	if err := client.Initialize(ctx, b.data); err != nil {
-		return hinted(fmt.Errorf("initialise node %s: %w", node.Node, err),
+		return fault.Hinted(fmt.Errorf("initialise node %s: %w", node.Node, err),
 			"if an earlier init got further than it could tell: armorctl context add %s --addr %s --cert %s --key %s --peer-ca %s",
 			b.access.Name, node.PeerAddress, b.contexts.in(b.access.CertFile), b.contexts.in(b.access.KeyFile), b.contexts.in(b.access.PeerCAFile))
 	}
@@ -133,7 +134,7 @@ func (a *app) prepareInit(ctx context.Context, o initOptions, node rpc.InitIdent
 	if err != nil {
 		return birth{}, err
 	}
-	cert, err := signNode(ca, node.Cluster, node.Node, node.CSR, lifetime)
+	cert, err := ca.Node(node.Cluster, node.Node, node.CSR, lifetime)
 	if err != nil {
 		return birth{}, err
 	}
@@ -146,13 +147,13 @@ func accessFiles(context, operator string) clusterAccess {
 	in := func(file string) string { return filepath.Join(context, file) }
 	return clusterAccess{
 		Name: context, Operator: operator,
-		CertFile: in("operator.crt"), KeyFile: in("operator.key"), PeerCAFile: in("peer-ca.crt"),
+		CertFile: in(issue.OperatorCertFile), KeyFile: in(issue.OperatorKeyFile), PeerCAFile: in(issue.PeerCAFile),
 	}
 }
 
 // peerCA opens the CA of nodes and operators, or makes it in an empty folder.
-func (a *app) peerCA(ctx context.Context, dir, cluster string, s secrecy) (authority, error) {
-	if hasCA(dir) {
+func (a *app) peerCA(ctx context.Context, dir, cluster string, s secrecy) (issue.CA, error) {
+	if issue.HasCA(dir) {
 		return a.openCA(ctx, dir, pki.PeerCA, s.passphraseFile)
 	}
 	a.say("making the CA of nodes and operators in %s", dir)
@@ -164,84 +165,37 @@ func (a *app) peerCA(ctx context.Context, dir, cluster string, s secrecy) (autho
 
 // firstOperator makes the operator's key and certificate, or takes up those that an
 // init which was cut short has left: the cluster may know them already.
-func firstOperator(f *contextFile, c clusterAccess, ca authority, lifetime time.Duration) (armor.Operator, error) {
-	if isThere(f.in(c.KeyFile)) && isThere(f.in(c.CertFile)) {
-		cert, err := loadCertificate(f.in(c.CertFile))
+func firstOperator(f *contextFile, c clusterAccess, ca issue.CA, lifetime time.Duration) (armor.Operator, error) {
+	if file.Exist(f.in(c.KeyFile)) && file.Exist(f.in(c.CertFile)) {
+		cert, err := issue.Certificate(f.in(c.CertFile))
 		if err != nil {
 			return armor.Operator{}, err
 		}
-		return operatorFacts(c.Operator, cert, ca, armor.OperatorRoles())
+		return ca.OperatorFacts(c.Operator, cert, armor.OperatorRoles())
 	}
 	key, err := pki.NewKey()
 	if err != nil {
 		return armor.Operator{}, err
 	}
-	cert, err := signOperator(ca, c.Cluster, c.Operator, key.Public(), lifetime)
+	cert, err := ca.Operator(c.Cluster, c.Operator, key.Public(), lifetime)
 	if err != nil {
 		return armor.Operator{}, err
 	}
-	if err := makeDir(filepath.Dir(f.in(c.KeyFile))); err != nil {
+	if err := ca.WriteOperator(filepath.Dir(f.in(c.KeyFile)), cert, key); err != nil {
 		return armor.Operator{}, err
 	}
-	if err := errors.Join(
-		writePair(f.in(c.CertFile), f.in(c.KeyFile), key, cert),
-		writeFile(f.in(c.PeerCAFile), pki.EncodeCertificatesPEM(ca.cert), modePublic),
-	); err != nil {
-		return armor.Operator{}, err
-	}
-	return operatorFacts(c.Operator, cert, ca, armor.OperatorRoles())
+	return ca.OperatorFacts(c.Operator, cert, armor.OperatorRoles())
 }
 
-// writePair writes a key and then its certificate.
-func writePair(certFile, keyFile string, key crypto.Signer, certs ...*x509.Certificate) error {
-	text, err := pki.EncodePrivateKeyPEM(key)
-	if err != nil {
-		return err
-	}
-	return errors.Join(writeFile(keyFile, text, modeSecret), writeFile(certFile, pki.EncodeCertificatesPEM(certs...), modePublic))
-}
-
-func signOperator(ca authority, cluster, name string, public crypto.PublicKey, lifetime time.Duration) (*x509.Certificate, error) {
-	if err := armor.CheckName("operator", name); err != nil {
-		return nil, err
-	}
-	return pki.SignLeaf(ca.cert, ca.key, public, pki.LeafConfig{
-		Identity: pki.OperatorIdentity(cluster, name), Client: true, Lifetime: lifetime,
-	})
-}
-
-func signNode(ca authority, cluster string, node armor.NodeID, csrDER []byte, lifetime time.Duration) (*x509.Certificate, error) {
-	csr, err := pki.ParseCSR(csrDER)
-	if err != nil {
-		return nil, fmt.Errorf("node %s: %w", node, err)
-	}
-	return pki.SignLeaf(ca.cert, ca.key, csr.PublicKey, pki.LeafConfig{
-		Identity: pki.NodeIdentity(cluster, node), Client: true, Server: true, Lifetime: lifetime,
-	})
-}
-
-// operatorFacts is an operator as the cluster keeps it.
-func operatorFacts(name string, cert *x509.Certificate, ca authority, roles []armor.OperatorRole) (armor.Operator, error) {
-	public, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return armor.Operator{}, fmt.Errorf("%w: the key of operator %s is not an ECDSA P-256 key", armor.ErrInvalid, name)
-	}
-	point, err := public.Bytes()
-	if err != nil {
-		return armor.Operator{}, fmt.Errorf("%w: the key of operator %s: %w", armor.ErrInvalid, name, err)
-	}
-	return armor.Operator{Name: name, Certificate: pki.Facts(cert, pki.SPKI(ca.cert)), PublicKey: point, Roles: roles}, nil
-}
-
-func initData(node rpc.InitIdentity, ca authority, cert *x509.Certificate, operator armor.Operator) rpc.InitData {
+func initData(node rpc.InitIdentity, ca issue.CA, cert *x509.Certificate, operator armor.Operator) rpc.InitData {
 	gossip := make([]byte, 32)
 	rand.Read(gossip)
 	return rpc.InitData{
-		Chain: [][]byte{cert.Raw, ca.cert.Raw}, GossipKey: gossip,
+		Chain: [][]byte{cert.Raw, ca.Cert.Raw}, GossipKey: gossip,
 		Bootstrap: armor.Bootstrap{
-			Cluster: armor.Cluster{ID: string(rpc.NewRequestID()), Name: node.Cluster, PeerCA: ca.cert.Raw},
+			Cluster: armor.Cluster{ID: string(rpc.NewRequestID()), Name: node.Cluster, PeerCA: ca.Cert.Raw},
 			Member: armor.Member{
-				ID: node.Node, Certificate: pki.Facts(cert, pki.SPKI(ca.cert)), Voter: true,
+				ID: node.Node, Certificate: pki.Facts(cert, pki.SPKI(ca.Cert)), Voter: true,
 				PeerAddress: node.PeerAddress, ClientAddress: node.ClientAddress, OpsAddress: node.OpsAddress,
 			},
 			Operator: operator,

@@ -13,6 +13,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -156,7 +158,7 @@ func (a *app) nodeApproveCommand() *cobra.Command {
 				return err
 			}
 			if o.peerCA == "" {
-				return &usageError{errors.New("node approve needs --peer-ca, the folder of the CA of nodes and operators")}
+				return &fault.Usage{Err: errors.New("node approve needs --peer-ca, the folder of the CA of nodes and operators")}
 			}
 			ca, err := a.openCA(cmd.Context(), o.peerCA, pki.PeerCA, o.passphraseFile)
 			if err != nil {
@@ -183,7 +185,7 @@ type approvedView struct {
 	RequestID   armor.RequestID `json:"requestId"`
 }
 
-func (a *app) approve(ctx context.Context, node armor.NodeID, ca authority, lifetime time.Duration) error {
+func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifetime time.Duration) error {
 	client, err := a.connect()
 	if err != nil {
 		return err
@@ -199,17 +201,19 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca authority, life
 	if err != nil {
 		return err
 	}
-	cert, err := signNode(ca, state.Cluster.Name, node, request.CSR, lifetime)
+	cert, err := ca.Node(state.Cluster.Name, node, request.CSR, lifetime)
 	if err != nil {
 		return err
 	}
-	leaf := pki.Facts(cert, pki.SPKI(ca.cert))
+	leaf := pki.Facts(cert, pki.SPKI(ca.Cert))
 	a.say("node %s at %s asked %s; its key is %s", node, request.PeerAddress, relative(request.At, a.now()), leaf.Key.Short())
-	outcome, err := a.submit(ctx, client, armor.ApproveJoin{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.cert.Raw}}, rpc.SubmitOptions{})
+	outcome, err := a.submit(ctx, client, armor.ApproveJoin{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.Cert.Raw}},
+		rpc.SubmitOptions{})
 	if err != nil {
 		return madeAnew(err)
 	}
-	v := approvedView{node, request.PeerAddress, request.Voter, leaf.Fingerprint.String(), stamp(leaf.NotAfter), outcome.Result.Revision, outcome.RequestID}
+	v := approvedView{node, request.PeerAddress, request.Voter, leaf.Fingerprint.String(), stamp(leaf.NotAfter), outcome.Result.Revision,
+		outcome.RequestID}
 	return a.show(answer{data: v, tables: []table{facts("", [2]string{"admitted", string(node)}, [2]string{"address", v.Address},
 		[2]string{"votes", yesNo(v.Voter)}, [2]string{"certificate expires", v.NotAfter}, [2]string{"revision", fmt.Sprint(v.Revision)})}})
 }
@@ -218,7 +222,8 @@ func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 	request, found := s.Joins.Get(string(node))
 	switch {
 	case !found:
-		return request, hinted(fmt.Errorf("%w: node %q has not asked to join", armor.ErrNotFound, node), "start it with the token of armorctl join-token create %s", node)
+		return request, fault.Hinted(fmt.Errorf("%w: node %q has not asked to join", armor.ErrNotFound, node),
+			"start it with the token of armorctl join-token create %s", node)
 	case len(request.Chain) > 0:
 		return request, fmt.Errorf("%w: node %s was admitted already", armor.ErrConflict, node)
 	}
@@ -228,7 +233,8 @@ func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 func (a *app) nodeRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NODE", Short: "take a node out of the cluster",
-		Long:    "Takes a node out. Its sessions end once it learns of it, or when it has fenced itself; its share of the pools returns when its server connections are over.",
+		Long: "Takes a node out. Its sessions end once it learns of it, or when it has fenced itself; " +
+			"its share of the pools returns when its server connections are over.",
 		Example: "  armorctl node remove n3", Args: exactly("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.connect()
@@ -249,7 +255,7 @@ func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.Nod
 		return err
 	}
 	if !state.Members.Has(string(node)) {
-		return hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
+		return fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
 	}
 	sessions, err := client.Sessions(reading)
 	if err != nil {
@@ -265,7 +271,8 @@ func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.Nod
 	if err != nil {
 		return err
 	}
-	return a.show(answer{data: viewOfChange(outcome), tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
+	return a.show(answer{data: viewOfChange(outcome),
+		tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
 }
 
 // sayRemoval lists what a node's removal will cut.

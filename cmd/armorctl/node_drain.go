@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -63,7 +64,8 @@ func (a *app) drainNode(ctx context.Context, client *rpc.Client, node armor.Node
 	if !detach {
 		v.Ended = awaitEnd(ctx, client, status)
 	}
-	if err := a.show(answer{data: v, tables: []table{facts("", [2]string{"draining", string(node)}, [2]string{"ended", yesNo(v.Ended)})}}); err != nil {
+	if err := a.show(answer{data: v, tables: []table{facts("", [2]string{"draining", string(node)},
+		[2]string{"ended", yesNo(v.Ended)})}}); err != nil {
 		return err
 	}
 	if !detach && !v.Ended {
@@ -87,7 +89,7 @@ func liveNode(ctx context.Context, client *rpc.Client, node armor.NodeID) (armor
 			return n, nil
 		}
 	}
-	return armor.NodeStatus{}, hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
+	return armor.NodeStatus{}, fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
 }
 
 // awaitEnd waits until others say that the node is gone, or back again: whoever watches

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -13,7 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -69,11 +70,19 @@ func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) e
 	if err != nil {
 		return err
 	}
-	cert, key, err := newOperator(ca, state.Cluster.Name, name, o)
+	lifetime, err := parsePositive("--lifetime", o.lifetime)
 	if err != nil {
 		return err
 	}
-	operator, err := operatorFacts(name, cert, ca, roles)
+	public, key, err := issue.PublicKey(o.csr)
+	if err != nil {
+		return err
+	}
+	cert, err := ca.Operator(state.Cluster.Name, name, public, lifetime)
+	if err != nil {
+		return err
+	}
+	operator, err := ca.OperatorFacts(name, cert, roles)
 	if err != nil {
 		return err
 	}
@@ -81,7 +90,7 @@ func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) e
 	if err != nil {
 		return madeAnew(err)
 	}
-	if err := writeOperator(o.out, ca, cert, key); err != nil {
+	if err := ca.WriteOperator(o.out, cert, key); err != nil {
 		return err
 	}
 	return a.showOperator(state, operator, o.out, outcome)
@@ -90,9 +99,9 @@ func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) e
 // check refuses what is missing, and to write over another operator's files.
 func (o operatorOptions) check() ([]armor.OperatorRole, error) {
 	if o.peerCA == "" || o.out == "" || len(o.roles) == 0 {
-		return nil, &usageError{errors.New("operator add needs --peer-ca, --role and --out")}
+		return nil, &fault.Usage{Err: errors.New("operator add needs --peer-ca, --role and --out")}
 	}
-	if isThere(filepath.Join(o.out, "operator.crt")) {
+	if file.Exist(filepath.Join(o.out, issue.OperatorCertFile)) {
 		return nil, fmt.Errorf("%w: %s holds an operator's certificate", armor.ErrConflict, o.out)
 	}
 	return parseRoles(o.roles)
@@ -103,43 +112,13 @@ func parseRoles(words []string) ([]armor.OperatorRole, error) {
 	for _, w := range words {
 		role := armor.OperatorRole(w)
 		if !slices.Contains(armor.OperatorRoles(), role) {
-			return nil, &usageError{fmt.Errorf("--role %q is not one of %v", w, armor.OperatorRoles())}
+			return nil, &fault.Usage{Err: fmt.Errorf("--role %q is not one of %v", w, armor.OperatorRoles())}
 		}
 		if !slices.Contains(roles, role) {
 			roles = append(roles, role)
 		}
 	}
 	return roles, nil
-}
-
-// newOperator signs the operator's certificate; key is nil when a request brought its
-// own.
-func newOperator(ca authority, cluster, name string, o operatorOptions) (*x509.Certificate, crypto.Signer, error) {
-	lifetime, err := parsePositive("--lifetime", o.lifetime)
-	if err != nil {
-		return nil, nil, err
-	}
-	var m made
-	public, err := m.publicKey(o.csr)
-	if err != nil {
-		return nil, nil, err
-	}
-	cert, err := signOperator(ca, cluster, name, public, lifetime)
-	return cert, m.key, err
-}
-
-func writeOperator(dir string, ca authority, cert *x509.Certificate, key crypto.Signer) error {
-	if err := makeDir(dir); err != nil {
-		return err
-	}
-	in := func(name string) string { return filepath.Join(dir, name) }
-	if err := writeFile(in("peer-ca.crt"), pki.EncodeCertificatesPEM(ca.cert), modePublic); err != nil {
-		return err
-	}
-	if key == nil {
-		return writeFile(in("operator.crt"), pki.EncodeCertificatesPEM(cert), modePublic)
-	}
-	return writePair(in("operator.crt"), in("operator.key"), key, cert)
 }
 
 // operatorView is an operator as -o json shows it.
@@ -155,7 +134,8 @@ type operatorView struct {
 
 func (a *app) viewOfOperator(s *armor.State, o armor.Operator) operatorView {
 	_, revoked := s.Revokes(o.Certificate, []armor.Certificate{{Key: o.Certificate.ID.Issuer}})
-	v := operatorView{Name: o.Name, Roles: []string{}, Fingerprint: o.Certificate.Fingerprint.String(), NotAfter: stamp(o.Certificate.NotAfter), State: stateWord(revoked, o.Certificate, a.now())}
+	v := operatorView{Name: o.Name, Roles: []string{}, Fingerprint: o.Certificate.Fingerprint.String(),
+		NotAfter: stamp(o.Certificate.NotAfter), State: stateWord(revoked, o.Certificate, a.now())}
 	for _, r := range o.Roles {
 		v.Roles = append(v.Roles, string(r))
 	}
@@ -166,7 +146,8 @@ func (a *app) showOperator(s *armor.State, o armor.Operator, dir string, outcome
 	v := a.viewOfOperator(s, o)
 	v.Folder, v.Revision = dir, outcome.Result.Revision
 	in := func(name string) string { return filepath.Join(dir, name) }
-	a.say("next, on the operator's machine:\n  armorctl context add %s --addr ADDRESS --cert %s --key %s --peer-ca %s", s.Cluster.Name, in("operator.crt"), in("operator.key"), in("peer-ca.crt"))
+	a.say("next, on the operator's machine:\n  armorctl context add %s --addr ADDRESS --cert %s --key %s --peer-ca %s", s.Cluster.Name,
+		in(issue.OperatorCertFile), in(issue.OperatorKeyFile), in(issue.PeerCAFile))
 	return a.show(answer{data: v, tables: []table{facts("", [2]string{"operator", v.Name}, [2]string{"roles", strings.Join(v.Roles, ", ")},
 		[2]string{"expires", v.NotAfter}, [2]string{"files", dir})}})
 }

@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 // format is how the answer is shown on stdout.
@@ -29,7 +31,7 @@ func parseFormat(s string) (format, error) {
 	case formatTable, formatWide, formatJSON, formatYAML:
 		return f, nil
 	}
-	return "", &usageError{fmt.Errorf("output %q is not one of table, wide, json, yaml", s)}
+	return "", &fault.Usage{Err: fmt.Errorf("output %q is not one of table, wide, json, yaml", s)}
 }
 
 // answer is what a command shows: the data for programs, in the field names that

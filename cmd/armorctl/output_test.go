@@ -10,7 +10,8 @@ func sample() answer {
 	t := table{columns: []string{"name", "state"}, wide: []string{"key"}}
 	t.row("one", "valid", "k1")
 	t.row("two\x1b[31m\nred", "", "k2")
-	return answer{data: []map[string]any{{"name": "<one>", "size": 1}}, tables: []table{facts("head", [2]string{"a", "1"}, [2]string{"b", ""}), t}}
+	return answer{data: []map[string]any{{"name": "<one>", "size": 1}},
+		tables: []table{facts("head", [2]string{"a", "1"}, [2]string{"b", ""}), t}}
 }
 
 func TestFormats(t *testing.T) {

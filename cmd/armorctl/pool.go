@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -102,9 +103,9 @@ func poolNamed(pools []clusterPoolView, name, environment string) (clusterPoolVi
 	case 1:
 		return found[0], nil
 	case 0:
-		return clusterPoolView{}, hinted(fmt.Errorf("%w: there is no pool %q", armor.ErrNotFound, name), "armorctl pool list")
+		return clusterPoolView{}, fault.Hinted(fmt.Errorf("%w: there is no pool %q", armor.ErrNotFound, name), "armorctl pool list")
 	}
-	return clusterPoolView{}, &usageError{fmt.Errorf("%d environments have a pool %q: say --environment", len(found), name)}
+	return clusterPoolView{}, &fault.Usage{Err: fmt.Errorf("%d environments have a pool %q: say --environment", len(found), name)}
 }
 
 // poolTable shows pools, each with the nodes that answered.
@@ -147,7 +148,8 @@ type orderResultView struct {
 func (a *app) poolOrderCommand(verb armor.PoolVerb, short string) *cobra.Command {
 	var environment string
 	cmd := &cobra.Command{
-		Use: string(verb) + " NAME", Short: short, Example: fmt.Sprintf("  armorctl pool %s orders --environment production", verb), Args: exactly("NAME"),
+		Use: string(verb) + " NAME", Short: short, Example: fmt.Sprintf("  armorctl pool %s orders --environment production",
+			verb), Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.connect()
 			if err != nil {

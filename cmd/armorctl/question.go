@@ -9,6 +9,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 // question is what explain is asked about a client that need not exist.
@@ -24,7 +26,7 @@ func (q question) asked() bool { return q.identity != "" || q.serial != "" || q.
 func (q question) facts(s *armor.State, now time.Time) (armor.Facts, string, error) {
 	f := armor.Facts{Database: q.database, Role: q.role, Replication: armor.Replication(q.replication)}
 	if q.database == "" || q.role == "" {
-		return f, "", &usageError{errors.New("explain needs --database and --role beside the client")}
+		return f, "", &fault.Usage{Err: errors.New("explain needs --database and --role beside the client")}
 	}
 	if q.replication != "" {
 		if err := oneOf("--replication", q.replication, string(armor.PhysicalReplication), string(armor.LogicalReplication)); err != nil {
@@ -34,7 +36,7 @@ func (q question) facts(s *armor.State, now time.Time) (armor.Facts, string, err
 	if q.source != "" {
 		address, err := netip.ParseAddr(q.source)
 		if err != nil {
-			return f, "", &usageError{fmt.Errorf("--source %q is not an IP address", q.source)}
+			return f, "", &fault.Usage{Err: fmt.Errorf("--source %q is not an IP address", q.source)}
 		}
 		f.Peer.Source = netip.AddrPortFrom(address, 0)
 	}
@@ -87,7 +89,7 @@ func supposedPeer(s *armor.State, id armor.Identity, now time.Time) (armor.Peer,
 
 // peerOfFile builds chains as the edge does.
 func (q question) peerOfFile(s *armor.State, now time.Time) (armor.Peer, string, error) {
-	certs, err := loadCertificates(q.file)
+	certs, err := issue.Certificates(q.file)
 	if err != nil {
 		return armor.Peer{}, "", err
 	}
@@ -109,7 +111,7 @@ func (q question) peerOfFile(s *armor.State, now time.Time) (armor.Peer, string,
 
 func (q question) resolve(s *armor.State) (armor.Identity, error) {
 	if q.environment != "" {
-		return resolveIdentity(s, q.environment, q.identity)
+		return issue.ResolveIdentity(s, q.environment, q.identity)
 	}
 	if id, err := armor.ParseIdentity(q.identity); err == nil {
 		return id, nil
@@ -118,7 +120,7 @@ func (q question) resolve(s *armor.State) (armor.Identity, error) {
 	if err != nil {
 		return "", err
 	}
-	return resolveIdentity(s, object.Environment, object.Name)
+	return issue.ResolveIdentity(s, object.Environment, object.Name)
 }
 
 // longestLived is the registered certificate of an identity that is valid and ends
@@ -127,7 +129,8 @@ func longestLived(s *armor.State, id armor.Identity, now time.Time) (armor.CertR
 	var best armor.CertRecord
 	for r := range s.Inventory.Values() {
 		_, revoked := revocationOf(s, r.Certificate)
-		if r.Certificate.Identity == id && stateWord(revoked, r.Certificate, now) == "valid" && r.Certificate.NotAfter.After(best.Certificate.NotAfter) {
+		if r.Certificate.Identity == id && stateWord(revoked, r.Certificate, now) == "valid" &&
+			r.Certificate.NotAfter.After(best.Certificate.NotAfter) {
 			best = r
 		}
 	}

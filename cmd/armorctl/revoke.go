@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -45,13 +46,14 @@ ca-compromise, affiliation-changed, superseded, cessation-of-operation.`,
 	f.StringVar(&o.reason, "reason", "", "why, in the words of RFC 5280; required")
 	f.StringVar(&o.comment, "comment", "", "a remark for other operators")
 	f.BoolVar(&o.dryRun, "dry-run", false, "have the leader judge it, list what would be cut, and revoke nothing")
-	f.StringVar(&o.wait, "wait", string(rpc.WaitAll), "return when `all` nodes enforce it, when the leader has it, or at once: all, leader, none")
+	f.StringVar(&o.wait, "wait", string(rpc.WaitAll),
+		"return when `all` nodes enforce it, when the leader has it, or at once: all, leader, none")
 	return cmd
 }
 
 func (a *app) revoke(ctx context.Context, o revokeOptions) error {
 	if o.reason == "" {
-		return &usageError{errors.New("revoke needs --reason, such as key-compromise")}
+		return &fault.Usage{Err: errors.New("revoke needs --reason, such as key-compromise")}
 	}
 	reason, err := armor.ParseRevocationReason(o.reason)
 	if err != nil {
@@ -229,7 +231,8 @@ func (r revocation) retryHint(err error) error {
 	}
 	for _, s := range r.command.Selectors {
 		if !s.IssuedBefore.IsZero() {
-			return hinted(err, "run the same command with --request-id %s --issued-before %s: it is done at most once", failed.id, s.IssuedBefore.UTC().Format(time.RFC3339Nano))
+			return fault.Hinted(err, "run the same command with --request-id %s --issued-before %s: it is done at most once", failed.id,
+				s.IssuedBefore.UTC().Format(time.RFC3339Nano))
 		}
 	}
 	return err

@@ -11,6 +11,8 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 // targets are the flags by which revoke is told what to take away. They add up to one
@@ -47,12 +49,13 @@ type scope struct {
 // selectors turns the flags into what the cluster understands.
 func (t targets) selectors(sc scope) ([]armor.Selector, error) {
 	if t.none() {
-		return nil, hinted(&usageError{errors.New("revoke what? nothing was named")}, "an identity, or one of --file, --fingerprint, --serial, --key, --identity, --issuer")
+		return nil, fault.Hinted(&fault.Usage{Err: errors.New("revoke what? nothing was named")},
+			"an identity, or one of --file, --fingerprint, --serial, --key, --identity, --issuer")
 	}
 	if t.issuedBefore != "" {
 		var err error
 		if sc.before, err = time.Parse(time.RFC3339, t.issuedBefore); err != nil {
-			return nil, &usageError{fmt.Errorf("--issued-before %q is not an instant such as 2026-01-02T15:04:05Z", t.issuedBefore)}
+			return nil, &fault.Usage{Err: fmt.Errorf("--issued-before %q is not an instant such as 2026-01-02T15:04:05Z", t.issuedBefore)}
 		}
 	}
 	var all []armor.Selector
@@ -75,16 +78,18 @@ func (t targets) selectors(sc scope) ([]armor.Selector, error) {
 }
 
 func selectFile(sc scope, path string) ([]armor.Selector, error) {
-	certs, err := loadCertificates(path)
+	certs, err := issue.Certificates(path)
 	if err != nil {
 		return nil, err
 	}
 	if certs[0].IsCA {
-		return nil, hinted(fmt.Errorf("%w: %s holds a CA's certificate", armor.ErrInvalid, path), "--issuer %s revokes all that it has signed", pki.SPKI(certs[0]))
+		return nil, fault.Hinted(fmt.Errorf("%w: %s holds a CA's certificate", armor.ErrInvalid, path),
+			"--issuer %s revokes all that it has signed", pki.SPKI(certs[0]))
 	}
 	issuer, found := issuerOf(sc.state, certs)
 	if !found && sc.reason != armor.KeyCompromise {
-		return nil, hinted(fmt.Errorf("%w: the issuer of %s is not known here: it is neither registered nor of a trust anchor", armor.ErrNotFound, path), "--key %s revokes its key", pki.SPKI(certs[0]))
+		return nil, fault.Hinted(fmt.Errorf("%w: the issuer of %s is not known here: it is neither registered nor of a trust anchor",
+			armor.ErrNotFound, path), "--key %s revokes its key", pki.SPKI(certs[0]))
 	}
 	return sc.ofCertificate(pki.Facts(certs[0], issuer))
 }
@@ -143,7 +148,8 @@ func (sc scope) emptied() (time.Time, error) {
 	case !sc.before.IsZero():
 		return sc.before, nil
 	case sc.retry:
-		return time.Time{}, hinted(&usageError{errors.New("with --request-id, key-compromise also needs --issued-before: a retry must ask the same thing")}, "give the instant that the first attempt printed, or the present one at a first attempt")
+		missing := errors.New("with --request-id, key-compromise also needs --issued-before: a retry must ask the same thing")
+		return time.Time{}, fault.Hinted(&fault.Usage{Err: missing}, "give the instant that the first attempt printed, or the present one at a first attempt")
 	}
 	return emptiedAt(sc.now), nil
 }

@@ -8,28 +8,31 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 	id := armor.Identity("spiffe://production.acme.internal/app/checkout")
 	now := time.Date(2026, 1, 2, 3, 4, 5, 700_000_000, time.UTC)
-	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "test", TrustDomain: id.TrustDomain(), Lifetime: day, Now: now.Add(-time.Hour)})
+	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.ClientCA, CommonName: "test", TrustDomain: id.TrustDomain(), Lifetime: day,
+		Now: now.Add(-time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	issue := func(s *armor.State, at time.Time) armor.Certificate {
+	sign := func(s *armor.State, at time.Time) armor.Certificate {
 		t.Helper()
 		leafKey, err := pki.NewKey()
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert, err := pki.SignLeaf(ca, key, leafKey.Public(), pki.LeafConfig{Identity: id, Client: true, Lifetime: time.Hour, Now: issueTime(s, id, at)})
+		cert, err := pki.SignLeaf(ca, key, leafKey.Public(),
+			pki.LeafConfig{Identity: id, Client: true, Lifetime: time.Hour, Now: issue.DatedFrom(s, id, at)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return pki.Facts(cert, pki.SPKI(ca))
 	}
-	before := issue(&armor.State{}, now)
+	before := sign(&armor.State{}, now)
 	for _, pattern := range []armor.Pattern{armor.Pattern(id), "spiffe://production.acme.internal/app/*"} {
 		selector := armor.Selector{Kind: armor.SelectIdentity, Identity: pattern, IssuedBefore: emptiedAt(now)}
 		s := &armor.State{}
@@ -37,7 +40,7 @@ func TestAnIdentityThatWasEmptiedCanBeIssuedAnewAtOnce(t *testing.T) {
 		if _, revoked := s.Revokes(before, nil); !revoked {
 			t.Errorf("%s: a certificate from before is not revoked", selector)
 		}
-		after := issue(s, now)
+		after := sign(s, now)
 		if _, revoked := s.Revokes(after, nil); revoked {
 			t.Errorf("%s: a certificate from after, valid from %s, is revoked", selector, after.NotBefore)
 		}

@@ -50,7 +50,8 @@ func sessionTable(sessions []armor.SessionInfo, now time.Time) ([]sessionView, t
 	for _, s := range sessions {
 		v := viewOfSession(s)
 		views = append(views, v)
-		t.row(string(v.Node), v.Session, v.Identity, v.Database, v.Role, v.Source, v.State, relative(s.Since, now), v.Pool, v.Environment, v.Serial)
+		t.row(string(v.Node), v.Session, v.Identity, v.Database, v.Role, v.Source, v.State, relative(s.Since, now), v.Pool, v.Environment,
+			v.Serial)
 	}
 	return views, t
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -47,7 +48,7 @@ func madeAnew(err error) error {
 	if !errors.Is(err, armor.ErrUncertain) {
 		return err
 	}
-	return hinted(err, "run it again, without --request-id: what was made is thrown away, and another is made")
+	return fault.Hinted(err, "run it again, without --request-id: what was made is thrown away, and another is made")
 }
 
 // settled makes sure that a change whose wait ended without an answer counts as
@@ -94,7 +95,7 @@ func (a *app) submitEnforced(ctx context.Context, c *rpc.Client, command armor.C
 func waitFlag(s string) (rpc.Wait, error) {
 	wait, err := rpc.ParseWait(s)
 	if err != nil {
-		return "", &usageError{fmt.Errorf("--wait: %w", err)}
+		return "", &fault.Usage{Err: fmt.Errorf("--wait: %w", err)}
 	}
 	return wait, nil
 }
@@ -185,6 +186,7 @@ func unconfirmed(e *armor.Enforcement) error {
 			open = append(open, string(n.Node))
 		}
 	}
-	return hinted(&verdict{exitUnconfirmed, fmt.Sprintf("committed as revision %d, but not confirmed by %s", e.Revision, strings.Join(open, ", "))},
+	return fault.Hinted(&verdict{exitUnconfirmed,
+		fmt.Sprintf("committed as revision %d, but not confirmed by %s", e.Revision, strings.Join(open, ", "))},
 		"the instants above say when those nodes have fenced themselves; armorctl node list shows what they enforce")
 }

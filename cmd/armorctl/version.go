@@ -20,7 +20,8 @@ func (a *app) versionCommand() *cobra.Command {
 		Use: "version", Short: "print the version", Example: "  armorctl version", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := versionView{version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
-			return a.show(answer{data: v, tables: []table{{rows: [][]string{{fmt.Sprintf("armorctl %s (%s, %s/%s)", v.Version, v.Go, v.OS, v.Arch)}}}}})
+			return a.show(answer{data: v, tables: []table{{rows: [][]string{{fmt.Sprintf("armorctl %s (%s, %s/%s)", v.Version, v.Go, v.OS,
+				v.Arch)}}}}})
 		},
 	}
 }

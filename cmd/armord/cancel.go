@@ -35,7 +35,8 @@ func (n *node) carryCancel(ctx context.Context, key armor.CancelKey, source neti
 				n.log.Info("cancel request not passed on", armor.KeyPeer, string(id), armor.KeySource, source.String(), armor.KeyErr, err)
 				return
 			}
-			n.log.Debug("cancel request passed on", armor.KeyPeer, string(id), armor.KeySource, source.String(), armor.KeyCount, map[bool]int{true: 1}[found])
+			n.log.Debug("cancel request passed on", armor.KeyPeer, string(id), armor.KeySource, source.String(), armor.KeyCount,
+				map[bool]int{true: 1}[found])
 		})
 	}
 	asked.Wait()

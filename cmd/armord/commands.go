@@ -6,6 +6,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 func versionCommand() *cobra.Command {
@@ -21,19 +23,22 @@ func versionCommand() *cobra.Command {
 }
 
 func configCommand() *cobra.Command {
-	parent := &cobra.Command{Use: "config", Short: "check or show a node's configuration file", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	parent := &cobra.Command{
+		Use: "config", Short: "check or show a node's configuration file", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	parent.AddCommand(
-		configVerb("validate", "check the file and print nothing when it is right", func(*cobra.Command, Config) error { return nil }),
+		configVerb("validate", "check the file and print nothing when it is right", func(*cobra.Command, config.Config) error { return nil }),
 		configVerb("print", "print the configuration in force: the file, completed by the defaults", printConfig),
 	)
 	return parent
 }
 
-func configVerb(name, short string, do func(*cobra.Command, Config) error) *cobra.Command {
+func configVerb(name, short string, do func(*cobra.Command, config.Config) error) *cobra.Command {
 	cmd := &cobra.Command{Use: name + " --config FILE", Short: short, Args: noArgs}
 	path := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := loadConfig(*path)
+		c, err := config.Load(*path)
 		if err != nil {
 			return err
 		}
@@ -42,7 +47,7 @@ func configVerb(name, short string, do func(*cobra.Command, Config) error) *cobr
 	return cmd
 }
 
-func printConfig(cmd *cobra.Command, c Config) error {
+func printConfig(cmd *cobra.Command, c config.Config) error {
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return err
@@ -59,7 +64,7 @@ func configFlag(cmd *cobra.Command) *string {
 // noArgs is cobra.NoArgs as a usage error.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if err := cobra.NoArgs(cmd, args); err != nil {
-		return &usageError{err}
+		return &config.Mistake{Err: err}
 	}
 	return nil
 }

@@ -45,8 +45,8 @@ func (h *holder) attach(p *pooler.Pooler) {
 	h.pass()
 }
 
-// pass gives the pooler the limits in force, and does so again if they have changed
-// meanwhile, so that whoever passes last passes the latest.
+// pass gives the pooler the limits in force, and again when they have changed meanwhile:
+// of two calls at the same time, the one that ends last must not leave the older limits.
 func (h *holder) pass() {
 	for {
 		h.mu.Lock()

@@ -16,7 +16,8 @@ func TestPoolerGetsTheLimitsThatCameBeforeItAndAllLaterOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	pool := armor.Pool{Name: "orders", Environment: "dev", Database: "orders", Mode: armor.TransactionMode, Budget: 10}
-	p.Configure([]armor.Database{{Name: "orders", Environment: "dev", Hosts: []string{"pg:5432"}, DBName: "orders", TLSMode: armor.TLSDisable}}, []armor.Pool{pool})
+	p.Configure([]armor.Database{{Name: "orders", Environment: "dev", Hosts: []string{"pg:5432"}, DBName: "orders",
+		TLSMode: armor.TLSDisable}}, []armor.Pool{pool})
 	limit := func() int { return p.Status()[0].Limit }
 	h := &holder{}
 	if len(h.Held()) != 0 {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -22,10 +23,10 @@ type founding struct {
 	conclude func(error)
 }
 
-func (c Config) foundingFile() string { return filepath.Join(c.DataDir, "peer", "founding.json") }
+func (c home) foundingFile() string { return filepath.Join(c.DataDir, "peer", "founding.json") }
 
 // begunFounding returns the founding that an earlier start did not finish, or nil.
-func (c Config) begunFounding() (*founding, error) {
+func (c home) begunFounding() (*founding, error) {
 	text, err := os.ReadFile(c.foundingFile())
 	if isMissing(err) {
 		return nil, nil
@@ -41,7 +42,7 @@ func (c Config) begunFounding() (*founding, error) {
 }
 
 // settle writes down what a founding makes of this node.
-func (c Config) settle(d rpc.InitData) error {
+func (c home) settle(d rpc.InitData) error {
 	b := d.Bootstrap
 	if b.Member.ID != armor.NodeID(c.Node) || b.Cluster.Name != c.Cluster {
 		return fmt.Errorf("%w: this is node %s of cluster %s, not %s of %s", armor.ErrInvalid, c.Node, c.Cluster, b.Member.ID, b.Cluster.Name)
@@ -53,7 +54,7 @@ func (c Config) settle(d rpc.InitData) error {
 
 // awaitInit waits until an operator makes this node the first of a cluster, by
 // `armorctl init` over the admin socket.
-func (c Config) awaitInit(ctx context.Context, log *slog.Logger) (*founding, error) {
+func (c home) awaitInit(ctx context.Context, log *slog.Logger) (*founding, error) {
 	i, err := newInitializer(c)
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func (c Config) awaitInit(ctx context.Context, log *slog.Logger) (*founding, err
 
 // initializer is this node while it belongs to no cluster (rpc.Initializer).
 type initializer struct {
-	cfg    Config
+	cfg    home
 	csr    []byte
 	turn   chan struct{} // one caller at a time; never given back after a success
 	asked  chan rpc.InitData
@@ -97,7 +98,7 @@ type initializer struct {
 
 var _ rpc.Initializer = (*initializer)(nil)
 
-func newInitializer(c Config) (*initializer, error) {
+func newInitializer(c home) (*initializer, error) {
 	key, err := c.nodeKey()
 	if err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (i *initializer) write(d rpc.InitData) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(i.cfg.foundingFile(), text, 0o600)
+	return file.Replace(i.cfg.foundingFile(), text, 0o600)
 }
 
 // found carries a founding out. It may be repeated.
@@ -164,7 +165,7 @@ func (n *node) found(ctx context.Context, f *founding) error {
 		err = nil // an earlier start had come this far
 	}
 	if err == nil {
-		err = removeIfThere(n.cfg.foundingFile())
+		err = file.Remove(n.cfg.foundingFile())
 	}
 	f.conclude(err)
 	if err != nil {

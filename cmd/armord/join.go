@@ -13,7 +13,7 @@ import (
 
 // join asks a member to be admitted, waits until an operator has approved, and writes
 // down what the node was given.
-func (c Config) join(ctx context.Context, log *slog.Logger) error {
+func (c home) join(ctx context.Context, log *slog.Logger) error {
 	token, err := c.joinToken()
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func (c Config) join(ctx context.Context, log *slog.Logger) error {
 }
 
 // joinToken reads the token and sees that it is for this node.
-func (c Config) joinToken() (rpc.JoinToken, error) {
+func (c home) joinToken() (rpc.JoinToken, error) {
 	text, err := os.ReadFile(c.Join.TokenFile)
 	if err != nil {
 		return rpc.JoinToken{}, fmt.Errorf("read the join token: %w", err)
@@ -55,7 +55,8 @@ func (c Config) joinToken() (rpc.JoinToken, error) {
 		return token, fmt.Errorf("%s: %w", c.Join.TokenFile, err)
 	}
 	if token.Node != armor.NodeID(c.Node) || token.Cluster != c.Cluster {
-		return token, fmt.Errorf("%w: %s holds a token for node %s of cluster %s, and this is %s of %s", armor.ErrInvalid, c.Join.TokenFile, token.Node, token.Cluster, c.Node, c.Cluster)
+		return token, fmt.Errorf("%w: %s holds a token for node %s of cluster %s, and this is %s of %s", armor.ErrInvalid, c.Join.TokenFile,
+			token.Node, token.Cluster, c.Node, c.Cluster)
 	}
 	return token, nil
 }

@@ -18,9 +18,12 @@ func writeTestPair(t *testing.T, certFile, keyFile string, hour int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writePair(certFile, keyFile, key, cert); err != nil {
+	text, err := pki.EncodePrivateKeyPEM(key)
+	if err != nil {
 		t.Fatal(err)
 	}
+	put(t, keyFile, string(text))
+	put(t, certFile, string(pki.EncodeCertificatesPEM(cert)))
 	for _, path := range []string{certFile, keyFile} {
 		at := time.Unix(int64(hour)*3600, 0)
 		if err := os.Chtimes(path, at, at); err != nil {

@@ -8,11 +8,12 @@ import (
 	"golang.org/x/term"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // newLogger makes the node's logger. The level and format were checked with the
 // configuration.
-func newLogger(c LogConfig, w io.Writer, node armor.NodeID) *slog.Logger {
+func newLogger(c config.Log, w io.Writer, node armor.NodeID) *slog.Logger {
 	var level slog.Level
 	level.UnmarshalText([]byte(c.Level))
 	options := &slog.HandlerOptions{Level: level}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // version is set by the linker: -X main.version=1.2.3.
@@ -27,7 +29,7 @@ func main() {
 func run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	switch usage := (*usageError)(nil); {
+	switch usage := (*config.Mistake)(nil); {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
@@ -49,14 +51,7 @@ func command() *cobra.Command {
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Mistake{Err: err} })
 	root.AddCommand(runCommand(), devCommand(), configCommand(), versionCommand())
 	return root
 }
-
-// usageError is a mistake in the command line or the configuration file: nothing has
-// been started.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }

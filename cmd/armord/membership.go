@@ -15,7 +15,9 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // membership is what makes a node one of a cluster, in files: its certificate and key,
@@ -25,17 +27,20 @@ type membership struct {
 	Seeds     map[armor.NodeID]string `yaml:"seeds,omitempty"` // peer addresses of voters at the time of joining
 }
 
+// home is where a node lives: its configuration, and the files that it finds by it.
+type home struct{ config.Config }
+
 // enrolled reports whether the node has been given what it needs. The certificate is
 // written last.
-func (c Config) enrolled() bool {
-	return isThere(c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile, c.Gossip.KeyFile)
+func (c home) enrolled() bool {
+	return file.Exist(c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile, c.Gossip.KeyFile)
 }
 
-func (c Config) membershipFile() string { return filepath.Join(c.DataDir, "peer", "membership.yaml") }
+func (c home) membershipFile() string { return filepath.Join(c.DataDir, "peer", "membership.yaml") }
 
 // readMembership returns what joining has left. Nothing, for a node whose files an
 // operator has put there.
-func (c Config) readMembership() (membership, error) {
+func (c home) readMembership() (membership, error) {
 	var m membership
 	text, err := os.ReadFile(c.membershipFile())
 	if isMissing(err) {
@@ -44,7 +49,7 @@ func (c Config) readMembership() (membership, error) {
 	if err != nil {
 		return m, fmt.Errorf("read what joining has left: %w", err)
 	}
-	if err := guarded(func() error { return yaml.UnmarshalWithOptions(text, &m, yaml.Strict()) }); err != nil {
+	if err := config.Guard(func() error { return yaml.UnmarshalWithOptions(text, &m, yaml.Strict()) }); err != nil {
 		return m, fmt.Errorf("%w: %s: %s", armor.ErrInvalid, c.membershipFile(), yaml.FormatError(err, false, false))
 	}
 	return m, nil
@@ -60,7 +65,7 @@ type admission struct {
 
 // writeAdmission checks that the admission is for this node and its key, and writes it
 // down.
-func (c Config) writeAdmission(a admission) error {
+func (c home) writeAdmission(a admission) error {
 	ca, chain, err := c.checkAdmission(a)
 	if err != nil {
 		return err
@@ -79,14 +84,14 @@ func (c Config) writeAdmission(a admission) error {
 		{c.Gossip.KeyFile, []byte(gossip)},
 		{c.Peer.CertFile, pki.EncodeCertificatesPEM(chain...)},
 	} {
-		if err := writeFile(f.path, f.content, 0o600); err != nil {
+		if err := file.Replace(f.path, f.content, 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c Config) checkAdmission(a admission) (ca *x509.Certificate, chain []*x509.Certificate, err error) {
+func (c home) checkAdmission(a admission) (ca *x509.Certificate, chain []*x509.Certificate, err error) {
 	if len(a.gossipKey) != gossipKeySize {
 		return nil, nil, fmt.Errorf("%w: a gossip key of %d bytes, not %d", armor.ErrInvalid, len(a.gossipKey), gossipKeySize)
 	}
@@ -107,7 +112,7 @@ func (c Config) checkAdmission(a admission) (ca *x509.Certificate, chain []*x509
 	return ca, chain, c.checkChain(ca, chain, key)
 }
 
-func (c Config) checkChain(ca *x509.Certificate, chain []*x509.Certificate, key crypto.Signer) error {
+func (c home) checkChain(ca *x509.Certificate, chain []*x509.Certificate, key crypto.Signer) error {
 	kind, name, leaf, err := pki.VerifyPeer(ca, c.Cluster, chain, time.Now())
 	if err != nil {
 		return fmt.Errorf("certificate of this node: %w", err)
@@ -125,7 +130,7 @@ func (c Config) checkChain(ca *x509.Certificate, chain []*x509.Certificate, key 
 const gossipKeySize = 32
 
 // gossipKey reads the key that all gossip is encrypted with.
-func (c Config) gossipKey() ([]byte, error) {
+func (c home) gossipKey() ([]byte, error) {
 	text, err := os.ReadFile(c.Gossip.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the gossip key: %w", err)
@@ -139,7 +144,7 @@ func (c Config) gossipKey() ([]byte, error) {
 
 // nodeKey returns the node's key, making it when there is none: it never leaves the
 // node.
-func (c Config) nodeKey() (crypto.Signer, error) {
+func (c home) nodeKey() (crypto.Signer, error) {
 	text, err := os.ReadFile(c.Peer.KeyFile)
 	if isMissing(err) {
 		return c.makeNodeKey()
@@ -154,7 +159,7 @@ func (c Config) nodeKey() (crypto.Signer, error) {
 	return key, nil
 }
 
-func (c Config) makeNodeKey() (crypto.Signer, error) {
+func (c home) makeNodeKey() (crypto.Signer, error) {
 	key, err := pki.NewKey()
 	if err != nil {
 		return nil, err
@@ -163,12 +168,12 @@ func (c Config) makeNodeKey() (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writeFile(c.Peer.KeyFile, text, 0o600)
+	return key, file.Replace(c.Peer.KeyFile, text, 0o600)
 }
 
 // request returns the node's certificate request: the same bytes at each start, since
 // a request that was filed is recognised by them.
-func (c Config) request(key crypto.Signer) ([]byte, error) {
+func (c home) request(key crypto.Signer) ([]byte, error) {
 	path := filepath.Join(c.DataDir, "peer", "node.csr")
 	csr, err := os.ReadFile(path)
 	if err == nil && isRequestOf(csr, key) {
@@ -181,7 +186,7 @@ func (c Config) request(key crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return csr, writeFile(path, csr, 0o600)
+	return csr, file.Replace(path, csr, 0o600)
 }
 
 // isRequestOf reports whether the key has not been replaced since.
@@ -195,7 +200,7 @@ func isRequestOf(csr []byte, key crypto.Signer) bool {
 }
 
 // makeFolders makes the folders that a node writes to, for its eyes only.
-func (c Config) makeFolders() error {
+func (c home) makeFolders() error {
 	var all error
 	for _, dir := range []string{c.DataDir, filepath.Join(c.DataDir, "peer"), filepath.Dir(c.AdminSocket)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {

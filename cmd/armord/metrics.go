@@ -125,22 +125,25 @@ type statusCollector struct{ status func() armor.NodeStatus }
 
 var (
 	sessionsDesc  = prometheus.NewDesc("armor_sessions", "Live client sessions.", nil, nil)
-	freshnessDesc = prometheus.NewDesc("armor_trust_freshness_seconds", "Age of the proof that this node knows every revocation; -1 when it has none.", nil, nil)
-	appliedDesc   = prometheus.NewDesc("armor_policy_applied_index", "Revision in force on this node.", nil, nil)
-	leaderDesc    = prometheus.NewDesc("armor_raft_is_leader", "1 on the leader.", nil, nil)
-	termDesc      = prometheus.NewDesc("armor_raft_term", "Raft term.", nil, nil)
-	enforcedDesc  = prometheus.NewDesc("armor_raft_enforced_index", "Revision to which every session here conforms.", nil, nil)
-	limitDesc     = prometheus.NewDesc("armor_pool_limit", "Server connections this node may have.", []string{"pool"}, nil)
-	openDesc      = prometheus.NewDesc("armor_pool_open", "Server connections open or being opened.", []string{"pool"}, nil)
-	idleDesc      = prometheus.NewDesc("armor_pool_idle", "Server connections lent to nobody.", []string{"pool"}, nil)
-	pausedDesc    = prometheus.NewDesc("armor_pool_paused", "1 while an operator has paused the pool on this node.", []string{"pool"}, nil)
-	disabledDesc  = prometheus.NewDesc("armor_pool_disabled", "1 while an operator has closed the pool to new clients on this node.", []string{"pool"}, nil)
-	waitingDesc   = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
+	freshnessDesc = prometheus.NewDesc("armor_trust_freshness_seconds",
+		"Age of the proof that this node knows every revocation; -1 when it has none.", nil, nil)
+	appliedDesc  = prometheus.NewDesc("armor_policy_applied_index", "Revision in force on this node.", nil, nil)
+	leaderDesc   = prometheus.NewDesc("armor_raft_is_leader", "1 on the leader.", nil, nil)
+	termDesc     = prometheus.NewDesc("armor_raft_term", "Raft term.", nil, nil)
+	enforcedDesc = prometheus.NewDesc("armor_raft_enforced_index", "Revision to which every session here conforms.", nil, nil)
+	limitDesc    = prometheus.NewDesc("armor_pool_limit", "Server connections this node may have.", []string{"pool"}, nil)
+	openDesc     = prometheus.NewDesc("armor_pool_open", "Server connections open or being opened.", []string{"pool"}, nil)
+	idleDesc     = prometheus.NewDesc("armor_pool_idle", "Server connections lent to nobody.", []string{"pool"}, nil)
+	pausedDesc   = prometheus.NewDesc("armor_pool_paused", "1 while an operator has paused the pool on this node.", []string{"pool"}, nil)
+	disabledDesc = prometheus.NewDesc("armor_pool_disabled", "1 while an operator has closed the pool to new clients on this node.",
+		[]string{"pool"}, nil)
+	waitingDesc = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
 )
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc, idleDesc, waitingDesc, pausedDesc, disabledDesc} {
+	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc,
+		idleDesc, waitingDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
 }

@@ -50,7 +50,8 @@ func TestHooksMoveTheCounters(t *testing.T) {
 		`armor_connections_total{reason="",result="proven"} 1`, `armor_connections_total{reason="",result="alert"} 1`,
 		`armor_connections_total{reason="role",result="denied"} 1`, `armor_connections_total{reason="revoked",result="cut"} 1`,
 		`armor_denials_total{reason="revoked"} 1`, "armor_handshake_duration_seconds_count 1", "armor_revocation_enforced_seconds_count 1",
-		"armor_session_panics_total 1", `armor_query_wait_seconds_count{pool="dev/orders"} 1`, `armor_server_logins_total{pool="dev/orders",result="failed"} 1`,
+		"armor_session_panics_total 1", `armor_query_wait_seconds_count{pool="dev/orders"} 1`,
+		`armor_server_logins_total{pool="dev/orders",result="failed"} 1`,
 		`armor_scram_total{result="channel_binding"} 1`,
 	} {
 		if !strings.Contains(scrape.Body.String(), want) {
@@ -79,12 +80,14 @@ func TestPgbouncerNamesAreEmitted(t *testing.T) {
 	m.handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
 	labels := `{database="orders_db",environment="production",force_user="",host="pg1",name="orders",pool_mode="transaction",port="5433"}`
 	for _, want := range []string{
-		"pgbouncer_up 1", `pgbouncer_version_info{version="Armor devel"} 1`, "pgbouncer_databases_pool_size" + labels + " 8", "pgbouncer_databases_paused" + labels + " 0",
+		"pgbouncer_up 1", `pgbouncer_version_info{version="Armor devel"} 1`, "pgbouncer_databases_pool_size" + labels +
+			" 8", "pgbouncer_databases_paused" + labels + " 0",
 		`pgbouncer_pools_client_active_connections{database="orders",environment="production",user="rw"} 6`,
 		`pgbouncer_pools_client_maxwait_seconds{database="orders",environment="production",user="rw"} 0.25`,
 		`pgbouncer_stats_totals_sql_transactions_pooled_total{database="orders",environment="production"} 14`,
 		`pgbouncer_stats_totals_server_in_transaction_seconds_total{database="orders",environment="staging"} 1.5`,
-		"pgbouncer_databases 2", "pgbouncer_users 1", "pgbouncer_free_clients 91", "pgbouncer_free_servers 4", "pgbouncer_config_max_client_connections 100",
+		"pgbouncer_databases 2", "pgbouncer_users 1", "pgbouncer_free_clients 91", "pgbouncer_free_servers 4",
+		"pgbouncer_config_max_client_connections 100",
 		`armor_pool_paused{pool="production/orders"} 1`, `armor_pool_disabled{pool="production/orders"} 0`,
 	} {
 		if !strings.Contains(scrape.Body.String(), want+"\n") {

@@ -17,6 +17,7 @@ import (
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/cluster"
 	"github.com/armordb/armordb/cluster/link"
+	"github.com/armordb/armordb/cmd/armord/config"
 	"github.com/armordb/armordb/fsm"
 	"github.com/armordb/armordb/pooler"
 	"github.com/armordb/armordb/pooler/console"
@@ -50,7 +51,7 @@ const (
 
 // node is a member of a cluster with all of its rooms.
 type node struct {
-	cfg      Config
+	cfg      home
 	log      *slog.Logger
 	metrics  *metrics
 	draining *atomic.Bool
@@ -77,7 +78,7 @@ type clients struct {
 
 // newNode makes the rooms of an enrolled node, and starts nothing but the peer
 // listener's socket.
-func newNode(cfg Config, m *metrics, draining *atomic.Bool, serving func(), log *slog.Logger) (*node, error) {
+func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *slog.Logger) (*node, error) {
 	n := &node{cfg: cfg, log: log, metrics: m, draining: draining, serving: serving, holder: &holder{}}
 	own, err := cfg.readMembership()
 	if err != nil {
@@ -152,13 +153,13 @@ func (n *node) newMember(machine *fsm.Machine, own membership) (*cluster.Node, e
 // each member's host on our own port.
 func (n *node) gossipers() []string {
 	all := slices.Clone(n.cfg.Gossip.Join)
-	_, port, err := splitAddress(n.cfg.Gossip.Listen)
+	_, port, err := config.SplitAddress(n.cfg.Gossip.Listen)
 	if err != nil {
 		return all // it was checked with the configuration
 	}
 	state, _ := n.cluster.Current()
 	for m := range state.Members.Values() {
-		if host, _, err := splitAddress(m.PeerAddress); err == nil && m.ID != armor.NodeID(n.cfg.Node) {
+		if host, _, err := config.SplitAddress(m.PeerAddress); err == nil && m.ID != armor.NodeID(n.cfg.Node) {
 			all = append(all, net.JoinHostPort(host, strconv.Itoa(port)))
 		}
 	}
@@ -210,8 +211,14 @@ const (
 func (n *node) awaitKnowledge(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, knowledgePatience)
 	defer cancel()
-	for ctx.Err() == nil && n.cluster.AdmitNew("") != nil {
-		pause(ctx, knowledgePoll)
+	tick := time.NewTicker(knowledgePoll)
+	defer tick.Stop()
+	for n.cluster.AdmitNew("") != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -308,7 +315,8 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	edge, err := tlsedge.New(tlsedge.Config{
 		Node: armor.NodeID(n.cfg.Node), Listener: listener, Trust: n.cluster, Lease: n.cluster, Handler: handler{p}, Canceler: n,
 		Reporter: n.cluster, Certificate: n.server.get, Logger: n.log, Environments: n.cfg.Client.Environments,
-		ProxyFrom: n.cfg.Client.ProxyProtocol.networks(), Wrap: engine.client, Hooks: n.metrics.edgeHooks(), MaxSessions: n.cfg.Limits.MaxClients, Grace: drainPatience,
+		ProxyFrom: n.cfg.Client.ProxyProtocol.Networks(), Wrap: engine.client, Hooks: n.metrics.edgeHooks(), MaxSessions: n.cfg.Limits.MaxClients,
+		Grace: drainPatience,
 	})
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())

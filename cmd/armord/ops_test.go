@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,7 +15,11 @@ import (
 
 func startOps(t *testing.T, probes []probe, withPprof bool) string {
 	t.Helper()
-	l := listen(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics here") })
 	o := newOps(l, probes, metrics, withPprof, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -57,7 +62,8 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	if code != 503 {
 		t.Errorf("code %d", code)
 	}
-	for _, want := range []string{"[-] trust state: " + armor.ErrStale.Error(), "[-] server certificate: expired", "[-] not draining: draining", "not ready"} {
+	for _, want := range []string{"[-] trust state: " + armor.ErrStale.Error(), "[-] server certificate: expired",
+		"[-] not draining: draining", "not ready"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is not in\n%s", want, body)
 		}

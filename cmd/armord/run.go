@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 func runCommand() *cobra.Command {
@@ -28,7 +29,7 @@ when join.addresses is set, and else waits for armorctl init on its admin socket
 	path := configFlag(cmd)
 	attached := cmd.Flags().Bool("until-stdin-ends", false, "also end when standard input does")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := loadConfig(*path)
+		cfg, err := config.Load(*path)
 		if err != nil {
 			return err
 		}
@@ -41,7 +42,7 @@ when join.addresses is set, and else waits for armorctl init on its admin socket
 		bounded.Go(func() { boundGarbage(stop) })
 		defer bounded.Wait()
 		defer close(stop)
-		return runNode(ctx, cfg, cmd.ErrOrStderr())
+		return runNode(ctx, home{cfg}, cmd.ErrOrStderr())
 	}
 	return cmd
 }
@@ -58,11 +59,11 @@ func untilEnd(ctx context.Context, r io.Reader) context.Context {
 }
 
 // runNode runs a node until ctx ends or it cannot go on.
-func runNode(ctx context.Context, cfg Config, logs io.Writer) error {
+func runNode(ctx context.Context, cfg home, logs io.Writer) error {
 	if err := cfg.makeFolders(); err != nil {
 		return err
 	}
-	if err := cfg.settlePorts(); err != nil {
+	if err := cfg.SettlePorts(); err != nil {
 		return err
 	}
 	ctx, end := context.WithCancel(ctx)
@@ -82,7 +83,7 @@ func runNode(ctx context.Context, cfg Config, logs io.Writer) error {
 
 // process is the node's process, before and after it is a member.
 type process struct {
-	cfg      Config
+	cfg      home
 	log      *slog.Logger
 	metrics  *metrics
 	end      func() // has the node end as by a signal

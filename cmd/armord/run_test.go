@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armord/config"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -40,7 +42,8 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	var err error
-	if s.ca, s.caKey, err = pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: "peers", TrustDomain: pki.ClusterDomain("acme"), Lifetime: time.Hour}); err != nil {
+	if s.ca, s.caKey, err = pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: "peers", TrustDomain: pki.ClusterDomain("acme"),
+		Lifetime: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	s.cluster = armor.Cluster{ID: string(rpc.NewRequestID()), Name: "acme", PeerCA: s.ca.Raw}
@@ -63,21 +66,22 @@ func (s *site) sign(public crypto.PublicKey, id armor.Identity, server bool) *x5
 }
 
 // config is a node's, on free ports of loopback.
-func (s *site) config(name string) Config {
+func (s *site) config(name string) home {
 	s.t.Helper()
 	dir := filepath.Join(s.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
-	c, err := parseConfig([]byte("node: "+name+"\ncluster: acme\ndataDir: data\nclient: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0'}\ngossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\n"), dir)
+	c, err := config.Parse([]byte("node: "+name+"\ncluster: acme\ndataDir: data\nclient: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0'}\ngossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\n"), dir)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := errors.Join(c.makeFolders(), c.settlePorts()); err != nil {
+	h := home{c}
+	if err := errors.Join(h.makeFolders(), h.SettlePorts()); err != nil {
 		s.t.Fatal(err)
 	}
-	writeTestPair(s.t, c.Client.CertFile, c.Client.KeyFile, 1)
-	return c
+	writeTestPair(s.t, h.Client.CertFile, h.Client.KeyFile, 1)
+	return h
 }
 
 // syncBuffer is a log that the test reads while it is written.
@@ -99,7 +103,7 @@ func (b *syncBuffer) String() string {
 }
 
 // start runs a node; stop ends it and returns what runNode did.
-func (s *site) start(c Config) (log *syncBuffer, stop func() error) {
+func (s *site) start(c home) (log *syncBuffer, stop func() error) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	log, ended := &syncBuffer{}, make(chan error, 1)
@@ -131,7 +135,7 @@ func (s *site) soon(what string, log *syncBuffer, yes func() bool) {
 }
 
 // readyz is the status code, 0 while nobody answers.
-func readyz(c Config) int {
+func readyz(c home) int {
 	response, err := http.Get("http://" + c.Ops.Listen + "/readyz")
 	if err != nil {
 		return 0
@@ -155,17 +159,19 @@ func (s *site) birth(who rpc.InitIdentity) rpc.InitData {
 	return rpc.InitData{
 		Chain: [][]byte{cert.Raw, s.ca.Raw}, GossipKey: bytes.Repeat([]byte{7}, gossipKeySize),
 		Bootstrap: armor.Bootstrap{
-			Cluster:  s.cluster,
-			Member:   armor.Member{ID: who.Node, Certificate: pki.Facts(cert, pki.SPKI(s.ca)), Voter: true, PeerAddress: who.PeerAddress, ClientAddress: who.ClientAddress, OpsAddress: who.OpsAddress},
-			Operator: armor.Operator{Name: "ann", Certificate: pki.Facts(s.operator.Leaf, pki.SPKI(s.ca)), PublicKey: point, Roles: armor.OperatorRoles()},
+			Cluster: s.cluster,
+			Member: armor.Member{ID: who.Node, Certificate: pki.Facts(cert, pki.SPKI(s.ca)), Voter: true, PeerAddress: who.PeerAddress,
+				ClientAddress: who.ClientAddress, OpsAddress: who.OpsAddress},
+			Operator: armor.Operator{Name: "ann", Certificate: pki.Facts(s.operator.Leaf, pki.SPKI(s.ca)), PublicKey: point,
+				Roles: armor.OperatorRoles()},
 		},
 	}
 }
 
 // initialise does what armorctl init does.
-func (s *site) initialise(c Config, log *syncBuffer) {
+func (s *site) initialise(c home, log *syncBuffer) {
 	s.t.Helper()
-	s.soon("the admin socket is there", log, func() bool { return isThere(c.AdminSocket) })
+	s.soon("the admin socket is there", log, func() bool { return file.Exist(c.AdminSocket) })
 	client, err := rpc.OpenInit(c.AdminSocket)
 	if err != nil {
 		s.t.Fatal(err)
@@ -180,7 +186,7 @@ func (s *site) initialise(c Config, log *syncBuffer) {
 	}
 }
 
-func (s *site) client(c Config) *rpc.Client {
+func (s *site) client(c home) *rpc.Client {
 	s.t.Helper()
 	client, err := rpc.Open(rpc.ClientConfig{Addresses: []string{c.Peer.Advertise}, Cluster: "acme", Certificate: s.operator, PeerCA: s.ca})
 	if err != nil {
@@ -204,7 +210,7 @@ func TestNodeIsInitialisedOnceAndTakenUpAgain(t *testing.T) {
 	s.soon("it says that it is not ready", log, func() bool { return readyz(c) == http.StatusServiceUnavailable })
 	s.initialise(c, log)
 	s.soon("it is ready", log, func() bool { return readyz(c) == http.StatusOK })
-	s.soon("it cannot be initialised again", log, func() bool { return !isThere(c.AdminSocket) && !isThere(c.foundingFile()) })
+	s.soon("it cannot be initialised again", log, func() bool { return !file.Exist(c.AdminSocket) && !file.Exist(c.foundingFile()) })
 	if err := stop(); err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
@@ -228,7 +234,7 @@ func TestNodeStoppedInTheMiddleOfInitFinishesItAtItsNextStart(t *testing.T) {
 	}
 	log, stop := s.start(c)
 	s.soon("it is ready", log, func() bool { return readyz(c) == http.StatusOK })
-	if err := stop(); err != nil || isThere(c.foundingFile()) {
+	if err := stop(); err != nil || file.Exist(c.foundingFile()) {
 		t.Fatalf("%v\n%s", err, log)
 	}
 }
@@ -282,7 +288,7 @@ func TestInitRefusesWhatIsNotForThisNode(t *testing.T) {
 		if err := i.Initialize(t.Context(), d); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		if c.enrolled() || isThere(c.foundingFile()) {
+		if c.enrolled() || file.Exist(c.foundingFile()) {
 			t.Fatalf("%s: something was written", name)
 		}
 	}
@@ -297,8 +303,9 @@ func TestNodeJoinsWithATokenAndAnApproval(t *testing.T) {
 
 	second := s.config("n2")
 	token := rpc.NewJoinToken("acme", "n2", s.ca)
-	s.submit(operator, armor.CreateJoinToken{Token: armor.JoinToken{Hash: token.Hash(), Node: "n2", Voter: true, Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}})
-	second.Join = JoinConfig{Addresses: []string{first.Peer.Advertise}, TokenFile: filepath.Join(s.dir, "token")}
+	s.submit(operator, armor.CreateJoinToken{Token: armor.JoinToken{Hash: token.Hash(), Node: "n2", Voter: true,
+		Expires: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}})
+	second.Join = config.Join{Addresses: []string{first.Peer.Advertise}, TokenFile: filepath.Join(s.dir, "token")}
 	put(t, second.Join.TokenFile, token.Text()+"\n")
 	log2, stop2 := s.start(second)
 	var request armor.JoinRequest
@@ -339,7 +346,7 @@ func TestNodeJoinsWithATokenAndAnApproval(t *testing.T) {
 func TestTokenOfAnotherNodeIsNotSpent(t *testing.T) {
 	s := newSite(t)
 	c := s.config("n1")
-	c.Join = JoinConfig{Addresses: []string{"127.0.0.1:1"}, TokenFile: filepath.Join(s.dir, "token")}
+	c.Join = config.Join{Addresses: []string{"127.0.0.1:1"}, TokenFile: filepath.Join(s.dir, "token")}
 	for node, cluster := range map[armor.NodeID]string{"n2": "acme", "n1": "other"} {
 		put(t, c.Join.TokenFile, rpc.NewJoinToken(cluster, node, s.ca).Text())
 		if err := runNode(t.Context(), c, &syncBuffer{}); !errors.Is(err, armor.ErrInvalid) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/armordb/armordb/armor/file"
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +50,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(patient); !isThere(ts.MkAbs(args[0])); {
+	for late := time.After(patient); !file.Exist(ts.MkAbs(args[0])); {
 		select {
 		case <-tick.C:
 		case <-late:

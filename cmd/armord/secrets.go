@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // maxSecret bounds what is read as a secret.
@@ -53,7 +54,7 @@ func (s secrets) Password(name armor.SecretName, host string) ([]string, error) 
 // parseSecret never repeats what it has read.
 func parseSecret(text []byte) (secretFile, error) {
 	var f secretFile
-	err := guarded(func() error { return yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&f) })
+	err := config.Guard(func() error { return yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&f) })
 	if err != nil {
 		return f, fmt.Errorf("%w: its file has the fields passwords and hosts, each a list, and no others", armor.ErrInvalid)
 	}
@@ -84,9 +85,11 @@ func (s secrets) Certificate(name armor.SecretName) (tls.Certificate, error) {
 	}
 	switch now := time.Now(); {
 	case now.After(pair.Leaf.NotAfter):
-		return tls.Certificate{}, fmt.Errorf("%w: secret %s: the certificate in %s.crt expired at %s: put a new one there", armor.ErrInvalid, name, name, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		return tls.Certificate{}, fmt.Errorf("%w: secret %s: the certificate in %s.crt expired at %s: put a new one there", armor.ErrInvalid,
+			name, name, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(pair.Leaf.NotBefore):
-		return tls.Certificate{}, fmt.Errorf("%w: secret %s: the certificate in %s.crt is not valid before %s", armor.ErrInvalid, name, name, pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
+		return tls.Certificate{}, fmt.Errorf("%w: secret %s: the certificate in %s.crt is not valid before %s", armor.ErrInvalid, name, name,
+			pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
 	return pair, nil
 }
@@ -125,7 +128,8 @@ func (s secrets) read(name armor.SecretName, suffix string, others fs.FileMode) 
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%w: secret %s: %s is no file", armor.ErrInvalid, name, path)
 	case info.Mode().Perm()&others != 0:
-		return nil, fmt.Errorf("%w: secret %s: file %s has mode %04o, which lets others at it: chmod 600 it", armor.ErrDenied, name, path, info.Mode().Perm())
+		return nil, fmt.Errorf("%w: secret %s: file %s has mode %04o, which lets others at it: chmod 600 it", armor.ErrDenied, name, path,
+			info.Mode().Perm())
 	case info.Size() > maxSecret:
 		return nil, fmt.Errorf("%w: secret %s: file %s is larger than %d bytes", armor.ErrInvalid, name, path, maxSecret)
 	}

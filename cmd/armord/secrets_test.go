@@ -13,6 +13,14 @@ import (
 	"github.com/armordb/armordb/pooler/pgtest"
 )
 
+// put writes a file.
+func put(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPasswordGoesOnlyToTheHostsOfItsFile(t *testing.T) {
 	s := secrets{t.TempDir()}
 	put(t, filepath.Join(s.dir, "orders-rw.yaml"), "passwords: [new, old]\nhosts: ['pg1:5432', '/run/pg:5432']\n")

@@ -13,7 +13,7 @@ const (
 
 // sharedKey derives a key for one use: the same on all nodes and after each start, and
 // known to nobody else.
-func (c Config) sharedKey(use string) ([]byte, error) {
+func (c home) sharedKey(use string) ([]byte, error) {
 	shared, err := c.gossipKey()
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 
 func TestDecoyKeyIsSharedAndIsNotTheGossipKey(t *testing.T) {
 	keyOf := func(b byte) []byte {
-		var cfg Config
+		var cfg home
 		cfg.Gossip.KeyFile = filepath.Join(t.TempDir(), "gossip.key")
 		gossip := bytes.Repeat([]byte{b}, gossipKeySize)
 		put(t, cfg.Gossip.KeyFile, base64.StdEncoding.EncodeToString(gossip)+"\n")
@@ -28,7 +28,7 @@ func TestDecoyKeyIsSharedAndIsNotTheGossipKey(t *testing.T) {
 	if bytes.Equal(keyOf(1), keyOf(2)) {
 		t.Error("two clusters have the same decoy key")
 	}
-	if _, err := (Config{}).sharedKey(decoys); err == nil {
+	if _, err := (home{}).sharedKey(decoys); err == nil {
 		t.Error("no gossip key is no error")
 	}
 }

@@ -40,7 +40,8 @@ func TestStagesEndInOppositeOrderEachAfterTheOther(t *testing.T) {
 		d := &diary{}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		err := runStages(ctx, []stage{d.stage("stores", time.Second), d.stage("rpc", 2*time.Second), d.stage("edge", 3*time.Second)}, time.Second, slog.New(slog.DiscardHandler))
+		err := runStages(ctx, []stage{d.stage("stores", time.Second), d.stage("rpc", 2*time.Second), d.stage("edge", 3*time.Second)},
+			time.Second, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,16 +54,8 @@ pg_bin() {
 	[ -n "$candidate" ] && dirname "$candidate"
 }
 
-if ! pg=$(pg_bin) || ! command -v psql >/dev/null; then
-	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-		fail "PostgreSQL is missing (initdb, postgres and psql): as root, apt-get install postgresql"
-	fi
-	say "installing PostgreSQL"
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends postgresql >/dev/null
-	pg=$(pg_bin) || fail "PostgreSQL was installed, but its initdb was not found"
-fi
+"$root/tools/needs.sh" demo
+pg=$(pg_bin) || fail "PostgreSQL's initdb was not found"
 if [ ! -x "$bin/armord" ] || [ ! -x "$bin/armorctl" ]; then
 	command -v go >/dev/null || fail "there is no $bin/armord, and no go to build it with (https://go.dev/dl)"
 	say "building"

@@ -37,11 +37,6 @@ type Set struct {
 	places map[armor.ObjectRef]string // where each object was written, file:line
 }
 
-// Len is the number of objects.
-func (s Set) Len() int {
-	return len(s.Environments) + len(s.Databases) + len(s.Pools) + len(s.Identities)
-}
-
 // Merge returns the objects of both. It is ErrInvalid when one is in both, wherever
 // they were written.
 func (s Set) Merge(other Set) (Set, error) {

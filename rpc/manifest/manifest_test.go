@@ -236,8 +236,8 @@ func TestObjectsAreWrittenOnce(t *testing.T) {
 	}
 	var none manifest.Set
 	merged, err := none.Merge(a)
-	if err != nil || merged.Len() != a.Len() {
-		t.Errorf("merged %d of %d: %v", merged.Len(), a.Len(), err)
+	if err != nil || objectsIn(merged) != objectsIn(a) {
+		t.Errorf("merged %d of %d: %v", objectsIn(merged), objectsIn(a), err)
 	}
 }
 
@@ -395,8 +395,8 @@ func TestPlanOfAnExportIsEmpty(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, out)
 		}
-		if set.Len() != 4 {
-			t.Fatalf("%d objects in\n%s", set.Len(), out)
+		if objectsIn(set) != 4 {
+			t.Fatalf("%d objects in\n%s", objectsIn(set), out)
 		}
 		changes, _, err := manifest.Plan(s, set, nil)
 		if err != nil || len(changes) > 0 {
@@ -479,4 +479,8 @@ spec: {id: spiffe://td/x, grants: [{database: "*", roles: [r], pool: rest}]}
 	same(t, "databases", again.Databases, set.Databases)
 	same(t, "pools", again.Pools, set.Pools)
 	same(t, "identities", again.Identities, set.Identities)
+}
+
+func objectsIn(s manifest.Set) int {
+	return len(s.Environments) + len(s.Databases) + len(s.Pools) + len(s.Identities)
 }

@@ -20,7 +20,8 @@ const (
 )
 
 // poolKeys are the keys of [users] that make a pool of the user's own.
-var poolKeys = []string{"pool_size", "reserve_pool_size", "pool_mode", "query_timeout", "query_wait_timeout", "idle_transaction_timeout", "transaction_timeout", "client_idle_timeout"}
+var poolKeys = []string{"pool_size", "reserve_pool_size", "pool_mode", "query_timeout", "query_wait_timeout",
+	"idle_transaction_timeout", "transaction_timeout", "client_idle_timeout"}
 
 // makeDatabases makes a Database and its Pools of each line of [databases].
 func (t *translation) makeDatabases() {
@@ -28,7 +29,8 @@ func (t *translation) makeDatabases() {
 	for i := range t.databases {
 		s := &t.databases[i]
 		if err := armor.CheckDatabaseName(s.key); err != nil {
-			t.report.note(s.place, "databases."+s.key, "", outcome{why: "clients cannot ask for a database of this name here", instead: "give it a name of letters, digits, '-', '_' and '.', and have its clients ask for that"})
+			t.report.note(s.place, "databases."+s.key, "", outcome{why: "clients cannot ask for a database of this name here",
+				instead: "give it a name of letters, digits, '-', '_' and '.', and have its clients ask for that"})
 			continue
 		}
 		t.database(s)
@@ -57,7 +59,8 @@ func (t *translation) database(s *section) {
 	}
 	if armor.IsTemplate(d.Name) {
 		if d.DBName = ""; s.values["dbname"] != "" {
-			t.report.note(s.place, "databases.*.dbname", s.values["dbname"], outcome{why: "the template leads to the database that is asked for", instead: "list the names by which clients ask, each with this dbname"})
+			t.report.note(s.place, "databases.*.dbname", s.values["dbname"], outcome{why: "the template leads to the database that is asked for",
+				instead: "list the names by which clients ask, each with this dbname"})
 		}
 	}
 	t.serverTLS(&d)
@@ -83,7 +86,8 @@ func (t *translation) hosts(s *section) (hosts []string) {
 		case host == "":
 			t.at(s.place, "database %s has an empty host", s.key)
 		case host[0] == '@':
-			t.report.note(s.place, "databases."+s.key+".host", host, outcome{why: "sockets without a file are not connected to", instead: "use a socket in a directory, or TCP"})
+			t.report.note(s.place, "databases."+s.key+".host", host,
+				outcome{why: "sockets without a file are not connected to", instead: "use a socket in a directory, or TCP"})
 		case path.IsAbs(host):
 			hosts = append(hosts, host+":"+port)
 		default:
@@ -99,7 +103,8 @@ func (t *translation) hostOrder(s *section) armor.LoadBalance {
 	case written == "disable" || !strings.Contains(s.values["host"], ","):
 		return armor.InOrder
 	case written == "":
-		t.report.Defaulted = append(t.report.Defaulted, Defaulted{"databases." + s.key + ".load_balance_hosts", "round-robin, and all hosts have to be there", "random; a host that does not answer is passed over"})
+		t.report.Defaulted = append(t.report.Defaulted, Defaulted{"databases." + s.key + ".load_balance_hosts",
+			"round-robin, and all hosts have to be there", "random; a host that does not answer is passed over"})
 	}
 	return armor.RandomHost
 }
@@ -201,7 +206,8 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 		Name: t.poolName(d, role), Environment: t.Environment, Database: d.Name, Mode: t.mode(w),
 		QueryWait: w.duration("query_wait_timeout", "query_wait_timeout"), QueryWaitNotify: w.duration("query_wait_notify", "query_wait_notify"),
 		ServerLifetime: w.duration("server_lifetime", "server_lifetime"), ServerIdle: w.duration("server_idle_timeout", "server_idle_timeout"),
-		ClientIdle: w.duration("client_idle_timeout", "client_idle_timeout"), IdleInTransaction: w.duration("idle_transaction_timeout", "idle_transaction_timeout"),
+		ClientIdle: w.duration("client_idle_timeout", "client_idle_timeout"), IdleInTransaction: w.duration("idle_transaction_timeout",
+			"idle_transaction_timeout"),
 		QueryTimeout: w.duration("query_timeout", "query_timeout"), TransactionTimeout: w.duration("transaction_timeout", "transaction_timeout"),
 		MaxClients: w.count("max_db_client_connections", "max_db_client_connections"), MinSize: w.count("min_pool_size", "min_pool_size"),
 	}

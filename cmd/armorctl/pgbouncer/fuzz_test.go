@@ -14,7 +14,8 @@ import (
 // be applied, and no password in the report.
 func FuzzTranslate(f *testing.F) {
 	f.Add(small, users, "")
-	f.Add("[databases]\n* = host=/run,a password='x y' user=u\n[users]\nu = pool_size=3\n[pgbouncer]\nauth_type=hba\n", users, "host all all 10.0.0.0/8 md5\nlocal all all peer\n")
+	f.Add("[databases]\n* = host=/run,a password='x y' user=u\n[users]\nu = pool_size=3\n[pgbouncer]\nauth_type=hba\n", users,
+		"host all all 10.0.0.0/8 md5\nlocal all all peer\n")
 	f.Add("[pgbouncer]\n%include x\nreserve_pool_size=3\n[peers]\n1 = host=x\n", `"a" "SCRAM-SHA-256$4096:x$y:z"`, "")
 	f.Fuzz(func(t *testing.T, ini, userlist, hba string) {
 		r, err := Translate(files{ini: ini, userlist: userlist, hba: hba}.source(), options)
@@ -33,7 +34,8 @@ func FuzzTranslate(f *testing.F) {
 		}
 		said := fmt.Sprintf("%+v %v %v", r.Report, r.Secrets, r.Verifiers)
 		for _, s := range r.Secrets {
-			if len(s.Password) > 8 && !strings.Contains(ini, "="+s.Password) && strings.Contains(said, s.Password) && strings.Count(ini+userlist, s.Password) == 1 {
+			if len(s.Password) > 8 && !strings.Contains(ini, "="+s.Password) && strings.Contains(said, s.Password) &&
+				strings.Count(ini+userlist, s.Password) == 1 {
 				t.Fatalf("the report repeats password %q: %s", s.Password, said)
 			}
 		}

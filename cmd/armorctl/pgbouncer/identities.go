@@ -50,7 +50,8 @@ func (t *translation) roles(s *section, d armor.Database) (roles []armor.RoleAut
 		roles = append(roles, armor.RoleAuth{Role: name, Secret: t.secretOf(s, d, name)})
 	}
 	if len(roles) == 0 {
-		t.report.note(s.place, "databases."+s.key, "", outcome{why: "its users are not known", instead: "name them with --userlist, or write auth.roles of the Database and an Identity for each"})
+		t.report.note(s.place, "databases."+s.key, "", outcome{why: "its users are not known",
+			instead: "name them with --userlist, or write auth.roles of the Database and an Identity for each"})
 	}
 	slices.SortFunc(roles, func(a, b armor.RoleAuth) int { return strings.Compare(a.Role, b.Role) })
 	return roles
@@ -74,7 +75,8 @@ func (t *translation) secretOf(s *section, d armor.Database, role string) armor.
 		what = "an MD5 hash"
 	}
 	name := t.secretName(role)
-	t.report.note(u.place, "userlist."+role, "", outcome{why: what + " is not a password: nodes cannot log in to PostgreSQL with it", instead: fmt.Sprintf("put the role's password into the secret %s on every node", name)})
+	t.report.note(u.place, "userlist."+role, "", outcome{why: what + " is not a password: nodes cannot log in to PostgreSQL with it",
+		instead: fmt.Sprintf("put the role's password into the secret %s on every node", name)})
 	return armor.SecretName(name)
 }
 
@@ -115,7 +117,8 @@ func (t *translation) accesses(database, name string) (found []access) {
 			break
 		}
 		a := access{h.networks, factorOf(h.method)}
-		if last := len(found) - 1; last >= 0 && found[last].factor == a.factor && len(found[last].networks) > 0 && len(a.networks) > 0 && len(found[last].networks) < maxCIDRs {
+		if last := len(found) - 1; last >= 0 && found[last].factor == a.factor && len(found[last].networks) > 0 && len(a.networks) > 0 &&
+			len(found[last].networks) < maxCIDRs {
 			found[last].networks = append(slices.Clone(found[last].networks), a.networks...)
 			continue
 		}
@@ -161,7 +164,8 @@ func (h hbaLine) outcome() outcome {
 	case h.method == "reject":
 		return h.rejects()
 	case !slices.Contains([]string{"cert", "trust", "md5", "scram-sha-256", "plain", "password"}, h.method):
-		return outcome{why: "clients are known by certificates, and by SCRAM beside them: there is no " + clip(h.method), instead: "grant the identities what they may reach"}
+		return outcome{why: "clients are known by certificates, and by SCRAM beside them: there is no " + clip(h.method),
+			instead: "grant the identities what they may reach"}
 	case strings.Contains(h.options, "map="):
 		return outcome{why: "no maps from certificate names to users", instead: "an Identity's grants say which roles it may have: edit them"}
 	}
@@ -173,7 +177,8 @@ func (h hbaLine) rejects() outcome {
 	if all(h.databases) && all(h.users) && len(h.networks) == 0 {
 		return outcome{to: nothing, note: "what is not granted is refused"}
 	}
-	return outcome{why: "a grant has no exceptions", instead: "what stands behind this record is not granted to those it is for: write cidrs for them that leave these addresses out"}
+	return outcome{why: "a grant has no exceptions",
+		instead: "what stands behind this record is not granted to those it is for: write cidrs for them that leave these addresses out"}
 }
 
 // isFor reports whether a record is about a user and a database.
@@ -198,7 +203,8 @@ func (t *translation) makeIdentities() {
 	for _, h := range t.records {
 		o := h.outcome()
 		if h.opens() && t.namesUnlisted(h) {
-			o = outcome{why: "it names a database that is not listed, and the template's are granted all together or not at all", instead: "list the database in [databases], or write the grant by hand"}
+			o = outcome{why: "it names a database that is not listed, and the template's are granted all together or not at all",
+				instead: "list the database in [databases], or write the grant by hand"}
 		}
 		t.report.note(h.place, "hba", strings.TrimSpace(h.kind+" … "+h.method), o)
 	}
@@ -247,7 +253,8 @@ func (t *translation) identity(name string, admin, watcher bool) {
 	}
 	switch {
 	case admin:
-		i.Grants = append(i.Grants, armor.Grant{Database: armor.ConsoleDatabasePgBouncer, Roles: []string{armor.ConsoleAdmin, armor.ConsoleStats}})
+		i.Grants = append(i.Grants, armor.Grant{Database: armor.ConsoleDatabasePgBouncer,
+			Roles: []string{armor.ConsoleAdmin, armor.ConsoleStats}})
 	case watcher:
 		i.Grants = append(i.Grants, armor.Grant{Database: armor.ConsoleDatabasePgBouncer, Roles: []string{armor.ConsoleStats}})
 	}

@@ -59,7 +59,8 @@ func (w where) duration(key, inMain string) time.Duration {
 	}
 	d := time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 	if seconds > 0 && d < armor.ShortestTimeOut {
-		w.t.report.note(p, key, value, outcome{why: "time-outs are measured coarsely: the shortest is " + armor.ShortestTimeOut.String(), instead: "that is written"})
+		w.t.report.note(p, key, value, outcome{why: "time-outs are measured coarsely: the shortest is " + armor.ShortestTimeOut.String(),
+			instead: "that is written"})
 		d = armor.ShortestTimeOut
 	}
 	return d

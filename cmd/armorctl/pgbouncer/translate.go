@@ -89,7 +89,8 @@ type translation struct {
 // the files; what is right and cannot be translated is in the report.
 func Translate(s Source, o Options) (*Result, error) {
 	t := &translation{
-		faults: &faults{}, Options: o, report: Report{[]Mapped{}, []Defaulted{}, []Lost{}, []Budget{}}, settings: map[string]entry{}, hasHBA: s.HBA != nil,
+		faults: &faults{}, Options: o, report: Report{[]Mapped{}, []Defaulted{}, []Lost{},
+			[]Budget{}}, settings: map[string]entry{}, hasHBA: s.HBA != nil,
 		secrets: map[armor.SecretName]Secret{}, verifiers: map[string]Verifier{}, names: map[string]string{}, taken: map[string]bool{},
 	}
 	if err := t.readAll(s); err != nil {
@@ -170,7 +171,8 @@ func (t *translation) take(e entry) {
 	case usersSection:
 		t.takeSection(&t.users, e, userRules)
 	case peersSection:
-		t.report.note(e.place, "peers."+e.key, e.value, outcome{why: "nodes find one another: they are not listed", instead: "leave it out: a cancel request works through every node"})
+		t.report.note(e.place, "peers."+e.key, e.value,
+			outcome{why: "nodes find one another: they are not listed", instead: "leave it out: a cancel request works through every node"})
 	}
 }
 

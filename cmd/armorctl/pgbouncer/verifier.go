@@ -33,15 +33,18 @@ func (t *translation) verify(name string) {
 	if s := t.userSection(name); !listed && s != nil {
 		u.place = s.place
 	}
-	instead := fmt.Sprintf("write the role's verifier into the secret %s on every node (docs/operate.md), or take secondFactor from the grant", VerifiersName)
+	instead := fmt.Sprintf("write the role's verifier into the secret %s on every node (docs/operate.md), "+
+		"or take secondFactor from the grant", VerifiersName)
 	switch {
 	case !listed || u.secret == "":
 		t.report.note(u.place, "userlist."+name, "", outcome{why: "there is no password to check the user's by", instead: instead})
 	case u.isMD5():
-		t.report.note(u.place, "userlist."+name, "", outcome{why: "passwords are checked by SCRAM, for which an MD5 hash is of no use", instead: instead})
+		t.report.note(u.place, "userlist."+name, "",
+			outcome{why: "passwords are checked by SCRAM, for which an MD5 hash is of no use", instead: instead})
 	case u.isVerifier():
 		if _, rest, _ := strings.Cut(u.secret, "$"); weak(rest) {
-			t.report.note(u.place, "userlist."+name, "", outcome{why: fmt.Sprintf("the verifier has less than %d iterations, or is none", iterations), instead: "set the role's password again in PostgreSQL and take the new verifier"})
+			t.report.note(u.place, "userlist."+name, "", outcome{why: fmt.Sprintf("the verifier has less than %d iterations, or is none",
+				iterations), instead: "set the role's password again in PostgreSQL and take the new verifier"})
 			return
 		}
 		t.verifiers[name] = Verifier{name, u.secret}

@@ -1,0 +1,233 @@
+package issue
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
+	"github.com/armordb/armordb/rpc"
+)
+
+// Request is what a client's certificate shall be.
+type Request struct {
+	CA          CA
+	CADir       string // where it was opened
+	Identity    string // a SPIFFE id, or the name of an Identity object
+	Environment string // empty: the CA's
+	Lifetime    time.Duration
+	CSRFile     string // signs this request; empty: makes a key
+	Owner       string // empty: the Identity object's, as Contact
+	Contact     string
+	Replaces    string // fingerprint of its predecessor, or empty
+	Out         string // folder for the files
+	ServerCA    string // file with the CA that clients verify nodes with, or empty
+	Now         time.Time
+}
+
+// Cluster is what issuing needs of it.
+type Cluster interface {
+	State(ctx context.Context, tables ...rpc.Table) (*armor.State, error)
+	Register(ctx context.Context, c armor.RegisterCertificate) error
+}
+
+// Issued is a client's certificate that was registered and written.
+type Issued struct {
+	State  *armor.State // that it was made by
+	Record armor.CertRecord
+}
+
+// Client makes a client's certificate, registers it, and only then writes its files: where the
+// inventory is required, a certificate that is not in it must not look usable.
+func Client(ctx context.Context, c Cluster, r Request) (Issued, error) {
+	state, err := c.State(ctx, armor.Anchors, armor.Identities, armor.Revoked, armor.Inventory)
+	if err != nil {
+		return Issued{}, err
+	}
+	w, err := r.wish(state)
+	if err != nil {
+		return Issued{}, err
+	}
+	made, err := r.sign(state, w)
+	if err != nil {
+		return Issued{}, err
+	}
+	if err := c.Register(ctx, armor.RegisterCertificate{Record: made.record, Replaces: w.replaces}); err != nil {
+		return Issued{}, fmt.Errorf("register the certificate of %s: %w", w.identity, err)
+	}
+	return Issued{state, made.record}, made.write(r.Out, r.ServerCA)
+}
+
+// wish is what a certificate shall say, and who answers for it.
+type wish struct {
+	identity       armor.Identity
+	environment    string
+	owner, contact string
+	replaces       armor.Digest
+}
+
+func (r Request) wish(s *armor.State) (wish, error) {
+	anchor, found := r.CA.anchor(s)
+	if !found {
+		return wish{}, fault.Hinted(fmt.Errorf("%w: the cluster does not know the CA in %s", armor.ErrNotFound, r.CADir),
+			"armorctl ca init --environment ENV --out %s registers it", r.CADir)
+	}
+	if r.Environment != "" && r.Environment != anchor.Environment {
+		return wish{}, fmt.Errorf("%w: the CA in %s vouches for environment %s, not %s", armor.ErrInvalid, r.CADir, anchor.Environment,
+			r.Environment)
+	}
+	w := wish{environment: anchor.Environment, owner: r.Owner, contact: r.Contact}
+	var err error
+	if w.identity, err = ResolveIdentity(s, anchor.Environment, r.Identity); err != nil {
+		return wish{}, err
+	}
+	if object, found := s.IdentityFor(anchor.Environment, w.identity); found {
+		w.owner, w.contact = cmp.Or(w.owner, object.Owner), cmp.Or(w.contact, object.Contact)
+	}
+	if w.owner == "" {
+		return wish{}, &fault.Usage{Err: errors.New("somebody must answer for the certificate: say --owner, or name one in the Identity object")}
+	}
+	if r.Replaces != "" {
+		if w.replaces, err = armor.ParseDigest(r.Replaces); err != nil {
+			return wish{}, fmt.Errorf("--replaces: %w", err)
+		}
+	}
+	return w, nil
+}
+
+// ResolveIdentity reads a SPIFFE id, or takes the one that an Identity object names.
+func ResolveIdentity(s *armor.State, environment, name string) (armor.Identity, error) {
+	if strings.HasPrefix(name, "spiffe://") {
+		return armor.ParseIdentity(name)
+	}
+	object, found := s.Identities.Get(armor.ObjectKey(environment, name))
+	if !found {
+		return "", fault.Hinted(fmt.Errorf("%w: environment %s has no Identity object %q", armor.ErrNotFound, environment, name),
+			"name one (armorctl identity list), or give the full id: spiffe://…")
+	}
+	if strings.HasSuffix(string(object.ID), "/*") {
+		return "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("identity %s stands for all of %s", name, object.ID)},
+			"give the full id of the one that is meant")
+	}
+	return armor.ParseIdentity(string(object.ID))
+}
+
+// made is a signed certificate, and its key if it was made here.
+type made struct {
+	record armor.CertRecord
+	cert   *x509.Certificate
+	chain  []*x509.Certificate // issuers that a client presents: none that is self-signed
+	key    crypto.Signer
+}
+
+func (r Request) sign(s *armor.State, w wish) (made, error) {
+	var m made
+	var public crypto.PublicKey
+	var err error
+	public, m.key, err = PublicKey(r.CSRFile)
+	if err != nil {
+		return m, err
+	}
+	m.cert, err = pki.SignLeaf(r.CA.Cert, r.CA.key, public, pki.LeafConfig{
+		Identity: w.identity, Client: true, Now: DatedFrom(s, w.identity, r.Now),
+		Lifetime: r.Lifetime - backdate, // an environment's longest lifetime counts from NotBefore
+	})
+	if err != nil {
+		return m, err
+	}
+	for _, c := range append([]*x509.Certificate{r.CA.Cert}, r.CA.above...) {
+		if c.CheckSignatureFrom(c) != nil {
+			m.chain = append(m.chain, c)
+		}
+	}
+	m.record = armor.CertRecord{
+		Certificate: pki.Facts(m.cert, pki.SPKI(r.CA.Cert)), Environment: w.environment, Owner: w.owner, Contact: w.contact,
+	}
+	return m, nil
+}
+
+// PublicKey returns the key that a certificate is made for: that of a request, or a new one,
+// whose private half comes with it.
+func PublicKey(csrFile string) (crypto.PublicKey, crypto.Signer, error) {
+	if csrFile == "" {
+		key, err := pki.NewKey()
+		if err != nil {
+			return nil, nil, err
+		}
+		return key.Public(), key, nil
+	}
+	text, err := ReadFile(csrFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	csr, err := pki.ParseCSRPEM(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", csrFile, err)
+	}
+	return csr.PublicKey, nil, nil
+}
+
+// backdate is how far pki lets certificates begin in the past.
+const backdate = time.Minute
+
+// DatedFrom is the time that a new certificate is dated from. When the identity was
+// emptied a moment ago ("issued before"), the certificate must not begin before that,
+// or it would be among those that are revoked.
+func DatedFrom(s *armor.State, id armor.Identity, now time.Time) time.Time {
+	for _, p := range id.Patterns() {
+		r, found := s.Revocations.Get(armor.Selector{Kind: armor.SelectIdentity, Identity: p}.SelectorKey())
+		if found && now.Add(-backdate).Before(r.Selector.IssuedBefore) && now.Add(armor.ClockSkew).After(r.Selector.IssuedBefore) {
+			now = r.Selector.IssuedBefore.Add(backdate)
+		}
+	}
+	return now
+}
+
+// The files of a client's folder.
+const (
+	CertFile     = "client.crt"
+	KeyFile      = "client.key"
+	PKCS8File    = "client.pk8"
+	ServerCAFile = "ca.crt"
+)
+
+// write hands the files out: the key first, so that no certificate is without one.
+func (m made) write(dir, serverCAFile string) error {
+	if err := os.MkdirAll(dir, Folder); err != nil {
+		return fmt.Errorf("make the folder of the certificate: %w", err)
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if m.key != nil {
+		der, err := x509.MarshalPKCS8PrivateKey(m.key)
+		if err != nil {
+			return fmt.Errorf("encode private key: %w", err)
+		}
+		if err := file.Replace(in(PKCS8File), der, Secret); err != nil {
+			return err
+		}
+		if err := WritePair(in(CertFile), in(KeyFile), m.key, append([]*x509.Certificate{m.cert}, m.chain...)...); err != nil {
+			return err
+		}
+	} else if err := file.Replace(in(CertFile), pki.EncodeCertificatesPEM(append([]*x509.Certificate{m.cert},
+		m.chain...)...), Public); err != nil {
+		return err
+	}
+	if serverCAFile == "" {
+		return nil
+	}
+	certs, err := Certificates(serverCAFile)
+	if err != nil {
+		return err
+	}
+	return file.Replace(in(ServerCAFile), pki.EncodeCertificatesPEM(certs...), Public)
+}
