@@ -3,51 +3,17 @@ package fsm
 import (
 	"bytes"
 	"crypto/sha256"
-	"time"
 
 	"github.com/armordb/armordb/armor"
 )
 
-// The bounds of an environment's freshness: shorter than minFresh and a node that asks
-// twice a second flaps; longer than maxFresh and a revocation waits that long for a
-// node that is cut off.
-const (
-	minFresh = time.Second
-	maxFresh = 10 * time.Minute
-)
-
 // putEnvironment adds or replaces an environment; what is left open gets its default.
 func (d *draft) putEnvironment(e armor.Environment) error {
-	if e.Inventory == "" {
-		e.Inventory = armor.InventoryOpen
-	}
-	if e.FreshLive == 0 {
-		e.FreshLive = max(armor.DefaultFreshLive, e.FreshNew)
-	}
-	if e.FreshNew == 0 {
-		e.FreshNew = min(armor.DefaultFreshNew, e.FreshLive)
-	}
-	if err := checkEnvironment(e); err != nil {
-		return err
+	e = e.WithDefaults()
+	if err := e.Check(); err != nil {
+		return describe(err, "%s", e.Ref())
 	}
 	d.configure(change(d, armor.Environments, e))
-	return nil
-}
-
-func checkEnvironment(e armor.Environment) error {
-	if err := armor.CheckName("environment", e.Name); err != nil {
-		return err
-	}
-	switch {
-	case e.Inventory != armor.InventoryOpen && e.Inventory != armor.InventoryRequired:
-		return refuse(armor.ErrInvalid, "inventory of environment %s is %q: say open or required", e.Name, e.Inventory)
-	case e.Cancel != armor.CancelAny && e.Cancel != armor.CancelTLSOnly:
-		return refuse(armor.ErrInvalid, "cancel of environment %s is %.40q: leave it out or say tls-only", e.Name, e.Cancel)
-	case e.MaxLeafLifetime < 0:
-		return refuse(armor.ErrInvalid, "longest certificate lifetime of environment %s is negative", e.Name)
-	case e.FreshNew < minFresh || e.FreshLive < e.FreshNew || e.FreshLive > maxFresh:
-		return refuse(armor.ErrInvalid, "freshness of environment %s is %s for new and %s for live sessions: new must be at least %s, live at least new and at most %s", e.Name, e.FreshNew, e.FreshLive, minFresh, maxFresh)
-	}
 	return nil
 }
 
@@ -146,8 +112,8 @@ func (d *draft) checkRecord(r armor.CertRecord) error {
 	if err := firstError(
 		checkCertificate(r.Certificate, false),
 		d.environmentExists(r.Environment),
-		checkText("owner", r.Owner, maxText255, true),
-		checkText("contact", r.Contact, maxText255, false),
+		armor.CheckText("owner", r.Owner, armor.MaxText, true),
+		armor.CheckText("contact", r.Contact, armor.MaxText, false),
 		d.vouched(r),
 	); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -273,33 +274,43 @@ func stateOf(set manifest.Set) *armor.State {
 }
 
 func TestPlanNamesTheFieldsThatDiffer(t *testing.T) {
-	state := stateOf(parse(t, whole))
-	changed := strings.Replace(whole, "budget: 40", "budget: 50", 1)
+	kept, spare, _ := strings.Cut(whole, "---\napiVersion: armor/v1\nkind: Database\nmetadata: {name: logins")
+	kept = strings.Replace(kept, "checkout_ro: {}", "checkout_ro: {}, walker: {}, admin: {}", 1)
+	state := stateOf(parse(t, kept+"---\napiVersion: armor/v1\nkind: Database\nmetadata: {name: logins"+spare))
+	changed := strings.Replace(kept, "budget: 40", "budget: 50", 1)
 	changed = strings.Replace(changed, "roles: [checkout_rw]", "roles: [checkout_rw, admin]", 1)
-	changed = strings.Replace(changed, "metadata: {name: orders, environment: production}\nspec:\n  hosts", "metadata: {name: orders2, environment: production}\nspec:\n  hosts", 1)
-	gone := armor.ObjectRef{Kind: manifest.KindDatabase, Environment: "production", Name: "orders"}
+	changed = strings.Replace(changed, "metadata: {name: orders, environment: production}\nspec:\n  hosts",
+		"metadata: {name: orders2, environment: production}\nspec:\n  hosts", 1)
+	gone := armor.ObjectRef{Kind: armor.KindDatabase, Environment: "production", Name: "logins"}
 	changes, apply, err := manifest.Plan(state, parse(t, changed), []armor.ObjectRef{gone})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "changes", changes, []manifest.Change{
 		{Op: manifest.Create, Kind: "Database", Environment: "production", Name: "orders2"},
-		{Op: manifest.Update, Kind: "Pool", Environment: "production", Name: "orders", Fields: []manifest.FieldChange{{Path: "spec.budget", Old: "40", New: "50"}}},
-		{Op: manifest.Update, Kind: "Identity", Environment: "production", Name: "checkout", Fields: []manifest.FieldChange{{Path: "spec.grants[0].roles", Old: "[checkout_rw]", New: "[checkout_rw, admin]"}}},
-		{Op: manifest.Delete, Kind: "Database", Environment: "production", Name: "orders"},
+		{
+			Op: manifest.Update, Kind: "Pool", Environment: "production", Name: "orders",
+			Fields: []manifest.FieldChange{{Path: "spec.budget", Old: "40", New: "50"}},
+		},
+		{
+			Op: manifest.Update, Kind: "Identity", Environment: "production", Name: "checkout",
+			Fields: []manifest.FieldChange{{Path: "spec.grants[0].roles", Old: "[checkout_rw]", New: "[checkout_rw, admin]"}},
+		},
+		{Op: manifest.Delete, Kind: "Database", Environment: "production", Name: "logins"},
 	})
-	if apply.IfRevision != 7 || len(apply.Databases) != 1 || len(apply.Pools) != 1 || len(apply.Identities) != 1 || len(apply.Environments) != 0 || len(apply.Delete) != 1 {
+	if apply.IfRevision != 7 || len(apply.Databases) != 1 || len(apply.Pools) != 1 || len(apply.Identities) != 1 ||
+		len(apply.Environments) != 0 || len(apply.Delete) != 1 {
 		t.Errorf("apply %+v", apply)
 	}
 }
 
 func TestPlanRefusesContradictions(t *testing.T) {
 	set := parse(t, whole)
-	kept := armor.ObjectRef{Kind: manifest.KindPool, Environment: "production", Name: "orders"}
+	kept := armor.ObjectRef{Kind: armor.KindPool, Environment: "production", Name: "orders"}
 	if _, _, err := manifest.Plan(stateOf(set), set, []armor.ObjectRef{kept}); !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("kept and deleted: %v", err)
 	}
-	absent := armor.ObjectRef{Kind: manifest.KindPool, Environment: "production", Name: "absent"}
+	absent := armor.ObjectRef{Kind: armor.KindPool, Environment: "production", Name: "absent"}
 	if _, _, err := manifest.Plan(stateOf(set), set, []armor.ObjectRef{absent}); !errors.Is(err, armor.ErrNotFound) {
 		t.Errorf("absent: %v", err)
 	}
@@ -320,11 +331,11 @@ func text(t *rapid.T, what string) string {
 func drawState(t *rapid.T) *armor.State {
 	s := &armor.State{Revision: 3}
 	env := name(t, "environment")
-	live := time.Duration(rapid.Int64Range(1, 1e12).Draw(t, "live"))
+	live := time.Duration(rapid.Int64Range(1e9, 600e9).Draw(t, "live"))
 	e := armor.Environment{
 		Name: env, Inventory: rapid.SampledFrom([]armor.InventoryMode{armor.InventoryOpen, armor.InventoryRequired}).Draw(t, "inventory"),
 		MaxLeafLifetime: time.Duration(rapid.Int64Range(0, 1e17).Draw(t, "lifetime")),
-		FreshLive:       live, FreshNew: time.Duration(rapid.Int64Range(1, int64(live)).Draw(t, "new")),
+		FreshLive:       live, FreshNew: time.Duration(rapid.Int64Range(1e9, int64(live)).Draw(t, "new")),
 	}
 	e.Cancel = rapid.SampledFrom([]armor.CancelMode{armor.CancelAny, armor.CancelTLSOnly}).Draw(t, "cancel")
 	s.Environments = s.Environments.With(e)
@@ -340,8 +351,8 @@ func drawState(t *rapid.T) *armor.State {
 	}
 	for _, role := range []string{"a", "b"} {
 		a := armor.RoleAuth{Role: role + text(t, "role"), Secret: armor.SecretName(name(t, "secret")), MD5: rapid.Bool().Draw(t, "md5")}
-		if a.Certificate = armor.SecretName(name(t, "certificate")); d.CheckAuth(a) != nil {
-			a.Certificate = ""
+		if d.TLSMode != armor.TLSDisable && !slices.ContainsFunc(d.Hosts, filepath.IsAbs) {
+			a.Certificate = armor.SecretName(name(t, "certificate"))
 		}
 		d.Roles = append(d.Roles, a)
 	}
@@ -352,7 +363,7 @@ func drawState(t *rapid.T) *armor.State {
 	p := armor.Pool{
 		Name: name(t, "pool"), Environment: env, Database: d.Name, Budget: rapid.IntRange(1, 1000).Draw(t, "budget"),
 		Mode:      rapid.SampledFrom([]armor.PoolMode{armor.SessionMode, armor.TransactionMode, armor.StatementMode}).Draw(t, "mode"),
-		QueryWait: time.Duration(rapid.Int64Range(1, 1e14).Draw(t, "wait")), MaxClients: rapid.IntRange(0, 9).Draw(t, "clients"),
+		QueryWait: time.Duration(rapid.Int64Range(1, int64(armor.LongestQueryWait)).Draw(t, "wait")), MaxClients: rapid.IntRange(0, 9).Draw(t, "clients"),
 	}
 	p.OnState = rapid.SampledFrom([]armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}).Draw(t, "on state")
 	p.MinSize = rapid.IntRange(0, p.Budget).Draw(t, "minimum")

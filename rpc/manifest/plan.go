@@ -87,24 +87,24 @@ func compare[V armor.Row, S any](p *planning, written []V, have armor.Table[V], 
 
 func (p *planning) delete(s *armor.State, set Set, ref armor.ObjectRef) error {
 	if place, kept := set.places[ref]; kept {
-		return fmt.Errorf("%w: %s is to be deleted, and is written at %s", armor.ErrInvalid, describe(ref), place)
+		return fmt.Errorf("%w: %s is to be deleted, and is written at %s", armor.ErrInvalid, ref, place)
 	}
 	key := armor.ObjectKey(ref.Environment, ref.Name)
 	found := false
 	switch ref.Kind {
-	case KindEnvironment:
+	case armor.KindEnvironment:
 		found = s.Environments.Has(ref.Name)
-	case KindDatabase:
+	case armor.KindDatabase:
 		found = s.Databases.Has(key)
-	case KindPool:
+	case armor.KindPool:
 		found = s.Pools.Has(key)
-	case KindIdentity:
+	case armor.KindIdentity:
 		found = s.Identities.Has(key)
 	default:
-		return fmt.Errorf("%w: kind %q is not one of Environment, Database, Pool, Identity", armor.ErrInvalid, clip(ref.Kind))
+		return fmt.Errorf("%w: kind %q is not one of %s", armor.ErrInvalid, clip(ref.Kind), kindNames)
 	}
 	if !found {
-		return fmt.Errorf("%w: there is no %s", armor.ErrNotFound, describe(ref))
+		return fmt.Errorf("%w: there is no %s", armor.ErrNotFound, ref)
 	}
 	p.apply.Delete = append(p.apply.Delete, ref)
 	p.changes = append(p.changes, Change{Op: Delete, Kind: ref.Kind, Environment: ref.Environment, Name: ref.Name})
