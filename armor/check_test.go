@@ -29,7 +29,10 @@ func goodPool() armor.Pool {
 
 func goodIdentity() armor.IdentityConfig {
 	return armor.IdentityConfig{Name: "checkout", Environment: "prod", ID: "spiffe://prod/checkout/*", Grants: []armor.Grant{
-		{Database: "orders", Roles: []string{"rw"}, Pool: "orders", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, SecondFactor: armor.SCRAM},
+		{
+			Database: "orders", Roles: []string{"rw"}, Pool: "orders", SecondFactor: armor.SCRAM,
+			CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		},
 		{Database: armor.ConsoleDatabase, Roles: []string{armor.ConsoleStats, armor.ConsoleAdmin}},
 	}}
 }

@@ -39,7 +39,9 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 	key := a.Certificate.Fingerprint.String()
 	if old, had := d.Anchors.Get(key); had {
 		if !same(old, a) {
-			return refuse(armor.ErrConflict, "trust anchor %s is bound to environment %s as %s with prefix %s, and stays so", a.Certificate.Fingerprint.Short(), old.Environment, old.Name, old.Prefix)
+			return refuse(armor.ErrConflict,
+				"trust anchor %s is bound to environment %s as %s with prefix %s, and stays so",
+				a.Certificate.Fingerprint.Short(), old.Environment, old.Name, old.Prefix)
 		}
 		return nil
 	}
@@ -48,7 +50,8 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 			return refuse(armor.ErrConflict, "the key of trust anchor %s is bound to environment %s", a.Name, other.Environment)
 		}
 		if other.Environment == a.Environment && other.Name == a.Name {
-			return refuse(armor.ErrConflict, "environment %s has a trust anchor %s with another certificate: choose another name", a.Environment, a.Name)
+			return refuse(armor.ErrConflict,
+				"environment %s has a trust anchor %s with another certificate: choose another name", a.Environment, a.Name)
 		}
 	}
 	put(d, armor.Anchors, a)
@@ -94,7 +97,8 @@ func (d *draft) registerCertificate(c armor.RegisterCertificate) error {
 	if old, had := d.Inventory.Get(key); had {
 		record.IssuedAt, record.IssuedBy, record.ReplacedBy = old.IssuedAt, old.IssuedBy, old.ReplacedBy
 		if !same(old, record) {
-			return refuse(armor.ErrConflict, "certificate %s is registered in environment %s for %s already", record.Certificate.ID.Serial, old.Environment, old.Owner)
+			return refuse(armor.ErrConflict,
+				"certificate %s is registered in environment %s for %s already", record.Certificate.ID.Serial, old.Environment, old.Owner)
 		}
 		return d.replace(c.Replaces, record)
 	}
@@ -120,7 +124,8 @@ func (d *draft) checkRecord(r armor.CertRecord) error {
 	}
 	env, _ := d.Environments.Get(r.Environment)
 	if life := r.Certificate.NotAfter.Sub(r.Certificate.NotBefore); env.MaxLeafLifetime > 0 && life > env.MaxLeafLifetime {
-		return refuse(armor.ErrInvalid, "certificate %s lives %s, and environment %s allows %s", r.Certificate.ID.Serial, life, env.Name, env.MaxLeafLifetime)
+		return refuse(armor.ErrInvalid,
+			"certificate %s lives %s, and environment %s allows %s", r.Certificate.ID.Serial, life, env.Name, env.MaxLeafLifetime)
 	}
 	if revoked, found := revokes(d.State, r.Certificate); found {
 		return refuse(armor.ErrRevoked, "certificate %s: %s is revoked", r.Certificate.ID.Serial, revoked.Selector)

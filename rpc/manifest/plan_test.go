@@ -78,13 +78,15 @@ func TestPlanRefusesWhatTheMachineRefuses(t *testing.T) {
 			kind: armor.ErrInvalid, message: "database staging/orders"},
 		{name: "a database nowhere", text: one("Database", "d", "nowhere", database),
 			kind: armor.ErrInvalid, message: "database nowhere/d refers to environment nowhere"},
-		{name: "a grant of no pool", text: one("Identity", "i", "production", "{id: spiffe://td/i, grants: [{database: orders, roles: [rw], pool: none}]}"),
+		{name: "a grant of no pool",
+			text: one("Identity", "i", "production", "{id: spiffe://td/i, grants: [{database: orders, roles: [rw], pool: none}]}"),
 			kind: armor.ErrInvalid, message: "pool production/none"},
 		{name: "a role without a credential",
 			text: one("Identity", "i", "production", "{id: spiffe://td/i, grants: [{database: orders, roles: [ro], pool: orders}]}"),
 			kind: armor.ErrInvalid, message: `role "ro"`},
 		{name: "a password that nothing checks",
-			text: one("Identity", "i", "production", "{id: spiffe://td/i, grants: [{database: orders, roles: [rw], pool: orders, secondFactor: scram}]}"),
+			text: one("Identity", "i", "production",
+				"{id: spiffe://td/i, grants: [{database: orders, roles: [rw], pool: orders, secondFactor: scram}]}"),
 			kind: armor.ErrInvalid, message: "names no verifiers"},
 		{name: "a credential taken away", text: one("Database", "orders", "production", database),
 			kind: armor.ErrInvalid, message: "identity production/checkout is granted role"},
@@ -97,7 +99,8 @@ func TestPlanRefusesWhatTheMachineRefuses(t *testing.T) {
 		{name: "a pool in use", deletes: []armor.ObjectRef{ref("Pool", "orders")},
 			kind: armor.ErrConflict, message: "in use by identity production/checkout"},
 		{name: "an environment of an anchor", kind: armor.ErrConflict, message: "in use by trust anchor ca", deletes: []armor.ObjectRef{
-			ref("Identity", "checkout"), ref("Identity", "billing"), ref("Pool", "orders"), ref("Database", "orders"), ref("Environment", "production"),
+			ref("Identity", "checkout"), ref("Identity", "billing"), ref("Pool", "orders"), ref("Database", "orders"),
+			ref("Environment", "production"),
 		}},
 	}
 	for _, c := range cases {
