@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -60,11 +61,27 @@ type Revoke struct {
 	Comment   string
 }
 
+// The kinds of object in the cluster configuration.
+const (
+	KindEnvironment = "Environment"
+	KindDatabase    = "Database"
+	KindPool        = "Pool"
+	KindIdentity    = "Identity"
+)
+
 // ObjectRef names an object of the cluster configuration.
 type ObjectRef struct {
-	Kind        string // Environment, Database, Pool, Identity
+	Kind        string
 	Environment string
 	Name        string
+}
+
+// String is such as pool production/orders.
+func (r ObjectRef) String() string {
+	if r.Kind == KindEnvironment {
+		return "environment " + r.Name
+	}
+	return strings.ToLower(r.Kind) + " " + ObjectKey(r.Environment, r.Name)
 }
 
 // Apply changes the cluster configuration: all of it or nothing.

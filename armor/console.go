@@ -29,38 +29,6 @@ func IsConsoleRole(role string) bool {
 	return slices.Contains([]string{ConsoleStats, ConsoleAdmin}, role)
 }
 
-// CheckDatabaseName reports whether a Database object may have the name: not that of
-// the admin console.
-func CheckDatabaseName(name string) error {
-	if IsConsole(name) {
-		return fmt.Errorf("%w: name %q is the admin console's: call the Database otherwise", ErrInvalid, name)
-	}
-	if IsTemplate(name) {
-		return nil
-	}
-	return CheckName("name", name)
-}
-
-// CheckConsole returns ErrInvalid for a grant of the admin console that means nothing;
-// other grants it takes as they are.
-func (g Grant) CheckConsole() error {
-	if !IsConsole(g.Database) {
-		return nil
-	}
-	if g.Pool != "" {
-		return fmt.Errorf("%w: the admin console has no pool: leave it out", ErrInvalid)
-	}
-	if g.Replication {
-		return fmt.Errorf("%w: the admin console has nothing to replicate: leave replication out", ErrInvalid)
-	}
-	for _, role := range g.Roles {
-		if !IsConsoleRole(role) {
-			return fmt.Errorf("%w: role %q of the admin console is not %s or %s", ErrInvalid, clip(role), ConsoleStats, ConsoleAdmin)
-		}
-	}
-	return nil
-}
-
 // reachConsole gives what a grant of the admin console gives: a database in name only,
 // and no pool.
 func (s *State) reachConsole(access Access, g Grant, f Facts) (Access, *Denial) {

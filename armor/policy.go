@@ -22,6 +22,9 @@ type IdentityConfig struct {
 // Key is the object's key in State.Identities.
 func (i IdentityConfig) Key() string { return ObjectKey(i.Environment, i.Name) }
 
+// Ref names the identity among the objects of the configuration.
+func (i IdentityConfig) Ref() ObjectRef { return ObjectRef{KindIdentity, i.Environment, i.Name} }
+
 // indexGrant makes the object the one that speaks for its identities.
 func (i IdentityConfig) indexGrant(s *State) {
 	s.Grants = s.Grants.With(ObjectKey(i.Environment, string(i.ID)), i.Name)

@@ -23,7 +23,7 @@ const (
 type SessionAttrs string
 
 const (
-	AnySession    SessionAttrs = "" // written "any": whichever lets us log in
+	AnySession    SessionAttrs = "" // AnyWord: whichever lets us log in
 	ReadWrite     SessionAttrs = "read-write"
 	ReadOnly      SessionAttrs = "read-only"
 	Primary       SessionAttrs = "primary"
@@ -35,8 +35,15 @@ const (
 type LoadBalance string
 
 const (
-	InOrder    LoadBalance = "" // written "disable": as they are listed
+	InOrder    LoadBalance = "" // InOrderWord: as they are listed
 	RandomHost LoadBalance = "random"
+)
+
+// How the empty words of a configuration are written, in libpq's words where it has any.
+const (
+	AnyWord     = "any"     // AnySession, CancelAny
+	InOrderWord = "disable" // InOrder
+	ResetWord   = "reset"   // ResetState
 )
 
 // Database is a PostgreSQL database and how nodes log in to it, or the template for all
@@ -65,6 +72,9 @@ type Database struct {
 // Key is the database's key in State.Databases.
 func (d Database) Key() string { return ObjectKey(d.Environment, d.Name) }
 
+// Ref names the database among the objects of the configuration.
+func (d Database) Ref() ObjectRef { return ObjectRef{KindDatabase, d.Environment, d.Name} }
+
 // PoolMode says when a server connection goes back to its pool.
 type PoolMode string
 
@@ -79,13 +89,14 @@ const (
 type OnState string
 
 const (
-	ResetState  OnState = ""       // written "reset": it is undone before the next client
+	ResetState  OnState = ""       // ResetWord: it is undone before the next client
 	PinState    OnState = "pin"    // the client keeps the server connection
 	RefuseState OnState = "refuse" // the command is refused
 )
 
-// What a pool has that says nothing else: PgBouncer's defaults. All but the first are
-// filled in where configuration is read, since zero means off in the state.
+// What a pool has that says nothing else: PgBouncer's defaults. All but the first
+// (Pool.WithDefaults) are filled in where a manifest is read, since zero means off in the
+// state.
 const (
 	DefaultQueryWait       = 120 * time.Second // query_wait_timeout
 	DefaultQueryWaitNotify = 5 * time.Second   // query_wait_notify
@@ -93,10 +104,6 @@ const (
 	DefaultServerIdle      = 10 * time.Minute  // server_idle_timeout
 	DefaultReserveAfter    = 5 * time.Second   // reserve_pool_timeout, where there is a reserve
 )
-
-// ShortestTimeOut is the shortest time-out that a pool may have: they are measured
-// coarsely.
-const ShortestTimeOut = 100 * time.Millisecond
 
 // Pool is one logical pool for the whole cluster: server connections to one
 // database, in any of its roles, of which all nodes together hold at most Budget.
@@ -137,6 +144,9 @@ type Pool struct {
 
 // Key is the pool's key in State.Pools and the stem of its shares' keys.
 func (p Pool) Key() string { return ObjectKey(p.Environment, p.Name) }
+
+// Ref names the pool among the objects of the configuration.
+func (p Pool) Ref() ObjectRef { return ObjectRef{KindPool, p.Environment, p.Name} }
 
 // ReserveOf is the part of a node's share that is the reserve: in proportion, rounded
 // up, so that the nodes together never open more than Budget - Reserve before somebody

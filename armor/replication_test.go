@@ -86,7 +86,7 @@ func TestAReplicatingSessionEndsWithItsGrant(t *testing.T) {
 
 func TestTheConsoleHasNothingToReplicate(t *testing.T) {
 	g := armor.Grant{Database: armor.ConsoleDatabase, Roles: []string{armor.ConsoleStats}, Replication: true}
-	if err := g.CheckConsole(); err == nil {
+	if err := g.Check(); err == nil {
 		t.Error("it is taken")
 	}
 }

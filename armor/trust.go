@@ -44,12 +44,15 @@ type Environment struct {
 // Key is the environment's key in State.Environments.
 func (e Environment) Key() string { return e.Name }
 
+// Ref names the environment among the objects of the configuration.
+func (e Environment) Ref() ObjectRef { return ObjectRef{Kind: KindEnvironment, Name: e.Name} }
+
 // CancelMode says how cancel requests may come. All libpq before 17 sends them without
 // TLS, whatever the session uses.
 type CancelMode string
 
 const (
-	CancelAny     CancelMode = ""         // written "any": the key is proof enough
+	CancelAny     CancelMode = ""         // AnyWord: the key is proof enough
 	CancelTLSOnly CancelMode = "tls-only" // only over TLS, with a client certificate
 )
 

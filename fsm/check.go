@@ -4,8 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
-	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/armordb/armordb/armor"
@@ -16,10 +14,8 @@ import (
 // build that refuses what another accepts has diverged.
 
 const (
-	maxText255 = 255     // owners, contacts, addresses, hosts
-	maxDER     = 1 << 14 // one certificate or certificate request
-	maxChain   = 8
-	maxPGName  = 63 // PostgreSQL's NAMEDATALEN - 1
+	maxDER   = 1 << 14 // one certificate or certificate request
+	maxChain = 8
 )
 
 // p256SPKI is what stands before the point in the SubjectPublicKeyInfo of a P-256
@@ -96,49 +92,12 @@ func checkOperatorKey(o armor.Operator) error {
 	return nil
 }
 
-func checkText(what, s string, limit int, required bool) error {
-	switch {
-	case required && s == "":
-		return refuse(armor.ErrInvalid, "%s is missing", what)
-	case len(s) > limit:
-		return refuse(armor.ErrInvalid, "%s has %d bytes, more than %d", what, len(s), limit)
-	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r == 0x7f }):
-		return refuse(armor.ErrInvalid, "%s holds control characters", what)
-	}
-	return nil
-}
-
-// checkAddress checks host:port. An empty address passes unless it is required.
-func checkAddress(what, s string, required bool) error {
-	if s == "" && !required {
-		return nil
-	}
-	if err := checkText(what, s, maxText255, required); err != nil {
-		return err
-	}
-	i := strings.LastIndexByte(s, ':')
-	if i <= 0 || strings.ContainsAny(s, " \n\t") {
-		return refuse(armor.ErrInvalid, "%s %q is not host:port", what, s)
-	}
-	if port, err := strconv.Atoi(s[i+1:]); err != nil || port < 1 || port > 65535 {
-		return refuse(armor.ErrInvalid, "%s %q has no port between 1 and 65535", what, s)
-	}
-	return nil
-}
-
 func checkAddresses(peer, client, ops string) error {
 	return firstError(
-		checkAddress("peer address", peer, true),
-		checkAddress("client address", client, false),
-		checkAddress("ops address", ops, false),
+		armor.CheckAddress("peer address", peer, true),
+		armor.CheckAddress("client address", client, false),
+		armor.CheckAddress("ops address", ops, false),
 	)
-}
-
-func checkPrefix(p netip.Prefix) error {
-	if p != p.Masked() {
-		return refuse(armor.ErrInvalid, "network %s has bits set beyond its length: write %s", p, p.Masked())
-	}
-	return nil
 }
 
 func checkDER(what string, der []byte) error {

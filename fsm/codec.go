@@ -67,7 +67,8 @@ func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
 		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
 	if len(entry) > MaxEntry {
-		return nil, refuse(armor.ErrInvalid, "%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(entry), MaxEntry)
+		return nil, refuse(armor.ErrInvalid,
+			"%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(entry), MaxEntry)
 	}
 	return entry, nil
 }
@@ -128,7 +129,8 @@ func decode(entry []byte) (r armor.Request, proposedAt time.Time, err error) {
 }
 
 func checkEnvelope(r armor.Request) error {
-	if r.Principal == "" || len(r.Principal) > maxPrincipal || strings.ContainsFunc(r.Principal, func(c rune) bool { return c <= ' ' || c > '~' }) {
+	unprintable := func(c rune) bool { return c <= ' ' || c > '~' }
+	if r.Principal == "" || len(r.Principal) > maxPrincipal || strings.ContainsFunc(r.Principal, unprintable) {
 		return fmt.Errorf("principal %.100q is not 1 to %d printable ASCII characters", r.Principal, maxPrincipal)
 	}
 	if len(r.Signature) > maxSignature {

@@ -75,7 +75,9 @@ func (d *draft) nodeIsNew(n armor.NodeID) error {
 		return refuse(armor.ErrConflict, "node %s is a member", n)
 	}
 	if t, found := d.Tombstones.Get(string(n)); found {
-		return refuse(armor.ErrConflict, "node %s was removed at %s, and its server connections may not be over yet: try again later, or join under another id", n, stamp(t.RemovedAt))
+		return refuse(armor.ErrConflict,
+			"node %s was removed at %s, and its server connections may not be over yet: try again later, or join under another id",
+			n, stamp(t.RemovedAt))
 	}
 	return nil
 }
@@ -132,7 +134,8 @@ func (d *draft) requestJoin(c armor.RequestJoin) error {
 	case token.Node != r.Node:
 		return refuse(armor.ErrDenied, "the join token is not for node %q", r.Node)
 	case token.Expires.Before(d.Time):
-		return refuse(armor.ErrExpired, "the join token for node %s was good until %s: ask an operator for a new one", r.Node, stamp(token.Expires))
+		return refuse(armor.ErrExpired,
+			"the join token for node %s was good until %s: ask an operator for a new one", r.Node, stamp(token.Expires))
 	}
 	if err := d.nodeIsNew(r.Node); err != nil {
 		return err

@@ -65,11 +65,15 @@ func (d *draft) refused(err error) (*world, armor.Result) {
 func (d *draft) admit(r armor.Request) error {
 	switch {
 	case r.Expires.Before(d.Time):
-		return refuse(armor.ErrExpired, "request %s was good until %s, and it is %s: look at the state, then make a new request", r.ID, stamp(r.Expires), stamp(d.Time))
+		return refuse(armor.ErrExpired,
+			"request %s was good until %s, and it is %s: look at the state, then make a new request", r.ID, stamp(r.Expires), stamp(d.Time))
 	case r.Expires.After(d.Time.Add(armor.RequestWindow)):
-		return refuse(armor.ErrInvalid, "request %s expires at %s, later than %s after %s: make a shorter one, and compare the clocks", r.ID, stamp(r.Expires), armor.RequestWindow, stamp(d.Time))
+		return refuse(armor.ErrInvalid,
+			"request %s expires at %s, later than %s after %s: make a shorter one, and compare the clocks",
+			r.ID, stamp(r.Expires), armor.RequestWindow, stamp(d.Time))
 	case d.liveRequests(r.Principal) >= maxLiveRequests:
-		return refuse(armor.ErrExhausted, "%s made %d requests within %s: wait, or put more into each", r.Principal, maxLiveRequests, armor.RequestWindow)
+		return refuse(armor.ErrExhausted,
+			"%s made %d requests within %s: wait, or put more into each", r.Principal, maxLiveRequests, armor.RequestWindow)
 	}
 	return d.authenticate(r)
 }

@@ -18,7 +18,7 @@ func (d *draft) revoke(c armor.Revoke) error {
 	if _, err := armor.ParseRevocationReason(string(c.Reason)); err != nil {
 		return err
 	}
-	if err := checkText("comment", c.Comment, maxComment, false); err != nil {
+	if err := armor.CheckText("comment", c.Comment, maxComment, false); err != nil {
 		return err
 	}
 	before := d.strength()

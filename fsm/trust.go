@@ -3,51 +3,17 @@ package fsm
 import (
 	"bytes"
 	"crypto/sha256"
-	"time"
 
 	"github.com/armordb/armordb/armor"
 )
 
-// The bounds of an environment's freshness: shorter than minFresh and a node that asks
-// twice a second flaps; longer than maxFresh and a revocation waits that long for a
-// node that is cut off.
-const (
-	minFresh = time.Second
-	maxFresh = 10 * time.Minute
-)
-
 // putEnvironment adds or replaces an environment; what is left open gets its default.
 func (d *draft) putEnvironment(e armor.Environment) error {
-	if e.Inventory == "" {
-		e.Inventory = armor.InventoryOpen
-	}
-	if e.FreshLive == 0 {
-		e.FreshLive = max(armor.DefaultFreshLive, e.FreshNew)
-	}
-	if e.FreshNew == 0 {
-		e.FreshNew = min(armor.DefaultFreshNew, e.FreshLive)
-	}
-	if err := checkEnvironment(e); err != nil {
-		return err
+	e = e.WithDefaults()
+	if err := e.Check(); err != nil {
+		return describe(err, "%s", e.Ref())
 	}
 	d.configure(change(d, armor.Environments, e))
-	return nil
-}
-
-func checkEnvironment(e armor.Environment) error {
-	if err := armor.CheckName("environment", e.Name); err != nil {
-		return err
-	}
-	switch {
-	case e.Inventory != armor.InventoryOpen && e.Inventory != armor.InventoryRequired:
-		return refuse(armor.ErrInvalid, "inventory of environment %s is %q: say open or required", e.Name, e.Inventory)
-	case e.Cancel != armor.CancelAny && e.Cancel != armor.CancelTLSOnly:
-		return refuse(armor.ErrInvalid, "cancel of environment %s is %.40q: leave it out or say tls-only", e.Name, e.Cancel)
-	case e.MaxLeafLifetime < 0:
-		return refuse(armor.ErrInvalid, "longest certificate lifetime of environment %s is negative", e.Name)
-	case e.FreshNew < minFresh || e.FreshLive < e.FreshNew || e.FreshLive > maxFresh:
-		return refuse(armor.ErrInvalid, "freshness of environment %s is %s for new and %s for live sessions: new must be at least %s, live at least new and at most %s", e.Name, e.FreshNew, e.FreshLive, minFresh, maxFresh)
-	}
 	return nil
 }
 
@@ -73,7 +39,9 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 	key := a.Certificate.Fingerprint.String()
 	if old, had := d.Anchors.Get(key); had {
 		if !same(old, a) {
-			return refuse(armor.ErrConflict, "trust anchor %s is bound to environment %s as %s with prefix %s, and stays so", a.Certificate.Fingerprint.Short(), old.Environment, old.Name, old.Prefix)
+			return refuse(armor.ErrConflict,
+				"trust anchor %s is bound to environment %s as %s with prefix %s, and stays so",
+				a.Certificate.Fingerprint.Short(), old.Environment, old.Name, old.Prefix)
 		}
 		return nil
 	}
@@ -82,7 +50,8 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 			return refuse(armor.ErrConflict, "the key of trust anchor %s is bound to environment %s", a.Name, other.Environment)
 		}
 		if other.Environment == a.Environment && other.Name == a.Name {
-			return refuse(armor.ErrConflict, "environment %s has a trust anchor %s with another certificate: choose another name", a.Environment, a.Name)
+			return refuse(armor.ErrConflict,
+				"environment %s has a trust anchor %s with another certificate: choose another name", a.Environment, a.Name)
 		}
 	}
 	put(d, armor.Anchors, a)
@@ -128,7 +97,8 @@ func (d *draft) registerCertificate(c armor.RegisterCertificate) error {
 	if old, had := d.Inventory.Get(key); had {
 		record.IssuedAt, record.IssuedBy, record.ReplacedBy = old.IssuedAt, old.IssuedBy, old.ReplacedBy
 		if !same(old, record) {
-			return refuse(armor.ErrConflict, "certificate %s is registered in environment %s for %s already", record.Certificate.ID.Serial, old.Environment, old.Owner)
+			return refuse(armor.ErrConflict,
+				"certificate %s is registered in environment %s for %s already", record.Certificate.ID.Serial, old.Environment, old.Owner)
 		}
 		return d.replace(c.Replaces, record)
 	}
@@ -146,15 +116,16 @@ func (d *draft) checkRecord(r armor.CertRecord) error {
 	if err := firstError(
 		checkCertificate(r.Certificate, false),
 		d.environmentExists(r.Environment),
-		checkText("owner", r.Owner, maxText255, true),
-		checkText("contact", r.Contact, maxText255, false),
+		armor.CheckText("owner", r.Owner, armor.MaxText, true),
+		armor.CheckText("contact", r.Contact, armor.MaxText, false),
 		d.vouched(r),
 	); err != nil {
 		return err
 	}
 	env, _ := d.Environments.Get(r.Environment)
 	if life := r.Certificate.NotAfter.Sub(r.Certificate.NotBefore); env.MaxLeafLifetime > 0 && life > env.MaxLeafLifetime {
-		return refuse(armor.ErrInvalid, "certificate %s lives %s, and environment %s allows %s", r.Certificate.ID.Serial, life, env.Name, env.MaxLeafLifetime)
+		return refuse(armor.ErrInvalid,
+			"certificate %s lives %s, and environment %s allows %s", r.Certificate.ID.Serial, life, env.Name, env.MaxLeafLifetime)
 	}
 	if revoked, found := revokes(d.State, r.Certificate); found {
 		return refuse(armor.ErrRevoked, "certificate %s: %s is revoked", r.Certificate.ID.Serial, revoked.Selector)

@@ -22,6 +22,16 @@ import (
 // configTables are the tables that the cluster configuration is about.
 var configTables = []rpc.Table{armor.Environments, armor.Databases, armor.Pools, armor.Identities}
 
+// plannedOn are the tables that a plan is judged on: those, what may vouch for identities
+// and, when an environment is to go, all that may still be in it.
+func plannedOn(deletes []armor.ObjectRef) []rpc.Table {
+	tables := append(slices.Clone(configTables), armor.Anchors)
+	if slices.ContainsFunc(deletes, func(r armor.ObjectRef) bool { return r.Kind == armor.KindEnvironment }) {
+		tables = append(tables, armor.Inventory)
+	}
+	return tables
+}
+
 // configOptions are the flags of apply and plan.
 type configOptions struct {
 	files      []string
@@ -89,7 +99,7 @@ func (a *app) workOut(ctx context.Context, client *rpc.Client, o configOptions) 
 	if err != nil {
 		return planned{}, err
 	}
-	state, err := client.State(ctx, configTables...)
+	state, err := client.State(ctx, plannedOn(deletes)...)
 	if err != nil {
 		return planned{}, err
 	}
@@ -164,9 +174,9 @@ func parseRefs(texts []string) ([]armor.ObjectRef, error) {
 	for _, text := range texts {
 		parts := strings.Split(text, "/")
 		switch {
-		case len(parts) == 2 && parts[0] == "Environment":
+		case len(parts) == 2 && parts[0] == armor.KindEnvironment:
 			refs = append(refs, armor.ObjectRef{Kind: parts[0], Name: parts[1]})
-		case len(parts) == 3 && slices.Contains([]string{"Database", "Pool", "Identity"}, parts[0]):
+		case len(parts) == 3 && slices.Contains([]string{armor.KindDatabase, armor.KindPool, armor.KindIdentity}, parts[0]):
 			refs = append(refs, armor.ObjectRef{Kind: parts[0], Environment: parts[1], Name: parts[2]})
 		default:
 			return nil, &fault.Usage{Err: fmt.Errorf(

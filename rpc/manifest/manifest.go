@@ -15,16 +15,11 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// The kinds of object, as ObjectRef names them.
-const (
-	KindEnvironment = "Environment"
-	KindDatabase    = "Database"
-	KindPool        = "Pool"
-	KindIdentity    = "Identity"
-)
-
 // apiVersion is the only one there is.
 const apiVersion = "armor/v1"
+
+// kindNames are the kinds of object, for error texts.
+const kindNames = armor.KindEnvironment + ", " + armor.KindDatabase + ", " + armor.KindPool + ", " + armor.KindIdentity
 
 // Set is the objects of one or more files, in the order they were written. Defaults
 // are filled in.
@@ -42,7 +37,7 @@ type Set struct {
 func (s Set) Merge(other Set) (Set, error) {
 	for ref, place := range other.places {
 		if first, twice := s.places[ref]; twice {
-			return Set{}, fmt.Errorf("%w: %s is written at %s and again at %s", armor.ErrInvalid, describe(ref), first, place)
+			return Set{}, fmt.Errorf("%w: %s is written at %s and again at %s", armor.ErrInvalid, ref, first, place)
 		}
 	}
 	merged := Set{
@@ -60,10 +55,3 @@ func (s Set) Merge(other Set) (Set, error) {
 }
 
 func join[T any](a, b []T) []T { return append(a[:len(a):len(a)], b...) }
-
-func describe(ref armor.ObjectRef) string {
-	if ref.Environment == "" {
-		return fmt.Sprintf("%s %s", ref.Kind, ref.Name)
-	}
-	return fmt.Sprintf("%s %s of environment %s", ref.Kind, ref.Name, ref.Environment)
-}

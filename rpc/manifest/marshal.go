@@ -50,11 +50,14 @@ func write[S any](out *bytes.Buffer, d document[S]) error {
 }
 
 func newDocument[S any](kind, environment, name string, spec S) document[S] {
-	return document[S]{APIVersion: apiVersion, Kind: text(kind), Metadata: metadata{Name: text(name), Environment: text(environment)}, Spec: spec}
+	return document[S]{
+		APIVersion: apiVersion, Kind: text(kind),
+		Metadata: metadata{Name: text(name), Environment: text(environment)}, Spec: spec,
+	}
 }
 
 func environmentDocument(e armor.Environment) document[environmentSpec] {
-	return newDocument(KindEnvironment, "", e.Name, environmentSpec{
+	return newDocument(armor.KindEnvironment, "", e.Name, environmentSpec{
 		Inventory: text(e.Inventory), MaxLeafLifetime: durationText(e.MaxLeafLifetime),
 		Freshness: freshness{New: durationText(e.FreshNew), Live: durationText(e.FreshLive)}, Cancel: text(e.Cancel),
 	})
@@ -63,7 +66,11 @@ func environmentDocument(e armor.Environment) document[environmentSpec] {
 func databaseDocument(d armor.Database) document[databaseSpec] {
 	spec := databaseSpec{
 		Hosts: texts(d.Hosts), DBName: text(d.DBName), TLS: tls{Mode: text(d.TLSMode), CA: secret{text(d.CA)}},
-		Auth: auth{Exclusive: d.Exclusive, Verifiers: secret{text(d.Verifiers)}, Query: authQuery{text(d.Query.Role), text(d.Query.Statement)}}, TargetSessionAttrs: text(d.TargetSessionAttrs), LoadBalanceHosts: text(d.LoadBalanceHosts),
+		TargetSessionAttrs: text(d.TargetSessionAttrs), LoadBalanceHosts: text(d.LoadBalanceHosts),
+		Auth: auth{
+			Exclusive: d.Exclusive, Verifiers: secret{text(d.Verifiers)},
+			Query: authQuery{text(d.Query.Role), text(d.Query.Statement)},
+		},
 	}
 	if len(d.Roles) > 0 {
 		spec.Auth.Roles = map[text]credential{}
@@ -75,13 +82,14 @@ func databaseDocument(d armor.Database) document[databaseSpec] {
 		}
 		spec.Auth.Roles[text(r.Role)] = c
 	}
-	return newDocument(KindDatabase, d.Environment, d.Name, spec)
+	return newDocument(armor.KindDatabase, d.Environment, d.Name, spec)
 }
 
 func poolDocument(p armor.Pool) document[poolSpec] {
-	return newDocument(KindPool, p.Environment, p.Name, poolSpec{
+	return newDocument(armor.KindPool, p.Environment, p.Name, poolSpec{
 		Database: text(p.Database), Mode: text(p.Mode), Budget: p.Budget, QueryWait: durationText(p.QueryWait),
-		QueryWaitNotify: text(p.QueryWaitNotify.String()), ServerLifetime: text(p.ServerLifetime.String()), ServerIdle: text(p.ServerIdle.String()),
+		QueryWaitNotify: text(p.QueryWaitNotify.String()),
+		ServerLifetime:  text(p.ServerLifetime.String()), ServerIdle: text(p.ServerIdle.String()),
 		OnState: text(p.OnState), MinSize: p.MinSize, WarmUp: p.WarmUp, Reserve: p.Reserve, ReserveAfter: durationText(p.ReserveAfter),
 		MaxClients: p.MaxClients, ClientIdle: durationText(p.ClientIdle), IdleInTransaction: durationText(p.IdleInTransaction),
 		QueryTimeout: durationText(p.QueryTimeout), TransactionTimeout: durationText(p.TransactionTimeout),
@@ -91,11 +99,14 @@ func poolDocument(p armor.Pool) document[poolSpec] {
 func identityDocument(i armor.IdentityConfig) document[identitySpec] {
 	spec := identitySpec{ID: text(i.ID), Owner: text(i.Owner), Contact: text(i.Contact), MaxConnections: i.MaxConnections}
 	for _, g := range i.Grants {
-		written := grant{Database: text(g.Database), Roles: texts(g.Roles), Pool: text(g.Pool), SecondFactor: text(g.SecondFactor), Replication: g.Replication}
+		written := grant{
+			Database: text(g.Database), Roles: texts(g.Roles), Pool: text(g.Pool),
+			SecondFactor: text(g.SecondFactor), Replication: g.Replication,
+		}
 		for _, p := range g.CIDRs {
 			written.CIDRs = append(written.CIDRs, text(p.String()))
 		}
 		spec.Grants = append(spec.Grants, written)
 	}
-	return newDocument(KindIdentity, i.Environment, i.Name, spec)
+	return newDocument(armor.KindIdentity, i.Environment, i.Name, spec)
 }

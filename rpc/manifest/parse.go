@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -99,10 +98,10 @@ func (p *parsing) shallow(tokens token.Tokens) bool {
 
 // readers read one document of each kind.
 var readers = map[string]func(*parsing, ast.Node){
-	KindEnvironment: (*parsing).environment,
-	KindDatabase:    (*parsing).database,
-	KindPool:        (*parsing).pool,
-	KindIdentity:    (*parsing).identity,
+	armor.KindEnvironment: (*parsing).environment,
+	armor.KindDatabase:    (*parsing).database,
+	armor.KindPool:        (*parsing).pool,
+	armor.KindIdentity:    (*parsing).identity,
 }
 
 func (p *parsing) document(body ast.Node) {
@@ -119,77 +118,29 @@ func (p *parsing) document(body ast.Node) {
 		return
 	}
 	if header.APIVersion != apiVersion {
-		p.at(tokenAt(body, "apiVersion"), "apiVersion is %q: this version reads %s", clip(header.APIVersion), apiVersion)
+		p.at(tokenAt(body, armor.Field{"apiVersion"}), "apiVersion is %q: this version reads %s", clip(header.APIVersion), apiVersion)
 		return
 	}
 	read, known := readers[header.Kind]
 	if !known {
-		p.at(tokenAt(body, "kind"), "kind %q is not one of Environment, Database, Pool, Identity", clip(header.Kind))
+		p.at(tokenAt(body, armor.Field{"kind"}), "kind %q is not one of %s", clip(header.Kind), kindNames)
 		return
 	}
 	read(p, body)
 }
 
-// object is a document under way to its word: complaints go to where a field stands.
-type object struct {
-	*parsing
-	body ast.Node
-	ref  armor.ObjectRef
-	ok   bool
-}
-
-// complain notes what is wrong with a field. A nil err is none.
-func (o *object) complain(err error, path ...any) {
-	if err == nil {
-		return
-	}
-	o.ok = false
-	o.at(tokenAt(o.body, path...), "%s", strings.TrimPrefix(err.Error(), armor.ErrInvalid.Error()+": "))
-}
-
-func (o *object) wrong(path []any, format string, args ...any) {
-	o.complain(fmt.Errorf(format, args...), path...)
-}
-
-// keep notes where the object is written; it is false for one that is not to be kept.
-func (o *object) keep() bool {
-	if first, twice := o.set.places[o.ref]; twice {
-		o.wrong([]any{"metadata", "name"}, "%s is written twice, first at %s", describe(o.ref), first)
-	}
-	line := 0
-	if t := o.body.GetToken(); t != nil && t.Position != nil {
-		line = t.Position.Line
-	}
-	o.set.places[o.ref] = fmt.Sprintf("%s:%d", o.faults.file, line)
-	return o.ok
-}
-
-// read decodes a document strictly and checks its name.
-func read[S any](p *parsing, kind string, body ast.Node) (document[S], *object) {
+// read decodes a document strictly. The object is nil when it cannot be read.
+func read[S any](p *parsing, body ast.Node) (document[S], *object) {
 	var d document[S]
-	o := &object{parsing: p, body: body, ok: true}
 	if err := yaml.NodeToValue(body, &d, yaml.Strict()); err != nil {
-		o.ok = false
 		p.yaml(err)
-		return d, o
+		return d, nil
 	}
-	o.ref = armor.ObjectRef{Kind: kind, Environment: string(d.Metadata.Environment), Name: string(d.Metadata.Name)}
-	if kind != KindDatabase || !armor.IsTemplate(o.ref.Name) {
-		o.complain(armor.CheckName("name", o.ref.Name), "metadata", "name")
-	}
-	if kind == KindEnvironment {
-		if d.Metadata.Environment != "" {
-			o.wrong([]any{"metadata", "environment"}, "an Environment is in no other environment")
-		}
-	} else {
-		o.complain(armor.CheckName("environment", o.ref.Environment), "metadata", "environment")
-	}
-	return d, o
+	return d, &object{parsing: p, body: body, ok: true}
 }
 
-// tokenAt finds where a field stands: mapping keys are strings, places in a sequence
-// numbers. A field that is absent stands where the nearest one around it does.
-func tokenAt(node ast.Node, path ...any) *token.Token {
+// tokenAt finds where a field stands. A field that is absent stands where the nearest one around it does.
+func tokenAt(node ast.Node, path armor.Field) *token.Token {
 	best := node.GetToken()
 	for _, step := range path {
 		node = stepInto(node, step)
@@ -202,7 +153,7 @@ func tokenAt(node ast.Node, path ...any) *token.Token {
 }
 
 // nodeAt finds a node by its path; nil when there is none.
-func nodeAt(node ast.Node, path ...any) ast.Node {
+func nodeAt(node ast.Node, path armor.Field) ast.Node {
 	for _, step := range path {
 		if node = stepInto(node, step); node == nil {
 			return nil

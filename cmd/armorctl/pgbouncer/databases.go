@@ -8,15 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/armordb/armordb/armor"
-)
-
-const (
-	maxBudget   = 100_000 // as the cluster takes
-	maxRoles    = 256     // of a Database
-	longestWait = 24 * time.Hour
 )
 
 // poolKeys are the keys of [users] that make a pool of the user's own.
@@ -54,7 +47,7 @@ func (t *translation) database(s *section) {
 		Name: s.key, Environment: t.Environment, Hosts: t.hosts(s), DBName: cmp.Or(s.values["dbname"], s.key), TLSMode: t.tlsMode(),
 		TargetSessionAttrs: armor.SessionAttrs(s.values["target_session_attrs"]), LoadBalanceHosts: t.hostOrder(s),
 	}
-	if d.TargetSessionAttrs == "any" {
+	if d.TargetSessionAttrs == armor.AnyWord {
 		d.TargetSessionAttrs = armor.AnySession
 	}
 	if armor.IsTemplate(d.Name) {
@@ -65,9 +58,6 @@ func (t *translation) database(s *section) {
 	}
 	t.serverTLS(&d)
 	d.Roles = t.roles(s, d)
-	if len(d.Roles) > maxRoles {
-		t.at(s.place, "%d roles of database %s: a Database takes %d", len(d.Roles), s.key, maxRoles)
-	}
 	if slices.ContainsFunc(d.Roles, func(r armor.RoleAuth) bool { return t.proves(s, r.Role) }) {
 		d.Verifiers = VerifiersName
 	}
@@ -100,7 +90,7 @@ func (t *translation) hosts(s *section) (hosts []string) {
 func (t *translation) hostOrder(s *section) armor.LoadBalance {
 	written := s.values["load_balance_hosts"]
 	switch {
-	case written == "disable" || !strings.Contains(s.values["host"], ","):
+	case written == armor.InOrderWord || !strings.Contains(s.values["host"], ","):
 		return armor.InOrder
 	case written == "":
 		t.report.Defaulted = append(t.report.Defaulted, Defaulted{"databases." + s.key + ".load_balance_hosts",
@@ -211,8 +201,8 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 		QueryTimeout: w.duration("query_timeout", "query_timeout"), TransactionTimeout: w.duration("transaction_timeout", "transaction_timeout"),
 		MaxClients: w.count("max_db_client_connections", "max_db_client_connections"), MinSize: w.count("min_pool_size", "min_pool_size"),
 	}
-	if p.QueryWait == 0 || p.QueryWait > longestWait {
-		p.QueryWait = longestWait // PgBouncer's 0 is for ever
+	if p.QueryWait == 0 || p.QueryWait > armor.LongestQueryWait {
+		p.QueryWait = armor.LongestQueryWait // PgBouncer's 0 is for ever
 	}
 	if p.ServerLifetime == 0 {
 		p.ServerLifetime = armor.DefaultServerLifetime
@@ -250,8 +240,8 @@ func (t *translation) budget(w where, p *armor.Pool, roles int) {
 	if p.Reserve == 0 {
 		p.ReserveAfter = 0
 	}
-	if p.Budget < 1 || p.Budget > maxBudget {
-		t.at(w.database.place, "pool %s would have a budget of %d = %s: it is between 1 and %d", p.Name, p.Budget, how, maxBudget)
+	if p.Budget < 1 || p.Budget > armor.MaxBudget {
+		t.at(w.database.place, "pool %s would have a budget of %d = %s: it is between 1 and %d", p.Name, p.Budget, how, armor.MaxBudget)
 		return
 	}
 	if armor.IsTemplate(p.Database) {

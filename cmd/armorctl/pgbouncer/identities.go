@@ -9,11 +9,6 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-const (
-	maxGrants = 256 // of an Identity
-	maxCIDRs  = 256 // of a grant
-)
-
 // clients are the users that clients connect as, in the order in which they are
 // written.
 func (t *translation) clients() (names []string) {
@@ -118,7 +113,7 @@ func (t *translation) accesses(database, name string) (found []access) {
 		}
 		a := access{h.networks, factorOf(h.method)}
 		if last := len(found) - 1; last >= 0 && found[last].factor == a.factor && len(found[last].networks) > 0 && len(a.networks) > 0 &&
-			len(found[last].networks) < maxCIDRs {
+			len(found[last].networks) < armor.MaxCIDRs {
 			found[last].networks = append(slices.Clone(found[last].networks), a.networks...)
 			continue
 		}
@@ -257,9 +252,6 @@ func (t *translation) identity(name string, admin, watcher bool) {
 			Roles: []string{armor.ConsoleAdmin, armor.ConsoleStats}})
 	case watcher:
 		i.Grants = append(i.Grants, armor.Grant{Database: armor.ConsoleDatabasePgBouncer, Roles: []string{armor.ConsoleStats}})
-	}
-	if len(i.Grants) > maxGrants {
-		t.at(place{file: "user " + clip(name)}, "%d grants: an Identity takes %d", len(i.Grants), maxGrants)
 	}
 	t.state.Identities = t.state.Identities.With(i)
 	if u, listed := t.listedUser(name); listed {

@@ -2,6 +2,7 @@ package pgbouncer
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -102,6 +103,9 @@ func Translate(s Source, o Options) (*Result, error) {
 	if err := t.err(); err != nil {
 		return nil, err
 	}
+	if err := t.checkObjects(); err != nil {
+		return nil, err
+	}
 	r := &Result{State: &t.state, Report: t.report}
 	for _, name := range slices.Sorted(maps.Keys(t.secrets)) {
 		r.Secrets = append(r.Secrets, t.secrets[name])
@@ -113,6 +117,27 @@ func Translate(s Source, o Options) (*Result, error) {
 		r.ServerCA = t.text("server_tls_ca_file")
 	}
 	return r, nil
+}
+
+// checkObjects holds what was made against the cluster's own rules.
+func (t *translation) checkObjects() error {
+	for d := range t.state.Databases.Values() {
+		t.checkObject(d.Ref(), d.Check())
+	}
+	for p := range t.state.Pools.Values() {
+		t.checkObject(p.Ref(), p.Check())
+	}
+	for i := range t.state.Identities.Values() {
+		t.checkObject(i.Ref(), i.Check())
+	}
+	return t.err()
+}
+
+func (t *translation) checkObject(object armor.ObjectRef, err error) {
+	found, _ := errors.AsType[armor.FieldErrors](err)
+	for _, e := range found {
+		t.at(place{file: object.String()}, "%s: %s", e.Field, e.Text)
+	}
 }
 
 // readAll reads the files and puts what is written into the report.
