@@ -1,6 +1,7 @@
 # Every target works on a fresh Debian machine that has Go; what is missing is
 # installed when we are root and named when we are not.
 
+SHELL   := bash
 GO      ?= go
 TEST    ?= $(GO) test
 BIN     := bin
@@ -17,11 +18,11 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos mutant bench image clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos mutant bench bench-state image clean
 .NOTPARALLEL:
 
 help:    ## list the targets
-	@awk -F':.*## ' '/^[a-z]+: .*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+: .*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build:   ## static binaries in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
@@ -94,6 +95,10 @@ mutant:  needs-demo build ## prove that planted faults are caught: by the compar
 bench:   needs-bench build ## what a query costs, beside PgBouncer's (BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
 	$(GO) test -run '^$$' -bench . -benchmem ./pooler/core
 	$(BIN)/armor-chaos bench $(BENCH)
+
+bench-state: ## what a state of a million rows costs, and whether it may
+	@echo '| what | measured | may be | |'; echo '|---|---|---|---|'
+	@set -o pipefail; $(GO) test -run '^$$' -bench '^BenchmarkState$$' -benchtime 1x -timeout 30m ./fsm ./tlsedge | { grep '^|' || true; }
 
 image:   build ## a container image from scratch
 	docker build -t armor:$(VERSION) -t armor:latest .
