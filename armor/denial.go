@@ -90,6 +90,11 @@ func deny(reason Reason, message string, leaf Certificate) *Denial {
 	return &Denial{Reason: reason, Message: message, Detail: leafDetail(leaf)}
 }
 
+// deny refuses what a client asked for; its text is formatted as by fmt.Sprintf.
+func (f Facts) deny(reason Reason, format string, args ...any) *Denial {
+	return deny(reason, fmt.Sprintf(format, args...), f.Peer.Leaf)
+}
+
 func revokedDenial(leaf Certificate, r Revocation) *Denial {
 	what := map[SelectorKind]string{
 		SelectCertificate: "client certificate is revoked",

@@ -95,7 +95,8 @@ func ParseRevocationReason(s string) (RevocationReason, error) {
 	case Unspecified, KeyCompromise, CACompromise, AffiliationChanged, Superseded, CessationOfOperation:
 		return r, nil
 	}
-	return "", fmt.Errorf("%w: reason %q is not one of unspecified, key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation", ErrInvalid, clip(s))
+	return "", fmt.Errorf("%w: reason %q is not one of unspecified, key-compromise, ca-compromise, "+
+		"affiliation-changed, superseded, cessation-of-operation", ErrInvalid, clip(s))
 }
 
 // Revocation is permanent: there is no command that takes one back.
