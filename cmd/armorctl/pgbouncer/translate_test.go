@@ -263,7 +263,9 @@ func TestBudgetsAreWhatAllProcessesCouldOpen(t *testing.T) {
 }
 
 func TestForcedUserIsARoleThatClientsHaveToName(t *testing.T) {
-	r := translate(t, files{ini: "[databases]\norders = host=pg1 user=app password='it''s' min_pool_size=2\n[pgbouncer]\nserver_tls_sslmode=disable\n", userlist: users}, options)
+	r := translate(t,
+		files{ini: "[databases]\norders = host=pg1 user=app password='it''s' min_pool_size=2\n[pgbouncer]\nserver_tls_sslmode=disable\n",
+			userlist: users}, options)
 	if !slices.Equal(r.lost(), []string{"p.ini:2 databases.orders.user"}) {
 		t.Errorf("lost: %v", r.lost())
 	}
