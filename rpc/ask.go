@@ -175,7 +175,9 @@ func (c *Client) Preview(ctx context.Context, selectors []armor.Selector) (Sessi
 	})
 }
 
-func (c *Client) survey(ctx context.Context, call func(context.Context, armorpb.OperatorAPIClient) (sessionStream, error)) (SessionSurvey, error) {
+func (c *Client) survey(
+	ctx context.Context, call func(context.Context, armorpb.OperatorAPIClient) (sessionStream, error),
+) (SessionSurvey, error) {
 	var all SessionSurvey
 	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
 		stream, err := call(ctx, api)

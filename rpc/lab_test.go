@@ -52,14 +52,16 @@ type lab struct {
 // every role.
 func newLab(t *testing.T, nodes int) *lab {
 	t.Helper()
-	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: "lab peers", TrustDomain: pki.ClusterDomain(labCluster), Lifetime: 24 * time.Hour})
+	ca, key, err := pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: "lab peers",
+		TrustDomain: pki.ClusterDomain(labCluster), Lifetime: 24 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &lab{
 		t: t, ca: ca, caKey: key, nodes: map[armor.NodeID]*labNode{}, superseded: make(chan struct{}), leader: "n1",
 		outcomes: map[armor.RequestID]armor.Result{},
-		state:    &armor.State{Revision: 10, Time: time.Unix(1_700_000_000, 0).UTC(), Cluster: armor.Cluster{ID: labClusterID, Name: labCluster, PeerCA: ca.Raw}},
+		state: &armor.State{Revision: 10, Time: time.Unix(1_700_000_000, 0).UTC(),
+			Cluster: armor.Cluster{ID: labClusterID, Name: labCluster, PeerCA: ca.Raw}},
 	}
 	for k := range nodes {
 		l.start(armor.NodeID(fmt.Sprintf("n%d", k+1)), "127.0.0.1:0")
@@ -389,7 +391,8 @@ func (n *labNode) AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enfo
 }
 
 func (n *labNode) enforcement(r armor.Result) armor.Enforcement {
-	return armor.Enforcement{Revision: r.Revision, Term: r.Term, Complete: true, Nodes: []armor.NodeEnforcement{{Node: n.id, Enforced: true, Closed: 2}}}
+	return armor.Enforcement{Revision: r.Revision, Term: r.Term, Complete: true,
+		Nodes: []armor.NodeEnforcement{{Node: n.id, Enforced: true, Closed: 2}}}
 }
 
 func (n *labNode) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error) {
