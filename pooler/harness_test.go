@@ -174,8 +174,10 @@ func newHouse(t *testing.T, options ...option) *house {
 		Name: "orders", Environment: "production", DBName: pgtest.Database, TLSMode: armor.TLSDisable,
 		Roles: []armor.RoleAuth{{Role: pgtest.OtherRole, Secret: "orders"}, {Role: pgtest.Role, Secret: "orders"}},
 	}
-	h.pool = armor.Pool{Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 5, QueryWait: patience}
-	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: driver.driver, Dial: driver.dial, Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	h.pool = armor.Pool{Name: "orders", Environment: "production",
+		Database: "orders", Mode: armor.TransactionMode, Budget: 5, QueryWait: patience}
+	cfg := pooler.Config{Node: 7, Secrets: h.secrets, Driver: driver.driver, Dial: driver.dial,
+		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	cfg.Console = console.Node{Version: "test", MaxClients: 100}
 	on(postgres, postgres.Socket())(h, &cfg)
 	for _, o := range options {
@@ -335,9 +337,11 @@ func (g *guest) Admit(database, role string, replication armor.Replication) (arm
 	if armor.IsTemplate(leads.Name) {
 		leads.DBName = database
 	} else if database != "orders" {
-		return armor.Access{}, (&armor.Denial{Reason: armor.ReasonDatabase, Message: "may not reach database " + strconv.Quote(database)}).WithID("abc")
+		return armor.Access{},
+			(&armor.Denial{Reason: armor.ReasonDatabase, Message: "may not reach database " + strconv.Quote(database)}).WithID("abc")
 	}
-	return armor.Access{Environment: "production", Database: leads, Pool: g.home.pool, SecondFactor: g.home.factor, Name: g.home.identity.Name, MaxConnections: g.home.identity.MaxConnections}, nil
+	return armor.Access{Environment: "production", Database: leads, Pool: g.home.pool,
+		SecondFactor: g.home.factor, Name: g.home.identity.Name, MaxConnections: g.home.identity.MaxConnections}, nil
 }
 
 // EndPoint is what tlsedge.Session's is.
@@ -519,7 +523,8 @@ func (h *house) superuser(database string) *pgtest.Client {
 // backends is how many PostgreSQL says it has of our roles.
 func (h *house) backends(observer *pgtest.Client) int {
 	h.t.Helper()
-	n, err := strconv.Atoi(h.query(observer, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename LIKE 'orders%'")[0])
+	n, err := strconv.Atoi(h.query(observer,
+		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename LIKE 'orders%'")[0])
 	h.must(err)
 	return n
 }

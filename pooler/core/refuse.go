@@ -27,7 +27,8 @@ var errState = &pgwire.Error{
 // errStateLeft is for a command whose words did not tell. It has run; what it did is
 // undone with the server connection, unless it was committed.
 var errStateLeft = &pgwire.Error{
-	Severity: pgwire.SeverityFatal, Code: errState.Code, Message: errState.Message, Detail: "This one was found out only when it had run.", Hint: errState.Hint,
+	Severity: pgwire.SeverityFatal, Code: errState.Code, Message: errState.Message,
+	Detail: "This one was found out only when it had run.", Hint: errState.Hint,
 }
 
 // refuses reports whether a command is not to be sent.

@@ -128,7 +128,8 @@ func (l *lexer) harmlessSetting() bool {
 		return true
 	}
 	for _, tracked := range [...]string{
-		"application_name", "client_encoding", "names", "datestyle", "intervalstyle", "timezone", "time", "standard_conforming_strings", "default_transaction_read_only",
+		"application_name", "client_encoding", "names", "datestyle", "intervalstyle",
+		"timezone", "time", "standard_conforming_strings", "default_transaction_read_only",
 	} {
 		if name.is(tracked) {
 			return true

@@ -59,7 +59,8 @@ func (s *Session) fromServer(b []byte, out *Output) int {
 
 // broken ends the session because PostgreSQL sent what we cannot follow.
 func (s *Session) broken(err error, out *Output) {
-	s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08P01", Message: "PostgreSQL sent what its protocol does not allow", Detail: text(err)}, out)
+	s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08P01",
+		Message: "PostgreSQL sent what its protocol does not allow", Detail: text(err)}, out)
 }
 
 // forward passes the head of a message on, or swallows it when it answers a message
@@ -308,7 +309,8 @@ func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 	s.sv.suspect = s.sv.suspect || s.early
 	s.copying, s.early = false, false
 	if s.due(opReplay) {
-		s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code, Message: "the session's settings could not be restored: " + e.Message}, out)
+		s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code,
+			Message: "the session's settings could not be restored: " + e.Message}, out)
 		return 0
 	}
 	n := h.Size()
