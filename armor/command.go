@@ -138,6 +138,7 @@ type BuryTombstones struct{ Nodes []NodeID }
 // PruneExpired drops tokens and unanswered join requests that ended before At.
 type PruneExpired struct{ At time.Time }
 
+// Kind is the stable name of each command: see Command.
 func (Bootstrap) Kind() string           { return "bootstrap" }
 func (PutEnvironment) Kind() string      { return "put-environment" }
 func (PutAnchor) Kind() string           { return "put-anchor" }
@@ -154,6 +155,7 @@ func (SetShares) Kind() string           { return "set-shares" }
 func (BuryTombstones) Kind() string      { return "bury-tombstones" }
 func (PruneExpired) Kind() string        { return "prune-expired" }
 
+// Needs is the role that each asks of an operator: see Command.
 func (Bootstrap) Needs() OperatorRole           { return "" }
 func (PutEnvironment) Needs() OperatorRole      { return CAAdmin }
 func (PutAnchor) Needs() OperatorRole           { return CAAdmin }

@@ -31,6 +31,7 @@ type NotLeaderError struct {
 	Leader NodeID // empty while nobody does
 }
 
+// Error names the leader, if one is known.
 func (e *NotLeaderError) Error() string {
 	if e.Leader == "" {
 		return "not the leader, and no leader is known"

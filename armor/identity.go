@@ -212,6 +212,7 @@ func ParseDigest(s string) (Digest, error) {
 	return d, nil
 }
 
+// String is the text form.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // Short returns the first eight hex digits, for people.
@@ -227,6 +228,7 @@ type CertID struct {
 	Serial string // lower-case hex without leading zeros
 }
 
+// String is issuer/serial.
 func (c CertID) String() string { return c.Issuer.String() + "/" + c.Serial }
 
 // IsZero reports whether c names no certificate.

@@ -9,7 +9,7 @@ import (
 type Replication string
 
 const (
-	NoReplication       Replication = ""
+	NoReplication       Replication = ""         // an ordinary session
 	PhysicalReplication Replication = "physical" // replication=true: the server's whole log, and its files
 	LogicalReplication  Replication = "logical"  // replication=database: decoded changes of one database, and SQL
 )

@@ -80,6 +80,7 @@ func (s Selector) String() string {
 // RevocationReason is why, in RFC 5280 §5.3.1's words.
 type RevocationReason string
 
+// The reasons, which mean what that section says.
 const (
 	Unspecified          RevocationReason = "unspecified"
 	KeyCompromise        RevocationReason = "key-compromise"
