@@ -44,6 +44,7 @@ type Handler interface {
 // Canceler carries a cancel request to the session that holds the key, wherever it
 // lives. It returns once the request was delivered or found to be nobody's.
 type Canceler interface {
+	// Cancel takes the key, and the address that the request came from.
 	Cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
 }
 
@@ -101,9 +102,9 @@ const (
 	OutcomeProbe     Outcome = "probe"     // connected and left without a word
 	OutcomeGarbage   Outcome = "garbage"   // not PostgreSQL's protocol
 	OutcomeProxy     Outcome = "proxy"     // a load balancer that does not say whom it speaks for
-	OutcomeTimeout   Outcome = "timeout"
-	OutcomeAlert     Outcome = "alert"   // TLS failed: no certificate, an unknown CA, …
-	OutcomeLimited   Outcome = "limited" // too many connections, handshakes or cancels
+	OutcomeTimeout   Outcome = "timeout"   // no proof came in time
+	OutcomeAlert     Outcome = "alert"     // TLS failed: no certificate, an unknown CA, …
+	OutcomeLimited   Outcome = "limited"   // too many connections, handshakes or cancels
 )
 
 // Hooks tell what happens, for metrics. Each may be nil, is called from many
