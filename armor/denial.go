@@ -96,6 +96,15 @@ func (f Facts) deny(reason Reason, format string, args ...any) *Denial {
 	return deny(reason, fmt.Sprintf(format, args...), f.Peer.Leaf)
 }
 
+// ShutdownDenial ends the sessions that are left when a node ends.
+func ShutdownDenial() *Denial {
+	return &Denial{
+		Reason:  ReasonShutdown,
+		Message: "this node is shutting down",
+		Detail:  "Connect again: another node will serve you.",
+	}
+}
+
 func revokedDenial(leaf Certificate, r Revocation) *Denial {
 	what := map[SelectorKind]string{
 		SelectCertificate: "client certificate is revoked",

@@ -233,7 +233,7 @@ func (e *Edge) finish(ctx context.Context) {
 	}
 	for again := time.NewTicker(e.cfg.Sweep); ; {
 		for _, s := range e.registry.all() {
-			s.cut(shutdownDenial(), 0)
+			s.cut(armor.ShutdownDenial(), 0)
 		}
 		select {
 		case <-ended:

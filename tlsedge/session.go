@@ -241,7 +241,7 @@ func (s *Session) admission(database, role string, replication armor.Replication
 		return armor.Access{}, &armor.Denial{Reason: armor.ReasonProtocol, Message: "the startup packet names no database or no user"}, 0
 	}
 	if e.closing.Load() {
-		return armor.Access{}, shutdownDenial(), 0
+		return armor.Access{}, armor.ShutdownDenial(), 0
 	}
 	facts, environment := s.want(database, role, replication)
 	if e.cfg.Lease.AdmitNew(environment) != nil {
