@@ -6,7 +6,7 @@ type marks uint8
 
 const (
 	// leavesState: it may make something that outlives the transaction and that no
-	// command tag tells: a temporary object, a session advisory lock, a held cursor,
+	// command tag shows: a temporary object, a session advisory lock, a held cursor,
 	// a setting by set_config.
 	leavesState marks = 1 << iota
 	// harmlessSet: it is a single SET that leaves nothing to be reset: SET LOCAL, SET
