@@ -281,7 +281,7 @@ func sleep(ctx context.Context, d time.Duration) {
 func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
 	source := addressOf(conn).Addr()
 	if e.balancer(source) {
-		source = netip.Addr{} // whose it is will be said: see slot.move
+		source = netip.Addr{} // the balancer will say whose it is: see slot.move
 	}
 	place, evicted := e.slots.take(source, conn)
 	if evicted != nil {
@@ -305,7 +305,7 @@ func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *sl
 		place.free()
 		e.conns.Done()
 	}
-	proven := false // then the session leaves
+	proven := false // once true, the session gives the slot back
 	defer func() {
 		if !proven {
 			leave()
@@ -356,8 +356,8 @@ func addressOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// drop closes at once and leaves no TIME_WAIT behind: it is for connections of which
-// nobody needs an orderly end.
+// drop closes at once and leaves no TIME_WAIT behind: it is for connections whose orderly
+// end nobody needs.
 func drop(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // it is closed either way
