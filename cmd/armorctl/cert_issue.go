@@ -71,13 +71,11 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 	if err != nil {
 		return err
 	}
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	issued, err := issue.Client(ctx, registrar{client, a}, issue.Request{
 		CA: ca, CADir: o.ca, Identity: name, Environment: o.environment, Lifetime: lifetime, CSRFile: o.csr,
 		Owner: o.owner, Contact: o.contact, Replaces: o.replaces, Out: o.out, ServerCA: o.serverCA, Now: a.now(),

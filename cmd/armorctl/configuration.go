@@ -240,13 +240,11 @@ func objectName(c manifest.Change) string {
 }
 
 func (a *app) plan(ctx context.Context, o configOptions) error {
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	p, err := a.workOut(ctx, client, o)
 	if err != nil {
 		return err

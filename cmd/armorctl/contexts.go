@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -163,6 +164,20 @@ func (a *app) connect() (*rpc.Client, error) {
 	}
 	a.tell("context %s: cluster %s by %s as operator %s", c.Name, c.Cluster, strings.Join(c.Addresses, ", "), c.Operator)
 	return c.open()
+}
+
+// reach connects for a command that takes no longer than patience. done gives up both the
+// client and its ctx.
+func (a *app) reach(ctx context.Context) (client *rpc.Client, within context.Context, done func(), err error) {
+	client, err = a.connect()
+	if err != nil {
+		return nil, ctx, nil, err
+	}
+	within, cancel := a.within(ctx, patience)
+	return client, within, func() {
+		cancel()
+		client.Close()
+	}, nil
 }
 
 func (c clusterAccess) open() (*rpc.Client, error) {

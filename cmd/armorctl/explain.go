@@ -141,13 +141,11 @@ func validWords(v factsView) string {
 }
 
 func (a *app) explainDenial(ctx context.Context, id string) error {
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	record, err := client.Denial(ctx, id)
 	if errors.Is(err, armor.ErrNotFound) {
 		return fault.Hinted(err, "ids are forgotten when a node restarts, and after 4,096 newer ones: its log has the id too")

@@ -10,13 +10,11 @@ import (
 
 // fetch opens the chosen cluster, reads tables of its state and closes it again.
 func (a *app) fetch(ctx context.Context, tables ...rpc.Table) (*armor.State, error) {
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	return client.State(ctx, tables...)
 }
 

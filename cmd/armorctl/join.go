@@ -51,13 +51,11 @@ type tokenView struct {
 }
 
 func (a *app) createJoinToken(ctx context.Context, t armor.JoinToken, life time.Duration) error {
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	state, err := client.State(ctx, armor.Members)
 	if err != nil {
 		return err

@@ -101,13 +101,11 @@ func (a *app) nodeListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "list the nodes and what each of them enforces", Example: "  armorctl node list -o json", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.connect()
+			client, ctx, done, err := a.reach(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer client.Close()
-			ctx, cancel := a.within(cmd.Context(), patience)
-			defer cancel()
+			defer done()
 			nodes, err := client.Nodes(ctx)
 			if err != nil {
 				return err
@@ -186,13 +184,11 @@ type approvedView struct {
 }
 
 func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifetime time.Duration) error {
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	state, err := client.State(ctx, armor.Joins)
 	if err != nil {
 		return err

@@ -59,13 +59,11 @@ func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) e
 	if err != nil {
 		return err
 	}
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	state, err := client.State(ctx, armor.Members)
 	if err != nil {
 		return err

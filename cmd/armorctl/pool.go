@@ -69,13 +69,11 @@ func environmentFlag(cmd *cobra.Command, environment *string) {
 
 // fetchPools asks the cluster for all pools, and every node for what it has of them.
 func (a *app) fetchPools(ctx context.Context) ([]clusterPoolView, error) {
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	return poolsOf(ctx, client)
 }
 

@@ -81,13 +81,11 @@ func (a *app) sessionListCommand() *cobra.Command {
 				}
 				keep = func(s armor.SessionInfo) bool { return pattern.Matches(s.Certificate.Identity) }
 			}
-			client, err := a.connect()
+			client, ctx, done, err := a.reach(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer client.Close()
-			ctx, cancel := a.within(cmd.Context(), patience)
-			defer cancel()
+			defer done()
 			survey, err := client.Sessions(ctx)
 			if err != nil {
 				return err

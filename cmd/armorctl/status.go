@@ -58,13 +58,11 @@ type nodePoolView struct {
 }
 
 func (a *app) status(ctx context.Context) error {
-	client, err := a.connect()
+	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	ctx, cancel := a.within(ctx, patience)
-	defer cancel()
+	defer done()
 	state, err := client.State(ctx, armor.Members, armor.Pools, armor.Shares, armor.Inventory, armor.Anchors, armor.Revoked, armor.Joins)
 	if err != nil {
 		return err
