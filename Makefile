@@ -89,7 +89,8 @@ mutant:  needs-demo build ## prove that planted faults are caught: by the compar
 	CGO_ENABLED=0 $(GO) build -tags mutant -o $(BIN)/mutant/ ./cmd/...
 	@run() { report=$(BIN)/mutant/$$1.json; \
 	  ARMOR_MUTANT=$$1 $(BIN)/armor-chaos run $$2 --bin $(BIN)/mutant --seed 1 --duration $$3 >$$report; code=$$?; \
-	  test $$code -eq 3 && grep -q "\"checker\": \"$$4\"" $$report || { echo "the mutant $$1 was not caught: exit code $$code, report in $$report"; exit 1; }; }; \
+	  test $$code -eq 3 && grep -q "\"checker\": \"$$4\"" $$report || \
+	  { echo "the mutant $$1 was not caught: exit code $$code, report in $$report"; exit 1; }; }; \
 	run acknowledge failover 20s revocation && run unreset load 6s state && run swapped load 6s replies
 
 bench:   needs-bench build ## what a query costs, beside PgBouncer's (BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
