@@ -115,7 +115,10 @@ func TestDocumentNamesEveryCommandAndExitCode(t *testing.T) {
 			t.Errorf("docs/armorctl.md does not mention `%s`", name)
 		}
 	})
-	for _, code := range []int{exitDone, exitFailed, exitUsage, exitProblems, exitDenied, exitNotFound, exitConflict, exitUnavailable, exitUnconfirmed, exitUncertain, exitChanges, exitInterrupted} {
+	for _, code := range []int{
+		exitDone, exitFailed, exitUsage, exitProblems, exitDenied, exitNotFound, exitConflict,
+		exitUnavailable, exitUnconfirmed, exitUncertain, exitChanges, exitInterrupted,
+	} {
 		if !strings.Contains(string(text), fmt.Sprintf("| %d |", code)) {
 			t.Errorf("docs/armorctl.md does not say what exit code %d means", code)
 		}

@@ -72,7 +72,9 @@ func (s *site) config(name string) home {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
-	c, err := config.Parse([]byte("node: "+name+"\ncluster: acme\ndataDir: data\nclient: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0'}\ngossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\n"), dir)
+	c, err := config.Parse([]byte("node: "+name+"\ncluster: acme\ndataDir: data\n"+
+		"client: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0'}\n"+
+		"gossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\n"), dir)
 	if err != nil {
 		s.t.Fatal(err)
 	}
