@@ -399,7 +399,8 @@ func TestCheckPostgresReadsTheConsole(t *testing.T) {
 	cmd := exec.Command(program, "--action=pgbouncer_checksum", "--host="+host, "--port="+port,
 		"--dbuser=stats", "--dbname=pgbouncer", "--critical=0123456789abcdef0123456789abcdef")
 	cmd.Env = append(os.Environ(), "PGSSLMODE=disable")
-	if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), "CRITICAL") || !strings.Contains(string(out), "checksum") { // it cannot match
+	out, _ := cmd.CombinedOutput()
+	if !strings.Contains(string(out), "CRITICAL") || !strings.Contains(string(out), "checksum") { // it cannot match
 		t.Errorf("checksum: %s", out)
 	}
 }

@@ -87,7 +87,9 @@ func FuzzReadSettings(f *testing.F) {
 		}
 		for word, value := range r.terms.startup() { // what the login says beside user, database and options
 			if word == "user" || word == "database" || word == "options" || strings.HasPrefix(word, "_pq_.") ||
-				word == "replication" && value != map[armor.Replication]string{armor.PhysicalReplication: "true", armor.LogicalReplication: "database"}[r.replication] {
+				word == "replication" && value != map[armor.Replication]string{
+					armor.PhysicalReplication: "true", armor.LogicalReplication: "database",
+				}[r.replication] {
 				t.Errorf("the login says %s=%q", word, value)
 			}
 		}

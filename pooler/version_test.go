@@ -248,7 +248,8 @@ func (h *house) pgxOf(ctx context.Context, oldest, newest string) *pgx.Conn {
 	h.t.Helper()
 	host, port, err := net.SplitHostPort(h.address)
 	h.must(err)
-	cfg, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s user=%s dbname=orders sslmode=disable min_protocol_version=%s max_protocol_version=%s", host, port, pgtest.Role, oldest, newest))
+	cfg, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%s user=%s dbname=orders sslmode=disable "+
+		"min_protocol_version=%s max_protocol_version=%s", host, port, pgtest.Role, oldest, newest))
 	h.must(err)
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	h.must(err)
