@@ -19,7 +19,8 @@ import (
 
 // refusedWho are the words of authorize, as opposed to those of a handler that looked
 // into the question.
-var refusedWho = regexp.MustCompile(`may not call|needs a certificate|is not a member|there is no operator|has no role|lacks role|has another certificate|unknown service`)
+var refusedWho = regexp.MustCompile(`may not call|needs a certificate|is not a member|` +
+	`there is no operator|has no role|lacks role|has another certificate|unknown service`)
 
 // whoMayCall makes every call there is, with an empty question, and returns those that
 // were not refused for who asked.

@@ -174,11 +174,13 @@ func TestTextThatProtobufCannotCarryIsRefusedInCommandsAndReplacedInReports(t *t
 
 func TestNonsenseOnTheWireIsInvalid(t *testing.T) {
 	for name, m := range map[string]*wire.Command{
-		"none":      {},
-		"digest":    {Kind: &wire.Command_RegisterCertificate{RegisterCertificate: &wire.RegisterCertificate{Replaces: []byte{1}}}},
-		"time":      {Kind: &wire.Command_PruneExpired{PruneExpired: &wire.PruneExpired{At: &wire.Time{Nanos: -1}}}},
-		"far":       {Kind: &wire.Command_PruneExpired{PruneExpired: &wire.PruneExpired{At: &wire.Time{Seconds: 1 << 60}}}},
-		"prefix":    {Kind: &wire.Command_Apply{Apply: &wire.Apply{Identities: []*wire.IdentityConfig{{Grants: []*wire.Grant{{Cidrs: []string{"x"}}}}}}}},
+		"none":   {},
+		"digest": {Kind: &wire.Command_RegisterCertificate{RegisterCertificate: &wire.RegisterCertificate{Replaces: []byte{1}}}},
+		"time":   {Kind: &wire.Command_PruneExpired{PruneExpired: &wire.PruneExpired{At: &wire.Time{Nanos: -1}}}},
+		"far":    {Kind: &wire.Command_PruneExpired{PruneExpired: &wire.PruneExpired{At: &wire.Time{Seconds: 1 << 60}}}},
+		"prefix": {Kind: &wire.Command_Apply{Apply: &wire.Apply{
+			Identities: []*wire.IdentityConfig{{Grants: []*wire.Grant{{Cidrs: []string{"x"}}}}},
+		}}},
 		"too large": {Kind: &wire.Command_Bootstrap{Bootstrap: &wire.Bootstrap{Member: &wire.Member{Index: 1 << 20}}}},
 	} {
 		if _, err := requestOf(&armorpb.Request{Id: string(NewRequestID()), Command: m}); !errors.Is(err, armor.ErrInvalid) {

@@ -300,7 +300,9 @@ func TestTheLeaderBelievesTheSignatureAndNotTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Command = &wire.Command{Kind: &wire.Command_PutEnvironment{PutEnvironment: &wire.PutEnvironment{Environment: &wire.Environment{Name: "mine"}}}}
+	m.Command = &wire.Command{Kind: &wire.Command_PutEnvironment{
+		PutEnvironment: &wire.PutEnvironment{Environment: &wire.Environment{Name: "mine"}},
+	}}
 	if _, err := l.nodes["n2"].peers.propose(t.Context(), "n1", m, false); !errors.Is(err, armor.ErrDenied) {
 		t.Errorf("a changed request: %v", err)
 	}
