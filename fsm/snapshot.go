@@ -20,8 +20,10 @@ import (
 //	u16 type, u16 flags, u64 length, payload, u32 CRC-32C of all before it in the section
 //
 // in this order: the header, one section for each table, sections of later builds that
-// they marked as optional, the trailer; then the end. Numbers are big-endian. A table's
-// payload is its rows, each with its length as a uvarint before it.
+// they marked as optional, the trailer; then the end. A table that came after the first
+// level has a section only if it has rows, so that a build that does not know it reads
+// what does not use it. Numbers are big-endian. A table's payload is its rows, each with
+// its length as a uvarint before it.
 const (
 	snapshotMagic  = "ARMRSNAP"
 	snapshotFormat = 1
@@ -78,6 +80,7 @@ func (s Snapshot) write(w io.Writer) error {
 	if err := writeSection(w, section{headerSection, flagCritical, payload}); err != nil {
 		return err
 	}
+	sections := 1
 	for i, t := range tables {
 		var payload []byte
 		err := t.write(world, func(row []byte) error {
@@ -87,6 +90,10 @@ func (s Snapshot) write(w io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("table %s: %w", t.name(), err)
 		}
+		if i >= firstTables && len(payload) == 0 {
+			continue
+		}
+		sections++
 		if err := writeSection(w, section{firstTable + uint16(i), flagCritical, payload}); err != nil {
 			return err
 		}
@@ -96,13 +103,13 @@ func (s Snapshot) write(w io.Writer) error {
 			return err
 		}
 	}
-	return s.writeTrailer(w)
+	return s.writeTrailer(w, sections+len(world.extra))
 }
 
-func (s Snapshot) writeTrailer(w io.Writer) error {
+func (s Snapshot) writeTrailer(w io.Writer, sections int) error {
 	state := s.version.world.hash()
 	payload, err := deterministic.Marshal(&fsmpb.SnapshotTrailer{
-		Chain: s.version.chain[:], State: state[:], Sections: uint32(1 + len(tables) + len(s.version.world.extra)),
+		Chain: s.version.chain[:], State: state[:], Sections: uint32(sections),
 	})
 	if err != nil {
 		return err
@@ -197,7 +204,10 @@ func noEOF(err error) error {
 }
 
 // reader builds a world from sections.
-type reader struct{ draft *draft }
+type reader struct {
+	draft *draft
+	next  int // the first of the tables that may come now
+}
 
 func (r *reader) take(s section, position int) error {
 	if (position == 0) != (s.kind == headerSection) {
@@ -207,9 +217,10 @@ func (r *reader) take(s section, position int) error {
 		return r.header(s.payload)
 	}
 	if i := int(s.kind) - firstTable; i >= 0 && i < len(tables) {
-		if i != position-1 {
+		if i != r.next && (i < r.next || r.next < firstTables) || len(r.draft.extra) > 0 {
 			return errors.New("the tables are not in order")
 		}
+		r.next = i + 1
 		if err := tables[i].read(r.draft, s.payload); err != nil {
 			return fmt.Errorf("table %s: %w", tables[i].name(), err)
 		}
@@ -218,7 +229,7 @@ func (r *reader) take(s section, position int) error {
 	if s.flags&flagCritical != 0 {
 		return fmt.Errorf("%w: this build does not know the section", ErrCannotApply)
 	}
-	if position <= len(tables) {
+	if r.next < firstTables {
 		return errors.New("an optional section before the tables")
 	}
 	r.draft.extra = append(r.draft.extra, s)
@@ -264,7 +275,7 @@ func (r *reader) close(s section, count uint32, rest io.Reader) (*version, error
 	if err := wire.Log.UnmarshalMessage(s.payload, &trailer); err != nil {
 		return nil, fmt.Errorf("trailer: %w", err)
 	}
-	if trailer.Sections != count || int(count) < 1+len(tables) || len(trailer.Chain) != len(armor.Digest{}) {
+	if trailer.Sections != count || r.next < firstTables || len(trailer.Chain) != len(armor.Digest{}) {
 		return nil, fmt.Errorf("%d sections, and the trailer says %d: the snapshot is damaged", count, trailer.Sections)
 	}
 	if n, err := io.ReadFull(rest, make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
