@@ -47,6 +47,9 @@ func furnished(t rapid.TB) *lab {
 
 func TestSnapshotHoldsEveryTable(t *testing.T) {
 	l := furnished(t)
+	d := l.machine.current.Load().world.edit()
+	put(d, armor.Staged, armor.StagedRevocations{Batch: "b", Part: 1, Selectors: everySelector(), By: "ada", At: epoch})
+	l.machine.publish(l.machine.current.Load(), &version{world: d.finish()})
 	w := l.machine.current.Load().world
 	for _, table := range tables {
 		rows := 0

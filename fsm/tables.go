@@ -41,9 +41,6 @@ func allTables() []table {
 		}
 		all = append(all, stateTable{t})
 	}
-	if len(all) == stateTables {
-		all = append(all, memoryTable{})
-	}
 	return all
 }
 
