@@ -2,6 +2,7 @@ package armor
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -34,17 +35,17 @@ func StagedBatch(batch RequestID) string { return string(batch) + " " }
 // Key is the part's key: those of a batch stand together, in their order.
 func (p StagedRevocations) Key() string { return StagedBatch(p.Batch) + fmt.Sprintf("%06d", p.Part) }
 
-// canonicalList is what Canonical puts before the elements of a list.
-var canonicalList = len(Canonical([]Selector{}))
+// listHead is what Canonical puts before the elements of a list.
+func listHead(length int) []byte { return binary.BigEndian.AppendUint32([]byte{'l'}, uint32(length)) }
 
 // StagingParts cuts selectors into parts of at most MaxStagedPart, in their order.
 func StagingParts(selectors []Selector) (parts [][]Selector) {
-	first, size := 0, canonicalList
+	first, size := 0, len(listHead(0))
 	for i, s := range selectors {
 		bytes := len(Canonical(s))
 		if i > first && size+bytes > MaxStagedPart {
 			parts = append(parts, selectors[first:i])
-			first, size = i, canonicalList
+			first, size = i, len(listHead(0))
 		}
 		size += bytes
 	}
@@ -54,5 +55,13 @@ func StagingParts(selectors []Selector) (parts [][]Selector) {
 	return parts
 }
 
-// StagingDigest identifies the selectors of a batch, all parts in their order.
-func StagingDigest(selectors []Selector) Digest { return sha256.Sum256(Canonical(selectors)) }
+// StagingDigest identifies the selectors of a batch, all parts in their order: it is the
+// SHA-256 of their Canonical, which is never held as a whole.
+func StagingDigest(selectors []Selector) Digest {
+	h := sha256.New()
+	h.Write(listHead(len(selectors)))
+	for _, s := range selectors {
+		h.Write(Canonical(s))
+	}
+	return Digest(h.Sum(nil))
+}

@@ -1,6 +1,7 @@
 package armor_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"reflect"
 	"slices"
@@ -33,6 +34,15 @@ func TestPartsHoldAllSelectorsInOrderAndKeepTheBound(t *testing.T) {
 			if last := i == len(parts)-1; !last && size+len(armor.Canonical(parts[i+1][0])) <= armor.MaxStagedPart {
 				t.Errorf("%d selectors: part %d has room for more", n, i)
 			}
+		}
+	}
+}
+
+func TestStagingDigestIsOfTheCanonicalSelectors(t *testing.T) {
+	for _, n := range []int{0, 1, 300} {
+		all := manySelectors(n)
+		if got, want := armor.StagingDigest(all), armor.Digest(sha256.Sum256(armor.Canonical(all))); got != want {
+			t.Errorf("%d selectors: %s, not %s", n, got, want)
 		}
 	}
 }

@@ -42,14 +42,12 @@ func furnished(t rapid.TB) *lab {
 	l.must(l.by("ada", l.token("n4", time.Hour)))
 	l.must(l.by("ada", l.token("n5", time.Hour)))
 	l.must(l.node("n1", l.join("n5")))
+	l.must(l.by("ada", armor.StageRevocations{Batch: batchID("left"), Part: 1, Selectors: everySelector()}))
 	return l
 }
 
 func TestSnapshotHoldsEveryTable(t *testing.T) {
 	l := furnished(t)
-	d := l.machine.current.Load().world.edit()
-	put(d, armor.Staged, armor.StagedRevocations{Batch: "b", Part: 1, Selectors: everySelector(), By: "ada", At: epoch})
-	l.machine.publish(l.machine.current.Load(), &version{world: d.finish()})
 	w := l.machine.current.Load().world
 	for _, table := range tables {
 		rows := 0

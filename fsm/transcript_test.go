@@ -260,6 +260,10 @@ func (l *lab) command(a *arguments) armor.Command {
 		return l.register(a)
 	case "revoke":
 		return l.revocation(a)
+	case "stage":
+		return l.staging(a)
+	case "revoke-staged":
+		return l.activation(a)
 	case "apply":
 		return l.applied(a)
 	case "operator":
@@ -348,6 +352,21 @@ func (l *lab) revocation(a *arguments) armor.Command {
 		}
 		c.Selectors = append(c.Selectors, s)
 	}
+	return c
+}
+
+// staging reads a batch, part= and selectors as revoke does.
+func (l *lab) staging(a *arguments) armor.Command {
+	c := armor.StageRevocations{Batch: batchID(a.next()), Part: a.number("part=")}
+	c.Selectors = l.revocation(a).(armor.Revoke).Selectors
+	return c
+}
+
+// activation reads a batch, parts= and the selectors that they are said to hold.
+func (l *lab) activation(a *arguments) armor.Command {
+	c := armor.RevokeStaged{Batch: batchID(a.next()), Parts: a.number("parts=")}
+	r := l.revocation(a).(armor.Revoke)
+	c.Digest, c.Reason, c.Comment = armor.StagingDigest(r.Selectors), r.Reason, r.Comment
 	return c
 }
 
@@ -467,6 +486,10 @@ func (l *lab) showTrust(b *strings.Builder, s *armor.State, what string) {
 	case "inventory":
 		for _, r := range sortedByID(s) {
 			fmt.Fprintf(b, "%s in %s owner %s by %s replaced %v\n", r.Certificate.Identity, r.Environment, r.Owner, r.IssuedBy, !r.ReplacedBy.IsZero())
+		}
+	case "staged":
+		for p := range s.Staged.Values() {
+			fmt.Fprintf(b, "batch %.6s part %d of %d by %s at %s\n", p.Batch, p.Part, len(p.Selectors), p.By, stamp(p.At))
 		}
 	case "revocations":
 		for r := range s.Revocations.Values() {

@@ -2725,6 +2725,142 @@ func (x *PruneExpired) GetAt() *Time {
 	return nil
 }
 
+type StageRevocations struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Batch         string                 `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	Part          int64                  `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"`
+	Selectors     []*Selector            `protobuf:"bytes,3,rep,name=selectors,proto3" json:"selectors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageRevocations) Reset() {
+	*x = StageRevocations{}
+	mi := &file_armor_wire_words_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageRevocations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageRevocations) ProtoMessage() {}
+
+func (x *StageRevocations) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
+func (*StageRevocations) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *StageRevocations) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *StageRevocations) GetPart() int64 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *StageRevocations) GetSelectors() []*Selector {
+	if x != nil {
+		return x.Selectors
+	}
+	return nil
+}
+
+type RevokeStaged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Batch         string                 `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	Parts         int64                  `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Comment       string                 `protobuf:"bytes,5,opt,name=comment,proto3" json:"comment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeStaged) Reset() {
+	*x = RevokeStaged{}
+	mi := &file_armor_wire_words_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeStaged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeStaged) ProtoMessage() {}
+
+func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
+func (*RevokeStaged) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RevokeStaged) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *RevokeStaged) GetParts() int64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *RevokeStaged) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *RevokeStaged) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RevokeStaged) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
 // Command is one of the above; the field's name is armor.Command.Kind.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2745,6 +2881,8 @@ type Command struct {
 	//	*Command_SetShares
 	//	*Command_BuryTombstones
 	//	*Command_PruneExpired
+	//	*Command_StageRevocations
+	//	*Command_RevokeStaged
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2752,7 +2890,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +2902,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2915,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -2922,6 +3060,24 @@ func (x *Command) GetPruneExpired() *PruneExpired {
 	return nil
 }
 
+func (x *Command) GetStageRevocations() *StageRevocations {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StageRevocations); ok {
+			return x.StageRevocations
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeStaged() *RevokeStaged {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RevokeStaged); ok {
+			return x.RevokeStaged
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -2986,6 +3142,14 @@ type Command_PruneExpired struct {
 	PruneExpired *PruneExpired `protobuf:"bytes,15,opt,name=prune_expired,json=pruneExpired,proto3,oneof"`
 }
 
+type Command_StageRevocations struct {
+	StageRevocations *StageRevocations `protobuf:"bytes,16,opt,name=stage_revocations,json=stageRevocations,proto3,oneof"`
+}
+
+type Command_RevokeStaged struct {
+	RevokeStaged *RevokeStaged `protobuf:"bytes,17,opt,name=revoke_staged,json=revokeStaged,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3015,6 +3179,10 @@ func (*Command_SetShares) isCommand_Kind() {}
 func (*Command_BuryTombstones) isCommand_Kind() {}
 
 func (*Command_PruneExpired) isCommand_Kind() {}
+
+func (*Command_StageRevocations) isCommand_Kind() {}
+
+func (*Command_RevokeStaged) isCommand_Kind() {}
 
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
@@ -3245,7 +3413,17 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x0eBuryTombstones\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"3\n" +
 	"\fPruneExpired\x12#\n" +
-	"\x02at\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\"\xfd\a\n" +
+	"\x02at\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\"s\n" +
+	"\x10StageRevocations\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\tR\x05batch\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\x03R\x04part\x125\n" +
+	"\tselectors\x18\x03 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\"\x84\x01\n" +
+	"\fRevokeStaged\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\tR\x05batch\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\x03R\x05parts\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\acomment\x18\x05 \x01(\tR\acomment\"\x91\t\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3264,7 +3442,9 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\n" +
 	"set_shares\x18\r \x01(\v2\x18.armor.wire.v1.SetSharesH\x00R\tsetShares\x12H\n" +
 	"\x0fbury_tombstones\x18\x0e \x01(\v2\x1d.armor.wire.v1.BuryTombstonesH\x00R\x0eburyTombstones\x12B\n" +
-	"\rprune_expired\x18\x0f \x01(\v2\x1b.armor.wire.v1.PruneExpiredH\x00R\fpruneExpiredB\x06\n" +
+	"\rprune_expired\x18\x0f \x01(\v2\x1b.armor.wire.v1.PruneExpiredH\x00R\fpruneExpired\x12N\n" +
+	"\x11stage_revocations\x18\x10 \x01(\v2\x1f.armor.wire.v1.StageRevocationsH\x00R\x10stageRevocations\x12B\n" +
+	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStagedB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3279,7 +3459,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3319,7 +3499,9 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*SetShares)(nil),           // 35: armor.wire.v1.SetShares
 	(*BuryTombstones)(nil),      // 36: armor.wire.v1.BuryTombstones
 	(*PruneExpired)(nil),        // 37: armor.wire.v1.PruneExpired
-	(*Command)(nil),             // 38: armor.wire.v1.Command
+	(*StageRevocations)(nil),    // 38: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 39: armor.wire.v1.RevokeStaged
+	(*Command)(nil),             // 40: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3362,26 +3544,29 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	2,  // 37: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
 	19, // 38: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
 	0,  // 39: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	22, // 40: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 41: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 42: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 43: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 44: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 45: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 46: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 47: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 48: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 49: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 50: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	34, // 51: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	35, // 52: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	36, // 53: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	37, // 54: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	12, // 40: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	22, // 41: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 42: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 43: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 44: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 45: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 46: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 47: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	30, // 48: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	31, // 49: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	32, // 50: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	33, // 51: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	34, // 52: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	35, // 53: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	36, // 54: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	37, // 55: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	38, // 56: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	39, // 57: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -3389,7 +3574,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[38].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[40].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -3405,6 +3590,8 @@ func file_armor_wire_words_proto_init() {
 		(*Command_SetShares)(nil),
 		(*Command_BuryTombstones)(nil),
 		(*Command_PruneExpired)(nil),
+		(*Command_StageRevocations)(nil),
+		(*Command_RevokeStaged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3412,7 +3599,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
