@@ -65,6 +65,10 @@ var kinds = byName(
 	means(4, (*draft).revokeStaged),
 )
 
+// LevelOf returns the level that a kind of command came with: a build that applies only
+// earlier ones stops at it.
+func LevelOf(c armor.Command) uint32 { return kinds[c.Kind()].level }
+
 func byName(all ...kind) map[string]kind {
 	table := make(map[string]kind, len(all))
 	for _, k := range all {
