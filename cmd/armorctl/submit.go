@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,16 +10,6 @@ import (
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/rpc"
 )
-
-// stepID is the id of one of a command's several changes: the first has the command's
-// own id, and the others follow from it, so that a retry of the command retries each.
-func stepID(id armor.RequestID, step int) armor.RequestID {
-	if step == 0 || id == "" {
-		return id
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "armorctl step %d of %s", step, id))
-	return armor.RequestID(hex.EncodeToString(sum[:16]))
-}
 
 // submit has a change committed. An error carries the request id with which it may be
 // retried.
