@@ -21,12 +21,34 @@ func (a *app) submit(ctx context.Context, c *rpc.Client, command armor.Command, 
 		o.RequestID = rpc.NewRequestID()
 	}
 	a.tell("request %s: %s", o.RequestID, command.Kind())
-	out, err := c.Submit(ctx, command, o)
+	out, err := a.commit(ctx, c, command, o)
 	out.RequestID = o.RequestID
 	if err != nil {
 		return out, &requested{err: settled(err), id: o.RequestID}
 	}
 	return out, nil
+}
+
+// commit proposes a change; a revocation may be of any size.
+func (a *app) commit(ctx context.Context, c *rpc.Client, command armor.Command, o rpc.SubmitOptions) (rpc.Outcome, error) {
+	r, revokes := command.(armor.Revoke)
+	if !revokes {
+		return c.Submit(ctx, command, o)
+	}
+	return c.RevokeAll(ctx, r, o, func(done, parts int) {
+		if done%toldParts == 0 || done == parts {
+			a.say("part %d of %d is with the cluster; nothing is revoked yet", done, parts)
+		}
+	})
+}
+
+// toldParts is how many parts of a large revocation are told of at a time.
+const toldParts = 10
+
+// stagingPatience is how much longer a command may take that must be cut into parts.
+func stagingPatience(command armor.Command) time.Duration {
+	r, _ := command.(armor.Revoke)
+	return time.Duration(len(armor.StagingParts(r.Selectors))/2) * time.Second
 }
 
 // madeAnew is for changes that carry a key or a secret made for them: run again, such a
@@ -70,7 +92,7 @@ func enforcementPatience(s *armor.State) time.Duration {
 // Without --timeout the time to find a leader comes on top of the time for enforcement.
 func (a *app) submitEnforced(ctx context.Context, c *rpc.Client, command armor.Command, wait rpc.Wait, s *armor.State) (rpc.Outcome, error) {
 	bound := enforcementPatience(s)
-	ctx, cancel := a.within(ctx, bound+patience)
+	ctx, cancel := a.within(ctx, bound+patience+stagingPatience(command))
 	defer cancel()
 	if a.globals.timeout > 0 {
 		bound = min(a.globals.timeout, time.Hour) // no node keeps a call waiting for longer
