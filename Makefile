@@ -1,6 +1,7 @@
 # Every target works on a fresh Debian machine that has Go; what is missing is
 # installed when we are root and named when we are not.
 
+SHELL   := bash
 GO      ?= go
 BIN     := bin
 FUZZ    ?= 50000x
@@ -13,10 +14,10 @@ LOAD    ?= 25s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check fmt vet lint arch generated race differ fuzz chaos mutant bench image clean
+.PHONY: help build demo test check fmt vet lint arch generated race differ fuzz chaos mutant bench bench-state image clean
 
 help:    ## list the targets
-	@awk -F':.*## ' '/^[a-z]+: .*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+: .*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build:   ## static binaries in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
@@ -82,6 +83,10 @@ mutant:  build ## prove that planted faults are caught: by the comparison with P
 bench:   build ## what a query costs, beside PgBouncer's (needs pgbouncer; BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
 	$(GO) test -run '^$$' -bench . -benchmem ./pooler/core
 	$(BIN)/armor-chaos bench $(BENCH)
+
+bench-state: ## what a state of a million rows costs, and whether it may
+	@echo '| what | measured | may be | |'; echo '|---|---|---|---|'
+	@set -o pipefail; $(GO) test -run '^$$' -bench '^BenchmarkState$$' -benchtime 1x -timeout 30m ./fsm ./tlsedge | { grep '^|' || true; }
 
 image:   build ## a container image from scratch
 	docker build -t armor:$(VERSION) -t armor:latest .

@@ -32,7 +32,8 @@ var (
 type AnyTable interface {
 	// Name is the table's name in snapshots, in the state's hash and in the API.
 	Name() string
-	// Rows walks the rows of s in the order of their keys.
+	// Len returns the number of rows of s; Rows walks them in the order of their keys.
+	Len(s *State) int
 	Rows(s *State) iter.Seq[Row]
 	// New returns the address of a zero row.
 	New() Row
@@ -64,6 +65,7 @@ type store[V Row] struct {
 	find    func(s *State, like V) (V, bool) // the row that has the key of another
 	with    func(s *State, rows ...V)
 	without func(s *State, key string)
+	len     func(s *State) int
 	rows    func(s *State) iter.Seq[V]
 	builder func(s *State) (add func(*V) bool, done func())
 }
@@ -74,6 +76,7 @@ func table[V Row](name string, aspect Aspect, of func(*State) *Table[V]) *TableO
 		find:    func(s *State, like V) (V, bool) { return of(s).Get(like.Key()) },
 		with:    func(s *State, rows ...V) { *of(s) = of(s).With(rows...) },
 		without: func(s *State, key string) { *of(s) = of(s).Without(key) },
+		len:     func(s *State) int { return of(s).Len() },
 		rows:    func(s *State) iter.Seq[V] { return of(s).Values() },
 		builder: func(s *State) (func(*V) bool, func()) {
 			m := &btree.Map[string, *V]{}
@@ -93,6 +96,7 @@ func revocations(name string, aspect Aspect) *TableOf[Revocation] {
 			return s.Revocations.Get(like.Selector.SelectorKey())
 		},
 		with:    func(s *State, rows ...Revocation) { s.Revocations = s.Revocations.With(rows...) },
+		len:     func(s *State) int { return s.Revocations.Len() },
 		rows:    func(s *State) iter.Seq[Revocation] { return s.Revocations.Values() },
 		builder: buildRevocations,
 	}})
@@ -160,6 +164,9 @@ func (t *TableOf[V]) changed(s *State, rows []V) {
 	}
 	s.Changed.touch(s.Revision, keys)
 }
+
+// Len implements AnyTable.
+func (t *TableOf[V]) Len(s *State) int { return t.store.len(s) }
 
 // Rows implements AnyTable.
 func (t *TableOf[V]) Rows(s *State) iter.Seq[Row] {

@@ -2,11 +2,13 @@ package fsm
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -23,16 +25,24 @@ import (
 // they marked as optional, the trailer; then the end. A table that came after the first
 // level has a section only if it has rows, so that a build that does not know it reads
 // what does not use it. Numbers are big-endian. A table's payload is its rows, each with
-// its length as a uvarint before it.
+// its length as a uvarint before it; of a large table it is deflated (RFC 1951). A
+// snapshot with such a section is of format 2, and any other of format 1, which the
+// builds before read as well.
 const (
 	snapshotMagic  = "ARMRSNAP"
-	snapshotFormat = 1
+	plainFormat    = 1
+	deflatedFormat = 2
 
 	headerSection  = 1
 	trailerSection = 0xffff
 	firstTable     = 16
 
 	flagCritical = 1 // a build that does not know the section must not read the snapshot
+	flagDeflated = 2 // format 2
+
+	// deflateFrom is how many rows make a table large: the rows of a small one are not
+	// worth a snapshot that the builds before cannot read.
+	deflateFrom = 10_000
 
 	maxSection  = 1 << 32 // bytes
 	maxSections = 1 << 10
@@ -56,8 +66,8 @@ func (m *Machine) Snapshot() Snapshot { return Snapshot{m.current.Load()} }
 // Revision is the index of the last entry that the snapshot covers.
 func (s Snapshot) Revision() uint64 { return s.version.world.state.Revision }
 
-// WriteTo writes the snapshot (io.WriterTo). It may run beside Apply. The bytes depend
-// only on the entries applied.
+// WriteTo writes the snapshot (io.WriterTo). It may run beside Apply, which does not wait
+// for it. The bytes depend only on the entries applied.
 func (s Snapshot) WriteTo(w io.Writer) (int64, error) {
 	out := &counter{w: w}
 	if err := s.write(out); err != nil {
@@ -68,7 +78,7 @@ func (s Snapshot) WriteTo(w io.Writer) (int64, error) {
 
 func (s Snapshot) write(w io.Writer) error {
 	world := s.version.world
-	if _, err := w.Write(binary.BigEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat)); err != nil {
+	if _, err := w.Write(binary.BigEndian.AppendUint16([]byte(snapshotMagic), world.format())); err != nil {
 		return err
 	}
 	header := &fsmpb.SnapshotHeader{}
@@ -82,19 +92,15 @@ func (s Snapshot) write(w io.Writer) error {
 	}
 	sections := 1
 	for i, t := range tables {
-		var payload []byte
-		err := t.write(world, func(row []byte) error {
-			payload = appendRow(payload, row)
-			return nil
-		})
+		if i >= firstTables && t.rows(world) == 0 {
+			continue
+		}
+		section, err := world.section(firstTable+uint16(i), t)
 		if err != nil {
 			return fmt.Errorf("table %s: %w", t.name(), err)
 		}
-		if i >= firstTables && len(payload) == 0 {
-			continue
-		}
 		sections++
-		if err := writeSection(w, section{firstTable + uint16(i), flagCritical, payload}); err != nil {
+		if err := writeSection(w, section); err != nil {
 			return err
 		}
 	}
@@ -104,6 +110,42 @@ func (s Snapshot) write(w io.Writer) error {
 		}
 	}
 	return s.writeTrailer(w, sections+len(world.extra))
+}
+
+// format is the one that a snapshot of the world has.
+func (w *world) format() uint16 {
+	if slices.ContainsFunc(tables, func(t table) bool { return t.rows(w) >= deflateFrom }) {
+		return deflatedFormat
+	}
+	return plainFormat
+}
+
+// section makes the section of a table.
+func (w *world) section(kind uint16, t table) (section, error) {
+	var payload bytes.Buffer
+	if t.rows(w) < deflateFrom {
+		err := t.write(w, &payload)
+		return section{kind, flagCritical, payload.Bytes()}, err
+	}
+	deflate, err := flate.NewWriter(&payload, flate.BestSpeed)
+	if err != nil {
+		return section{}, err
+	}
+	err = errors.Join(t.write(w, deflate), deflate.Close())
+	return section{kind, flagCritical | flagDeflated, payload.Bytes()}, err
+}
+
+// inflated returns what a section holds.
+func (s section) inflated() ([]byte, error) {
+	if s.flags&flagDeflated == 0 {
+		return s.payload, nil
+	}
+	var rows bytes.Buffer
+	n, err := io.Copy(&rows, io.LimitReader(flate.NewReader(bytes.NewReader(s.payload)), maxSection+1))
+	if err == nil && n > maxSection {
+		err = fmt.Errorf("more than %d bytes", int64(maxSection))
+	}
+	return rows.Bytes(), err
 }
 
 func (s Snapshot) writeTrailer(w io.Writer, sections int) error {
@@ -152,8 +194,8 @@ func readSnapshot(r io.Reader) (*version, error) {
 	if string(start[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, errors.New("this is no snapshot of ours")
 	}
-	if f := binary.BigEndian.Uint16(start[len(snapshotMagic):]); f != snapshotFormat {
-		return nil, fmt.Errorf("%w: snapshot format %d, and this build reads %d", ErrCannotApply, f, snapshotFormat)
+	if f := binary.BigEndian.Uint16(start[len(snapshotMagic):]); f < plainFormat || f > deflatedFormat {
+		return nil, fmt.Errorf("%w: snapshot format %d, and this build reads %d and %d", ErrCannotApply, f, plainFormat, deflatedFormat)
 	}
 	reader := reader{draft: emptyWorld().edit()}
 	for count := range maxSections {
@@ -221,7 +263,11 @@ func (r *reader) take(s section, position int) error {
 			return errors.New("the tables are not in order")
 		}
 		r.next = i + 1
-		if err := tables[i].read(r.draft, s.payload); err != nil {
+		payload, err := s.inflated()
+		if err == nil {
+			err = tables[i].read(r.draft, payload)
+		}
+		if err != nil {
 			return fmt.Errorf("table %s: %w", tables[i].name(), err)
 		}
 		return nil

@@ -2,9 +2,11 @@ package fsm
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"io"
 	"testing"
 	"time"
 
@@ -50,10 +52,9 @@ func TestSnapshotHoldsEveryTable(t *testing.T) {
 	l := furnished(t)
 	w := l.machine.current.Load().world
 	for _, table := range tables {
-		rows := 0
-		err := table.write(w, func([]byte) error { rows++; return nil })
-		if err != nil || rows == 0 {
-			t.Errorf("table %s: %d rows, %v", table.name(), rows, err)
+		var rows bytes.Buffer
+		if err := table.write(w, &rows); err != nil || rows.Len() == 0 || table.rows(w) == 0 {
+			t.Errorf("table %s: %d rows of %d bytes, %v", table.name(), table.rows(w), rows.Len(), err)
 		}
 	}
 	m := New()
@@ -124,7 +125,7 @@ func sections(t rapid.TB, b []byte) []section {
 
 func joined(t rapid.TB, all []section) []byte {
 	t.Helper()
-	b := bytes.NewBuffer(binary.BigEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat))
+	b := bytes.NewBuffer(binary.BigEndian.AppendUint16([]byte(snapshotMagic), plainFormat))
 	for _, s := range all {
 		if err := writeSection(b, s); err != nil {
 			t.Fatal(err)
@@ -177,9 +178,11 @@ type noted struct{ notes *[]string }
 
 func (noted) name() string { return "notes" }
 
-func (n noted) write(_ *world, row func([]byte) error) error {
+func (n noted) rows(*world) int { return len(*n.notes) }
+
+func (n noted) write(_ *world, out io.Writer) error {
 	for _, note := range *n.notes {
-		if err := row([]byte(note)); err != nil {
+		if _, err := out.Write(appendRow(nil, []byte(note))); err != nil {
 			return err
 		}
 	}
@@ -270,4 +273,51 @@ func FuzzRestoreRows(f *testing.F) {
 		changed[i].payload = payload
 		_ = New().Restore(bytes.NewReader(joined(t, changed)))
 	})
+}
+
+func TestALargeTableIsDeflated(t *testing.T) {
+	l := governed(t)
+	loadRevocations(l, deflateFrom-1)
+	if b := snapshotBytes(t, l.machine); binary.BigEndian.Uint16(b[len(snapshotMagic):]) != plainFormat {
+		t.Error("a table that is not large made a snapshot that the builds before cannot read")
+	}
+	plain := len(snapshotBytes(t, l.machine))
+	l.must(l.by("ada", armor.Revoke{Reason: armor.Superseded, Selectors: []armor.Selector{numbered(-1)}}))
+	good := snapshotBytes(t, l.machine)
+	if binary.BigEndian.Uint16(good[len(snapshotMagic):]) != deflatedFormat || len(good) > plain*2/3 {
+		t.Errorf("%d bytes of the same rows became %d", plain, len(good))
+	}
+	restored := New()
+	if err := restored.Restore(bytes.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
+	sameMachine(t, "restored", l.machine, restored)
+	for i := len(snapshotMagic) + 2; i < len(good); i += 997 {
+		flipped := bytes.Clone(good)
+		flipped[i] ^= 0x10
+		if err := New().Restore(bytes.NewReader(flipped)); err == nil {
+			t.Fatalf("a snapshot with a bit flipped at %d was restored", i)
+		}
+	}
+}
+
+// A small section that unfolds into more than memory holds is refused before it has.
+func TestASectionThatUnfoldsWithoutEndIsRefused(t *testing.T) {
+	all := sections(t, snapshotBytes(t, governed(t).machine))
+	var bomb bytes.Buffer
+	deflate, err := flate.NewWriter(&bomb, flate.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range 64 {
+		if _, err := deflate.Write(zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deflate.Close()
+	all[1].flags, all[1].payload = flagCritical|flagDeflated, bomb.Bytes()
+	if err := New().Restore(bytes.NewReader(joined(t, all))); err == nil {
+		t.Error("64 MiB of nothing were taken for rows")
+	}
 }

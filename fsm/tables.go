@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
-	"runtime"
-	"sync"
+	"slices"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/wire"
@@ -16,8 +16,10 @@ import (
 // table is what a section of a snapshot holds: the rows of one table.
 type table interface {
 	name() string
-	// write gives the encoding of each row, in the order of their keys.
-	write(w *world, row func([]byte) error) error
+	// rows counts them.
+	rows(w *world) int
+	// write writes the rows in the order of their keys, each with its length before it.
+	write(w *world, out io.Writer) error
 	// read puts the rows of a section into a draft, whose table is empty.
 	read(d *draft, payload []byte) error
 }
@@ -49,17 +51,34 @@ type stateTable struct{ of armor.AnyTable }
 
 func (t stateTable) name() string { return t.of.Name() }
 
-func (t stateTable) write(w *world, row func([]byte) error) error {
-	for r := range t.of.Rows(w.state) {
-		b, err := wire.Log.Marshal(r)
+func (t stateTable) rows(w *world) int { return t.of.Len(w.state) }
+
+func (t stateTable) write(w *world, out io.Writer) error {
+	return inParts(chunked(t.of.Rows(w.state)), encodeRows, func(e encoded) error {
+		if e.err != nil {
+			return e.err
+		}
+		_, err := out.Write(e.rows)
+		return err
+	})
+}
+
+// encoded are some rows of a table as they are written.
+type encoded struct {
+	rows []byte
+	err  error
+}
+
+func encodeRows(rows []armor.Row) (e encoded) {
+	for _, row := range rows {
+		b, err := wire.Log.Marshal(row)
 		if err != nil {
-			return err
+			e.err = fmt.Errorf("row %s: %w", row.Key(), err)
+			return e
 		}
-		if err := row(b); err != nil {
-			return err
-		}
+		e.rows = appendRow(e.rows, b)
 	}
-	return nil
+	return e
 }
 
 func (t stateTable) read(d *draft, payload []byte) error {
@@ -68,14 +87,14 @@ func (t stateTable) read(d *draft, payload []byte) error {
 		return err
 	}
 	add, done := t.of.Fill(d.State)
-	err = inParts(rows, t.decode, func(p part) error {
+	err = inParts(chunked(slices.Values(rows)), t.decode, func(p decoded) error {
 		for _, r := range p.rows {
 			if !add(r) {
 				return fmt.Errorf("two rows have key %q", r.Key())
 			}
 		}
 		d.entries.merge(p.entries)
-		return nil
+		return p.err
 	})
 	if err != nil {
 		return err
@@ -84,59 +103,24 @@ func (t stateTable) read(d *draft, payload []byte) error {
 	return nil
 }
 
-// part is some rows of a table, decoded, and the sum of their hashes.
-type part struct {
+// decoded are some rows of a table, and the sum of their hashes.
+type decoded struct {
 	rows    []armor.Row
 	entries sum
 	err     error
 }
 
-func (t stateTable) decode(encoded [][]byte, first int) (p part) {
-	for i, b := range encoded {
+func (t stateTable) decode(rows [][]byte) (d decoded) {
+	for _, b := range rows {
 		row := t.of.New()
 		if err := wire.Log.Unmarshal(b, row); err != nil {
-			p.err = fmt.Errorf("row %d: %w", first+i, err)
-			return p
+			d.err = err
+			return d
 		}
-		p.rows = append(p.rows, row)
-		p.entries.add(entryHash(t.name(), row.Key(), reflect.ValueOf(row).Elem().Interface()))
+		d.rows = append(d.rows, row)
+		d.entries.add(entryHash(t.name(), row.Key(), reflect.ValueOf(row).Elem().Interface()))
 	}
-	return p
-}
-
-// partSize is how many rows are decoded at a time.
-const partSize = 4096
-
-// inParts decodes rows on all processors and takes the parts in their order. It ends with
-// the first error.
-func inParts(rows [][]byte, decode func(rows [][]byte, first int) part, take func(part) error) error {
-	turns := make(chan chan part, runtime.GOMAXPROCS(0))
-	stop := make(chan struct{})
-	var workers sync.WaitGroup
-	defer workers.Wait()
-	defer close(stop)
-	workers.Go(func() {
-		defer close(turns)
-		for first := 0; first < len(rows); first += partSize {
-			turn := make(chan part, 1)
-			select {
-			case turns <- turn:
-			case <-stop:
-				return
-			}
-			workers.Go(func() { turn <- decode(rows[first:min(first+partSize, len(rows))], first) })
-		}
-	})
-	for turn := range turns {
-		p := <-turn
-		if p.err != nil {
-			return p.err
-		}
-		if err := take(p); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d
 }
 
 // memoryTable is the memory of requests.
@@ -144,7 +128,9 @@ type memoryTable struct{}
 
 func (memoryTable) name() string { return requestsTable }
 
-func (memoryTable) write(w *world, row func([]byte) error) error {
+func (memoryTable) rows(w *world) int { return w.requests.Len() }
+
+func (memoryTable) write(w *world, out io.Writer) error {
 	for o := range w.requests.Values() {
 		message := &fsmpb.Outcome{}
 		wire.Log.Fill(message, o)
@@ -152,7 +138,7 @@ func (memoryTable) write(w *world, row func([]byte) error) error {
 		if err != nil {
 			return err
 		}
-		if err := row(b); err != nil {
+		if _, err := out.Write(appendRow(nil, b)); err != nil {
 			return err
 		}
 	}
@@ -200,8 +186,8 @@ func appendRow(payload, row []byte) []byte {
 func splitRows(payload []byte) (rows [][]byte, err error) {
 	for len(payload) > 0 {
 		length, size := binary.Uvarint(payload)
-		if size <= 0 || length > uint64(len(payload)-size) || length > MaxEntry {
-			return nil, fmt.Errorf("row %d: %w", len(rows), errLongRow)
+		if size <= 0 || length == 0 || length > uint64(len(payload)-size) || length > MaxEntry {
+			return nil, fmt.Errorf("row %d: %w", len(rows), errRowLength)
 		}
 		end := size + int(length)
 		rows = append(rows, payload[size:end])
@@ -210,4 +196,4 @@ func splitRows(payload []byte) (rows [][]byte, err error) {
 	return rows, nil
 }
 
-var errLongRow = errors.New("it is longer than its table, or than an entry")
+var errRowLength = errors.New("it is empty, or longer than its table or an entry")

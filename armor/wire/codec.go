@@ -99,6 +99,7 @@ func (c *Codec) fill(dst protoreflect.Message, src reflect.Value) {
 	for i, field := range fieldsOf(src.Type(), dst.Descriptor()) {
 		value := src.Field(i)
 		switch {
+		case value.IsZero(): // absent, as in the message
 		case field.IsMap():
 			putMap(c, dst.Mutable(field).Map(), value)
 		case field.IsList():

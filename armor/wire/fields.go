@@ -13,7 +13,7 @@ import (
 // pairing is a struct and a message that mirror each other.
 type pairing struct {
 	goType  reflect.Type
-	message protoreflect.FullName
+	message protoreflect.MessageDescriptor
 }
 
 // pairings holds, for each one met so far, the message field of each struct field.
@@ -21,7 +21,7 @@ var pairings sync.Map // pairing → []protoreflect.FieldDescriptor
 
 // fieldsOf returns the message fields that carry the fields of a struct, in their order.
 func fieldsOf(goType reflect.Type, message protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
-	key := pairing{goType, message.FullName()}
+	key := pairing{goType, message}
 	if known, ok := pairings.Load(key); ok {
 		return known.([]protoreflect.FieldDescriptor)
 	}
@@ -45,13 +45,20 @@ func fieldFor(message protoreflect.MessageDescriptor, goType reflect.Type, i int
 	panic(fmt.Sprintf("wire: message %s carries no field for %s.%s", message.FullName(), goType, goType.Field(i).Name))
 }
 
+// messages holds the message type of each word met so far.
+var messages sync.Map // reflect.Type → protoreflect.MessageType
+
 // messageOf makes an empty message for a word: the one of its name.
 func messageOf(goType reflect.Type) protoreflect.Message {
+	if known, ok := messages.Load(goType); ok {
+		return known.(protoreflect.MessageType).New()
+	}
 	name := File_armor_wire_words_proto.Package().Append(protoreflect.Name(goType.Name()))
 	found, err := protoregistry.GlobalTypes.FindMessageByName(name)
 	if err != nil {
 		panic(fmt.Sprintf("wire: %s is no word: %v", goType, err))
 	}
+	messages.Store(goType, found)
 	return found.New()
 }
 
