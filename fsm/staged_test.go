@@ -36,6 +36,21 @@ func (l *lab) activate(batch armor.RequestID, parts int, all []armor.Selector) a
 	}
 }
 
+// staging reads a batch, part= and selectors as revoke does.
+func (l *lab) staging(a *arguments) armor.Command {
+	c := armor.StageRevocations{Batch: batchID(a.next()), Part: a.number("part=")}
+	c.Selectors = l.revocation(a).(armor.Revoke).Selectors
+	return c
+}
+
+// activation reads a batch, parts= and the selectors that they are said to hold.
+func (l *lab) activation(a *arguments) armor.Command {
+	c := armor.RevokeStaged{Batch: batchID(a.next()), Parts: a.number("parts=")}
+	r := l.revocation(a).(armor.Revoke)
+	c.Digest, c.Reason, c.Comment = armor.StagingDigest(r.Selectors), r.Reason, r.Comment
+	return c
+}
+
 // Whatever comes in whatever order, each state revokes all of a batch or nothing of it,
 // and in the end what one revocation of all would have.
 func TestABatchIsAllOrNothingInEveryState(t *testing.T) {

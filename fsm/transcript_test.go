@@ -355,21 +355,6 @@ func (l *lab) revocation(a *arguments) armor.Command {
 	return c
 }
 
-// staging reads a batch, part= and selectors as revoke does.
-func (l *lab) staging(a *arguments) armor.Command {
-	c := armor.StageRevocations{Batch: batchID(a.next()), Part: a.number("part=")}
-	c.Selectors = l.revocation(a).(armor.Revoke).Selectors
-	return c
-}
-
-// activation reads a batch, parts= and the selectors that they are said to hold.
-func (l *lab) activation(a *arguments) armor.Command {
-	c := armor.RevokeStaged{Batch: batchID(a.next()), Parts: a.number("parts=")}
-	r := l.revocation(a).(armor.Revoke)
-	c.Digest, c.Reason, c.Comment = armor.StagingDigest(r.Selectors), r.Reason, r.Comment
-	return c
-}
-
 func (l *lab) applied(a *arguments) armor.Command {
 	c := armor.Apply{IfRevision: uint64(a.number("if="))}
 	for part := range strings.SplitSeq(strings.Join(a.words, " "), ";") {

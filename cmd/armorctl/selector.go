@@ -29,7 +29,8 @@ func targetFlags(cmd *cobra.Command, t *targets) {
 	f.StringArrayVar(&t.keys, "key", nil, "every certificate of this key, the SHA-256 of its `SPKI`")
 	f.StringArrayVar(&t.identities, "identity", nil, "an identity, a `pattern` ending in /*, or the name of an Identity object")
 	f.StringArrayVar(&t.issuers, "issuer", nil, "all that a CA has signed: the SHA-256 of its `SPKI`, or a trust anchor's name")
-	f.StringArrayVar(&t.lists, "selectors", nil, "what a `FILE` lists, or - for stdin: certificate ISSUER/SERIAL, key SPKI, identity PATTERN or issuer SPKI on each line")
+	f.StringArrayVar(&t.lists, "selectors", nil,
+		"what a `FILE` lists, or - for stdin; each line is certificate ISSUER/SERIAL, key SPKI, identity PATTERN or issuer SPKI")
 	f.StringVar(&t.issuedBefore, "issued-before", "", "of identities, only certificates that began before this `instant` (RFC 3339)")
 }
 
