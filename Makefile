@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos mutant bench bench-state image clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos upgrade mutant bench bench-state image clean
 .NOTPARALLEL:
 
 help:    ## list the targets
@@ -47,14 +47,14 @@ fmt:
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags mutant ./...
+	$(GO) vet -tags mutant,upgrade ./...
 
 lint:    ## staticcheck, pinned in tools/go.mod
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	$(GO) test -C tools ./noskip
 
 arch:    ## who may import whom
-	$(TEST) -count=1 -run TestImports ./armor
+	$(TEST) -count=1 -run 'Imports|Rule|Drawing' ./armor
 
 generated: ## see that the generated code is that of the .proto files (needs protoc)
 	@if command -v protoc >/dev/null; then \
@@ -81,6 +81,9 @@ fuzz:    ## every fuzz target for FUZZ each
 chaos:   needs-demo build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one)
 	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
 	$(BIN)/armor-chaos run load --seed $(firstword $(SEEDS)) --duration $(LOAD)
+
+upgrade: needs-demo ## let this build go on with the data directories of an earlier one (some minutes; needs git's history)
+	$(GO) test -tags upgrade -count=1 -timeout 25m -v -run TestDataOfAnEarlierBuildGoesOn ./chaos
 
 # One build has all of the nodes' planted faults; ARMOR_MUTANT chooses one.
 mutant:  needs-demo build ## prove that planted faults are caught: by the comparison with PostgreSQL, and by chaos
