@@ -32,7 +32,14 @@ const firstRelease = "fcc2ccb"
 // again from a snapshot that this build wrote. make upgrade runs it; it takes some minutes,
 // since Raft makes a snapshot when it sees fit.
 func TestDataOfAnEarlierBuildGoesOn(t *testing.T) {
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "armor-upgrade-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL has a user of its own
+		t.Fatal(err)
+	}
 	pg, err := site.StartPostgres(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
