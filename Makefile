@@ -35,7 +35,7 @@ demo:    build ## a three-node cluster, a refusal and a revocation, from nothing
 
 test:    needs-test ## everything a contributor must pass
 	$(TEST) -count=1 -timeout 15m ./...
-	ARMOR_TEST_DRIVER=loop $(TEST) -count=1 -timeout 10m ./pooler
+	ARMOR_TEST_DRIVER=loop $(TEST) -count=1 -timeout 15m ./pooler
 
 fresh:   ## demo and test on a bare Debian in a chroot (as root; half an hour)
 	tools/fresh.sh
@@ -64,7 +64,7 @@ generated: ## see that the generated code is that of the .proto files (needs pro
 
 race:    needs-check ## the packages with goroutines, under the race detector
 	$(TEST) -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/... ./cmd/armord
-	ARMOR_TEST_DRIVER=loop $(TEST) -race -count=1 -timeout 10m ./pooler
+	ARMOR_TEST_DRIVER=loop $(TEST) -race -count=1 -timeout 20m ./pooler
 
 differ:  needs-demo ## random conversations with PostgreSQL and through the pooler, DIFFER of them from SEED on
 	ARMOR_DIFFER_SEED=$(SEED) ARMOR_DIFFER_COUNT=$(DIFFER) $(GO) test -count=1 -timeout 60m -run '$(DIFFERS)' ./pooler

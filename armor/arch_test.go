@@ -70,8 +70,9 @@ var rooms = []room{
 // homes are the only folders where a library may be known. A library that is in none is
 // not used.
 var homes = map[string][]string{
-	"github.com/coreos/go-systemd":       {"cmd/armord"},
-	"github.com/goccy/go-yaml":           {"chaos", "chaos/site", "cmd/armorctl", "cmd/armord", "cmd/armord/config", "cmd/armord/dev", "rpc/manifest"},
+	"github.com/coreos/go-systemd": {"cmd/armord"},
+	"github.com/goccy/go-yaml": {"chaos", "chaos/site", "cmd/armorctl",
+		"cmd/armord", "cmd/armord/config", "cmd/armord/dev", "rpc/manifest"},
 	"github.com/grpc-ecosystem":          {"rpc"},
 	"github.com/hashicorp/go-hclog":      {"cluster"},
 	"github.com/hashicorp/memberlist":    {"cluster"},

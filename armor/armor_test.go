@@ -82,7 +82,8 @@ func TestSignatureBindsClusterRequestDeadlineAndPayload(t *testing.T) {
 	}
 	request := armor.Request{
 		ID: "00112233445566778899aabbccddeeff", Principal: "ada", Expires: time.Unix(1000, 0),
-		Command: armor.Revoke{Selectors: []armor.Selector{{Kind: armor.SelectIdentity, Identity: "spiffe://td/app"}}, Reason: armor.KeyCompromise},
+		Command: armor.Revoke{Selectors: []armor.Selector{{Kind: armor.SelectIdentity, Identity: "spiffe://td/app"}},
+			Reason: armor.KeyCompromise},
 	}
 	digest := request.SigningDigest("c1")
 	if request.Signature, err = ecdsa.SignASN1(rand.Reader, key, digest[:]); err != nil {

@@ -49,6 +49,7 @@ type FieldError struct {
 	Text  string // what is wrong, for a reader who sees the field
 }
 
+// Error is what is wrong, with the way to the field before it.
 func (e *FieldError) Error() string { return ErrInvalid.Error() + ": " + e.named() }
 
 // Unwrap makes it an ErrInvalid.

@@ -156,6 +156,7 @@ type BuryTombstones struct{ Nodes []NodeID }
 // At.
 type PruneExpired struct{ At time.Time }
 
+// Kind is the stable name of each command: see Command.
 func (Bootstrap) Kind() string           { return "bootstrap" }
 func (PutEnvironment) Kind() string      { return "put-environment" }
 func (PutAnchor) Kind() string           { return "put-anchor" }
@@ -174,6 +175,7 @@ func (PruneExpired) Kind() string        { return "prune-expired" }
 func (StageRevocations) Kind() string    { return "stage-revocations" }
 func (RevokeStaged) Kind() string        { return "revoke-staged" }
 
+// Needs is the role that each asks of an operator: see Command.
 func (Bootstrap) Needs() OperatorRole           { return "" }
 func (PutEnvironment) Needs() OperatorRole      { return CAAdmin }
 func (PutAnchor) Needs() OperatorRole           { return CAAdmin }

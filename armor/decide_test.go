@@ -37,7 +37,8 @@ func world() *armor.State {
 
 func withIdentity(s *armor.State, grants ...armor.Grant) *armor.State {
 	s.Identities = s.Identities.With(armor.IdentityConfig{
-		Name: "checkout", Environment: "production", ID: "spiffe://production.acme/app/checkout", Owner: "payments", Grants: grants, MaxConnections: 30,
+		Name: "checkout", Environment: "production", ID: "spiffe://production.acme/app/checkout",
+		Owner: "payments", Grants: grants, MaxConnections: 30,
 	})
 	s.Grants = s.Grants.With("production/spiffe://production.acme/app/checkout", "checkout")
 	return s
@@ -52,7 +53,8 @@ func checkout() armor.Facts {
 				Identity:  "spiffe://production.acme/app/checkout",
 				NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour),
 			},
-			Chains: [][]armor.Certificate{{{ID: armor.CertID{Issuer: digest("prod-ca-key"), Serial: "1"}, Fingerprint: digest("prod-ca"), Key: digest("prod-ca-key")}}},
+			Chains: [][]armor.Certificate{{{ID: armor.CertID{Issuer: digest("prod-ca-key"), Serial: "1"},
+				Fingerprint: digest("prod-ca"), Key: digest("prod-ca-key")}}},
 			Source: netip.MustParseAddrPort("10.2.3.4:5555"),
 		},
 		Database: "orders", Role: "checkout_rw",
@@ -68,7 +70,8 @@ func TestGrantedClientGetsItsPool(t *testing.T) {
 	if denial != nil {
 		t.Fatal(denial)
 	}
-	if access.Pool.Key() != "production/orders" || access.Owner != "payments" || access.MaxConnections != 30 || access.Anchor != "prod-ca" || access.Revision != 7 {
+	if access.Pool.Key() != "production/orders" || access.Owner != "payments" ||
+		access.MaxConnections != 30 || access.Anchor != "prod-ca" || access.Revision != 7 {
 		t.Fatalf("access = %+v", access)
 	}
 }
@@ -109,7 +112,8 @@ func TestEveryWrongThingIsDeniedWithItsOwnReason(t *testing.T) {
 		}, armor.ReasonUntrusted},
 		{"no chain at all", func(_ *armor.State, f *armor.Facts) { f.Peer.Chains = nil }, armor.ReasonUntrusted},
 		{"anchor bound elsewhere", func(s *armor.State, _ *armor.Facts) {
-			s.Anchors = s.Anchors.With(armor.TrustAnchor{Certificate: armor.Certificate{Fingerprint: digest("prod-ca")}, Environment: "production", Prefix: "spiffe://production.acme/batch/*"})
+			s.Anchors = s.Anchors.With(armor.TrustAnchor{Certificate: armor.Certificate{Fingerprint: digest("prod-ca")},
+				Environment: "production", Prefix: "spiffe://production.acme/batch/*"})
 		}, armor.ReasonBinding},
 		{"serverAuth from an anchor not marked for it", func(_ *armor.State, f *armor.Facts) { f.Peer.ServerAuth = true }, armor.ReasonProfile},
 		{"issuer expired", func(_ *armor.State, f *armor.Facts) { f.Peer.Chains[0][0].NotAfter = noon.Add(-1) }, armor.ReasonExpired},
@@ -122,7 +126,8 @@ func TestEveryWrongThingIsDeniedWithItsOwnReason(t *testing.T) {
 		{"database of another environment", func(_ *armor.State, f *armor.Facts) { f.Database = "scratch" }, armor.ReasonEnvironment},
 		{"no such database", func(_ *armor.State, f *armor.Facts) { f.Database = "nowhere" }, armor.ReasonDatabase},
 		{"identity without grants", func(s *armor.State, _ *armor.Facts) { withIdentity(s) }, armor.ReasonDatabase},
-		{"identity nobody knows", func(_ *armor.State, f *armor.Facts) { f.Peer.Leaf.Identity = "spiffe://production.acme/app/other" }, armor.ReasonDatabase},
+		{"identity nobody knows",
+			func(_ *armor.State, f *armor.Facts) { f.Peer.Leaf.Identity = "spiffe://production.acme/app/other" }, armor.ReasonDatabase},
 		{"role not granted", func(_ *armor.State, f *armor.Facts) { f.Role = "postgres" }, armor.ReasonRole},
 		{"address not granted", func(_ *armor.State, f *armor.Facts) {
 			f.Peer.Source = netip.MustParseAddrPort("192.0.2.1:1")
@@ -159,7 +164,8 @@ func TestUnknownAndNotGrantedDatabasesReadAlike(t *testing.T) {
 
 func TestReissuedCertificateOutlivesIssuedBeforeRevocation(t *testing.T) {
 	s, f := world(), checkout()
-	revoke(s, armor.Selector{Kind: armor.SelectIdentity, Identity: "spiffe://production.acme/app/checkout", IssuedBefore: f.Peer.Leaf.NotBefore})
+	revoke(s,
+		armor.Selector{Kind: armor.SelectIdentity, Identity: "spiffe://production.acme/app/checkout", IssuedBefore: f.Peer.Leaf.NotBefore})
 	if _, denial := s.Decide(f, noon); denial != nil {
 		t.Fatalf("a certificate issued at the cut is refused: %v", denial)
 	}
@@ -218,7 +224,8 @@ func TestOnlyANodeMakesALongCancelKey(t *testing.T) {
 
 func TestCanonicalEncodingTellsValuesApart(t *testing.T) {
 	type pair struct{ A, B string }
-	values := []any{pair{"ab", "c"}, pair{"a", "bc"}, pair{A: "abc"}, pair{B: "abc"}, []string{"a", "b"}, []string{"ab"}, []byte("ab"), 1, uint(1), true, noon}
+	values := []any{pair{"ab", "c"}, pair{"a", "bc"}, pair{A: "abc"}, pair{B: "abc"},
+		[]string{"a", "b"}, []string{"ab"}, []byte("ab"), 1, uint(1), true, noon}
 	seen := map[string]int{}
 	for i, v := range values {
 		key := string(armor.Canonical(v))
@@ -301,7 +308,8 @@ func TestConsoleIsGrantedAsADatabaseWithoutAPool(t *testing.T) {
 	facts := checkout()
 	facts.Database, facts.Role = armor.ConsoleDatabasePgBouncer, armor.ConsoleStats
 	access, denial := s.Decide(facts, now)
-	if denial != nil || access.Database.Name != armor.ConsoleDatabasePgBouncer || access.Database.Environment != access.Environment || access.Pool != (armor.Pool{}) {
+	if denial != nil || access.Database.Name != armor.ConsoleDatabasePgBouncer ||
+		access.Database.Environment != access.Environment || access.Pool != (armor.Pool{}) {
 		t.Errorf("%+v, %v", access, denial)
 	}
 	for _, c := range []struct {

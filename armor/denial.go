@@ -8,37 +8,37 @@ import "fmt"
 type Reason string
 
 const (
-	ReasonRevoked      Reason = "revoked"
-	ReasonExpired      Reason = "expired"
-	ReasonNotYetValid  Reason = "not_yet_valid"
-	ReasonLifetime     Reason = "lifetime"
-	ReasonUntrusted    Reason = "untrusted"
-	ReasonBinding      Reason = "binding"
-	ReasonKeyReuse     Reason = "key_reuse"
-	ReasonUnregistered Reason = "unregistered"
-	ReasonProfile      Reason = "profile" // the leaf is not a client certificate as we demand it
-	ReasonEnvironment  Reason = "environment"
-	ReasonDatabase     Reason = "database"
-	ReasonRole         Reason = "role"
-	ReasonAddress      Reason = "address"
-	ReasonStale        Reason = "stale"
-	ReasonDraining     Reason = "draining"
-	ReasonShutdown     Reason = "shutdown"
-	ReasonPlaintext    Reason = "plaintext" // asked for no TLS
-	ReasonProtocol     Reason = "protocol"
-	ReasonNotReady     Reason = "not_ready"    // the pool cannot be served on this node yet
-	ReasonQueryWait    Reason = "query_wait"   // no server connection became free in time
-	ReasonServerLost   Reason = "server_lost"  // the server connection broke
-	ReasonServerLogin  Reason = "server_login" // PostgreSQL refused our login
-	ReasonLimit        Reason = "limit"
-	ReasonNoDatabase   Reason = "no_database" // PostgreSQL has no database of the name that the template was asked for
-	ReasonDisabled     Reason = "disabled"    // an operator has closed the pool to new clients on this node
-	ReasonKilled       Reason = "killed"      // an operator has ended the session
+	ReasonRevoked      Reason = "revoked"       // the certificate, its key, its identity or its issuer is
+	ReasonExpired      Reason = "expired"       // the certificate is past its end
+	ReasonNotYetValid  Reason = "not_yet_valid" // the certificate is before its beginning
+	ReasonLifetime     Reason = "lifetime"      // the certificate lives longer than its environment allows
+	ReasonUntrusted    Reason = "untrusted"     // the issuer is not trusted any more
+	ReasonBinding      Reason = "binding"       // the issuer may not vouch for this identity
+	ReasonKeyReuse     Reason = "key_reuse"     // the key belongs to another environment
+	ReasonUnregistered Reason = "unregistered"  // not in the inventory of an environment that requires it
+	ReasonProfile      Reason = "profile"       // the leaf is not a client certificate as we demand it
+	ReasonEnvironment  Reason = "environment"   // a database of another environment
+	ReasonDatabase     Reason = "database"      // a database that is not granted, or does not exist
+	ReasonRole         Reason = "role"          // a role that is not granted
+	ReasonAddress      Reason = "address"       // an address that is not granted
+	ReasonStale        Reason = "stale"         // this node cannot prove that it knows every revocation
+	ReasonDraining     Reason = "draining"      // the node is drained, or the grant leads through another pool now
+	ReasonShutdown     Reason = "shutdown"      // the node is being stopped
+	ReasonPlaintext    Reason = "plaintext"     // asked for no TLS
+	ReasonProtocol     Reason = "protocol"      // bytes that are not PostgreSQL's protocol
+	ReasonNotReady     Reason = "not_ready"     // the pool cannot be served on this node yet
+	ReasonQueryWait    Reason = "query_wait"    // no server connection became free in time
+	ReasonServerLost   Reason = "server_lost"   // the server connection broke
+	ReasonServerLogin  Reason = "server_login"  // PostgreSQL refused our login
+	ReasonLimit        Reason = "limit"         // as many sessions, attempts or databases as there may be
+	ReasonNoDatabase   Reason = "no_database"   // PostgreSQL has no database of the name that the template was asked for
+	ReasonDisabled     Reason = "disabled"      // an operator has closed the pool to new clients on this node
+	ReasonKilled       Reason = "killed"        // an operator has ended the session
 	// The time-outs of a pool: see Pool.
 	ReasonClientIdle         Reason = "client_idle"
-	ReasonIdleInTransaction  Reason = "idle_in_transaction"
-	ReasonQueryTimeout       Reason = "query_timeout"
-	ReasonTransactionTimeout Reason = "transaction_timeout"
+	ReasonIdleInTransaction  Reason = "idle_in_transaction" // idle inside of a transaction
+	ReasonQueryTimeout       Reason = "query_timeout"       // waiting for an answer of PostgreSQL
+	ReasonTransactionTimeout Reason = "transaction_timeout" // in one transaction
 
 	ReasonPassword       Reason = "password"        // the second factor was not proved
 	ReasonChannelBinding Reason = "channel_binding" // it was, but over another TLS connection than ours
@@ -59,6 +59,7 @@ type Denial struct {
 	ID string
 }
 
+// Error is the message, without detail and hint.
 func (d *Denial) Error() string { return d.Message }
 
 // Is ties reasons to the sentinel errors.
@@ -88,6 +89,20 @@ func (d *Denial) WithID(id string) *Denial {
 
 func deny(reason Reason, message string, leaf Certificate) *Denial {
 	return &Denial{Reason: reason, Message: message, Detail: leafDetail(leaf)}
+}
+
+// deny refuses what a client asked for; its text is formatted as by fmt.Sprintf.
+func (f Facts) deny(reason Reason, format string, args ...any) *Denial {
+	return deny(reason, fmt.Sprintf(format, args...), f.Peer.Leaf)
+}
+
+// ShutdownDenial ends the sessions that are left when a node ends.
+func ShutdownDenial() *Denial {
+	return &Denial{
+		Reason:  ReasonShutdown,
+		Message: "this node is shutting down",
+		Detail:  "Connect again: another node will serve you.",
+	}
 }
 
 func revokedDenial(leaf Certificate, r Revocation) *Denial {

@@ -15,7 +15,7 @@ var (
 	ErrDenied       = errors.New("denied")                   // this caller may not do that
 	ErrNotLeader    = errors.New("not the leader")           // ask the leader; see NotLeaderError
 	ErrNoQuorum     = errors.New("no quorum")                // no leader could commit; nothing has changed
-	ErrUncertain    = errors.New("outcome unknown")          // the leader was lost mid-commit: neither yes nor no; retry with the same request id
+	ErrUncertain    = errors.New("outcome unknown")          // neither yes nor no: the leader was lost mid-commit; retry with the same id
 	ErrExpired      = errors.New("expired")                  // too old to be run: look at the state, then make a new request
 	ErrUnconfirmed  = errors.New("not confirmed everywhere") // committed, but not every node has confirmed it in time
 	ErrUnavailable  = errors.New("unavailable")              // no node answered
@@ -31,6 +31,7 @@ type NotLeaderError struct {
 	Leader NodeID // empty while nobody does
 }
 
+// Error names the leader, if one is known.
 func (e *NotLeaderError) Error() string {
 	if e.Leader == "" {
 		return "not the leader, and no leader is known"

@@ -21,7 +21,8 @@ func ParseNodeID(s string) (NodeID, error) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
 	}
 	if !ok {
-		return "", fmt.Errorf("%w: node id %q must have 1 to %d characters of a–z, 0–9 and '-', beginning with a letter", ErrInvalid, clip(s), maxName)
+		return "", fmt.Errorf("%w: node id %q must have 1 to %d characters of a–z, 0–9 and '-', beginning with a letter",
+			ErrInvalid, clip(s), maxName)
 	}
 	return NodeID(s), nil
 }
@@ -38,7 +39,8 @@ func CheckName(what, s string) error {
 		ok = ok && (isAlphanumeric(c) || c == '-' || c == '_' || c == '.')
 	}
 	if !ok {
-		return fmt.Errorf("%w: %s %q must have 1 to %d letters, digits, '-', '_' and '.', beginning with a letter or digit", ErrInvalid, what, clip(s), maxName)
+		return fmt.Errorf("%w: %s %q must have 1 to %d letters, digits, '-', '_' and '.', beginning with a letter or digit",
+			ErrInvalid, what, clip(s), maxName)
 	}
 	return nil
 }
@@ -210,6 +212,7 @@ func ParseDigest(s string) (Digest, error) {
 	return d, nil
 }
 
+// String is the text form.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // Short returns the first eight hex digits, for people.
@@ -225,6 +228,7 @@ type CertID struct {
 	Serial string // lower-case hex without leading zeros
 }
 
+// String is issuer/serial.
 func (c CertID) String() string { return c.Issuer.String() + "/" + c.Serial }
 
 // IsZero reports whether c names no certificate.

@@ -13,21 +13,21 @@ type SecretName string
 type TLSMode string
 
 const (
-	TLSDisable    TLSMode = "disable"
-	TLSRequire    TLSMode = "require"
-	TLSVerifyCA   TLSMode = "verify-ca"
-	TLSVerifyFull TLSMode = "verify-full"
+	TLSDisable    TLSMode = "disable"     // no TLS
+	TLSRequire    TLSMode = "require"     // TLS, with whoever answers
+	TLSVerifyCA   TLSMode = "verify-ca"   // TLS, and the server has a certificate of our CA
+	TLSVerifyFull TLSMode = "verify-full" // the same, and it is for the host's name
 )
 
 // SessionAttrs is libpq's target_session_attrs: which of a database's hosts may serve.
 type SessionAttrs string
 
 const (
-	AnySession    SessionAttrs = "" // AnyWord: whichever lets us log in
-	ReadWrite     SessionAttrs = "read-write"
-	ReadOnly      SessionAttrs = "read-only"
-	Primary       SessionAttrs = "primary"
-	Standby       SessionAttrs = "standby"
+	AnySession    SessionAttrs = ""               // AnyWord: whichever lets us log in
+	ReadWrite     SessionAttrs = "read-write"     // accepts writes by default
+	ReadOnly      SessionAttrs = "read-only"      // accepts none by default
+	Primary       SessionAttrs = "primary"        // not in recovery
+	Standby       SessionAttrs = "standby"        // in recovery
 	PreferStandby SessionAttrs = "prefer-standby" // a standby, or whichever there is
 )
 
@@ -35,8 +35,8 @@ const (
 type LoadBalance string
 
 const (
-	InOrder    LoadBalance = "" // InOrderWord: as they are listed
-	RandomHost LoadBalance = "random"
+	InOrder    LoadBalance = ""       // InOrderWord: as they are listed
+	RandomHost LoadBalance = "random" // in random order, anew at each login
 )
 
 // How the empty words of a configuration are written, in libpq's words where it has any.

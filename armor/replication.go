@@ -1,7 +1,6 @@
 package armor
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -10,7 +9,7 @@ import (
 type Replication string
 
 const (
-	NoReplication       Replication = ""
+	NoReplication       Replication = ""         // an ordinary session
 	PhysicalReplication Replication = "physical" // replication=true: the server's whole log, and its files
 	LogicalReplication  Replication = "logical"  // replication=database: decoded changes of one database, and SQL
 )
@@ -43,10 +42,12 @@ func (i IdentityConfig) grantsDatabase(name string) bool {
 
 // noReplication is the denial of a replication connection that no grant allows.
 func noReplication(f Facts) *Denial {
-	return deny(ReasonReplication, fmt.Sprintf("identity %q may not open replication connections with role %q", f.Peer.Leaf.Identity, f.Role), f.Peer.Leaf)
+	return f.deny(ReasonReplication, "identity %q may not open replication connections with role %q", f.Peer.Leaf.Identity, f.Role)
 }
 
 // severalDatabases is the denial of physical replication that could mean any of them.
 func severalDatabases(f Facts) *Denial {
-	return deny(ReasonReplication, fmt.Sprintf("identity %q may replicate several databases with role %q: name one, or use a role that may replicate but one", f.Peer.Leaf.Identity, f.Role), f.Peer.Leaf)
+	return f.deny(ReasonReplication,
+		"identity %q may replicate several databases with role %q: name one, or use a role that may replicate but one",
+		f.Peer.Leaf.Identity, f.Role)
 }

@@ -49,7 +49,8 @@ func TestReplicationIsDeniedUnlessAGrantAllowsIt(t *testing.T) {
 		f := checkout()
 		f.Database, f.Role, f.Replication = c.database, c.role, c.kind
 		access, denial := replicas().Decide(f, noon)
-		if denial != nil && denial.Reason != c.reason || denial == nil && (c.reason != "" || access.Database.Name != c.reaches || access.Pool.Name != c.reaches) {
+		if denial != nil && denial.Reason != c.reason ||
+			denial == nil && (c.reason != "" || access.Database.Name != c.reaches || access.Pool.Name != c.reaches) {
 			t.Errorf("%+v: reaches %q, %v", c, access.Database.Name, denial)
 		}
 	}
@@ -60,7 +61,8 @@ func TestADatabaseCalledReplicationIsThatOne(t *testing.T) {
 	s.Databases = s.Databases.With(armor.Database{Name: "replication", Environment: "production"})
 	s.Pools = s.Pools.With(armor.Pool{Name: "replication", Environment: "production", Database: "replication", Budget: 4})
 	i, _ := s.Identities.Get("production/checkout")
-	s = withIdentity(s, append(i.Grants, armor.Grant{Database: "replication", Roles: []string{"both"}, Pool: "replication", Replication: true})...)
+	s = withIdentity(s,
+		append(i.Grants, armor.Grant{Database: "replication", Roles: []string{"both"}, Pool: "replication", Replication: true})...)
 	f := checkout()
 	f.Database, f.Role, f.Replication = "replication", "both", armor.PhysicalReplication
 	if access, denial := s.Decide(f, noon); denial != nil || access.Database.Name != "replication" {
@@ -78,7 +80,8 @@ func TestAReplicatingSessionEndsWithItsGrant(t *testing.T) {
 		t.Errorf("SQL: %v", denial)
 	}
 	for _, f.Replication = range []armor.Replication{armor.PhysicalReplication, armor.LogicalReplication} {
-		if _, denial := s.Decide(f, noon); denial == nil || denial.Reason != armor.ReasonReplication || !strings.Contains(denial.Message, "walker") {
+		if _, denial := s.Decide(f, noon); denial == nil ||
+			denial.Reason != armor.ReasonReplication || !strings.Contains(denial.Message, "walker") {
 			t.Errorf("%s replication: %v", f.Replication, denial)
 		}
 	}

@@ -80,6 +80,7 @@ func (s Selector) String() string {
 // RevocationReason is why, in RFC 5280 §5.3.1's words.
 type RevocationReason string
 
+// The reasons, which mean what that section says.
 const (
 	Unspecified          RevocationReason = "unspecified"
 	KeyCompromise        RevocationReason = "key-compromise"
@@ -95,7 +96,8 @@ func ParseRevocationReason(s string) (RevocationReason, error) {
 	case Unspecified, KeyCompromise, CACompromise, AffiliationChanged, Superseded, CessationOfOperation:
 		return r, nil
 	}
-	return "", fmt.Errorf("%w: reason %q is not one of unspecified, key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation", ErrInvalid, clip(s))
+	return "", fmt.Errorf("%w: reason %q is not one of unspecified, key-compromise, ca-compromise, "+
+		"affiliation-changed, superseded, cessation-of-operation", ErrInvalid, clip(s))
 }
 
 // Revocation is permanent: there is no command that takes one back.

@@ -47,5 +47,6 @@ type State struct {
 // act on it, wait for superseded. It skips versions when it is slow and still ends
 // on the last one.
 type Trust interface {
+	// Current returns the state in force, and what is closed when it no longer is.
 	Current() (s *State, superseded <-chan struct{})
 }

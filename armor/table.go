@@ -7,7 +7,10 @@ import (
 )
 
 // Row is what a Table holds: a value that knows the key it is found by.
-type Row interface{ Key() string }
+type Row interface {
+	// Key is the same for as long as the row lives.
+	Key() string
+}
 
 // Table is an immutable set of rows, each under its own key and walked in the order of
 // the keys. A lookup and a change cost O(log n): a change makes another Table that

@@ -88,7 +88,8 @@ func anySelector(t *rapid.T) armor.Selector {
 	case 3: // more than belongs to its kind
 		return armor.Selector{Kind: armor.SelectKey, Key: digest("key"), Issuer: digest("issuer"), Identity: "spiffe://a/b"}
 	default:
-		s := armor.Selector{Kind: armor.SelectIdentity, Identity: armor.Pattern("spiffe://a/" + rapid.StringMatching("[a-z]{1,3}").Draw(t, "identity"))}
+		s := armor.Selector{Kind: armor.SelectIdentity,
+			Identity: armor.Pattern("spiffe://a/" + rapid.StringMatching("[a-z]{1,3}").Draw(t, "identity"))}
 		if rapid.Bool().Draw(t, "before") {
 			s.IssuedBefore = time.Unix(rapid.Int64Range(-1e9, 4e9).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "nanos")).UTC()
 		}
@@ -129,7 +130,8 @@ func TestRevocationsGiveBackWhatWasPutInTheOrderOfTheirWords(t *testing.T) {
 
 func TestEveryTableIsFilledAsItIsWalked(t *testing.T) {
 	s := &armor.State{Revision: 1}
-	armor.Inventory.Put(s, armor.CertRecord{Certificate: armor.Certificate{Fingerprint: armor.Digest{1}, Key: armor.Digest{2}}, Environment: "dev"})
+	armor.Inventory.Put(s,
+		armor.CertRecord{Certificate: armor.Certificate{Fingerprint: armor.Digest{1}, Key: armor.Digest{2}}, Environment: "dev"})
 	armor.Identities.Put(s, armor.IdentityConfig{Name: "web", Environment: "dev", ID: "spiffe://dev.acme/web"})
 	armor.Revoked.Put(s, armor.Revocation{Selector: armor.Selector{Kind: armor.SelectKey, Key: armor.Digest{3}}, Revision: 1})
 	armor.Pools.Put(s, armor.Pool{Name: "app", Environment: "dev"}, armor.Pool{Name: "bulk", Environment: "dev"})

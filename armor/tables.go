@@ -32,8 +32,9 @@ var (
 type AnyTable interface {
 	// Name is the table's name in snapshots, in the state's hash and in the API.
 	Name() string
-	// Len returns the number of rows of s; Rows walks them in the order of their keys.
+	// Len returns the number of rows of s.
 	Len(s *State) int
+	// Rows walks the rows of s in the order of their keys.
 	Rows(s *State) iter.Seq[Row]
 	// New returns the address of a zero row.
 	New() Row

@@ -156,11 +156,13 @@ func (s *State) trusts(p Peer, now time.Time) (Environment, TrustAnchor, *Denial
 	}
 	switch {
 	case now.Before(leaf.NotBefore.Add(-ClockSkew)):
-		return env, anchor, deny(ReasonNotYetValid, fmt.Sprintf("client certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339)), leaf)
+		return env, anchor, deny(ReasonNotYetValid,
+			fmt.Sprintf("client certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339)), leaf)
 	case now.After(leaf.NotAfter):
 		return env, anchor, deny(ReasonExpired, fmt.Sprintf("client certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339)), leaf)
 	case env.MaxLeafLifetime > 0 && leaf.NotAfter.Sub(leaf.NotBefore) > env.MaxLeafLifetime:
-		return env, anchor, deny(ReasonLifetime, fmt.Sprintf("client certificate lives longer than the %s that environment %q allows", env.MaxLeafLifetime, env.Name), leaf)
+		return env, anchor, deny(ReasonLifetime,
+			fmt.Sprintf("client certificate lives longer than the %s that environment %q allows", env.MaxLeafLifetime, env.Name), leaf)
 	}
 	if bound, ok := s.KeyEnvironments.Get(leaf.Key.String()); ok && bound != env.Name {
 		return env, anchor, deny(ReasonKeyReuse, "the key of the client certificate belongs to another environment", leaf)
@@ -271,9 +273,9 @@ func (s *State) notGranted(access Access, f Facts, wanted string, nearest fit) *
 	case nearest == otherDatabase:
 		return s.noDatabase(access, f)
 	case nearest == otherRole:
-		return deny(ReasonRole, fmt.Sprintf("identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
+		return f.deny(ReasonRole, "identity %q may not use role %q on database %q", f.Peer.Leaf.Identity, f.Role, f.Database)
 	default:
-		return deny(ReasonAddress, fmt.Sprintf("identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr()), f.Peer.Leaf)
+		return f.deny(ReasonAddress, "identity %q may not connect from %s", f.Peer.Leaf.Identity, f.Peer.Source.Addr())
 	}
 }
 
@@ -293,7 +295,8 @@ func (s *State) reach(access Access, g Grant, f Facts) (Access, *Denial) {
 	}
 	access.Database, access.Pool, access.SecondFactor = database.named(f.Database), pool, g.SecondFactor
 	if f.LoggedIn && !f.proves(access) {
-		return access, deny(ReasonSecondFactor, fmt.Sprintf("identity %q must prove a password for role %q on database %q: connect again", f.Peer.Leaf.Identity, f.Role, f.Database), f.Peer.Leaf)
+		return access, f.deny(ReasonSecondFactor, "identity %q must prove a password for role %q on database %q: connect again",
+			f.Peer.Leaf.Identity, f.Role, f.Database)
 	}
 	return access, nil
 }
@@ -313,5 +316,5 @@ func (s *State) noDatabase(access Access, f Facts) *Denial {
 			reason = ReasonEnvironment
 		}
 	}
-	return deny(reason, fmt.Sprintf("identity %q of environment %q may not reach database %q", f.Peer.Leaf.Identity, access.Environment, f.Database), f.Peer.Leaf)
+	return f.deny(reason, "identity %q of environment %q may not reach database %q", f.Peer.Leaf.Identity, access.Environment, f.Database)
 }

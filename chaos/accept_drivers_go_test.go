@@ -236,7 +236,8 @@ func pqTranscript(t *testing.T, s seat) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	noticing := pq.ConnectorWithNoticeHandler(connector, func(e *pq.Error) { fmt.Fprintln(n, "notice", e.Severity, e.Code, e.Message, e.Detail) })
+	noticing := pq.ConnectorWithNoticeHandler(connector,
+		func(e *pq.Error) { fmt.Fprintln(n, "notice", e.Severity, e.Code, e.Message, e.Detail) })
 	pool := sql.OpenDB(noticing)
 	defer pool.Close()
 	db, err := pool.Conn(t.Context())

@@ -148,7 +148,8 @@ func (f *frail) pidOf(t *testing.T, sql string) int {
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	var pid int
-	err = conn.QueryRow(t.Context(), "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND query = $2 ORDER BY state = 'active' DESC LIMIT 1", site.AppRole, sql).Scan(&pid)
+	err = conn.QueryRow(t.Context(),
+		"SELECT pid FROM pg_stat_activity WHERE usename = $1 AND query = $2 ORDER BY state = 'active' DESC LIMIT 1", site.AppRole, sql).Scan(&pid)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		t.Logf("look for a backend: %v", err)
 	}

@@ -314,7 +314,8 @@ func tlsTo(app site.Client) func(context.Context, net.Conn) (net.Conn, error) {
 	}
 }
 
-func sendCancelOver(ctx context.Context, wrap func(context.Context, net.Conn) (net.Conn, error), n *site.Node, pid uint32, key []byte) error {
+func sendCancelOver(ctx context.Context, wrap func(context.Context, net.Conn) (net.Conn, error),
+	n *site.Node, pid uint32, key []byte) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", n.Port))
 	if err != nil {

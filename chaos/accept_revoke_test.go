@@ -83,7 +83,8 @@ var states = map[string]func(t *testing.T, a *arena, d *doomed){
 func (a *arena) untilRuns(t *testing.T, tag string) {
 	t.Helper()
 	eventually(t, "the query runs", func() bool {
-		return a.admin(t, "select count(*)::text from pg_stat_activity where state = 'active' and query like '%"+tag+"%' and pid <> pg_backend_pid()") == "1"
+		return a.admin(t, "select count(*)::text from pg_stat_activity where state = 'active' and query like '%"+
+			tag+"%' and pid <> pg_backend_pid()") == "1"
 	})
 }
 

@@ -13,6 +13,7 @@ type Violation struct {
 	Message string `json:"message"`
 }
 
+// String is "checker: message".
 func (v Violation) String() string { return v.Checker + ": " + v.Message }
 
 // A checker returns the violations it finds. An empty history breaks nothing but

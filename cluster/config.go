@@ -27,6 +27,7 @@ type Network interface {
 // Courier carries a node's question to another node: in armord, rpc over the link. It
 // returns what the other's Node.Answer returned, NotLeaderError included.
 type Courier interface {
+	// Renew asks the node to for a proof of freshness.
 	Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error)
 }
 
@@ -35,7 +36,9 @@ type Courier interface {
 // pool's count rises above its limit, and Held says what is still open or being
 // opened. Neither call may block.
 type Holder interface {
+	// Held counts server connections per pool key, those being opened included.
 	Held() map[string]int
+	// SetShares puts limits in force: those of a revision.
 	SetShares(revision uint64, limits map[string]int)
 }
 

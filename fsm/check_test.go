@@ -31,11 +31,13 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		return armor.Apply{Databases: []armor.Database{spoilt(database("dev", "other", "rw"), spoil)}}
 	}
 	pool := func(spoil func(*armor.Pool)) armor.Command {
-		return armor.Apply{Pools: []armor.Pool{spoilt(armor.Pool{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5}, spoil)}}
+		return armor.Apply{Pools: []armor.Pool{spoilt(armor.Pool{Name: "p",
+			Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5}, spoil)}}
 	}
 	grant := func(spoil func(*armor.Grant)) armor.Command {
 		g := spoilt(armor.Grant{Database: "app", Roles: []string{"rw"}, Pool: "app"}, spoil)
-		return armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "spiffe://dev.acme/x", Grants: []armor.Grant{g}}}}
+		return armor.Apply{Identities: []armor.IdentityConfig{{Name: "x",
+			Environment: "dev", ID: "spiffe://dev.acme/x", Grants: []armor.Grant{g}}}}
 	}
 	bad := map[string]armor.Command{
 		"no issuer":           register(func(r *armor.CertRecord) { r.Certificate.ID.Issuer = armor.Digest{} }),
@@ -89,7 +91,8 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		}),
 		"a path for verifiers": db(func(o *armor.Database) { o.Verifiers = "../node.key" }),
 		"no such pool":         grant(func(g *armor.Grant) { g.Pool = "none" }),
-		"negative wait":        armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Mode: armor.SessionMode, Budget: 5, QueryWait: -1}}},
+		"negative wait": armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev",
+			Database: "app", Mode: armor.SessionMode, Budget: 5, QueryWait: -1}}},
 		"a short time-out":     pool(func(p *armor.Pool) { p.QueryTimeout = time.Millisecond }),
 		"a negative time-out":  pool(func(p *armor.Pool) { p.ClientIdle = -time.Second }),
 		"an endless lifetime":  pool(func(p *armor.Pool) { p.ServerLifetime = 400 * 24 * time.Hour }),
@@ -104,10 +107,12 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		"negative clients":     pool(func(p *armor.Pool) { p.MaxClients = -1 }),
 		"an unknown host":      db(func(o *armor.Database) { o.TargetSessionAttrs = "leader" }),
 		"an unknown order":     db(func(o *armor.Database) { o.LoadBalanceHosts = "fair" }),
-		"negative sessions":    armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "spiffe://dev.acme/x", MaxConnections: -1}}},
-		"no mode":              armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Budget: 5}}},
-		"an unknown reason":    armor.Revoke{Reason: "bored", Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("x")}}},
-		"a forged anchor":      spoilt(l.anchor("other-ca", "dev", "spiffe://dev.acme/*"), func(c *armor.PutAnchor) { c.Anchor.DER = []byte("x") }),
+		"negative sessions": armor.Apply{Identities: []armor.IdentityConfig{{Name: "x",
+			Environment: "dev", ID: "spiffe://dev.acme/x", MaxConnections: -1}}},
+		"no mode":           armor.Apply{Pools: []armor.Pool{{Name: "p", Environment: "dev", Database: "app", Budget: 5}}},
+		"an unknown reason": armor.Revoke{Reason: "bored", Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("x")}}},
+		"a forged anchor": spoilt(l.anchor("other-ca", "dev", "spiffe://dev.acme/*"),
+			func(c *armor.PutAnchor) { c.Anchor.DER = []byte("x") }),
 		"a token without hash": armor.CreateJoinToken{Token: armor.JoinToken{Node: "n9", Expires: l.now.Add(time.Hour)}},
 		"a pattern of nothing": armor.Apply{Identities: []armor.IdentityConfig{{Name: "x", Environment: "dev", ID: "dev"}}},
 	}
@@ -120,7 +125,8 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		if err := l.apply(l.request(principal, c)).Err; !errors.Is(err, armor.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if now := l.state(); now.Inventory.Len() != state.Inventory.Len() || now.Databases.Len() != state.Databases.Len() || now.Members.Len() != state.Members.Len() {
+		if now := l.state(); now.Inventory.Len() != state.Inventory.Len() ||
+			now.Databases.Len() != state.Databases.Len() || now.Members.Len() != state.Members.Len() {
 			t.Errorf("%s changed something", name)
 		}
 	}
@@ -130,7 +136,8 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 	l.must(l.by("ada", approve(func(*armor.ApproveJoin) {})))
 	l.must(l.by("ada", db(func(*armor.Database) {})))
 	l.must(l.by("ada", grant(func(*armor.Grant) {})))
-	l.must(l.by("ada", armor.Apply{Databases: []armor.Database{spoilt(database("dev", "app", "rw"), func(o *armor.Database) { o.Verifiers = "apps" })}}))
+	l.must(l.by("ada",
+		armor.Apply{Databases: []armor.Database{spoilt(database("dev", "app", "rw"), func(o *armor.Database) { o.Verifiers = "apps" })}}))
 	l.must(l.by("ada", grant(func(g *armor.Grant) { g.SecondFactor = armor.SCRAM })))
 	if err := l.by("ada", armor.Apply{Databases: []armor.Database{database("dev", "app", "rw")}}).Err; !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("verifiers that a grant needs were taken away: %v", err)

@@ -32,7 +32,8 @@ func TestCurrentIsSupersededByApplyRestoreAndRefusal(t *testing.T) {
 	}
 	// Trap: a revocation may arrive inside a snapshot, without any Apply.
 	other := governed(t)
-	other.must(other.by("ada", armor.Revoke{Reason: armor.KeyCompromise, Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("stolen")}}}))
+	other.must(other.by("ada",
+		armor.Revoke{Reason: armor.KeyCompromise, Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("stolen")}}}))
 	snapshot := other.machine.Snapshot()
 	expect("restore", func() { restore(t, l.machine, snapshot) })
 	if l.state().Revocations.Len() != 1 {
@@ -125,7 +126,8 @@ func TestRevokingManyIsOneCommand(t *testing.T) {
 	l := governed(t)
 	c := armor.Revoke{Reason: armor.CACompromise}
 	for i := range 10_000 {
-		c.Selectors = append(c.Selectors, armor.Selector{Kind: armor.SelectCertificate, Certificate: armor.CertID{Issuer: digest("ca"), Serial: fmt.Sprintf("f%x", i)}})
+		c.Selectors = append(c.Selectors,
+			armor.Selector{Kind: armor.SelectCertificate, Certificate: armor.CertID{Issuer: digest("ca"), Serial: fmt.Sprintf("f%x", i)}})
 	}
 	l.must(l.by("ada", c))
 	if n := l.state().Revocations.Len(); n != len(c.Selectors) {

@@ -104,7 +104,8 @@ func (d draw) trust() armor.Command {
 		}}
 	case 2:
 		return armor.PutOperator{Operator: d.l.operator(d.from("operator", "ada", "bob"),
-			rapid.SliceOfDistinct(rapid.SampledFrom(armor.OperatorRoles()), func(r armor.OperatorRole) armor.OperatorRole { return r }).Draw(d.T, "roles")...)}
+			rapid.SliceOfDistinct(rapid.SampledFrom(armor.OperatorRoles()),
+				func(r armor.OperatorRole) armor.OperatorRole { return r }).Draw(d.T, "roles")...)}
 	case 3:
 		return armor.StageRevocations{Batch: batchID(name), Part: d.number("part", 1, 2), Selectors: []armor.Selector{d.selector(name)}}
 	case 4:
@@ -160,7 +161,8 @@ func (d draw) change() armor.Command {
 		return armor.RemoveMember{Node: armor.NodeID(n)}
 	case 3:
 		env := d.env()
-		return armor.Apply{Delete: []armor.ObjectRef{{Kind: d.from("kind", "Pool", "Database", "Environment"), Environment: env, Name: d.from("object", "app", env)}}}
+		return armor.Apply{Delete: []armor.ObjectRef{{Kind: d.from("kind", "Pool", "Database", "Environment"),
+			Environment: env, Name: d.from("object", "app", env)}}}
 	default:
 		env := d.env()
 		return armor.Apply{Pools: []armor.Pool{pool(env, "app", "app", d.number("budget", 1, 20))}}

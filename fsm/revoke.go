@@ -101,10 +101,13 @@ func (d *draft) strength() strength {
 func (before strength) mayBecome(after strength) error {
 	quorum := after.voters/2 + 1
 	if after.validVoters < quorum && after.validVoters < before.validVoters {
-		return refuse(armor.ErrConflict, "that would leave %d of %d voters with a valid certificate, and the cluster needs %d: admit other nodes first", after.validVoters, after.voters, quorum)
+		return refuse(armor.ErrConflict,
+			"that would leave %d of %d voters with a valid certificate, and the cluster needs %d: admit other nodes first",
+			after.validVoters, after.voters, quorum)
 	}
 	if after.admins == 0 && before.admins > 0 {
-		return refuse(armor.ErrConflict, "that would leave no operator with role %s and a valid certificate: add another one first", armor.CAAdmin)
+		return refuse(armor.ErrConflict,
+			"that would leave no operator with role %s and a valid certificate: add another one first", armor.CAAdmin)
 	}
 	return nil
 }

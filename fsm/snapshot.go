@@ -307,7 +307,8 @@ func (r *reader) header(payload []byte) error {
 		return err
 	}
 	if h.MinReaderLevel > MaxLevel || h.Level < MinLevel {
-		return fmt.Errorf("%w: snapshot of level %d, to be read by %d or later, and this build reads %d to %d", ErrCannotApply, h.Level, h.MinReaderLevel, MinLevel, MaxLevel)
+		return fmt.Errorf("%w: snapshot of level %d, to be read by %d or later, and this build reads %d to %d",
+			ErrCannotApply, h.Level, h.MinReaderLevel, MinLevel, MaxLevel)
 	}
 	d := r.draft
 	d.Revision, d.Time, d.Cluster, d.NextIndex, d.configured = h.Revision, h.Time, h.Cluster, h.NextIndex, h.Configured

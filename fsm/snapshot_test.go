@@ -78,7 +78,8 @@ func TestRetriesAreKnownAfterARestore(t *testing.T) {
 	first := l.apply(r)
 	restore(t, l.machine, l.machine.Snapshot())
 	again := l.apply(r)
-	if !again.Repeated || again.Revision != first.Revision || again.Err == nil || again.Err.Error() != first.Err.Error() || !errors.Is(again.Err, armor.ErrInvalid) {
+	if !again.Repeated || again.Revision != first.Revision || again.Err == nil ||
+		again.Err.Error() != first.Err.Error() || !errors.Is(again.Err, armor.ErrInvalid) {
 		t.Fatalf("%+v", again)
 	}
 }

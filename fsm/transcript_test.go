@@ -107,7 +107,8 @@ func sameMachine(t rapid.TB, what string, a, b *Machine) {
 	aRevision, aChain, aState := a.Hash()
 	bRevision, bChain, bState := b.Hash()
 	if aRevision != bRevision || aChain != bChain || aState != bState {
-		t.Fatalf("%s: revision %d chain %s state %s\nbut %d %s %s", what, aRevision, aChain.Short(), aState.Short(), bRevision, bChain.Short(), bState.Short())
+		t.Fatalf("%s: revision %d chain %s state %s\nbut %d %s %s", what, aRevision,
+			aChain.Short(), aState.Short(), bRevision, bChain.Short(), bState.Short())
 	}
 	if !bytes.Equal(snapshotBytes(t, a), snapshotBytes(t, b)) {
 		t.Fatalf("%s: snapshots differ", what)
@@ -470,7 +471,8 @@ func (l *lab) showTrust(b *strings.Builder, s *armor.State, what string) {
 		}
 	case "inventory":
 		for _, r := range sortedByID(s) {
-			fmt.Fprintf(b, "%s in %s owner %s by %s replaced %v\n", r.Certificate.Identity, r.Environment, r.Owner, r.IssuedBy, !r.ReplacedBy.IsZero())
+			fmt.Fprintf(b, "%s in %s owner %s by %s replaced %v\n", r.Certificate.Identity,
+				r.Environment, r.Owner, r.IssuedBy, !r.ReplacedBy.IsZero())
 		}
 	case "staged":
 		for p := range s.Staged.Values() {

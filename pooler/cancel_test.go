@@ -21,7 +21,8 @@ func (h *house) startSleeping(c *pgtest.Client) {
 	observer := h.observer()
 	h.must(c.Send(pgtest.Encode('Q', "SELECT pg_sleep(3600)")))
 	h.await("PostgreSQL runs it", func() bool {
-		return h.query(observer, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active' AND usename LIKE 'orders%'")[0] != "0"
+		return h.query(observer,
+			"SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active' AND usename LIKE 'orders%'")[0] != "0"
 	})
 }
 

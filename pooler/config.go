@@ -68,9 +68,11 @@ type Hooks struct {
 	QueryWait   func(pool string) func(took time.Duration)
 	ServerLogin func(pool string, took time.Duration, e error) // a login to PostgreSQL ended
 	ServerEnd   func(pool string)                              // the end of a server connection was read
-	Password    func(result string)                            // a client was asked for its password: "ok", the reason of a refusal, "abandoned"
-	Lookup      func(result string)                            // PostgreSQL was asked for a verifier: "found", "none", "unfit" or "failed"
-	Canceled    func(pool string)                              // a cancel request was carried out
+	// Password: a client was asked for its password. The result is "ok", the reason of
+	// a refusal, or "abandoned".
+	Password func(result string)
+	Lookup   func(result string) // PostgreSQL was asked for a verifier: "found", "none", "unfit" or "failed"
+	Canceled func(pool string)   // a cancel request was carried out
 }
 
 // fill puts the defaults where nothing is said.

@@ -120,7 +120,7 @@ func (d desk) Kill(environment string, id uint64) bool {
 func (d desk) KillOthers(than uint64) {
 	for _, c := range d.roster.all() {
 		if c.id != than {
-			c.kill(shutdownDenial())
+			c.kill(armor.ShutdownDenial())
 		}
 	}
 }

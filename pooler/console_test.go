@@ -117,7 +117,8 @@ func (h *house) wantText(err error, code, text string) {
 func TestConsoleSpeaksAsPgBouncer(t *testing.T) {
 	h := newHouse(t)
 	c := h.console("admin", "application_name", "probe", "extra_float_digits", "2")
-	for name, want := range map[string]string{"server_version": "1.25.2/bouncer", "client_encoding": "UTF8", "standard_conforming_strings": "on", "application_name": "probe"} {
+	for name, want := range map[string]string{"server_version": "1.25.2/bouncer",
+		"client_encoding": "UTF8", "standard_conforming_strings": "on", "application_name": "probe"} {
 		if got := c.Parameters[name]; got != want {
 			t.Errorf("%s is reported as %q, want %q", name, got, want)
 		}
@@ -125,7 +126,8 @@ func TestConsoleSpeaksAsPgBouncer(t *testing.T) {
 	if got := h.show(c, "show version;").rows[0][0]; got != "PgBouncer 1.25.2 compatible, Armor test" {
 		t.Errorf("version %q", got)
 	}
-	if r := h.show(c, "SHOW HELP"); r.notice['M'] != "Console usage" || !strings.Contains(r.notice['D'], "SHOW STATS|STATS_TOTALS") || r.columns != nil {
+	if r := h.show(c, "SHOW HELP"); r.notice['M'] != "Console usage" ||
+		!strings.Contains(r.notice['D'], "SHOW STATS|STATS_TOTALS") || r.columns != nil {
 		t.Errorf("help: %+v", r)
 	}
 	if r := h.show(c, "SHOW client_encoding"); r.columns[0] != "client_encoding" || r.rows[0][0] != "UTF-8" {
@@ -168,7 +170,8 @@ func TestStatsMayOnlyLook(t *testing.T) {
 	h := newHouse(t)
 	c := h.console("stats")
 	h.show(c, "SHOW POOLS")
-	for _, sql := range []string{"PAUSE", "PAUSE orders", "RESUME", "RECONNECT", "KILL", "KILL orders", "KILL_CLIENT 1", "DISABLE orders", "ENABLE orders", "RELOAD",
+	for _, sql := range []string{"PAUSE", "PAUSE orders", "RESUME", "RECONNECT", "KILL",
+		"KILL orders", "KILL_CLIENT 1", "DISABLE orders", "ENABLE orders", "RELOAD",
 		"WAIT_CLOSE", "SHUTDOWN", "SUSPEND", "SET pool_mode = session"} {
 		_, err := ask(c, sql)
 		h.wantText(err, "42501", "admin access needed")
@@ -245,7 +248,8 @@ func TestPauseOfEverythingIsKeptForPoolsToCome(t *testing.T) {
 		t.Errorf("%v", r.rows)
 	}
 	h.show(c, "RESUME")
-	if r := h.show(c, "SHOW ARMOR_POOLS"); r.cell(t, "paused", "production", "second") != "0" || r.cell(t, "paused", "production", "orders") != "0" {
+	if r := h.show(c, "SHOW ARMOR_POOLS"); r.cell(t, "paused", "production", "second") != "0" ||
+		r.cell(t, "paused", "production", "orders") != "0" {
 		t.Errorf("%v", r.rows)
 	}
 }
@@ -457,7 +461,8 @@ func TestStatsCountWhatClientsDo(t *testing.T) {
 	h.query(c, "SELECT 1")
 	h.query(c, "BEGIN")
 	h.query(c, "SELECT repeat('x', 10000)")
-	h.must(other.Send(pgtest.Encode('P', "", "SELECT 5", int16(0)), pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S')))
+	h.must(other.Send(pgtest.Encode('P', "", "SELECT 5", int16(0)),
+		pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S')))
 	h.await("the other client waits", func() bool { return h.show(stats, "SHOW POOLS").cell(t, "cl_waiting", "orders", pgtest.Role) == "1" })
 	h.await("time in a transaction is seen", func() bool { return number(t, h.show(stats, "SHOW STATS"), "total_xact_time") > 0 })
 	h.query(c, "COMMIT")
@@ -466,7 +471,8 @@ func TestStatsCountWhatClientsDo(t *testing.T) {
 	}
 	h.await("the last server connection has come back", func() bool { return h.status().Idle == 1 })
 	after := h.show(stats, "SHOW STATS_TOTALS")
-	for column, want := range map[string]int{"xact_count": 3, "query_count": 5, "server_assignment_count": 3, "client_parse_count": 1, "server_parse_count": 1, "bind_count": 1} {
+	for column, want := range map[string]int{"xact_count": 3, "query_count": 5,
+		"server_assignment_count": 3, "client_parse_count": 1, "server_parse_count": 1, "bind_count": 1} {
 		if got := number(t, after, column) - number(t, before, column); got != want {
 			t.Errorf("%s rose by %d, want %d", column, got, want)
 		}

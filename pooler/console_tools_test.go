@@ -86,7 +86,8 @@ var renamed = map[string]string{"reserve_pool": "reserve_pool_size"}
 func TestInstalledPgBouncerHasNoColumnThatWeLack(t *testing.T) {
 	h := newHouse(t)
 	ours, theirs := h.console("admin"), startPgBouncer(t, h.server)
-	for _, name := range []string{"POOLS", "DATABASES", "CLIENTS", "SERVERS", "SOCKETS", "ACTIVE_SOCKETS", "STATS", "STATS_TOTALS", "STATS_AVERAGES",
+	for _, name := range []string{"POOLS", "DATABASES", "CLIENTS", "SERVERS",
+		"SOCKETS", "ACTIVE_SOCKETS", "STATS", "STATS_TOTALS", "STATS_AVERAGES",
 		"TOTALS", "LISTS", "CONFIG", "USERS", "MEM", "VERSION", "DNS_HOSTS", "DNS_ZONES"} {
 		reference, err := ask(theirs, "SHOW "+name)
 		h.must(err)
@@ -119,8 +120,10 @@ func TestInstalledPgBouncerHasNoColumnThatWeLack(t *testing.T) {
 func TestErrorsHavePgBouncersWords(t *testing.T) {
 	h := newHouse(t)
 	ours, theirs := h.console("admin"), startPgBouncer(t, h.server)
-	for _, command := range []string{"foo", "SELECT 1", "SHOW nonsense", "SHOW POOLS x", "PAUSE a b", "PAUSE nosuch", "RESUME", "RESUME orders", "RESUME nosuch",
-		"DISABLE", "DISABLE nosuch", "ENABLE nosuch", "RECONNECT nosuch", "KILL nosuch", "WAIT_CLOSE nosuch", "PAUSE pgbouncer", "RECONNECT pgbouncer",
+	for _, command := range []string{"foo", "SELECT 1", "SHOW nonsense", "SHOW POOLS x",
+		"PAUSE a b", "PAUSE nosuch", "RESUME", "RESUME orders", "RESUME nosuch",
+		"DISABLE", "DISABLE nosuch", "ENABLE nosuch", "RECONNECT nosuch",
+		"KILL nosuch", "WAIT_CLOSE nosuch", "PAUSE pgbouncer", "RECONNECT pgbouncer",
 		"KILL pgbouncer", "SHUTDOWN foo", "SET a = 1", "BEGIN", "RELOAD now", "SUSPEND now"} {
 		_, want := ask(theirs, command)
 		_, got := ask(ours, command)
@@ -250,7 +253,8 @@ func TestPgxReadsTheConsole(t *testing.T) {
 	defer stop()
 	host, port := h.hostPort()
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
-		conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%s user=admin dbname=pgbouncer sslmode=disable default_query_exec_mode=%s", host, port, mode))
+		conn, err := pgx.Connect(ctx,
+			fmt.Sprintf("host=%s port=%s user=admin dbname=pgbouncer sslmode=disable default_query_exec_mode=%s", host, port, mode))
 		h.must(err)
 		h.must(conn.Ping(ctx))
 		for name, columns := range pgbouncerColumns {
@@ -288,7 +292,8 @@ func TestPgxReadsTheConsole(t *testing.T) {
 func TestLibPQReadsTheConsole(t *testing.T) {
 	h := newHouse(t)
 	host, port := h.hostPort()
-	db, err := sql.Open("postgres", fmt.Sprintf("host=%s port=%s user=stats dbname=pgbouncer sslmode=disable extra_float_digits=2", host, port))
+	db, err := sql.Open("postgres",
+		fmt.Sprintf("host=%s port=%s user=stats dbname=pgbouncer sslmode=disable extra_float_digits=2", host, port))
 	h.must(err)
 	defer db.Close()
 	h.must(db.Ping())
@@ -321,7 +326,8 @@ func TestPsqlReadsTheConsole(t *testing.T) {
 	h := newHouse(t)
 	host, port := h.hostPort()
 	psql := func(command string) string {
-		cmd := exec.Command(need(t, "psql", "postgresql-client"), "-X", "-h", host, "-p", port, "-U", "admin", "-d", "armor", "-v", "ON_ERROR_STOP=1", "-c", command)
+		cmd := exec.Command(need(t, "psql", "postgresql-client"), "-X", "-h", host,
+			"-p", port, "-U", "admin", "-d", "armor", "-v", "ON_ERROR_STOP=1", "-c", command)
 		cmd.Env = append(os.Environ(), "PGSSLMODE=disable")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -348,7 +354,8 @@ func TestPrometheusExporterReadsTheConsole(t *testing.T) {
 	h.query(h.client(), "SELECT 1")
 	host, port := h.hostPort()
 	listen := freePort(t)
-	cmd := exec.Command(program, "--host", "127.0.0.1", "--port", strconv.Itoa(listen), "--pgbouncer-host", host, "--pgbouncer-port", port, "--pgbouncer-user", "stats")
+	cmd := exec.Command(program, "--host", "127.0.0.1", "--port", strconv.Itoa(listen),
+		"--pgbouncer-host", host, "--pgbouncer-port", port, "--pgbouncer-user", "stats")
 	cmd.Env = append(os.Environ(), "PGSSLMODE=disable", "PGOPTIONS=-c armor.columns=legacy")
 	runUntilEnd(t, cmd)
 	h.must(dialUntilUp(t, net.JoinHostPort("127.0.0.1", strconv.Itoa(listen))).Close()) // it serves one at a time
@@ -360,7 +367,8 @@ func TestPrometheusExporterReadsTheConsole(t *testing.T) {
 	text, err := io.ReadAll(resp.Body)
 	h.must(err)
 	for _, want := range []string{
-		`pgbouncer_requests_total{database="orders"} `, `pgbouncer_received_bytes_total{database="orders"} `, `pgbouncer_active_clients{database="orders",user="orders_rw"} 1.0`,
+		`pgbouncer_requests_total{database="orders"} `, `pgbouncer_received_bytes_total{database="orders"} `,
+		`pgbouncer_active_clients{database="orders",user="orders_rw"} 1.0`,
 		`pgbouncer_pool_size{database="orders"} 5.0`, "pgbouncer_databases 2.0", "pgbouncer_used_servers 1.0",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -379,7 +387,8 @@ func TestCheckPostgresReadsTheConsole(t *testing.T) {
 		{"pgb_pool_maxwait", "POSTGRES_PGB_POOL_MAXWAIT OK"},
 		{"pgbouncer_backends", "POSTGRES_PGBOUNCER_BACKENDS OK"},
 	} {
-		args := []string{"--action=" + c.action, "--host=" + host, "--port=" + port, "--dbuser=stats", "--dbname=pgbouncer", "--warning=90", "--critical=95"}
+		args := []string{"--action=" + c.action, "--host=" + host, "--port=" + port,
+			"--dbuser=stats", "--dbname=pgbouncer", "--warning=90", "--critical=95"}
 		cmd := exec.Command(program, args...)
 		cmd.Env = append(os.Environ(), "PGSSLMODE=disable")
 		out, err := cmd.CombinedOutput()
@@ -387,7 +396,8 @@ func TestCheckPostgresReadsTheConsole(t *testing.T) {
 			t.Errorf("%s: %v: %s", c.action, err, out)
 		}
 	}
-	cmd := exec.Command(program, "--action=pgbouncer_checksum", "--host="+host, "--port="+port, "--dbuser=stats", "--dbname=pgbouncer", "--critical=0123456789abcdef0123456789abcdef")
+	cmd := exec.Command(program, "--action=pgbouncer_checksum", "--host="+host, "--port="+port,
+		"--dbuser=stats", "--dbname=pgbouncer", "--critical=0123456789abcdef0123456789abcdef")
 	cmd.Env = append(os.Environ(), "PGSSLMODE=disable")
 	if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), "CRITICAL") || !strings.Contains(string(out), "checksum") { // it cannot match
 		t.Errorf("checksum: %s", out)
@@ -399,11 +409,14 @@ func TestPortalsAreFetchedInParts(t *testing.T) {
 	h := newHouse(t)
 	c := h.console("admin")
 	h.must(c.Send(
-		pgtest.Encode('P', "s", "SHOW LISTS", int16(0)), pgtest.Encode('D', byte('S'), "s"), pgtest.Encode('B', "p", "s", int16(0), int16(0), int16(0)),
-		pgtest.Encode('D', byte('P'), "p"), pgtest.Encode('E', "p", 3), pgtest.Encode('E', "p", 0), pgtest.Encode('C', byte('P'), "p"), pgtest.Encode('S'),
+		pgtest.Encode('P', "s", "SHOW LISTS", int16(0)), pgtest.Encode('D', byte('S'), "s"),
+		pgtest.Encode('B', "p", "s", int16(0), int16(0), int16(0)),
+		pgtest.Encode('D', byte('P'), "p"), pgtest.Encode('E', "p", 3),
+		pgtest.Encode('E', "p", 0), pgtest.Encode('C', byte('P'), "p"), pgtest.Encode('S'),
 		pgtest.Encode('P', "s", "SHOW POOLS", int16(0)), pgtest.Encode('B', "", "s", int16(0), int16(0), int16(0)), pgtest.Encode('S'),
 		pgtest.Encode('B', "", "nosuch", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S'),
-		pgtest.Encode('P', "", "PAUSE nosuch", int16(0)), pgtest.Encode('D', byte('S'), ""), pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S'),
+		pgtest.Encode('P', "", "PAUSE nosuch", int16(0)), pgtest.Encode('D', byte('S'), ""),
+		pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S'),
 	))
 	types := func() (s string) {
 		messages, err := c.Until('Z')

@@ -156,20 +156,26 @@ func (g *generator) statement() string {
 		"SELECT 1/0", "SELECT nonsense", "SELEC 1", "SELECT * FROM nowhere", "SELECT 'x'::int", "SELECT '\\x00ff'::bytea",
 		"INSERT INTO "+t+" VALUES "+g.row(), "INSERT INTO "+t+" VALUES "+g.row()+" RETURNING *", "INSERT INTO "+t+" VALUES "+g.row()+", "+g.row(),
 		"SELECT * FROM "+t+" ORDER BY id", "UPDATE "+t+" SET v = v || '!' WHERE id < 9", "DELETE FROM "+t+" WHERE id > 20", "DELETE FROM "+t,
-		"SELECT count(*), sum(id) FROM "+t, "COPY "+t+" TO STDOUT", "COPY (SELECT generate_series(1, 200)) TO STDOUT (FORMAT binary)", "COPY nowhere TO STDOUT",
-		"DO $$ BEGIN RAISE NOTICE 'told'; RAISE WARNING 'warned'; END $$", "DO $$ BEGIN RAISE EXCEPTION 'raised' USING ERRCODE = 'P0042', HINT = 'none'; END $$",
-		"SHOW TimeZone", "SHOW datestyle", "SELECT current_setting('application_name')", "SELECT timestamptz '2001-02-03 04:05:06+00', interval '1 day 2 hours'",
+		"SELECT count(*), sum(id) FROM "+t, "COPY "+t+" TO STDOUT",
+		"COPY (SELECT generate_series(1, 200)) TO STDOUT (FORMAT binary)", "COPY nowhere TO STDOUT",
+		"DO $$ BEGIN RAISE NOTICE 'told'; RAISE WARNING 'warned'; END $$",
+		"DO $$ BEGIN RAISE EXCEPTION 'raised' USING ERRCODE = 'P0042', HINT = 'none'; END $$",
+		"SHOW TimeZone", "SHOW datestyle", "SELECT current_setting('application_name')",
+		"SELECT timestamptz '2001-02-03 04:05:06+00', interval '1 day 2 hours'",
 		"SET LOCAL TimeZone = 'America/Lima'", "SET LOCAL work_mem = '3MB'", "SELECT pg_notify('nobody', 'x')", "NOTIFY nobody",
 		"DECLARE c CURSOR FOR SELECT generate_series(1, 9)", "FETCH 2 FROM c", "MOVE 1 FROM c", "CLOSE c", "LOCK TABLE "+t+" IN SHARE MODE",
-		"SELECT pg_advisory_xact_lock(hashtext('"+g.who+"'))", "CREATE TABLE made_"+g.who+" (a int PRIMARY KEY, b text)", "SELECT * FROM made_"+g.who, "DROP TABLE made_"+g.who,
+		"SELECT pg_advisory_xact_lock(hashtext('"+g.who+"'))", "CREATE TABLE made_"+g.who+" (a int PRIMARY KEY, b text)",
+		"SELECT * FROM made_"+g.who, "DROP TABLE made_"+g.who,
 		"EXPLAIN (COSTS off) SELECT 1", "SELECT 1; SELECT 2", "TRUNCATE "+t, "SELECT set_config('TimeZone', 'UTC', true)",
 	)
 }
 
 // session is a command that sets, or may leave, something of the session.
 func (g *generator) session() string {
-	tracked := pick(g, "SET TimeZone = 'Europe/Berlin'", "SET datestyle = 'SQL, DMY'", "SET application_name = 'me'", "SET intervalstyle = 'iso_8601'",
-		"SET client_encoding = 'LATIN1'", "SET client_encoding = 'UTF8'", "SET NAMES 'UTF8'", "SET standard_conforming_strings = on", "SET datestyle = 'nonsense'", "SET TIME ZONE 'UTC'")
+	tracked := pick(g, "SET TimeZone = 'Europe/Berlin'", "SET datestyle = 'SQL, DMY'",
+		"SET application_name = 'me'", "SET intervalstyle = 'iso_8601'",
+		"SET client_encoding = 'LATIN1'", "SET client_encoding = 'UTF8'", "SET NAMES 'UTF8'",
+		"SET standard_conforming_strings = on", "SET datestyle = 'nonsense'", "SET TIME ZONE 'UTC'")
 	if !g.kept {
 		if !g.preset && g.oneIn(4) {
 			return pick(g, "RESET ALL", "RESET TimeZone", "DISCARD ALL")
@@ -180,11 +186,14 @@ func (g *generator) session() string {
 	if g.preset {
 		return tracked
 	}
-	return pick(g, tracked, "RESET ALL", "RESET TimeZone", "DISCARD ALL", "DISCARD PLANS", "DISCARD TEMP", "DEALLOCATE ALL", "DEALLOCATE s1", "DEALLOCATE q",
+	return pick(g, tracked, "RESET ALL", "RESET TimeZone", "DISCARD ALL",
+		"DISCARD PLANS", "DISCARD TEMP", "DEALLOCATE ALL", "DEALLOCATE s1", "DEALLOCATE q",
 		"PREPARE q AS SELECT 7", "EXECUTE q", "PREPARE s2 AS SELECT 8", "EXECUTE s1", "SET work_mem = '6MB'", "SHOW work_mem",
 		"CREATE TEMP TABLE tmp (a int UNIQUE)", "INSERT INTO tmp VALUES (1)", "SELECT * FROM tmp", "DROP TABLE tmp",
-		"LISTEN own_"+g.who, "NOTIFY own_"+g.who+", 'hello'", "UNLISTEN *", "DECLARE held CURSOR WITH HOLD FOR SELECT generate_series(1, 5)", "FETCH 2 FROM held",
-		"SELECT name, statement FROM pg_prepared_statements ORDER BY name", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+		"LISTEN own_"+g.who, "NOTIFY own_"+g.who+", 'hello'", "UNLISTEN *",
+		"DECLARE held CURSOR WITH HOLD FOR SELECT generate_series(1, 5)", "FETCH 2 FROM held",
+		"SELECT name, statement FROM pg_prepared_statements ORDER BY name",
+		"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
 		"LOAD 'plpgsql'", "SET ROLE nobody")
 }
 
@@ -192,7 +201,8 @@ func (g *generator) session() string {
 func (g *generator) large() string {
 	return pick(g,
 		fmt.Sprintf("SELECT repeat('x', %d)", 1+g.IntN(300_000)), fmt.Sprintf("SELECT generate_series(1, %d)", g.IntN(5000)),
-		"SELECT length('"+strings.Repeat("y", g.IntN(150_000))+"')", fmt.Sprintf("COPY (SELECT repeat('z', 5000) FROM generate_series(1, %d)) TO STDOUT", g.IntN(60)),
+		"SELECT length('"+strings.Repeat("y", g.IntN(150_000))+"')",
+		fmt.Sprintf("COPY (SELECT repeat('z', 5000) FROM generate_series(1, %d)) TO STDOUT", g.IntN(60)),
 		"DO $$ BEGIN RAISE EXCEPTION '%', repeat('long ', 30000); END $$", "DO $$ BEGIN RAISE NOTICE '%', repeat('long ', 30000); END $$",
 	)
 }
@@ -363,7 +373,8 @@ func (g *generator) copyEnd() step {
 
 // copySQL is a COPY from the client that mostly works.
 func (g *generator) copySQL() string {
-	return pick(g, "COPY "+g.table()+" FROM STDIN", "COPY "+g.table()+" FROM STDIN", "COPY "+g.table()+" (id) FROM STDIN", "COPY nowhere FROM STDIN", "COPY "+g.table()+" FROM STDIN (FORMAT csv)")
+	return pick(g, "COPY "+g.table()+" FROM STDIN", "COPY "+g.table()+" FROM STDIN",
+		"COPY "+g.table()+" (id) FROM STDIN", "COPY nowhere FROM STDIN", "COPY "+g.table()+" FROM STDIN (FORMAT csv)")
 }
 
 func (g *generator) copyIn() block {
@@ -379,7 +390,8 @@ func (g *generator) copyIn() block {
 }
 
 func (g *generator) copyInExtended() block {
-	b := block{query("SELECT 3").waiting(untilReady).fixed(), parse("", g.copySQL()).fixed(), bind("", "", nil).fixed(), execute("", 0).fixed()}
+	b := block{query("SELECT 3").waiting(untilReady).fixed(),
+		parse("", g.copySQL()).fixed(), bind("", "", nil).fixed(), execute("", 0).fixed()}
 	switch g.IntN(3) {
 	case 0:
 		b = append(b, flush().waiting(untilReply).fixed())

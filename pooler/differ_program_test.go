@@ -135,7 +135,8 @@ func bind(portal, statement string, values []value, results ...int16) step {
 	for _, f := range results {
 		parts = append(parts, f)
 	}
-	return step{text: fmt.Sprintf("bind %q to %q with %v, results %v", portal, statement, values, results), bytes: pgtest.Encode('B', parts...), replies: true}
+	return step{text: fmt.Sprintf("bind %q to %q with %v, results %v", portal, statement, values, results),
+		bytes: pgtest.Encode('B', parts...), replies: true}
 }
 
 func describe(kind byte, name string) step {

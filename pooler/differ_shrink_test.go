@@ -26,7 +26,8 @@ func (d *differ) report(seed uint64, programs []program, found *difference) {
 			all.WriteString(p.String())
 		}
 	}
-	d.t.Errorf("ARMOR_DIFFER_SEED=%d: a program differs (%d steps before it was shrunk, client %d, %v):\n%s%v", seed, long, found.program, found.err, all.String(), found)
+	d.t.Errorf("ARMOR_DIFFER_SEED=%d: a program differs (%d steps before it was shrunk, client %d, %v):\n%s%v",
+		seed, long, found.program, found.err, all.String(), found)
 }
 
 // shrink drops programs, blocks and steps as long as a difference remains.

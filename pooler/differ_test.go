@@ -121,7 +121,8 @@ func (f *difference) String() string {
 	if f.at < len(f.direct) && f.at < len(f.through) && f.direct[f.at].String() == f.through[f.at].String() {
 		detail = fmt.Sprintf("which is\n  %.500q\nand\n  %.500q\n", f.direct[f.at].Body, f.through[f.at].Body)
 	}
-	return fmt.Sprintf("after %d equal messages, PostgreSQL says\n%sand through the pooler\n%s%s", f.at, show(f.direct), show(f.through), detail)
+	return fmt.Sprintf("after %d equal messages, PostgreSQL says\n%sand through the pooler\n%s%s",
+		f.at, show(f.direct), show(f.through), detail)
 }
 
 // parting returns the first difference of two transcripts, or nil.

@@ -29,7 +29,8 @@ const clientPassword = "ünlike the pool's" // SASLprep leaves it as it is
 // checks.
 func withPasswords(t *testing.T) option {
 	t.Helper()
-	_, err := postgres.SQL("postgres", `DROP ROLE IF EXISTS verified; CREATE ROLE verified PASSWORD '`+strings.ReplaceAll(clientPassword, "'", "''")+`'`)
+	_, err := postgres.SQL("postgres",
+		`DROP ROLE IF EXISTS verified; CREATE ROLE verified PASSWORD '`+strings.ReplaceAll(clientPassword, "'", "''")+`'`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,8 +91,10 @@ type login struct {
 // realClients log in and run one query; it names the role that PostgreSQL sees.
 var realClients = map[string]func(ctx context.Context, l login) (string, error){
 	"psql": func(ctx context.Context, l login) (string, error) {
-		cmd := exec.CommandContext(ctx, "psql", "-XAtw", "-c", "SELECT current_user", "-h", "127.0.0.1", "-p", l.port, "-U", l.role, "-d", "orders")
-		cmd.Env = append(os.Environ(), "PGPASSWORD="+l.password, "PGSSLMODE="+l.sslmode, "PGCHANNELBINDING="+l.binding, "PGPASSFILE=/dev/null", "PGCONNECT_TIMEOUT=20")
+		cmd := exec.CommandContext(ctx, "psql", "-XAtw", "-c", "SELECT current_user",
+			"-h", "127.0.0.1", "-p", l.port, "-U", l.role, "-d", "orders")
+		cmd.Env = append(os.Environ(), "PGPASSWORD="+l.password, "PGSSLMODE="+l.sslmode,
+			"PGCHANNELBINDING="+l.binding, "PGPASSFILE=/dev/null", "PGCONNECT_TIMEOUT=20")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("%w: %s", err, out)
@@ -99,7 +102,8 @@ var realClients = map[string]func(ctx context.Context, l login) (string, error){
 		return strings.TrimSpace(string(out)), nil
 	},
 	"pgx": func(ctx context.Context, l login) (user string, err error) {
-		conn, err := pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%s user=%s password=%s dbname=orders sslmode=%s channel_binding=%s", l.port, l.role, quoted(l.password), l.sslmode, l.binding))
+		conn, err := pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%s user=%s password=%s dbname=orders sslmode=%s channel_binding=%s",
+			l.port, l.role, quoted(l.password), l.sslmode, l.binding))
 		if err != nil {
 			return "", err
 		}
@@ -108,7 +112,8 @@ var realClients = map[string]func(ctx context.Context, l login) (string, error){
 		return user, err
 	},
 	"lib/pq": func(ctx context.Context, l login) (user string, err error) {
-		db, err := sql.Open("postgres", fmt.Sprintf("host=127.0.0.1 port=%s user=%s password=%s dbname=orders sslmode=%s", l.port, l.role, quoted(l.password), l.sslmode))
+		db, err := sql.Open("postgres",
+			fmt.Sprintf("host=127.0.0.1 port=%s user=%s password=%s dbname=orders sslmode=%s", l.port, l.role, quoted(l.password), l.sslmode))
 		if err != nil {
 			return "", err
 		}
@@ -240,7 +245,8 @@ func TestRoleWithoutAVerifierReadsAsAWrongPassword(t *testing.T) {
 		t.Errorf("two nodes show different decoys: %q and %q", seen[0], seen[1])
 	}
 	saltOf := func(s string) string { salt, _, _ := strings.Cut(s, ","); return salt }
-	if saltOf(seen[0]) == saltOf(seen[2]) || len(seen[0]) != len(seen[2]) || !strings.HasSuffix(seen[0], ",i=4096") || !strings.HasSuffix(seen[2], ",i=4096") {
+	if saltOf(seen[0]) == saltOf(seen[2]) || len(seen[0]) != len(seen[2]) ||
+		!strings.HasSuffix(seen[0], ",i=4096") || !strings.HasSuffix(seen[2], ",i=4096") {
 		t.Errorf("the decoy %q does not look like %q", seen[0], seen[2])
 	}
 }
@@ -261,23 +267,32 @@ func TestAnythingButSASLEndsTheLogin(t *testing.T) {
 		says   string
 		reason armor.Reason
 	}{
-		"a second startup packet":     {plain, pgtest.Startup("user", "postgres", "database", "orders"), "08P01", "expected SASL response, got message type 0", armor.ReasonProtocol},
-		"a query":                     {plain, pgtest.Encode('Q', "SELECT 1"), "08P01", "expected SASL response, got message type 81", armor.ReasonProtocol},
-		"a goodbye":                   {plain, pgtest.Encode('X'), "08P01", "expected SASL response", armor.ReasonProtocol},
-		"a length below four":         {plain, []byte("p\x00\x00\x00\x03"), "08P01", "invalid message length", armor.ReasonProtocol},
-		"a giant":                     {plain, []byte("p\x7f\xff\xff\xff"), "08P01", "invalid message length", armor.ReasonProtocol},
-		"more than a message may be":  {plain, initial("SCRAM-SHA-256", strings.Repeat("x", 1024)), "08P01", "invalid message length", armor.ReasonProtocol},
-		"an empty message":            {plain, pgtest.Encode('p'), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
-		"a clear password":            {plain, pgtest.Encode('p', "hush"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
-		"another mechanism":           {plain, initial("PLAIN", first), "08P01", "invalid SASL authentication mechanism", armor.ReasonProtocol},
-		"binding without TLS":         {plain, initial("SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,n=,r=abc"), "08P01", "invalid SASL authentication mechanism", armor.ReasonProtocol},
-		"no SCRAM":                    {plain, initial("SCRAM-SHA-256", "hello"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
-		"a role to become":            {plain, initial("SCRAM-SHA-256", "n,a=postgres,n=,r=abc"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
-		"an extension":                {plain, initial("SCRAM-SHA-256", "n,,m=x,n=,r=abc"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
-		"binding by the plain one":    {secured, initial("SCRAM-SHA-256", "p=tls-server-end-point,,n=,r=abc"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
+		"a second startup packet": {plain, pgtest.Startup("user", "postgres", "database", "orders"),
+			"08P01", "expected SASL response, got message type 0", armor.ReasonProtocol},
+		"a query": {plain, pgtest.Encode('Q', "SELECT 1"),
+			"08P01", "expected SASL response, got message type 81", armor.ReasonProtocol},
+		"a goodbye":           {plain, pgtest.Encode('X'), "08P01", "expected SASL response", armor.ReasonProtocol},
+		"a length below four": {plain, []byte("p\x00\x00\x00\x03"), "08P01", "invalid message length", armor.ReasonProtocol},
+		"a giant":             {plain, []byte("p\x7f\xff\xff\xff"), "08P01", "invalid message length", armor.ReasonProtocol},
+		"more than a message may be": {plain, initial("SCRAM-SHA-256", strings.Repeat("x", 1024)),
+			"08P01", "invalid message length", armor.ReasonProtocol},
+		"an empty message":  {plain, pgtest.Encode('p'), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
+		"a clear password":  {plain, pgtest.Encode('p', "hush"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
+		"another mechanism": {plain, initial("PLAIN", first), "08P01", "invalid SASL authentication mechanism", armor.ReasonProtocol},
+		"binding without TLS": {plain, initial("SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,n=,r=abc"),
+			"08P01", "invalid SASL authentication mechanism", armor.ReasonProtocol},
+		"no SCRAM": {plain, initial("SCRAM-SHA-256", "hello"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
+		"a role to become": {plain, initial("SCRAM-SHA-256", "n,a=postgres,n=,r=abc"),
+			"08P01", "malformed SCRAM message", armor.ReasonProtocol},
+		"an extension": {plain, initial("SCRAM-SHA-256", "n,,m=x,n=,r=abc"),
+			"08P01", "malformed SCRAM message", armor.ReasonProtocol},
+		"binding by the plain one": {secured, initial("SCRAM-SHA-256", "p=tls-server-end-point,,n=,r=abc"),
+			"08P01", "malformed SCRAM message", armor.ReasonProtocol},
 		"no binding by the other one": {secured, initial("SCRAM-SHA-256-PLUS", first), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
-		"binding to something else":   {secured, initial("SCRAM-SHA-256-PLUS", "p=tls-unique,,n=,r=abc"), "08P01", "malformed SCRAM message", armor.ReasonProtocol},
-		"an offer tampered with":      {secured, initial("SCRAM-SHA-256", "y,,n=,r=abc"), "28000", "channel binding negotiation", armor.ReasonChannelBinding},
+		"binding to something else": {secured, initial("SCRAM-SHA-256-PLUS", "p=tls-unique,,n=,r=abc"),
+			"08P01", "malformed SCRAM message", armor.ReasonProtocol},
+		"an offer tampered with": {secured, initial("SCRAM-SHA-256", "y,,n=,r=abc"),
+			"28000", "channel binding negotiation", armor.ReasonChannelBinding},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, _ := c.h.begin(pgtest.Role)
@@ -327,7 +342,8 @@ func TestBindingIsOfferedOverTLSOnly(t *testing.T) {
 	if _, offered := newHouse(t, withPasswords(t)).begin(pgtest.Role); offered != "SCRAM-SHA-256\x00\x00" {
 		t.Errorf("without TLS: %q", offered)
 	}
-	if _, offered := newHouse(t, withPasswords(t), withTLSClients(t)).begin(pgtest.Role); offered != "SCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00" {
+	if _, offered := newHouse(t, withPasswords(t),
+		withTLSClients(t)).begin(pgtest.Role); offered != "SCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00" {
 		t.Errorf("over TLS: %q", offered)
 	}
 }

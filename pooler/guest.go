@@ -22,9 +22,10 @@ type Guest interface {
 	// Live is asked before bytes are forwarded: nil, or the cause with which the session
 	// is cut.
 	Live() error
-	// Moment and LiveAt are Live in two steps, for a driver that looks at the clocks once
-	// for a batch of sessions: after it has waited, before it forwards anything.
+	// Moment is the first step of Live, for a driver that looks at the clocks once for a
+	// batch of sessions: after it has waited, before it forwards anything.
 	Moment() armor.Moment
+	// LiveAt is the second step of Live, for each session of the batch.
 	LiveAt(m armor.Moment) error
 	// HandOver gives the session's end to the driver: cut is called at most once, from
 	// any goroutine, must not block, and the driver calls confirm once no further byte

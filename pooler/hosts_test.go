@@ -61,7 +61,10 @@ func TestTargetSessionAttrsChooseTheHost(t *testing.T) {
 		{armor.PreferStandby, "t", "t"},
 	} {
 		t.Run("attrs "+string(c.attrs), func(t *testing.T) {
-			for want, servers := range map[string][]*pgtest.Postgres{"standby first: " + c.standbyFirst: {standby, primary}, "primary first: " + c.primaryFirst: {primary, standby}} {
+			for want, servers := range map[string][]*pgtest.Postgres{
+				"standby first: " + c.standbyFirst: {standby, primary},
+				"primary first: " + c.primaryFirst: {primary, standby},
+			} {
 				h := newHouse(t, withHosts(c.attrs, armor.InOrder, servers...))
 				for range 2 { // the second login may begin with what the first has found
 					a := h.client()

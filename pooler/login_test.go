@@ -31,7 +31,8 @@ func withMethods(t *testing.T) methods {
 		t.Fatal(err)
 	}
 	_, err = pg.SQL("postgres", "CREATE ROLE by_cert LOGIN; CREATE ROLE by_trust LOGIN; CREATE ROLE by_peer LOGIN; CREATE ROLE by_wrong_peer LOGIN; GRANT orders_rw TO by_cert, by_trust, by_peer",
-		"CREATE ROLE by_scram LOGIN PASSWORD '"+pgtest.Password+"'; CREATE ROLE by_clear LOGIN PASSWORD '"+pgtest.Password+"'; CREATE ROLE by_both LOGIN PASSWORD '"+pgtest.Password+"'",
+		"CREATE ROLE by_scram LOGIN PASSWORD '"+pgtest.Password+"'; CREATE ROLE by_clear LOGIN PASSWORD '"+
+			pgtest.Password+"'; CREATE ROLE by_both LOGIN PASSWORD '"+pgtest.Password+"'",
 		"SET password_encryption = md5; CREATE ROLE by_md5 LOGIN PASSWORD '"+pgtest.Password+"'")
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +88,8 @@ func TestLoginsByEveryMethod(t *testing.T) {
 	md5.MD5, both.Certificate = true, "armor"
 	ours, stranger := withCertificate(t, pg.certificate, "by_cert"), withCertificate(t, newCertificate(t), "by_cert")
 	wrong := withPassword("wrong")
-	require, full, none := withServerTLS(armor.TLSRequire, pg.certificate), withServerTLS(armor.TLSVerifyFull, pg.certificate), withServerTLS(armor.TLSDisable, nil)
+	require, full, none := withServerTLS(armor.TLSRequire, pg.certificate),
+		withServerTLS(armor.TLSVerifyFull, pg.certificate), withServerTLS(armor.TLSDisable, nil)
 	over := func(host string) option { return on(pg.Postgres, host) }
 	tcp, socket := over(pg.TCP()), over(pg.Socket())
 	for _, c := range []struct {
@@ -101,30 +103,38 @@ func TestLoginsByEveryMethod(t *testing.T) {
 		{"scram without TLS", secret("by_scram"), []option{tcp, none}, "pg_hba.conf rejects connection", "pg_hba.conf rejects connection"},
 		{"scram over the socket", secret("by_scram"), []option{socket, none}, "", ""},
 		{"scram over the socket, where TLS is none", secret("by_scram"), []option{socket, full}, "", ""},
-		{"scram, wrong password", secret("by_scram"), []option{tcp, full, wrong}, "password authentication failed", "password authentication failed"},
+		{"scram, wrong password", secret("by_scram"), []option{tcp, full, wrong},
+			"password authentication failed", "password authentication failed"},
 		{"scram, and nothing to prove", armor.RoleAuth{Role: "by_scram"}, []option{tcp, full}, "-", "change the role's line in pg_hba.conf"},
 		{"md5", md5, []option{tcp, full}, "", ""},
 		{"md5 without TLS", md5, []option{tcp, none}, "", ""},
 		{"md5, wrong password", md5, []option{tcp, full, wrong}, "password authentication failed", "password authentication failed"},
 		{"md5, not allowed", secret("by_md5"), []option{tcp, full}, "-", "server requested md5 authentication"},
 		{"clear to a verified server", secret("by_clear"), []option{tcp, full}, "", ""},
-		{"clear, wrong password", secret("by_clear"), []option{tcp, full, wrong}, "password authentication failed", "password authentication failed"},
+		{"clear, wrong password", secret("by_clear"), []option{tcp, full, wrong},
+			"password authentication failed", "password authentication failed"},
 		{"clear to an unverified server", secret("by_clear"), []option{tcp, require}, "-", "server requested password authentication"},
 		{"clear over the socket", secret("by_clear"), []option{socket, full}, "-", "server requested password authentication"},
 		{"trust", armor.RoleAuth{Role: "by_trust"}, []option{tcp, none}, "", ""},
 		{"trust, where a password is to be proved", secret("by_trust"), []option{tcp, none}, "-", "change the role's line in pg_hba.conf"},
-		{"trust, where a certificate is to be shown", armor.RoleAuth{Role: "by_trust", Certificate: "armor"}, []option{over(postgresWithoutCA(t)), require, ours}, "-", "certificate"},
+		{"trust, where a certificate is to be shown", armor.RoleAuth{Role: "by_trust", Certificate: "armor"},
+			[]option{over(postgresWithoutCA(t)), require, ours}, "-", "certificate"},
 		{"peer", armor.RoleAuth{Role: "by_peer"}, []option{socket, none}, "", ""},
-		{"peer, somebody else", armor.RoleAuth{Role: "by_wrong_peer"}, []option{socket, none}, "Peer authentication failed", "Peer authentication failed"},
+		{"peer, somebody else", armor.RoleAuth{Role: "by_wrong_peer"},
+			[]option{socket, none}, "Peer authentication failed", "Peer authentication failed"},
 		{"certificate", cert, []option{tcp, full, ours}, "", ""},
 		{"certificate to an unverified server", cert, []option{tcp, require, ours}, "", ""},
 		{"certificate of a stranger", cert, []option{tcp, full, stranger}, "-", "login as by_cert: failed to connect"}, // an alert, or a reset
-		{"certificate of another role", cert, []option{tcp, full, withCertificate(t, pg.certificate, "somebody")}, "certificate authentication failed", "certificate authentication failed"},
+		{"certificate of another role", cert, []option{tcp, full, withCertificate(t, pg.certificate, "somebody")},
+			"certificate authentication failed", "certificate authentication failed"},
 		{"certificate, and none there", cert, []option{tcp, full}, "-", "role by_cert: certificate armor"},
-		{"certificate that has to be shown and is not", armor.RoleAuth{Role: "by_cert"}, []option{tcp, full}, "connection requires a valid client certificate", "valid client certificate"},
+		{"certificate that has to be shown and is not", armor.RoleAuth{Role: "by_cert"},
+			[]option{tcp, full}, "connection requires a valid client certificate", "valid client certificate"},
 		{"certificate and password", both, []option{tcp, full, withCertificate(t, pg.certificate, "by_both")}, "", ""},
-		{"certificate and wrong password", both, []option{tcp, full, withCertificate(t, pg.certificate, "by_both"), wrong}, "password authentication failed", "password authentication failed"},
-		{"password without the certificate", secret("by_both"), []option{tcp, full}, "connection requires a valid client certificate", "valid client certificate"},
+		{"certificate and wrong password", both, []option{tcp, full, withCertificate(t, pg.certificate, "by_both"), wrong},
+			"password authentication failed", "password authentication failed"},
+		{"password without the certificate", secret("by_both"), []option{tcp, full},
+			"connection requires a valid client certificate", "valid client certificate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t, append(c.options, as(c.auth))...)
@@ -159,7 +169,8 @@ func postgresWithoutCA(t *testing.T) string {
 	if _, err := pg.SQL("postgres", "CREATE ROLE by_trust LOGIN"); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(pg.EnableTLS(certificate.PEM, certificate.KeyPEM), pg.SetHBA("local all postgres trust\nhost all all all trust\n")); err != nil {
+	if err := errors.Join(pg.EnableTLS(certificate.PEM, certificate.KeyPEM),
+		pg.SetHBA("local all postgres trust\nhost all all all trust\n")); err != nil {
 		t.Fatal(err)
 	}
 	return pg.TCP()
@@ -168,7 +179,8 @@ func postgresWithoutCA(t *testing.T) string {
 // TestRenewedCertificateIsShownAtTheNextLogin, an expired one at none.
 func TestRenewedCertificateIsShownAtTheNextLogin(t *testing.T) {
 	pg := withMethods(t)
-	h := newHouse(t, on(pg.Postgres, pg.TCP()), withServerTLS(armor.TLSVerifyFull, pg.certificate), as(armor.RoleAuth{Role: "by_cert", Certificate: "armor"}))
+	h := newHouse(t, on(pg.Postgres, pg.TCP()), withServerTLS(armor.TLSVerifyFull, pg.certificate),
+		as(armor.RoleAuth{Role: "by_cert", Certificate: "armor"}))
 	h.secrets.certificate = func() (tls.Certificate, error) {
 		return tls.Certificate{}, errors.New("the certificate in armor.crt expired at 2020-01-01T00:00:00Z: put a new one there")
 	}
@@ -237,7 +249,8 @@ func TestLoginThatBreaksOffIsNotFollowedByAnotherConnection(t *testing.T) {
 // and yet nobody can sit in between, since PostgreSQL knows the password.
 func TestMiddlemanIsFoundOutByTheChannelBinding(t *testing.T) {
 	pg := withMethods(t)
-	h := newHouse(t, on(pg.Postgres, middleman(t, pg.TCP())), withServerTLS(armor.TLSRequire, nil), as(armor.RoleAuth{Role: "by_scram", Secret: "orders"}))
+	h := newHouse(t, on(pg.Postgres, middleman(t, pg.TCP())),
+		withServerTLS(armor.TLSRequire, nil), as(armor.RoleAuth{Role: "by_scram", Secret: "orders"}))
 	fields := h.wantRefusal(h.dial().Login("user", "by_scram", "database", "orders"), "FATAL", "08006")
 	if !strings.Contains(fields['D'], "channel binding check failed") {
 		t.Errorf("%q", fields)

@@ -111,7 +111,8 @@ func TestDocumentedLookupWorks(t *testing.T) {
 		t.Fatal("docs/operate.md has no lookup function any more")
 	}
 	l := withLookups(t)
-	_, err = l.server.SQL(pgtest.Database, "DROP FUNCTION user_lookup; DROP ROLE "+asker, strings.ReplaceAll(block, "'…'", "'"+pgtest.Password+"'"))
+	_, err = l.server.SQL(pgtest.Database, "DROP FUNCTION user_lookup; DROP ROLE "+asker,
+		strings.ReplaceAll(block, "'…'", "'"+pgtest.Password+"'"))
 	l.must(err)
 	l.database.Query.Statement = string(statement[1])
 	l.configure()
@@ -282,7 +283,8 @@ func TestQueryThatGoesWrongIsNotTakenForAnAnswer(t *testing.T) {
 	l.must(l.enter(pgtest.Password))
 	observer := l.observer()
 	l.await("nothing sleeps on", func() bool {
-		return l.query(observer, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()")[0] == "0"
+		return l.query(observer,
+			"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()")[0] == "0"
 	})
 }
 

@@ -51,7 +51,8 @@ func TestServerKilledInMidQuery(t *testing.T) {
 		h.must(inTransaction.Send(pgtest.Encode('Q', "SELECT pg_sleep(3600)")))
 		h.must(alone.Send(pgtest.Encode('Q', "SELECT pg_sleep(3600)")))
 		h.await("both run", func() bool {
-			out, err := pg.SQL("postgres", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%sleep%' AND usename LIKE 'orders%'")
+			out, err := pg.SQL("postgres",
+				"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%sleep%' AND usename LIKE 'orders%'")
 			h.must(err)
 			return out == "2"
 		})
@@ -97,7 +98,8 @@ func (h *house) program(name string, args ...string) *exec.Cmd {
 	host, port, err := net.SplitHostPort(h.address)
 	h.must(err)
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+pgtest.Role, "PGDATABASE=orders", "PGSSLMODE=disable", "PGOPTIONS=", "PGCONNECT_TIMEOUT=10")
+	cmd.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+pgtest.Role,
+		"PGDATABASE=orders", "PGSSLMODE=disable", "PGOPTIONS=", "PGCONNECT_TIMEOUT=10")
 	return cmd
 }
 
@@ -113,11 +115,13 @@ func TestPgbench(t *testing.T) {
 		}
 		for _, protocol := range []string{"simple", "extended", "prepared"} {
 			out, err := h.program(pgbench, "-n", "-M", protocol, "-c", "8", "-j", "2", "-t", "50").CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "transactions actually processed: 400/400") || !strings.Contains(string(out), "number of failed transactions: 0 ") {
+			if err != nil || !strings.Contains(string(out), "transactions actually processed: 400/400") ||
+				!strings.Contains(string(out), "number of failed transactions: 0 ") {
 				t.Errorf("pgbench -M %s: %v: %s", protocol, err, out)
 			}
 		}
-		if got := h.query(h.client(), "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)"); got[0] != "t" {
+		if got := h.query(h.client(),
+			"SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)"); got[0] != "t" {
 			t.Error("the books do not balance")
 		}
 	})
@@ -126,7 +130,8 @@ func TestPgbench(t *testing.T) {
 func TestPsql(t *testing.T) {
 	bothModes(t, func(t *testing.T, mode armor.PoolMode) {
 		h := newHouse(t, inMode(mode))
-		psql := h.program("psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", `\d`, "-c", "SELECT 6 * 7", "-c", `\copy (SELECT 'copied') TO STDOUT`)
+		psql := h.program("psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1",
+			"-c", `\d`, "-c", "SELECT 6 * 7", "-c", `\copy (SELECT 'copied') TO STDOUT`)
 		out, err := psql.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "42\ncopied\n") {
 			t.Errorf("psql: %v: %s", err, out)

@@ -66,7 +66,8 @@ func TestStateIsRefused(t *testing.T) {
 	_, err = c.Query("SELECT 1")
 	h.wantRefusal(err, "ERROR", "25P02")
 	h.query(c, "ROLLBACK")
-	h.must(c.Send(pgtest.Encode('P', "", "SELECT set_config('a.b', $1, false)", int16(0)), pgtest.Encode('B', "", "", int16(0), int16(1), 1, []byte("x"), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S')))
+	h.must(c.Send(pgtest.Encode('P', "", "SELECT set_config('a.b', $1, false)", int16(0)),
+		pgtest.Encode('B', "", "", int16(0), int16(1), 1, []byte("x"), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S')))
 	_, err = c.Answer()
 	h.wantRefusal(err, "ERROR", "0A000")
 	_, err = c.Query("DO $$ BEGIN PERFORM set_config('statement_timeout', '4321', false); END $$")
@@ -78,7 +79,8 @@ func TestStateIsRefused(t *testing.T) {
 
 // TestSetThatLooksHarmlessDoesNotLeak: whatever stands around its words.
 func TestSetThatLooksHarmlessDoesNotLeak(t *testing.T) {
-	for _, set := range []string{"SET /* LOCAL */ statement_timeout = 4321", "SET -- local\nstatement_timeout = 4321", "SET local.x = 'leaked'", `SET "local".x = 'leaked'`} {
+	for _, set := range []string{"SET /* LOCAL */ statement_timeout = 4321",
+		"SET -- local\nstatement_timeout = 4321", "SET local.x = 'leaked'", `SET "local".x = 'leaked'`} {
 		h := newHouse(t, withBudget(1))
 		c, other := h.client(), h.client()
 		_, err := c.Query(set)

@@ -139,7 +139,8 @@ func TestDroppedDatabaseIsNotKeptWarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.await("it is forgotten", func() bool {
-		return !slices.ContainsFunc(h.Tally()[0].Roles, func(r console.RoleTally) bool { return r.Idle+r.Login+r.Tested > 0 || r.ClientsActive == 0 })
+		return !slices.ContainsFunc(h.Tally()[0].Roles,
+			func(r console.RoleTally) bool { return r.Idle+r.Login+r.Tested > 0 || r.ClientsActive == 0 })
 	})
 	asked := strings.Count(postgres.Log(), `database "auto_a" does not exist`)
 	h.query(h.observer(), "SELECT pg_sleep(1.5)") // longer than the first back-off

@@ -20,7 +20,8 @@ func TestPgxWorks(t *testing.T) {
 		h := newHouse(t, inMode(mode), withBudget(2))
 		ctx, stop := context.WithTimeout(context.Background(), patience)
 		defer stop()
-		_, err := postgres.SQL(pgtest.Database, "DROP TABLE IF EXISTS stock", "CREATE TABLE stock (n int, s text)", "GRANT ALL ON stock TO "+pgtest.Role)
+		_, err := postgres.SQL(pgtest.Database, "DROP TABLE IF EXISTS stock",
+			"CREATE TABLE stock (n int, s text)", "GRANT ALL ON stock TO "+pgtest.Role)
 		h.must(err)
 		var all []*pgx.Conn
 		for range map[armor.PoolMode]int{armor.SessionMode: 2, armor.TransactionMode: 5}[mode] {

@@ -107,7 +107,8 @@ func (h *house) startTool(cmd *exec.Cmd) *runs {
 // senders is what PostgreSQL's WAL senders are called, in order.
 func (h *house) senders(observer *pgtest.Client) string {
 	h.t.Helper()
-	return strings.Join(h.query(observer, "SELECT application_name || ' ' || state FROM pg_stat_replication WHERE state <> 'startup' ORDER BY 1"), ", ")
+	return strings.Join(h.query(observer,
+		"SELECT application_name || ' ' || state FROM pg_stat_replication WHERE state <> 'startup' ORDER BY 1"), ", ")
 }
 
 func (h *house) awaitSenders(observer *pgtest.Client, want string) {
@@ -164,7 +165,8 @@ func TestALoginOfItsOwn(t *testing.T) {
 			if system := h.query(c, "IDENTIFY_SYSTEM"); len(system) != 1 {
 				t.Errorf("%s: IDENTIFY_SYSTEM says %q", kind, system)
 			}
-			row := h.query(observer, fmt.Sprintf("SELECT backend_type || ' ' || application_name || ' ' || pid FROM pg_stat_activity WHERE usename = '%s'", pgtest.Role))
+			row := h.query(observer,
+				fmt.Sprintf("SELECT backend_type || ' ' || application_name || ' ' || pid FROM pg_stat_activity WHERE usename = '%s'", pgtest.Role))
 			if want := fmt.Sprintf("walsender walker %d", c.PID); len(row) != 1 || row[0] != want {
 				t.Errorf("%s: PostgreSQL has %q, want %q", kind, row, want)
 			}
@@ -236,7 +238,8 @@ func TestWhatPostgreSQLRefusesIsTold(t *testing.T) {
 	if !strings.Contains(fields['M'], "no_such") {
 		t.Errorf("the message is %q", fields['M'])
 	}
-	for _, options := range []string{"-c user=postgres", "-c database=postgres", "-c replication=false", "-c options=-cfsync=off", "--_pq_.x=1"} {
+	for _, options := range []string{"-c user=postgres", "-c database=postgres",
+		"-c replication=false", "-c options=-cfsync=off", "--_pq_.x=1"} {
 		h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders", "replication", "true", "options", options), "FATAL", "42704")
 	}
 	h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders", "replication", "true", "tcp_user_timeout", "0"), "FATAL", "0A000")
@@ -247,14 +250,16 @@ func TestWhatPostgreSQLRefusesIsTold(t *testing.T) {
 func TestRealToolsReplicate(t *testing.T) {
 	pg := source(t)
 	h := newHouse(t, replicating(pg), func(h *house, _ *pooler.Config) { // none of these ends what streams
-		h.pool.IdleInTransaction, h.pool.QueryTimeout, h.pool.TransactionTimeout, h.pool.ClientIdle = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
+		const soon = 200 * time.Millisecond
+		h.pool.IdleInTransaction, h.pool.QueryTimeout, h.pool.TransactionTimeout, h.pool.ClientIdle = soon, soon, soon, soon
 	})
 	ctx, stop := context.WithTimeout(t.Context(), 2*patience)
 	defer stop()
 	observer := h.observer()
 
 	dir := t.TempDir()
-	if out, err := h.tool(ctx, "pg_basebackup", "-D", filepath.Join(dir, "base"), "-X", "stream", "-c", "fast", "--no-sync").CombinedOutput(); err != nil {
+	if out, err := h.tool(ctx, "pg_basebackup", "-D", filepath.Join(dir, "base"),
+		"-X", "stream", "-c", "fast", "--no-sync").CombinedOutput(); err != nil {
 		t.Fatalf("pg_basebackup: %v: %s", err, out)
 	}
 	if out, err := exec.Command(pg.Program("pg_verifybackup"), filepath.Join(dir, "base")).CombinedOutput(); err != nil {

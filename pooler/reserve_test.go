@@ -96,7 +96,8 @@ func TestReserveIsPartOfTheShare(t *testing.T) {
 	}
 	console := h.console("stats")
 	r := h.show(console, "SHOW DATABASES")
-	if size, reserve, most := r.cell(t, "pool_size", "orders"), r.cell(t, "reserve_pool_size", "orders"), r.cell(t, "max_connections", "orders"); size != "2" || reserve != "1" || most != "3" {
+	if size, reserve, most := r.cell(t, "pool_size", "orders"), r.cell(t, "reserve_pool_size", "orders"),
+		r.cell(t, "max_connections", "orders"); size != "2" || reserve != "1" || most != "3" {
 		t.Errorf("pool_size %s, reserve_pool_size %s, max_connections %s", size, reserve, most)
 	}
 	if got := h.show(console, "SHOW ARMOR_POOLS").cell(t, "reserve", "production", "orders"); got != "1" {

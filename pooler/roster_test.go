@@ -25,7 +25,8 @@ func TestSessionsAreBounded(t *testing.T) {
 				first := h.all()[0]
 				for range 3 {
 					fields := h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders"), "FATAL", "53300")
-					if want := fmt.Sprintf("too many connections for %s on this node", name); fields['M'] != want || fields['D'] != "It may have 2 at once on each node." || fields['H'] == "" {
+					if want := fmt.Sprintf("too many connections for %s on this node", name); fields['M'] != want ||
+						fields['D'] != "It may have 2 at once on each node." || fields['H'] == "" {
 						t.Errorf("got %q, want %q", fields, want)
 					}
 				}

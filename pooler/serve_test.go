@@ -90,7 +90,8 @@ func TestNothingOfOneClientReachesTheNext(t *testing.T) {
 		h.must(a.Send(pgtest.Encode('X')))
 		h.awaitClosed("the session ends", h.last().ended)
 		b := h.client()
-		got := h.query(b, "SELECT pg_backend_pid() || ' ' || current_setting('search_path') || ' ' || count(*) FROM pg_locks WHERE locktype = 'advisory'")
+		got := h.query(b,
+			"SELECT pg_backend_pid() || ' ' || current_setting('search_path') || ' ' || count(*) FROM pg_locks WHERE locktype = 'advisory'")
 		if want := pid[0] + ` "$user", public 0`; got[0] != want {
 			t.Errorf("got %q, want %q", got[0], want)
 		}
@@ -104,7 +105,8 @@ func TestStartupSettingsAreInForce(t *testing.T) {
 	bothModes(t, func(t *testing.T, mode armor.PoolMode) {
 		h := newHouse(t, inMode(mode), withBudget(1))
 		for range 2 { // the second time from what was learned
-			c := h.client("DateStyle", "German", "options", `-c statement_timeout=7s --search-path="a\ b",public`, "extra_float_digits", "1", "application_name", "é")
+			c := h.client("DateStyle", "German", "options", `-c statement_timeout=7s --search-path="a\ b",public`,
+				"extra_float_digits", "1", "application_name", "é")
 			if got := c.Parameters["DateStyle"]; got != "German, DMY" {
 				t.Errorf("reported DateStyle %q", got)
 			}

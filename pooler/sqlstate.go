@@ -64,7 +64,7 @@ func wireError(err error) *pgwire.Error {
 		return own
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, armor.ErrShuttingDown) {
-		return denialError(shutdownDenial())
+		return denialError(armor.ShutdownDenial())
 	}
 	return &pgwire.Error{Severity: pgwire.SeverityFatal, Code: stateInternal, Message: "internal error"}
 }
@@ -78,10 +78,6 @@ func denialError(d *armor.Denial) *pgwire.Error {
 }
 
 const connectAgain = "Connect again: another node will serve you."
-
-func shutdownDenial() *armor.Denial {
-	return &armor.Denial{Reason: armor.ReasonShutdown, Message: "this node is shutting down", Detail: connectAgain}
-}
 
 func drainingDenial() *armor.Denial {
 	return &armor.Denial{Reason: armor.ReasonDraining, Message: "this node is being drained", Detail: connectAgain}

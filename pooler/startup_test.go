@@ -41,7 +41,8 @@ func TestOptionsAreReadAsPostgreSQLDoes(t *testing.T) {
 func TestReplicationIsReadAsByPostgreSQL(t *testing.T) {
 	const bad = armor.Replication("bad")
 	for value, want := range map[string]armor.Replication{
-		"database": armor.LogicalReplication, "true": armor.PhysicalReplication, "1": armor.PhysicalReplication, "on": armor.PhysicalReplication, "Y": armor.PhysicalReplication,
+		"database": armor.LogicalReplication, "true": armor.PhysicalReplication,
+		"1": armor.PhysicalReplication, "on": armor.PhysicalReplication, "Y": armor.PhysicalReplication,
 		"false": armor.NoReplication, "0": armor.NoReplication, "off": armor.NoReplication, "no": armor.NoReplication, "F": armor.NoReplication,
 		"": bad, "o": bad, "Database": bad, "data": bad, "physical": bad, "truee": bad, "2": bad,
 	} {
@@ -85,7 +86,8 @@ func FuzzReadSettings(f *testing.F) {
 			return
 		}
 		for word, value := range r.terms.startup() { // what the login says beside user, database and options
-			if word == "user" || word == "database" || word == "options" || strings.HasPrefix(word, "_pq_.") || word == "replication" && value != map[armor.Replication]string{armor.PhysicalReplication: "true", armor.LogicalReplication: "database"}[r.replication] {
+			if word == "user" || word == "database" || word == "options" || strings.HasPrefix(word, "_pq_.") ||
+				word == "replication" && value != map[armor.Replication]string{armor.PhysicalReplication: "true", armor.LogicalReplication: "database"}[r.replication] {
 				t.Errorf("the login says %s=%q", word, value)
 			}
 		}

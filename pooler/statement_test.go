@@ -21,7 +21,8 @@ func TestStatementModeRefusesTransactionBlocks(t *testing.T) {
 		h.query(c, "INSERT INTO blocks VALUES (1)")
 		h.query(other, "INSERT INTO blocks VALUES (1); INSERT INTO blocks VALUES (1)")
 	}
-	h.must(c.Send(pgtest.Encode('P', "s", "INSERT INTO blocks VALUES (1)", int16(0)), pgtest.Encode('B', "", "s", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S')))
+	h.must(c.Send(pgtest.Encode('P', "s", "INSERT INTO blocks VALUES (1)", int16(0)),
+		pgtest.Encode('B', "", "s", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S')))
 	_, err := c.Until('Z')
 	h.must(err)
 	g := h.all()[0]

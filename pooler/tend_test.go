@@ -58,7 +58,8 @@ func TestUnusedServerConnectionsEndDownToTheMinimum(t *testing.T) {
 		h.await("the rest has ended", func() bool { return h.backends(observer) == least && h.Held()[h.pool.Key()] == least })
 		pids := h.query(observer, "SELECT pid FROM pg_stat_activity WHERE usename LIKE 'orders%' ORDER BY pid")
 		h.query(observer, "SELECT pg_sleep(0.3)")
-		if again := h.query(observer, "SELECT pid FROM pg_stat_activity WHERE usename LIKE 'orders%' ORDER BY pid"); len(again) != least || least > 0 && (again[0] != pids[0] || again[1] != pids[1]) {
+		again := h.query(observer, "SELECT pid FROM pg_stat_activity WHERE usename LIKE 'orders%' ORDER BY pid")
+		if len(again) != least || least > 0 && (again[0] != pids[0] || again[1] != pids[1]) {
 			t.Errorf("backends %v became %v", pids, again)
 		}
 	}

@@ -30,7 +30,8 @@ func TestResetLeadsToTheStartupPacket(t *testing.T) {
 		if got := h.query(c, "SELECT current_setting('application_name')")[0]; got != "shop" {
 			t.Errorf("it is called %q", got)
 		}
-		for _, undo := range []string{"RESET ALL", "DISCARD ALL", "RESET DateStyle; RESET statement_timeout; RESET app.tenant", "SET DateStyle TO DEFAULT"} {
+		for _, undo := range []string{"RESET ALL", "DISCARD ALL",
+			"RESET DateStyle; RESET statement_timeout; RESET app.tenant", "SET DateStyle TO DEFAULT"} {
 			h.query(c, "SET DateStyle = 'SQL'")
 			h.query(c, "SET statement_timeout = '9s'")
 			h.query(c, "SET app.tenant = 'other'")

@@ -30,7 +30,8 @@ func TestTimeOutsEndTheSession(t *testing.T) {
 	}{
 		{"client idle after login", func(p *armor.Pool) { p.ClientIdle = timeOut }, func(*house, *pgtest.Client) {},
 			"57P05", armor.ReasonClientIdle, "terminating connection due to idle-session timeout"},
-		{"client idle after a query", func(p *armor.Pool) { p.ClientIdle = timeOut }, func(h *house, c *pgtest.Client) { h.query(c, "SELECT pg_sleep(0.5)") },
+		{"client idle after a query", func(p *armor.Pool) { p.ClientIdle = timeOut },
+			func(h *house, c *pgtest.Client) { h.query(c, "SELECT pg_sleep(0.5)") },
 			"57P05", armor.ReasonClientIdle, "terminating connection due to idle-session timeout"},
 		{"idle in transaction", func(p *armor.Pool) { p.IdleInTransaction = timeOut }, func(h *house, c *pgtest.Client) {
 			h.query(c, "BEGIN")
@@ -46,13 +47,15 @@ func TestTimeOutsEndTheSession(t *testing.T) {
 			_, err := c.Until('1')
 			h.must(err)
 		}, "25P03", armor.ReasonIdleInTransaction, "terminating connection due to idle-in-transaction timeout"},
-		{"query", func(p *armor.Pool) { p.QueryTimeout = timeOut }, func(h *house, c *pgtest.Client) { h.must(c.Send(pgtest.Encode('Q', "SELECT pg_sleep("+longer+")"))) },
+		{"query", func(p *armor.Pool) { p.QueryTimeout = timeOut },
+			func(h *house, c *pgtest.Client) { h.must(c.Send(pgtest.Encode('Q', "SELECT pg_sleep("+longer+")"))) },
 			"57014", armor.ReasonQueryTimeout, "terminating connection due to query timeout"},
 		{"transaction that never rests", func(p *armor.Pool) { p.TransactionTimeout = timeOut }, func(h *house, c *pgtest.Client) {
 			h.query(c, "BEGIN")
 			h.must(c.Send(pgtest.Encode('Q', "SELECT pg_sleep("+longer+")")))
 		}, "25P04", armor.ReasonTransactionTimeout, "terminating connection due to transaction timeout"},
-		{"transaction that rests", func(p *armor.Pool) { p.TransactionTimeout = timeOut }, func(h *house, c *pgtest.Client) { h.query(c, "BEGIN") },
+		{"transaction that rests", func(p *armor.Pool) { p.TransactionTimeout = timeOut },
+			func(h *house, c *pgtest.Client) { h.query(c, "BEGIN") },
 			"25P04", armor.ReasonTransactionTimeout, "terminating connection due to transaction timeout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,7 +103,8 @@ func TestTimeOutsBeginAnew(t *testing.T) {
 			h.query(c, "SELECT pg_sleep(0.01)")
 		}
 		for began := time.Now(); time.Since(began) < all; { // without a Sync
-			h.must(c.Send(pgtest.Encode('P', "", "SELECT pg_sleep(0.01)", int16(0)), pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('H')))
+			h.must(c.Send(pgtest.Encode('P', "", "SELECT pg_sleep(0.01)", int16(0)),
+				pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('H')))
 			_, err := c.Until('C')
 			h.must(err)
 		}

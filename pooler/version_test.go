@@ -167,7 +167,8 @@ func TestALongKeyCancelsAndNothingNearItDoes(t *testing.T) {
 		if h.Cancel(t.Context(), armor.CancelKey{PID: key.PID}, false) {
 			t.Error("a key of protocol 3.0 was taken")
 		}
-		for _, bad := range [][]byte{key.Append(nil)[:35], append(key.Append(nil), 0), key.Append(nil)[:4], make([]byte, 260), make([]byte, 9000)} {
+		for _, bad := range [][]byte{key.Append(nil)[:35], append(key.Append(nil), 0),
+			key.Append(nil)[:4], make([]byte, 260), make([]byte, 9000)} {
 			cancel := h.dial()
 			h.must(cancel.Send(cancelPacket(bad)))
 			if _, err := cancel.Receive(); err != io.EOF {
@@ -231,7 +232,8 @@ func TestPgxSpeaksEveryVersion(t *testing.T) {
 			}()
 			observer := h.observer()
 			h.await("PostgreSQL runs it", func() bool {
-				return h.query(observer, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active' AND usename LIKE 'orders%'")[0] != "0"
+				return h.query(observer,
+					"SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active' AND usename LIKE 'orders%'")[0] != "0"
 			})
 			h.must(conn.PgConn().CancelRequest(ctx))
 			if err := <-ended; err == nil || !strings.Contains(err.Error(), "57014") {

@@ -167,7 +167,9 @@ func (c *Client) Sessions(ctx context.Context) (SessionSurvey, error) {
 	})
 }
 
-func (c *Client) survey(ctx context.Context, call func(context.Context, armorpb.OperatorAPIClient) (sessionStream, error)) (SessionSurvey, error) {
+func (c *Client) survey(
+	ctx context.Context, call func(context.Context, armorpb.OperatorAPIClient) (sessionStream, error),
+) (SessionSurvey, error) {
 	var all SessionSurvey
 	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
 		stream, err := call(ctx, api)

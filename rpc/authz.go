@@ -61,7 +61,8 @@ func (s *Server) authorizeOperator(who caller, call string) error {
 	case len(operator.Roles) == 0:
 		return fmt.Errorf("%w: operator %q has no role", armor.ErrDenied, who.name)
 	case (call == "Order" || call == "Drain") && !operator.Has(armor.NodeAdmin):
-		return fmt.Errorf("%w: operator %s lacks role %s, which acting on nodes and their pools needs", armor.ErrDenied, operator.Name, armor.NodeAdmin)
+		return fmt.Errorf("%w: operator %s lacks role %s, which acting on nodes and their pools needs",
+			armor.ErrDenied, operator.Name, armor.NodeAdmin)
 	}
 	return nil
 }

@@ -25,10 +25,12 @@ var refusedWho = regexp.MustCompile(`may not call|needs a certificate|is not a m
 // were not refused for who asked.
 func whoMayCall(t *testing.T, address, alpn string, certificates ...tls.Certificate) []string {
 	t.Helper()
-	l := newLine(address, nearConnect, handshaken{}, func(ctx context.Context) (net.Conn, error) { return dialLab(ctx, address, alpn, certificates...) })
+	l := newLine(address, nearConnect, handshaken{},
+		func(ctx context.Context) (net.Conn, error) { return dialLab(ctx, address, alpn, certificates...) })
 	defer l.close()
 	var allowed []string
-	for _, service := range []grpc.ServiceDesc{armorpb.OperatorAPI_ServiceDesc, armorpb.PeerAPI_ServiceDesc, armorpb.JoinAPI_ServiceDesc, armorpb.InitAPI_ServiceDesc} {
+	for _, service := range []grpc.ServiceDesc{armorpb.OperatorAPI_ServiceDesc,
+		armorpb.PeerAPI_ServiceDesc, armorpb.JoinAPI_ServiceDesc, armorpb.InitAPI_ServiceDesc} {
 		var methods []string
 		for _, m := range service.Methods {
 			methods = append(methods, m.MethodName)
@@ -73,7 +75,8 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
-		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/Drain", "PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Preview", "PeerAPI/Propose",
+		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/Drain",
+		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Preview", "PeerAPI/Propose",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate",
 	}
 	joiners := []string{"JoinAPI/File", "JoinAPI/Introduce", "JoinAPI/Result"}
@@ -88,7 +91,8 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 		want         []string
 	}{
 		{"operator", ALPN, []tls.Certificate{viewer}, operators},
-		{"node admin", ALPN, []tls.Certificate{l.enrol("nell", armor.NodeAdmin)}, slices.Sorted(slices.Values(append(slices.Clone(operators), "OperatorAPI/Drain", "OperatorAPI/Order")))},
+		{"node admin", ALPN, []tls.Certificate{l.enrol("nell", armor.NodeAdmin)},
+			slices.Sorted(slices.Values(append(slices.Clone(operators), "OperatorAPI/Drain", "OperatorAPI/Order")))},
 		{"operator without a role", ALPN, []tls.Certificate{nobody}, judgedLater},
 		{"operator with a replaced certificate", ALPN, []tls.Certificate{replaced}, judgedLater},
 		{"operator that was never registered", ALPN, []tls.Certificate{l.issue(pki.OperatorIdentity(labCluster, "eve"), false)}, judgedLater},
@@ -107,9 +111,13 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 
 func TestRequestsOfStrangersAreNotProposed(t *testing.T) {
 	l := newLab(t, 2)
-	for name, cert := range map[string]tls.Certificate{"unknown": l.issue(pki.OperatorIdentity(labCluster, "eve"), false), "no role": l.enrol("nora")} {
+	for name, cert := range map[string]tls.Certificate{
+		"unknown": l.issue(pki.OperatorIdentity(labCluster, "eve"), false),
+		"no role": l.enrol("nora"),
+	} {
 		for _, through := range []armor.NodeID{"n1", "n2"} {
-			c, err := Open(ClientConfig{Addresses: []string{l.nodes[through].address}, Cluster: labCluster, ClusterID: labClusterID, Certificate: cert, PeerCA: l.ca})
+			c, err := Open(ClientConfig{Addresses: []string{l.nodes[through].address},
+				Cluster: labCluster, ClusterID: labClusterID, Certificate: cert, PeerCA: l.ca})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,6 +150,12 @@ func TestANodeWithoutStateDeniesNobody(t *testing.T) {
 		t.Errorf("a node: %v", err)
 	}
 	_, err := knowing.Submit(brief(t), putEnvironment, SubmitOptions{})
+	for range 20 { // the deadline may strike while a call is under way, and then nobody can tell
+		if !errors.Is(err, armor.ErrUncertain) || !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+		_, err = knowing.Submit(brief(t), putEnvironment, SubmitOptions{})
+	}
 	if !errors.Is(err, armor.ErrUnavailable) || errors.Is(err, armor.ErrUncertain) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a change: %v", err)
 	}
@@ -161,10 +175,12 @@ func TestClientRefusesWhatIsNoNodeOfItsCluster(t *testing.T) {
 	if _, err := c.Nodes(t.Context()); !errors.Is(err, armor.ErrUnavailable) {
 		t.Errorf("a node of another CA: %v", err)
 	}
-	if _, err := Open(ClientConfig{Addresses: []string{"x:1"}, Cluster: labCluster, Certificate: l.nodes["n1"].certificate, PeerCA: l.ca}); !errors.Is(err, armor.ErrInvalid) {
+	if _, err := Open(ClientConfig{Addresses: []string{"x:1"}, Cluster: labCluster,
+		Certificate: l.nodes["n1"].certificate, PeerCA: l.ca}); !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("opened with a node's certificate: %v", err)
 	}
-	if _, err := Open(ClientConfig{Addresses: []string{"x:1"}, Cluster: "Other", Certificate: ada, PeerCA: l.ca}); !errors.Is(err, armor.ErrInvalid) {
+	if _, err := Open(ClientConfig{Addresses: []string{"x:1"}, Cluster: "Other",
+		Certificate: ada, PeerCA: l.ca}); !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("opened for another cluster: %v", err)
 	}
 }

@@ -129,7 +129,8 @@ func TestSignatureHoldsAfterTheWireForEveryCommand(t *testing.T) {
 			if full {
 				(&filler{}).fill(command)
 			}
-			r := armor.Request{ID: NewRequestID(), Principal: "ada", Expires: time.Unix(1_800_000_000, 123).UTC(), Command: command.Interface().(armor.Command)}
+			r := armor.Request{ID: NewRequestID(), Principal: "ada",
+				Expires: time.Unix(1_800_000_000, 123).UTC(), Command: command.Interface().(armor.Command)}
 			digest := r.SigningDigest("c")
 			if r.Signature, err = ecdsa.SignASN1(rand.Reader, key, digest[:]); err != nil {
 				t.Fatal(err)

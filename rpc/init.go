@@ -43,7 +43,9 @@ type InitData struct {
 // Initializer is an uninitialised node. Initialize returns ErrConflict when the node
 // belongs to a cluster by now.
 type Initializer interface {
+	// Identify says which node this is.
 	Identify(ctx context.Context) (InitIdentity, error)
+	// Initialize makes the node the first of a new cluster.
 	Initialize(ctx context.Context, d InitData) error
 }
 

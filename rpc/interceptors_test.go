@@ -16,7 +16,8 @@ import (
 func TestCallsAreLoggedInOurWords(t *testing.T) {
 	var out strings.Builder
 	log := callLog(slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	log.Log(t.Context(), logging.LevelInfo, "finished call", logging.MethodFieldKey, "Submit", "grpc.error", "denied", "peer.address", "1.2.3.4:5", armor.KeyTook, time.Second)
+	log.Log(t.Context(), logging.LevelInfo, "finished call", logging.MethodFieldKey, "Submit",
+		"grpc.error", "denied", "peer.address", "1.2.3.4:5", armor.KeyTook, time.Second)
 	var line map[string]any
 	if err := json.Unmarshal([]byte(out.String()), &line); err != nil {
 		t.Fatal(err)
@@ -34,7 +35,8 @@ func TestCallsAreLoggedInOurWords(t *testing.T) {
 
 // Two renewals a second from each node must not fill the log.
 func TestCallsThatWentWellAreForDebugging(t *testing.T) {
-	for code, want := range map[codes.Code]slog.Level{codes.OK: slog.LevelDebug, codes.PermissionDenied: slog.LevelInfo, codes.Unknown: slog.LevelError} {
+	for code, want := range map[codes.Code]slog.Level{codes.OK: slog.LevelDebug,
+		codes.PermissionDenied: slog.LevelInfo, codes.Unknown: slog.LevelError} {
 		if got := slog.Level(levelOf(code)); got != want {
 			t.Errorf("%s is logged at %s", code, got)
 		}

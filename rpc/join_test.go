@@ -42,7 +42,8 @@ func (l *lab) invite(addresses ...armor.NodeID) JoinConfig {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	cfg := JoinConfig{Token: token, Key: key, CSR: csr, PeerAddress: "n4:6433", ClientAddress: "n4:6432", OpsAddress: "n4:6435", Dial: labDialJoin}
+	cfg := JoinConfig{Token: token, Key: key, CSR: csr, PeerAddress: "n4:6433",
+		ClientAddress: "n4:6432", OpsAddress: "n4:6435", Dial: labDialJoin}
 	for _, n := range addresses {
 		cfg.Addresses = append(cfg.Addresses, l.nodes[n].address)
 	}
@@ -80,11 +81,13 @@ func TestAJoinerIsAdmittedThroughAnyNodeOnceAnOperatorApproves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.ClusterID != labClusterID || got.ClusterName != labCluster || string(got.GossipKey) != "gossip key" || len(got.Chain) != 1 || len(got.Voters) != 3 || got.Voters[0] != (Voter{"n1", l.nodes["n1"].address}) {
+	if got.ClusterID != labClusterID || got.ClusterName != labCluster || string(got.GossipKey) != "gossip key" ||
+		len(got.Chain) != 1 || len(got.Voters) != 3 || got.Voters[0] != (Voter{"n1", l.nodes["n1"].address}) {
 		t.Errorf("%+v", got)
 	}
 	filed := l.own[0].(armor.RequestJoin)
-	if filed.Token != cfg.Token.Hash() || filed.Request.PeerAddress != "n4:6433" || filed.Request.ClientAddress != "n4:6432" || filed.Request.OpsAddress != "n4:6435" {
+	if filed.Token != cfg.Token.Hash() || filed.Request.PeerAddress != "n4:6433" ||
+		filed.Request.ClientAddress != "n4:6432" || filed.Request.OpsAddress != "n4:6435" {
 		t.Errorf("filed %+v", filed)
 	}
 	// A joiner that died before it had saved the answer asks again, with a token spent.
@@ -114,7 +117,8 @@ func TestEveryBadTokenGetsTheSameAnswer(t *testing.T) {
 	}
 	// A node of the cluster that knows the hash, as all do, knows no secret.
 	hash := good.Token.Hash()
-	err := l.nodes["n2"].peers.fileJoin(t.Context(), "n1", &armorpb.JoinFiling{Secret: hash[:], Node: "n4", Csr: good.CSR, PeerAddress: "n4:1"})
+	err := l.nodes["n2"].peers.fileJoin(t.Context(), "n1",
+		&armorpb.JoinFiling{Secret: hash[:], Node: "n4", Csr: good.CSR, PeerAddress: "n4:1"})
 	if !errors.Is(err, armor.ErrDenied) {
 		t.Errorf("the hash was taken for the secret: %v", err)
 	}
@@ -163,7 +167,8 @@ func TestOnlyTheHolderOfTheKeyGetsTheAnswer(t *testing.T) {
 	}
 	address := l.nodes["n1"].address
 	ask := func(node armor.NodeID, proof []byte) error {
-		line := newLine(address, nearConnect, handshaken{}, func(ctx context.Context) (net.Conn, error) { return dialLab(ctx, address, ALPNJoin) })
+		line := newLine(address, nearConnect, handshaken{},
+			func(ctx context.Context) (net.Conn, error) { return dialLab(ctx, address, ALPNJoin) })
 		defer line.close()
 		return line.use(t.Context(), func(conn grpc.ClientConnInterface) error {
 			_, err := armorpb.NewJoinAPIClient(conn).Result(t.Context(), &armorpb.JoinQuestion{Node: string(node), Proof: proof})

@@ -18,13 +18,17 @@ type Node interface {
 
 // Leadership says who leads. Calls do not block.
 type Leadership interface {
+	// ID is this node.
 	ID() armor.NodeID
+	// Leader is who leads, and whether it is known.
 	Leader() (armor.NodeID, bool)
 }
 
 // Proposer is the leader's side of a change. Elsewhere Propose, Begin, AwaitEnforced and
 // Answer return *armor.NotLeaderError.
 type Proposer interface {
+	// Propose returns once the change is applied here or was refused; ErrUncertain when
+	// it may have happened.
 	Propose(ctx context.Context, r armor.Request) (armor.Result, error)
 	// Begin returns once the request has been checked and its commit has begun.
 	Begin(ctx context.Context, r armor.Request) error
@@ -32,15 +36,22 @@ type Proposer interface {
 	ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, error)
 	// Validate is the check that precedes a proposal, by what this node knows.
 	Validate(r armor.Request) error
+	// AwaitEnforced waits until every node conforms to the result. When ctx ends first,
+	// the answer is incomplete and the error nil.
 	AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforcement, error)
+	// Answer answers a node that wants to know whether it is fresh.
 	Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error)
 }
 
 // Witness is what a node knows that no other does. Calls must not block, but Cancel.
 type Witness interface {
+	// Status is what this node says of itself.
 	Status() armor.NodeStatus
+	// Sessions lists the sessions of this node.
 	Sessions() []armor.SessionInfo
+	// Preview lists those that a revocation would end.
 	Preview(selectors []armor.Selector) []armor.SessionInfo
+	// Denial looks up a refusal by the id that the client was told.
 	Denial(id string) (armor.DenialRecord, bool)
 	// Cancel reports whether the key was this node's; it returns once delivered. plaintext
 	// says that the client asked without TLS.
@@ -58,5 +69,6 @@ type Switchboard interface {
 // Dialer connects to a node and proves both ends; the connection's TLS handshake is
 // over. The node-to-node link is one.
 type Dialer interface {
+	// Dial connects to a node for one protocol.
 	Dial(ctx context.Context, node armor.NodeID, alpn string) (net.Conn, error)
 }

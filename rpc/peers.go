@@ -224,7 +224,9 @@ func (p *Peers) validate(ctx context.Context, leader armor.NodeID, r *armorpb.Re
 }
 
 // awaitEnforced asks the leader, which answers with what it knows when patience ends.
-func (p *Peers) awaitEnforced(ctx context.Context, leader armor.NodeID, r armor.Result, patience time.Duration) (e armor.Enforcement, err error) {
+func (p *Peers) awaitEnforced(
+	ctx context.Context, leader armor.NodeID, r armor.Result, patience time.Duration,
+) (e armor.Enforcement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience+grace)
 	defer cancel()
 	q := &armorpb.AwaitRequest{Result: toMessage[armorpb.Result](r), Patience: int64(patience)}

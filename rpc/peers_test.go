@@ -142,7 +142,8 @@ func TestSurveysNameTheNodesThatDidNotAnswer(t *testing.T) {
 	}
 	for i, n := range nodes {
 		dead := i == 2
-		if n.Node != armor.NodeID(fmt.Sprintf("n%d", i+1)) || (n.Unreachable != "") != dead || (n.Version == "") != dead || dead && n.PeerAddress != l.nodes["n3"].address {
+		if n.Node != armor.NodeID(fmt.Sprintf("n%d", i+1)) || (n.Unreachable != "") != dead ||
+			(n.Version == "") != dead || dead && n.PeerAddress != l.nodes["n3"].address {
 			t.Errorf("%+v", n)
 		}
 	}
@@ -224,7 +225,8 @@ func TestStateArrivesWholeAndInSmallChunks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Revision != want.Revision || got.NextIndex != 5 || !got.Time.Equal(want.Time) || fmt.Sprint(got.Cluster) != fmt.Sprint(want.Cluster) {
+	if got.Revision != want.Revision || got.NextIndex != 5 ||
+		!got.Time.Equal(want.Time) || fmt.Sprint(got.Cluster) != fmt.Sprint(want.Cluster) {
 		t.Errorf("head %d %d %s", got.Revision, got.NextIndex, got.Time)
 	}
 	for _, table := range armor.Tables() {
@@ -275,7 +277,8 @@ func TestOrderReachesEveryNodeAndNamesThoseThatFail(t *testing.T) {
 		t.Fatalf("%+v, %v", results, err)
 	}
 	for i, r := range results {
-		if want := armor.NodeID([]string{"n1", "n2", "n3"}[i]); r.Node != want || r.Failure != "" || !r.Pool.Paused || r.Pool.Pool != "production/orders" {
+		if want := armor.NodeID([]string{"n1", "n2", "n3"}[i]); r.Node != want ||
+			r.Failure != "" || !r.Pool.Paused || r.Pool.Pool != "production/orders" {
 			t.Errorf("%+v", r)
 		}
 		if got := l.nodes[r.Node].orders; len(got) != 1 || got[0] != order {
@@ -293,7 +296,8 @@ func TestOrderReachesEveryNodeAndNamesThoseThatFail(t *testing.T) {
 			t.Errorf("node %s did what it could not: %+v", r.Node, r)
 		}
 	}
-	if _, err := c.Order(t.Context(), armor.PoolOrder{Verb: "burn", Environment: "production", Pool: "orders"}); !errors.Is(err, armor.ErrInvalid) {
+	if _, err := c.Order(t.Context(),
+		armor.PoolOrder{Verb: "burn", Environment: "production", Pool: "orders"}); !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("a verb that there is not: %v", err)
 	}
 }

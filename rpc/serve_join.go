@@ -30,7 +30,8 @@ const (
 
 // errToken is the one answer to every token that is not good, and to every question
 // about a node that has not asked: a stranger learns nothing from it.
-var errToken = fmt.Errorf("%w: the join token is not good for this node, was used, or is over: ask an operator for a new one", armor.ErrDenied)
+var errToken = fmt.Errorf("%w: the join token is not good for this node, was used, or is over: ask an operator for a new one",
+	armor.ErrDenied)
 
 // ServeJoin answers nodes that have no certificate yet. l hands out *tls.Conn whose
 // handshake is over and whose client showed no certificate. It returns as Serve does.
@@ -42,7 +43,9 @@ func (s *Server) ServeJoin(ctx context.Context, l net.Listener) error {
 		grpc.Creds(handshaken{}),
 		grpc.MaxRecvMsgSize(maxJoinMessage),
 		grpc.MaxConcurrentStreams(2),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute, MaxConnectionAge: maxJoinAge, MaxConnectionAgeGrace: time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: time.Minute, MaxConnectionAge: maxJoinAge, MaxConnectionAgeGrace: time.Second,
+		}),
 	)
 	armorpb.RegisterJoinAPIServer(server, &joinService{server: s})
 	err := serve(ctx, server, func() error { return server.Serve(limitConns(l, maxJoinConns)) })

@@ -93,7 +93,8 @@ func (o *operatorService) Tables(q *armorpb.StateRequest, stream grpc.ServerStre
 	}
 	state, ok := o.server.reached(stream.Context(), q.AtLeast)
 	if !ok {
-		return fmt.Errorf("%w: node %s is at revision %d and has not reached %d yet", armor.ErrUnavailable, o.server.cfg.Node.ID(), state.Revision, q.AtLeast)
+		return fmt.Errorf("%w: node %s is at revision %d and has not reached %d yet",
+			armor.ErrUnavailable, o.server.cfg.Node.ID(), state.Revision, q.AtLeast)
 	}
 	return sendState(state, asked, stream.Send)
 }

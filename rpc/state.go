@@ -14,7 +14,10 @@ import (
 const maxChunk = 900 << 10
 
 // Table is a table of the state that can be asked for: one of armor.Tables.
-type Table interface{ Name() string }
+type Table interface {
+	// Name is the table's name in the API.
+	Name() string
+}
 
 // tablesNamed returns the tables asked for, all of them for none. ErrInvalid for a
 // name that is none of them.

@@ -39,7 +39,8 @@ func (c *Client) Submit(ctx context.Context, command armor.Command, options Subm
 	ctx, cancel := context.WithTimeout(ctx, requestLife)
 	defer cancel()
 	landed := false // once true, only an outcome can end the uncertainty
-	err = c.anyNode(ctx, trying{within: c.attemptTime(options), forever: true}, func(ctx context.Context, api armorpb.OperatorAPIClient) error {
+	untilOver := trying{within: c.attemptTime(options), forever: true}
+	err = c.anyNode(ctx, untilOver, func(ctx context.Context, api armorpb.OperatorAPIClient) error {
 		reply, err := api.Submit(ctx, &armorpb.SubmitRequest{
 			Request: request, Wait: string(options.Wait), Patience: int64(fit(ctx, options.Patience)),
 		})

@@ -91,7 +91,8 @@ func TestRefusalsByTheMachineKeepTheirRevisionAndKind(t *testing.T) {
 		return armor.Result{Revision: 99, Term: 4, Err: err}, err
 	})
 	out, err := c.Submit(t.Context(), putEnvironment, SubmitOptions{Wait: WaitAll})
-	if !errors.Is(err, armor.ErrConflict) || errors.Is(err, armor.ErrUncertain) || out.Result.Revision != 99 || out.Result.Err == nil || out.Enforcement != nil {
+	if !errors.Is(err, armor.ErrConflict) || errors.Is(err, armor.ErrUncertain) ||
+		out.Result.Revision != 99 || out.Result.Err == nil || out.Enforcement != nil {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -138,7 +139,8 @@ func TestAConnectionLostMidCommitIsUncertain(t *testing.T) {
 }
 
 func TestOnceUncertainStaysUncertainUntilThereIsAnOutcome(t *testing.T) {
-	later := map[string]error{"no quorum": armor.ErrNoQuorum, "expired": armor.ErrExpired, "denied": armor.ErrDenied, "not leader": &armor.NotLeaderError{}}
+	later := map[string]error{"no quorum": armor.ErrNoQuorum, "expired": armor.ErrExpired,
+		"denied": armor.ErrDenied, "not leader": &armor.NotLeaderError{}}
 	for name, second := range later {
 		l := newLab(t, 1)
 		c := l.client(l.enrol("ada", armor.OperatorRoles()...), "n1")
@@ -205,7 +207,8 @@ func TestWaitAllTellsWhoEnforces(t *testing.T) {
 	l := newLab(t, 2)
 	c := l.client(l.enrol("ada", armor.OperatorRoles()...), "n2")
 	out, err := c.Submit(t.Context(), putEnvironment, SubmitOptions{Wait: WaitAll})
-	if err != nil || out.Enforcement == nil || !out.Enforcement.Complete || len(out.Enforcement.Nodes) != 1 || out.Enforcement.Nodes[0].Closed != 2 {
+	if err != nil || out.Enforcement == nil || !out.Enforcement.Complete ||
+		len(out.Enforcement.Nodes) != 1 || out.Enforcement.Nodes[0].Closed != 2 {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -317,7 +320,8 @@ func TestAuthorityIsCheckedBeforeProposing(t *testing.T) {
 		t.Errorf("dry run without the role: %v", err)
 	}
 	for _, own := range []armor.Command{armor.PruneExpired{}, armor.Bootstrap{}, armor.SetShares{}, armor.RequestJoin{}} {
-		if _, err := l.client(l.enrol("ada", armor.OperatorRoles()...), "n2").Submit(t.Context(), own, SubmitOptions{}); !errors.Is(err, armor.ErrDenied) {
+		if _, err := l.client(l.enrol("ada", armor.OperatorRoles()...), "n2").Submit(
+			t.Context(), own, SubmitOptions{}); !errors.Is(err, armor.ErrDenied) {
 			t.Errorf("the cluster's own %s: %v", own.Kind(), err)
 		}
 	}

@@ -75,14 +75,6 @@ func staleDenial() *armor.Denial {
 	}
 }
 
-func shutdownDenial() *armor.Denial {
-	return &armor.Denial{
-		Reason:  armor.ReasonShutdown,
-		Message: "this node is shutting down",
-		Detail:  "Connect again: another node will serve you.",
-	}
-}
-
 func movedEnvironment() *armor.Denial {
 	return &armor.Denial{
 		Reason:  armor.ReasonEnvironment,

@@ -44,6 +44,7 @@ type Handler interface {
 // Canceler carries a cancel request to the session that holds the key, wherever it
 // lives. It returns once the request was delivered or found to be nobody's.
 type Canceler interface {
+	// Cancel takes the key, and the address that the request came from.
 	Cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
 }
 
@@ -101,9 +102,9 @@ const (
 	OutcomeProbe     Outcome = "probe"     // connected and left without a word
 	OutcomeGarbage   Outcome = "garbage"   // not PostgreSQL's protocol
 	OutcomeProxy     Outcome = "proxy"     // a load balancer that does not say whom it speaks for
-	OutcomeTimeout   Outcome = "timeout"
-	OutcomeAlert     Outcome = "alert"   // TLS failed: no certificate, an unknown CA, …
-	OutcomeLimited   Outcome = "limited" // too many connections, handshakes or cancels
+	OutcomeTimeout   Outcome = "timeout"   // no proof came in time
+	OutcomeAlert     Outcome = "alert"     // TLS failed: no certificate, an unknown CA, …
+	OutcomeLimited   Outcome = "limited"   // too many connections, handshakes or cancels
 )
 
 // Hooks tell what happens, for metrics. Each may be nil, is called from many
@@ -232,7 +233,7 @@ func (e *Edge) finish(ctx context.Context) {
 	}
 	for again := time.NewTicker(e.cfg.Sweep); ; {
 		for _, s := range e.registry.all() {
-			s.cut(shutdownDenial(), 0)
+			s.cut(armor.ShutdownDenial(), 0)
 		}
 		select {
 		case <-ended:
@@ -280,7 +281,7 @@ func sleep(ctx context.Context, d time.Duration) {
 func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
 	source := addressOf(conn).Addr()
 	if e.balancer(source) {
-		source = netip.Addr{} // whose it is will be said: see slot.move
+		source = netip.Addr{} // the balancer will say whose it is: see slot.move
 	}
 	place, evicted := e.slots.take(source, conn)
 	if evicted != nil {
@@ -304,7 +305,7 @@ func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *sl
 		place.free()
 		e.conns.Done()
 	}
-	proven := false // then the session leaves
+	proven := false // once true, the session gives the slot back
 	defer func() {
 		if !proven {
 			leave()
@@ -355,8 +356,8 @@ func addressOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// drop closes at once and leaves no TIME_WAIT behind: it is for connections of which
-// nobody needs an orderly end.
+// drop closes at once and leaves no TIME_WAIT behind: it is for connections whose orderly
+// end nobody needs.
 func drop(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // it is closed either way

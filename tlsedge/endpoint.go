@@ -9,8 +9,8 @@ import (
 )
 
 // endPointHashes are the hashes of tls-server-end-point (RFC 5929 §4.1) for the
-// signatures of server certificates that all clients agree on. Ed25519 has none; older
-// releases of libpq cannot tell that of RSA-PSS; and SHA-1 is not to be relied on.
+// signatures of server certificates, as far as all clients agree on them. Ed25519 has none;
+// older releases of libpq cannot tell that of RSA-PSS; and SHA-1 is not to be relied on.
 var endPointHashes = map[x509.SignatureAlgorithm]crypto.Hash{
 	x509.SHA256WithRSA: crypto.SHA256, x509.SHA384WithRSA: crypto.SHA384, x509.SHA512WithRSA: crypto.SHA512,
 	x509.ECDSAWithSHA256: crypto.SHA256, x509.ECDSAWithSHA384: crypto.SHA384, x509.ECDSAWithSHA512: crypto.SHA512,

@@ -67,7 +67,7 @@ func (e *Edge) concerned(before, s *armor.State) []*Session {
 
 // judge cuts a session that the state denies, and returns 1 if it did.
 func (e *Edge) judge(session *Session, s *armor.State) int {
-	if session.cause.Load() != nil { // by Live, perhaps, which leaves the telling to others
+	if session.cause.Load() != nil { // stored by Live, perhaps, which leaves the telling to others
 		e.registry.ends(session)
 		session.tell()
 		return 0
@@ -79,8 +79,8 @@ func (e *Edge) judge(session *Session, s *armor.State) int {
 	return 1
 }
 
-// verdict judges a session by all that it is and was granted. The one that the
-// state would now serve in another way than it is being served ends too.
+// verdict judges a session by all that it is and was granted. A session that the state
+// would now serve in another way than it is being served ends, too.
 func (e *Edge) verdict(session *Session, s *armor.State) *armor.Denial {
 	facts, granted := session.judged()
 	access, denial := e.decide(s, facts)

@@ -13,7 +13,7 @@ import (
 type registry struct {
 	mu       sync.Mutex // guards below; nothing is called while held
 	sessions map[uint64]*Session
-	// ending are those of sessions that have a cause to end.
+	// ending are those of them that have a cause to end.
 	ending map[uint64]*Session
 	// index is keyed like armor.State.Revocations: by the keys of all selectors that
 	// could take the session's certificate away.

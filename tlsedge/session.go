@@ -120,12 +120,12 @@ func (e *Edge) run(ctx context.Context, c client, leave func()) {
 	}()
 	e.check(s, c.fault)
 	e.cfg.Handler.ServeConn(ctx, c.conn, s)
-	stop(nil) // of a session that goes on, too: it is the driver's by now
+	stop(nil) // also for a session that goes on: it is the driver's by now
 }
 
 // GoOn is for a Handler that returns while the session goes on: it then ends when the
 // function that it gets is called, from any goroutine, once nothing of the session is
-// running any more. panicked is what it has ended with, nil if that was no panic.
+// running any more. panicked is the panic that it has ended with, nil if there was none.
 func (s *Session) GoOn() (end func(panicked any)) {
 	s.goesOn = true
 	return func(panicked any) {
@@ -241,7 +241,7 @@ func (s *Session) admission(database, role string, replication armor.Replication
 		return armor.Access{}, &armor.Denial{Reason: armor.ReasonProtocol, Message: "the startup packet names no database or no user"}, 0
 	}
 	if e.closing.Load() {
-		return armor.Access{}, shutdownDenial(), 0
+		return armor.Access{}, armor.ShutdownDenial(), 0
 	}
 	facts, environment := s.want(database, role, replication)
 	if e.cfg.Lease.AdmitNew(environment) != nil {

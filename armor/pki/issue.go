@@ -23,9 +23,9 @@ import (
 type CAKind string
 
 const (
-	ClientCA CAKind = "client"
-	ServerCA CAKind = "server"
-	PeerCA   CAKind = "peer" // nodes and operators
+	ClientCA CAKind = "client" // apps
+	ServerCA CAKind = "server" // nodes, as clients see them
+	PeerCA   CAKind = "peer"   // nodes and operators
 )
 
 // backdate is how far NotBefore lies in the past, for readers whose clock is behind.

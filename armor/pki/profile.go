@@ -22,14 +22,14 @@ type Profile struct {
 type Rule string
 
 const (
-	RuleVersion     Rule = "version"
-	RuleSerial      Rule = "serial"
-	RuleKey         Rule = "key"
-	RuleCA          Rule = "ca"
-	RuleKeyUsage    Rule = "key_usage"
-	RuleExtKeyUsage Rule = "ext_key_usage"
-	RuleExtension   Rule = "extension"
-	RuleIdentity    Rule = "identity"
+	RuleVersion     Rule = "version"       // X.509 version 3
+	RuleSerial      Rule = "serial"        // a serial number that RFC 5280 allows
+	RuleKey         Rule = "key"           // a key of an algorithm and size that we trust
+	RuleCA          Rule = "ca"            // not a CA itself
+	RuleKeyUsage    Rule = "key_usage"     // it signs handshakes, and neither certificates nor CRLs
+	RuleExtKeyUsage Rule = "ext_key_usage" // it is for TLS clients, and for servers only with Profile.SVID
+	RuleExtension   Rule = "extension"     // no critical extension that we do not know
+	RuleIdentity    Rule = "identity"      // one URI SAN, and it is a SPIFFE id
 )
 
 // Violation is one rule that a certificate breaks. It is an armor.ErrInvalid.
@@ -38,6 +38,7 @@ type Violation struct {
 	What string // completes "certificate …"
 }
 
+// Error is a sentence about the certificate.
 func (v *Violation) Error() string { return "certificate " + v.What }
 
 // Is makes errors.Is(err, armor.ErrInvalid) true.

@@ -43,6 +43,7 @@ type Gap struct {
 	Err    error
 }
 
+// String is one line: what is missing, and the first line of why.
 func (g Gap) String() string {
 	why, _, _ := strings.Cut(strings.TrimSpace(g.Err.Error()), "\n")
 	if g.Cell == "" {

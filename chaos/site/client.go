@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// patience is how long a client waits for any one answer: a stopped node gives none.
+// Patience is how long a client waits for any one answer: a stopped node gives none.
 const Patience = 2 * time.Second
 
 // Client is an app with a certificate.
@@ -27,6 +27,7 @@ func (c *Cluster) Demo() (Client, error) {
 	return LoadClient(c.Env["PGSSLCERT"], c.Env["PGSSLKEY"], c.Env["PGSSLROOTCERT"])
 }
 
+// LoadClient reads an app's certificate, its key, and the CA that it knows nodes by.
 func LoadClient(certFile, keyFile, rootFile string) (Client, error) {
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
@@ -48,10 +49,12 @@ func (c Client) Connect(ctx context.Context, n *Node) (*pgconn.PgConn, error) {
 	return c.ConnectTo(ctx, n, AppDatabase)
 }
 
+// ConnectTo opens a session on a node, to a database of the caller's choice.
 func (c Client) ConnectTo(ctx context.Context, n *Node, database string) (*pgconn.PgConn, error) {
 	return c.ConnectAs(ctx, n, database, AppRole)
 }
 
+// ConnectAs opens a session on a node, with a role of the caller's choice too.
 func (c Client) ConnectAs(ctx context.Context, n *Node, database, role string) (*pgconn.PgConn, error) {
 	config, err := c.Config(n, database, role)
 	if err != nil {
@@ -62,6 +65,7 @@ func (c Client) ConnectAs(ctx context.Context, n *Node, database, role string) (
 	return pgconn.ConnectConfig(ctx, config)
 }
 
+// Config is what ConnectAs connects with, for drivers that want it themselves.
 func (c Client) Config(n *Node, database, role string) (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig(fmt.Sprintf("host=127.0.0.1 port=%d user=%s database=%s sslmode=disable", n.Port, role, database))
 	if err != nil {

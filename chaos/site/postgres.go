@@ -90,6 +90,7 @@ func (p *Postgres) Start() error {
 	return nil
 }
 
+// LogPath is the file of PostgreSQL's own log.
 func (p *Postgres) LogPath() string { return filepath.Join(p.Dir, "postgres.log") }
 
 // URL is what armord is given.
@@ -129,6 +130,8 @@ func (p *Postgres) Stop() error { return p.End(syscall.SIGINT) }
 // when it has not within 20 s.
 func (p *Postgres) End(how os.Signal) error { return p.process.Stop(how, 20*time.Second) }
 
+// PostgresBin finds the folder of PostgreSQL's programs: of the initdb in PATH, or of the
+// newest that Debian has installed.
 func PostgresBin() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {

@@ -52,7 +52,10 @@ func (n *Network) connect(from, to armor.NodeID) (near, far *Conn) {
 // Claim is the node at the other end.
 func (c *Conn) Claim() armor.NodeID { return c.out.way.to }
 
-func (c *Conn) Read(b []byte) (int, error)  { return c.in.take(b) }
+// Read waits for bytes, an end or the deadline.
+func (c *Conn) Read(b []byte) (int, error) { return c.in.take(b) }
+
+// Write waits while the link holds as much as it may.
 func (c *Conn) Write(b []byte) (int, error) { return c.out.put(b) }
 
 // Close ends both directions at once.
@@ -73,7 +76,10 @@ func (c *Conn) reset() {
 	c.Close()
 }
 
-func (c *Conn) LocalAddr() net.Addr  { return Addr(c.out.way.from) }
+// LocalAddr is the name of this end's host.
+func (c *Conn) LocalAddr() net.Addr { return Addr(c.out.way.from) }
+
+// RemoteAddr is the name of the other end's host.
 func (c *Conn) RemoteAddr() net.Addr { return Addr(c.out.way.to) }
 
 // SetDeadline sets both deadlines.

@@ -280,4 +280,5 @@ type Addr armor.NodeID
 // Network is the network's name.
 func (Addr) Network() string { return "memnet" }
 
+// String is the host's name.
 func (a Addr) String() string { return string(a) }

@@ -1,6 +1,10 @@
 // Command armor-chaos breaks a real Armor cluster from outside and checks what it
-// promised. Exit codes: 0 every promise kept, 1 the run itself failed, 2 usage,
+// promised. It knows flags and files; what is broken, and what counts as kept, is package
+// chaos's. Exit codes: 0 every promise kept, 1 the run itself failed, 2 usage,
 // 3 a promise was broken or the run observed too little to tell.
+//
+// Invariant: 0 means that something was observed, and that no checker found a promise
+// broken.
 package main
 
 import (

@@ -221,7 +221,9 @@ func (a *app) finishInit(b birth) error {
 	if err := b.contexts.save(); err != nil {
 		return err
 	}
-	a.say("the CA's key in %s admits nodes and operators: keep it offline\nnext:\n  armorctl ca init --environment production --out ./ca/production\n  armorctl join-token create NODE", b.peerCA)
+	a.say("the CA's key in %s admits nodes and operators: keep it offline\nnext:\n"+
+		"  armorctl ca init --environment production --out ./ca/production\n"+
+		"  armorctl join-token create NODE", b.peerCA)
 	return a.show(answer{
 		data: initView{bootstrap.Cluster.Name, bootstrap.Cluster.ID, bootstrap.Member.ID, b.access.Operator, b.access.Name, b.peerCA},
 		tables: []table{facts("",

@@ -154,7 +154,8 @@ func (sc scope) emptied() (time.Time, error) {
 		return sc.before, nil
 	case sc.retry:
 		missing := errors.New("with --request-id, key-compromise also needs --issued-before: a retry must ask the same thing")
-		return time.Time{}, fault.Hinted(&fault.Usage{Err: missing}, "give the instant that the first attempt printed, or the present one at a first attempt")
+		return time.Time{}, fault.Hinted(&fault.Usage{Err: missing},
+			"give the instant that the first attempt printed, or the present one at a first attempt")
 	}
 	return emptiedAt(sc.now), nil
 }

@@ -91,7 +91,9 @@ func enforcementPatience(s *armor.State) time.Duration {
 
 // submitEnforced has a change committed and waits as asked for nodes to enforce it.
 // Without --timeout the time to find a leader comes on top of the time for enforcement.
-func (a *app) submitEnforced(ctx context.Context, c *rpc.Client, command armor.Command, wait rpc.Wait, s *armor.State) (rpc.Outcome, error) {
+func (a *app) submitEnforced(
+	ctx context.Context, c *rpc.Client, command armor.Command, wait rpc.Wait, s *armor.State,
+) (rpc.Outcome, error) {
 	bound := enforcementPatience(s)
 	ctx, cancel := a.within(ctx, bound+patience+stagingPatience(command))
 	defer cancel()

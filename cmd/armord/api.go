@@ -39,7 +39,7 @@ func (a *api) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, err
 	return a.cluster.Answer(ctx, q)
 }
 
-// Status is the cluster's word about this node, completed by what serves clients.
+// Status is what the cluster says of this node, completed by the rooms that serve clients.
 func (a *api) Status() armor.NodeStatus {
 	s := a.cluster.Status()
 	if c := a.clients.Load(); c != nil {

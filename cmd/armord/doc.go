@@ -6,6 +6,6 @@
 // tlsedge, pooler and cluster. It knows the node's configuration file, the order in
 // which rooms start and stop, and the HTTP listener for health and metrics.
 //
-// Its one invariant: no client is accepted before the trust state is followed, and
+// Invariant: no client is accepted before the trust state is followed, and
 // trust is followed until the last client is gone.
 package main

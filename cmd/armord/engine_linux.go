@@ -8,7 +8,8 @@ import (
 )
 
 // newEngine drives sessions with event loops. Each keeps a processor to itself while there
-// is traffic, so there is one more for each: handshakes and the rest have all of the others.
+// is traffic, so Go is given one more for each: handshakes and the rest have as many as without
+// them.
 func newEngine(loops int, log *slog.Logger) (engine, error) {
 	d, err := loop.New(loops, log)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // Queries make no garbage; handshakes do, some 70 kB each, and idle clients keep memory
-// for long. So a large heap is collected twice as often as is usual, and a small one is
+// for a long time. So a large heap is collected twice as often as is usual, and a small one is
 // left alone until there is something to collect: with the usual percentage a node with
 // few clients would collect after every sixty handshakes.
 const (

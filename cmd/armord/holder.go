@@ -45,8 +45,9 @@ func (h *holder) attach(p *pooler.Pooler) {
 	h.pass()
 }
 
-// pass gives the pooler the limits in force, and again when they have changed meanwhile:
-// of two calls at the same time, the one that ends last must not leave the older limits.
+// pass gives the pooler the limits in force, and does so again when they have changed
+// meanwhile: of two calls at the same time, the one that ends last must not leave the older
+// limits in force.
 func (h *holder) pass() {
 	for {
 		h.mu.Lock()

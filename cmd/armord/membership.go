@@ -21,7 +21,8 @@ import (
 )
 
 // membership is what makes a node one of a cluster, in files: its certificate and key,
-// the peer CA, the gossip key, and by what to find the others the first time.
+// the peer CA, the gossip key, and the addresses by which it finds the others the first
+// time.
 type membership struct {
 	ClusterID string                  `yaml:"clusterId"`
 	Seeds     map[armor.NodeID]string `yaml:"seeds,omitempty"` // peer addresses of voters at the time of joining
@@ -38,7 +39,7 @@ func (c home) enrolled() bool {
 
 func (c home) membershipFile() string { return filepath.Join(c.DataDir, "peer", "membership.yaml") }
 
-// readMembership returns what joining has left. Nothing, for a node whose files an
+// readMembership returns what joining has written down: nothing for a node whose files an
 // operator has put there.
 func (c home) readMembership() (membership, error) {
 	var m membership

@@ -24,7 +24,9 @@ var (
 	pgbouncerClients = prometheus.NewDesc("pgbouncer_config_max_client_connections", "Client connections that this node takes.", nil, nil)
 
 	databaseFamilies = families("pgbouncer_databases_", []string{"environment", "name", "host", "port", "database", "force_user", "pool_mode"},
-		"pool_size", "Server connections this node may have, without the reserve.", "reserve_pool", "Server connections of these that are opened only for clients that have waited.", "max_connections", "Server connections this node may have.",
+		"pool_size", "Server connections this node may have, without the reserve.",
+		"reserve_pool", "Server connections of these that are opened only for clients that have waited.",
+		"max_connections", "Server connections this node may have.",
 		"current_connections", "Server connections open or being opened.", "paused", "1 while an operator has paused it.",
 		"disabled", "1 while an operator has closed it to new clients.")
 	poolFamilies = families("pgbouncer_pools_", []string{"environment", "database", "user"},
@@ -36,7 +38,8 @@ var (
 		"server_testing_connections", "Server connections being reset or ended.", "server_login_connections", "Server connections being opened.",
 		"client_maxwait_seconds", "How long the first in the queue has waited.")
 	statsFamilies = families("pgbouncer_stats_totals_", []string{"environment", "database"},
-		"queries_pooled_total", "Queries.", "queries_duration_seconds_total", "The same as server_in_transaction_seconds_total: no clock is read for a query.",
+		"queries_pooled_total", "Queries.",
+		"queries_duration_seconds_total", "The same as server_in_transaction_seconds_total: no clock is read for a query.",
 		"received_bytes_total", "Bytes from clients.", "sent_bytes_total", "Bytes from PostgreSQL.",
 		"client_wait_seconds_total", "Time that clients waited for a server connection.", "sql_transactions_pooled_total", "Transactions.",
 		"server_in_transaction_seconds_total", "Time that server connections were lent, sampled.",
@@ -58,7 +61,8 @@ func families(prefix string, labels []string, pairs ...string) []*prometheus.Des
 
 // Describe sends every description: the set never changes.
 func (pgbouncerCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, group := range [][]*prometheus.Desc{{pgbouncerUp, pgbouncerVersion, pgbouncerClients}, databaseFamilies, poolFamilies, statsFamilies, listFamilies} {
+	one := []*prometheus.Desc{pgbouncerUp, pgbouncerVersion, pgbouncerClients}
+	for _, group := range [][]*prometheus.Desc{one, databaseFamilies, poolFamilies, statsFamilies, listFamilies} {
 		for _, d := range group {
 			ch <- d
 		}
@@ -78,16 +82,15 @@ func (c pgbouncerCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, d := range databases {
 		host, port := d.Host()
 		labels := []string{d.First.Environment, d.Database.Name, host, strconv.Itoa(port), d.ServerName(), "", string(d.First.Mode)}
-		for i, v := range []float64{float64(d.Limit - d.Reserve), float64(d.Reserve), float64(d.Limit), float64(d.Open), oneIf(d.Paused), oneIf(d.Disabled)} {
+		for i, v := range databaseNumbers(d) {
 			gauge(databaseFamilies[i], v, labels...)
 		}
-		for i, v := range numbersOf(d.Totals) {
+		for i, v := range statsNumbers(d.Totals) {
 			ch <- prometheus.MustNewConstMetric(statsFamilies[i], prometheus.CounterValue, v, d.First.Environment, d.Database.Name)
 		}
 	}
 	for _, r := range roles {
-		for i, v := range []float64{float64(r.ClientsActive), float64(r.ClientsWaiting), 0, 0, float64(r.Active), 0, float64(r.Canceled), float64(r.Idle), 0,
-			float64(r.Tested), float64(r.Login), r.MaxWait.Seconds()} {
+		for i, v := range poolNumbers(r) {
 			gauge(poolFamilies[i], v, r.Environment, r.Database, r.Role)
 		}
 	}
@@ -104,8 +107,22 @@ func oneIf(b bool) float64 {
 	return 0
 }
 
-// numbersOf are in the order of statsFamilies.
-func numbersOf(t console.Totals) []float64 {
-	return []float64{float64(t.Queries), t.Lent.Seconds(), float64(t.Received), float64(t.Sent), t.Waited.Seconds(), float64(t.Transactions), t.Lent.Seconds(),
+// databaseNumbers are in the order of databaseFamilies.
+func databaseNumbers(d console.DatabaseSum) []float64 {
+	return []float64{float64(d.Limit - d.Reserve), float64(d.Reserve), float64(d.Limit),
+		float64(d.Open), oneIf(d.Paused), oneIf(d.Disabled)}
+}
+
+// poolNumbers are in the order of poolFamilies.
+func poolNumbers(r console.RoleSum) []float64 {
+	return []float64{float64(r.ClientsActive), float64(r.ClientsWaiting), 0, 0,
+		float64(r.Active), 0, float64(r.Canceled), float64(r.Idle), 0,
+		float64(r.Tested), float64(r.Login), r.MaxWait.Seconds()}
+}
+
+// statsNumbers are in the order of statsFamilies.
+func statsNumbers(t console.Totals) []float64 {
+	return []float64{float64(t.Queries), t.Lent.Seconds(), float64(t.Received), float64(t.Sent),
+		t.Waited.Seconds(), float64(t.Transactions), t.Lent.Seconds(),
 		float64(t.ClientParses), float64(t.ServerParses), float64(t.Binds), float64(t.Assignments)}
 }

@@ -74,7 +74,8 @@ func TestPgbouncerNamesAreEmitted(t *testing.T) {
 		}
 	}
 	m.registry.MustRegister(pgbouncerCollector{func() []console.Tally {
-		return []console.Tally{tally("production", "orders", 5, true), tally("production", "reports", 3, false), tally("staging", "orders", 2, true)}
+		return []console.Tally{tally("production", "orders", 5, true),
+			tally("production", "reports", 3, false), tally("staging", "orders", 2, true)}
 	}, 100})
 	scrape := httptest.NewRecorder()
 	m.handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))

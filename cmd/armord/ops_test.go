@@ -51,7 +51,8 @@ func get(t *testing.T, url string) (int, string) {
 func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	status := armor.NodeStatus{}
 	var stale, certificate error
-	url := startOps(t, readiness(func() armor.NodeStatus { return status }, func() error { return stale }, func() error { return certificate }), false)
+	url := startOps(t,
+		readiness(func() armor.NodeStatus { return status }, func() error { return stale }, func() error { return certificate }), false)
 	if code, body := get(t, url+"/readyz"); code != 200 || body != "ready\n" {
 		t.Fatalf("ready node says %d %q", code, body)
 	}

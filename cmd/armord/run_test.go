@@ -391,7 +391,8 @@ func TestNodeEndsWhenItsDirectoryIsAnothers(t *testing.T) {
 	s.initialise(c, log)
 	s.soon("it is ready", log, func() bool { return readyz(c) == http.StatusOK })
 	thief := s.config("n2") // a second process on the same data
-	thief.Node, thief.DataDir, thief.Peer.CertFile, thief.Peer.KeyFile, thief.Peer.CAFile, thief.Gossip.KeyFile = "n1", c.DataDir, c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile, c.Gossip.KeyFile
+	thief.Node, thief.DataDir, thief.Gossip.KeyFile = "n1", c.DataDir, c.Gossip.KeyFile
+	thief.Peer.CertFile, thief.Peer.KeyFile, thief.Peer.CAFile = c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile
 	if err := runNode(t.Context(), thief, &syncBuffer{}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Fatalf("got %v", err)
 	}

@@ -24,9 +24,9 @@ const maxSecret = 256 << 10
 
 // secrets are the files behind the secret names of the cluster configuration:
 // NAME.yaml for passwords, NAME.crt and NAME.key for client certificates, NAME.pem for
-// CAs, NAME.verifiers for what clients' passwords are checked by, all in one folder. The configuration is
-// replicated and may come from anybody who may change it; therefore a name is never a
-// path, and a password goes only to hosts that its own file lists.
+// CAs, NAME.verifiers for what clients' passwords are checked by, all in one folder. The
+// configuration is replicated and may come from anybody who may change it; therefore a name
+// is never a path, and a password goes only to hosts that its own file lists.
 type secrets struct{ dir string }
 
 // secretFile is NAME.yaml. Two passwords are for the time of a rotation.
@@ -107,7 +107,8 @@ func (s secrets) CA(name armor.SecretName) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// read returns a secret's file, which must give nobody else the rights in others.
+// read returns the content of a secret's file. The file must not give anybody else one of
+// the rights that others names.
 func (s secrets) read(name armor.SecretName, suffix string, others fs.FileMode) ([]byte, error) {
 	if err := armor.CheckName("secret", string(name)); err != nil {
 		return nil, err

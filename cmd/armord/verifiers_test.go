@@ -13,7 +13,8 @@ import (
 
 func TestVerifiersAreReadAsPgBouncerWritesThem(t *testing.T) {
 	s := secrets{t.TempDir()}
-	put(t, filepath.Join(s.dir, "apps.verifiers"), "# from pg_authid\n\n\"app\" \"SCRAM-SHA-256$1\"\r\n  \"o\"\"dd role\"\t\"x\"  \n; no more\n")
+	put(t, filepath.Join(s.dir, "apps.verifiers"),
+		"# from pg_authid\n\n\"app\" \"SCRAM-SHA-256$1\"\r\n  \"o\"\"dd role\"\t\"x\"  \n; no more\n")
 	got, err := s.Verifiers("apps")
 	if want := map[string]string{"app": "SCRAM-SHA-256$1", `o"dd role`: "x"}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)

@@ -19,6 +19,7 @@ type LoginError struct {
 	Passing bool // waiting may help
 }
 
+// Error is the cause in full, for the log.
 func (e *LoginError) Error() string { return e.Cause.Error() }
 
 // Unwrap leads to the denial and to the cause.

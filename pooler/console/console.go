@@ -72,8 +72,11 @@ type Levers interface {
 
 // Pool is one pool as commands move it.
 type Pool interface {
+	// Config is the pool as it is configured now.
 	Config() armor.Pool
+	// Paused reports whether an operator has paused it.
 	Paused() bool
+	// Obey does what an operator orders, and waits for nothing.
 	Obey(verb armor.PoolVerb)
 	// RetryLogins forgets that logins have failed: the next one is tried at once.
 	RetryLogins()

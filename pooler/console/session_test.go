@@ -154,7 +154,8 @@ func FuzzSession(f *testing.F) {
 	f.Add(pgtest.Encode('Q', "SHOW POOLS"))
 	f.Add(bytes.Join([][]byte{
 		pgtest.Encode('P', "s", "SHOW LISTS", int16(0)), pgtest.Encode('B', "p", "s", int16(0), int16(0), int16(1), int16(1)),
-		pgtest.Encode('D', byte('P'), "p"), pgtest.Encode('E', "p", 3), pgtest.Encode('E', "p", 0), pgtest.Encode('C', byte('P'), "p"), pgtest.Encode('S'),
+		pgtest.Encode('D', byte('P'), "p"), pgtest.Encode('E', "p", 3),
+		pgtest.Encode('E', "p", 0), pgtest.Encode('C', byte('P'), "p"), pgtest.Encode('S'),
 	}, nil))
 	f.Add([]byte("Q\x00\x00\x00\x03"))
 	console := newConsole(newFake())

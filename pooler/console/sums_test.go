@@ -18,7 +18,8 @@ func TestPoolsOfOneDatabaseAreAddedUp(t *testing.T) {
 		t.Fatalf("%d sums", len(sums))
 	}
 	d := &sums[0]
-	if d.First.Name != "orders" || d.Limit != 10 || d.Open != 4 || d.Clients != 6 || d.Totals.Transactions != 14 || d.Totals.Lent != 2*time.Second {
+	if d.First.Name != "orders" || d.Limit != 10 || d.Open != 4 || d.Clients != 6 ||
+		d.Totals.Transactions != 14 || d.Totals.Lent != 2*time.Second {
 		t.Errorf("%+v", d)
 	}
 	if !d.Paused || d.Disabled || d.Mode != "" || sums[1].Mode != armor.TransactionMode {
@@ -35,7 +36,8 @@ func TestPoolsOfOneDatabaseAreAddedUp(t *testing.T) {
 func TestRolesAreAddedUpByTheDatabaseTheyAskFor(t *testing.T) {
 	all := tallies()
 	all[0].Config.Database = armor.TemplateDatabase
-	all[0].Roles = []RoleTally{{Database: "a", Role: "rw", ClientsActive: 1, MaxWait: 1}, {Database: "b", Role: "rw", ClientsActive: 1, MaxWait: 3}}
+	all[0].Roles = []RoleTally{{Database: "a", Role: "rw", ClientsActive: 1, MaxWait: 1},
+		{Database: "b", Role: "rw", ClientsActive: 1, MaxWait: 3}}
 	for name, c := range map[string]struct {
 		got  []RoleSum
 		want string
@@ -58,7 +60,8 @@ func TestRolesAreAddedUpByTheDatabaseTheyAskFor(t *testing.T) {
 
 func TestRatesAreBySecondAndMeansAreNot(t *testing.T) {
 	from := Totals{Counts: core.Counts{Queries: 10, Transactions: 5}, Lent: time.Second}
-	to := Totals{Counts: core.Counts{Queries: 70, Transactions: 25, Binds: 30}, Lent: 5 * time.Second, Assignments: 20, Waited: 10 * time.Second}
+	to := Totals{Counts: core.Counts{Queries: 70, Transactions: 25, Binds: 30},
+		Lent: 5 * time.Second, Assignments: 20, Waited: 10 * time.Second}
 	r := RatesOf(from, to, 10*time.Second)
 	if r.Queries != 6 || r.Transactions != 2 || r.Binds != 3 || r.Assignments != 2 || r.Waited != time.Second {
 		t.Errorf("%+v", r)

@@ -14,10 +14,10 @@ const (
 	Running
 )
 
-// Activity is what a session is doing. Two that are equal, looked at one after the
-// other, show one and the same thing going on; the counts differ when it has ended and
-// begun anew in between. So whoever looks now and then knows how long it goes on, and
-// nobody reads a clock when it begins.
+// Activity is what a session is doing. If two looks at a session find equal Activities,
+// the same thing has been going on all the while: had it ended and begun anew in between,
+// the counts would differ. So whoever looks now and then knows how long it has gone on,
+// and nobody reads a clock when it begins.
 type Activity struct {
 	Phase Phase
 	// Turn numbers the phases.

@@ -16,9 +16,12 @@ type conversation struct {
 func conversations(t testing.TB) []conversation {
 	encode := func(line string, f func(byte, string) []byte) []byte { return encodeAll(t, line, f) }
 	return []conversation{
-		{"simple", armor.TransactionMode, encode("Q select abalance from pgbench_accounts where aid = 1;", encodeClient), encode("T x ; D 1 ; C SELECT 1 ; Z I", encodeServer)},
-		{"extended", armor.TransactionMode, encode("P |select abalance from pgbench_accounts where aid = $1 ; B | ; D P| ; E  ; S", encodeClient), encode("1 ; 2 ; T x ; D 1 ; C SELECT 1 ; Z I", encodeServer)},
-		{"prepared", armor.TransactionMode, encode("B |mine ; D P| ; E  ; S", encodeClient), encode("2 ; T x ; D 1 ; C SELECT 1 ; Z I", encodeServer)},
+		{"simple", armor.TransactionMode, encode("Q select abalance from pgbench_accounts where aid = 1;", encodeClient),
+			encode("T x ; D 1 ; C SELECT 1 ; Z I", encodeServer)},
+		{"extended", armor.TransactionMode, encode("P |select abalance from pgbench_accounts where aid = $1 ; B | ; D P| ; E  ; S",
+			encodeClient), encode("1 ; 2 ; T x ; D 1 ; C SELECT 1 ; Z I", encodeServer)},
+		{"prepared", armor.TransactionMode, encode("B |mine ; D P| ; E  ; S", encodeClient),
+			encode("2 ; T x ; D 1 ; C SELECT 1 ; Z I", encodeServer)},
 		{"session", armor.SessionMode, encode("B |mine ; D P| ; E  ; S", encodeClient), encode("2 ; T x ; D 1 ; C SELECT 1 ; Z I", encodeServer)},
 	}
 }

@@ -79,7 +79,7 @@ func (s *Session) inDoubt() bool {
 	return s.doubt > 0 && !s.copying && s.sv.owed.holdsEnd()
 }
 
-// noted tells that what is noted of statements has been changed ahead of the reply.
+// noted records that our notes on statements were changed before the reply has come.
 func (s *Session) noted() { s.risky = s.risky || s.behind }
 
 // notedAhead is noted for a statement that the client does not know to be sent: it fails
@@ -329,7 +329,7 @@ func (s *Session) describe(h pgwire.Header, b []byte, out *Output) int {
 	return h.Size()
 }
 
-// closeStatement forwards the Close of a portal. A statement's is answered here: the
+// closeStatement forwards the Close of a portal. That of a statement is answered here: the
 // server connection keeps it for the next client that prepares the same.
 func (s *Session) closeStatement(h pgwire.Header, b []byte, out *Output) int {
 	if !s.whole(h, b, out) {
@@ -363,7 +363,7 @@ func (s *Session) closeStatement(h pgwire.Header, b []byte, out *Output) int {
 	if len(name) == 0 {
 		s.dropUnnamed()
 	}
-	if s.sv.owed.holdsEnd() { // of what may begin a COPY, in the middle of which PostgreSQL refuses it
+	if s.sv.owed.holdsEnd() { // an earlier cycle may begin a COPY, in the middle of which PostgreSQL refuses it
 		s.sv.owed.push(op{kind: opCloseNone, name: n})
 		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, refusedName) })
 		return h.Size()

@@ -40,10 +40,13 @@ func FuzzSession(f *testing.F) {
 	for _, c := range conversations(f) {
 		f.Add(string(c.mode), c.client, c.server, c.client)
 	}
-	f.Add("statement", encodeAll(f, "Q begin ; Q commit", encodeClient), encodeAll(f, "C BEGIN ; Z T", encodeServer), encodeAll(f, "Q commit", encodeClient))
+	f.Add("statement", encodeAll(f, "Q begin ; Q commit", encodeClient),
+		encodeAll(f, "C BEGIN ; Z T", encodeServer), encodeAll(f, "Q commit", encodeClient))
 	f.Add("transaction", encodeAll(f, "Q copy", encodeClient), encodeAll(f, "G x", encodeServer), encodeAll(f, "d 1 ; c", encodeClient))
-	f.Add("session", encodeAll(f, "Q START_REPLICATION 0/1", encodeClient), encodeAll(f, "W x ; d w ; C COPY 0 ; Z I", encodeServer), encodeAll(f, "d r ; c", encodeClient))
-	f.Add("transaction", encodeAll(f, "P a|b ; B |a ; C S|a ; S", encodeClient), encodeAll(f, "E ERROR 22P02 bad ; Z I", encodeServer), encodeAll(f, "B |a ; S", encodeClient))
+	f.Add("session", encodeAll(f, "Q START_REPLICATION 0/1", encodeClient),
+		encodeAll(f, "W x ; d w ; C COPY 0 ; Z I", encodeServer), encodeAll(f, "d r ; c", encodeClient))
+	f.Add("transaction", encodeAll(f, "P a|b ; B |a ; C S|a ; S", encodeClient),
+		encodeAll(f, "E ERROR 22P02 bad ; Z I", encodeServer), encodeAll(f, "B |a ; S", encodeClient))
 	f.Fuzz(func(t *testing.T, mode string, first, reply, second []byte) {
 		if mode != string(armor.SessionMode) && mode != string(armor.StatementMode) {
 			mode = string(armor.TransactionMode)

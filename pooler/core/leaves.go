@@ -21,7 +21,8 @@ type lexer struct {
 	at   int
 }
 
-// token is a word, in the text's own case, or one other character; a literal is a quote.
+// token is a word, in the text's own case, or one other character. A literal counts as
+// one quote character.
 type token struct {
 	word []byte
 	mark byte // when word is nil; 0 at the end of the text
@@ -171,7 +172,7 @@ func (l *lexer) quoted(quote byte, escapes bool) {
 	l.at = min(l.at+1, len(l.text))
 }
 
-// dollar skips a dollar-quoted literal, or a dollar that is none's.
+// dollar skips a dollar-quoted literal, or a dollar sign that begins none.
 func (l *lexer) dollar() {
 	end := l.at + 1
 	for end < len(l.text) && isWordByte(l.text[end]) {

@@ -16,8 +16,8 @@ type Server struct {
 	// that lending to one with the same is a comparison of pointers.
 	matched  *Params
 	prepared preparedSet
-	// unnamed says whose unnamed statement the connection has: of which session, and
-	// the how manieth of it. Zero: nobody's.
+	// The unnamed statement that the connection has: the ID of the session that prepared
+	// it, zero for nobody's, and its turn, by which a session counts those it has sent.
 	unnamedOwner uint64
 	unnamedTurn  uint32
 	dirty        bool

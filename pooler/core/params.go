@@ -73,8 +73,8 @@ var unsettable = []string{
 	"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version", "session_authorization",
 }
 
-// lacks returns the parameters that a client expects and the server connection has
-// otherwise, as far as they can be set.
+// lacks returns the parameters that a client expects and for which the server connection
+// has another value, as far as they can be set.
 func (p *Params) lacks(expected *Params) []pair {
 	var lacking []pair
 	for _, e := range expected.pairs {

@@ -20,7 +20,7 @@ const (
 	opCloseAhead // our own Close of the oldest statement; its reply is swallowed
 	opParsed     // a Parse that was not sent, since the server has the statement
 	opClosed     // a Close that was not sent, since statements are kept
-	opCloseNone  // the same, but PostgreSQL was told to close a statement that never is
+	opCloseNone  // the same, but PostgreSQL was told to close a statement that never exists
 	opCopyEnd    // CopyDone or CopyFail sent before the server asked for data
 	opKinds      // how many there are
 )
@@ -104,7 +104,7 @@ func (q *queue) endsCycle() bool {
 // holdsEnd reports whether an entry that ReadyForQuery answers is in the queue.
 func (q *queue) holdsEnd() bool { return slices.ContainsFunc(q.ops[q.head:], op.endsCycle) }
 
-// ends is how many of them are.
+// ends is how many entries of the queue ReadyForQuery answers.
 func (q *queue) ends() (n int) {
 	for _, o := range q.ops[q.head:] {
 		if o.endsCycle() {

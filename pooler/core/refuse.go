@@ -7,7 +7,7 @@ import (
 
 // A command that is refused because it would leave session state behind must fail as
 // PostgreSQL's own do: in its turn, with the transaction aborted and the rest of a
-// pipeline skipped. So PostgreSQL is sent something in its place that cannot but fail, and
+// pipeline skipped. So PostgreSQL is sent something in its place that is sure to fail, and
 // its error is put into our words.
 
 // refusedText is what PostgreSQL is sent, and may log.
@@ -24,10 +24,11 @@ var errState = &pgwire.Error{
 	Hint: "Use SET LOCAL inside of a transaction, or a pool in session mode.",
 }
 
-// errStateLeft is for a command whose words did not tell. It has run; what it did is
-// undone with the server connection, unless it was committed.
+// errStateLeft is for a command whose words did not show that it leaves state behind. It
+// has run; what it did ends with the server connection, unless it was committed.
 var errStateLeft = &pgwire.Error{
-	Severity: pgwire.SeverityFatal, Code: errState.Code, Message: errState.Message, Detail: "This one was found out only when it had run.", Hint: errState.Hint,
+	Severity: pgwire.SeverityFatal, Code: errState.Code, Message: errState.Message,
+	Detail: "This one was found out only when it had run.", Hint: errState.Hint,
 }
 
 // refuses reports whether a command is not to be sent.

@@ -6,7 +6,7 @@ type marks uint8
 
 const (
 	// leavesState: it may make something that outlives the transaction and that no
-	// command tag tells: a temporary object, a session advisory lock, a held cursor,
+	// command tag shows: a temporary object, a session advisory lock, a held cursor,
 	// a setting by set_config.
 	leavesState marks = 1 << iota
 	// harmlessSet: it is a single SET that leaves nothing to be reset: SET LOCAL, SET
@@ -128,7 +128,8 @@ func (l *lexer) harmlessSetting() bool {
 		return true
 	}
 	for _, tracked := range [...]string{
-		"application_name", "client_encoding", "names", "datestyle", "intervalstyle", "timezone", "time", "standard_conforming_strings", "default_transaction_read_only",
+		"application_name", "client_encoding", "names", "datestyle", "intervalstyle",
+		"timezone", "time", "standard_conforming_strings", "default_transaction_read_only",
 	} {
 		if name.is(tracked) {
 			return true

@@ -59,7 +59,8 @@ func (s *Session) fromServer(b []byte, out *Output) int {
 
 // broken ends the session because PostgreSQL sent what we cannot follow.
 func (s *Session) broken(err error, out *Output) {
-	s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08P01", Message: "PostgreSQL sent what its protocol does not allow", Detail: text(err)}, out)
+	s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08P01",
+		Message: "PostgreSQL sent what its protocol does not allow", Detail: text(err)}, out)
 }
 
 // forward passes the head of a message on, or swallows it when it answers a message
@@ -128,12 +129,12 @@ func (s *Session) copyBegins() {
 	}
 }
 
-// due reports whether the reply to a message of this kind is the next.
+// due reports whether the next reply answers a message of this kind.
 func (s *Session) due(kind opKind) bool {
 	return !s.sv.owed.empty() && s.sv.owed.first().kind == kind
 }
 
-// answered takes the entry off the queue that a short reply answers.
+// answered takes off the queue the entry that a short reply answers.
 func (s *Session) answered(reply byte) {
 	if s.sv.owed.empty() {
 		return
@@ -160,8 +161,8 @@ func (s *Session) popIf(matches bool) {
 	}
 }
 
-// answerDue gives the answers that are ours to give, now that all before them are
-// given.
+// answerDue gives the answers that are ours to give, once all that come before them have
+// been given.
 func (s *Session) answerDue(out *Output) {
 	for !s.sv.owed.empty() {
 		switch o := s.sv.owed.first(); o.kind {
@@ -251,8 +252,8 @@ func (s *Session) complete(h pgwire.Header, b, body []byte, out *Output) int {
 	return n
 }
 
-// noteTag looks at what a command was. Some leave a state behind that the next client
-// must not meet, and that this one will not find again.
+// noteTag looks at what kind of command was run. Some leave a state behind that the next
+// client must not meet, and that this client will not find again.
 func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 	switch string(tag) {
 	case "SET":
@@ -280,7 +281,7 @@ func (s *Session) leaves(what string, out *Output) {
 	switch {
 	case s.onState == armor.PinState || s.warned:
 		return
-	case s.onState == armor.RefuseState: // the words did not tell
+	case s.onState == armor.RefuseState: // its words did not show it
 		s.fail(errStateLeft, out)
 		return
 	}
@@ -308,7 +309,8 @@ func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 	s.sv.suspect = s.sv.suspect || s.early
 	s.copying, s.early = false, false
 	if s.due(opReplay) {
-		s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code, Message: "the session's settings could not be restored: " + e.Message}, out)
+		s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code,
+			Message: "the session's settings could not be restored: " + e.Message}, out)
 		return 0
 	}
 	n := h.Size()

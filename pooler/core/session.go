@@ -46,25 +46,25 @@ type Session struct {
 	unnamed unnamedStatement
 	portal  marks // of the statement that the unnamed portal was bound to
 
-	// Of a message from the client whose head has been dealt with.
+	// The message from the client whose head has been dealt with.
 	clientLeft int  // bytes of its body still to come
 	clientDrop bool // and they are not for the server
 
-	// Of a message from the server.
+	// The same of the message from the server.
 	serverLeft int
 	serverDrop bool
 
 	cycle    bool          // an extended-query cycle is open: no release before its Sync
 	behind   bool          // the message is not the first of its cycle
-	risky    bool          // the open cycle has changed what is noted of statements behind a message that may fail
-	doubt    int           // ReadyForQuery to come until it is known whether earlier cycles have: see inDoubt
+	risky    bool          // the open cycle has changed our notes on statements after a message that may fail
+	doubt    int           // ReadyForQuery to come until we know whether earlier cycles have failed: see inDoubt
 	waiting  bool          // a server connection was asked for
 	skipping bool          // until Sync: answered in the server's place
 	aborted  bool          // until Sync: the server skips what comes
 	copying  bool          // the server takes COPY data
-	both     bool          // … and sends such: COPY both ways, which replication is
+	both     bool          // … and sends such, too: COPY both ways, as in replication
 	data     bool          // COPY data was sent, and not its end
-	early    bool          // a Sync went ahead of the COPY, which ignores it if it has come so far
+	early    bool          // a Sync was sent ahead of the COPY, which ignores it if it has begun by then
 	ending   bool          // the server has sent a FATAL, or the end of what it streams
 	refusal  *pgwire.Error // what answers the next message
 	warned   bool          // that session state is not kept
@@ -182,7 +182,7 @@ func (s *Session) lostError() *pgwire.Error {
 	if s.sv.owed.empty() {
 		return e
 	}
-	if s.both { // nothing is committed by that
+	if s.both { // replication commits nothing
 		return e
 	}
 	open := s.sv.status == 'I'
@@ -241,7 +241,7 @@ func (s *Session) protocolError(err error, out *Output) {
 	s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: "08P01", Message: text(err)}, out)
 }
 
-// text is an error without the sentinel that it wraps.
+// text is an error's text without that of the sentinel that it wraps.
 func text(err error) string {
 	const prefix = "invalid: "
 	if t := err.Error(); len(t) > len(prefix) && t[:len(prefix)] == prefix {

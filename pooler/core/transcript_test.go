@@ -129,7 +129,8 @@ func (l *lab) do(verb, rest string) {
 		l.pumpServer()
 	case "grant":
 		if l.servers[rest] == nil {
-			l.servers[rest] = NewServer(NewParams(map[string]string{"TimeZone": "UTC", "application_name": "", "client_encoding": "UTF8", "server_version": "15"}))
+			l.servers[rest] = NewServer(NewParams(map[string]string{"TimeZone": "UTC",
+				"application_name": "", "client_encoding": "UTF8", "server_version": "15"}))
 		}
 		l.s.Granted(l.servers[rest], &l.out)
 		l.take()

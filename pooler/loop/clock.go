@@ -60,8 +60,8 @@ func (s *session) lookAt(now time.Time) {
 	}
 }
 
-// activity is core's, but for what only the driver knows: a client that has not taken
-// its answer yet is not idle.
+// activity is what core says, corrected by what only the driver knows: a client that has
+// not taken its answer yet is not idle.
 func (s *session) activity() core.Activity {
 	a := s.core.Activity()
 	if len(s.unsent) > 0 && a.Phase != core.Waiting {

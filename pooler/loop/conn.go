@@ -34,7 +34,7 @@ type Conn struct {
 	sent    int // bytes of head that were passed on
 	left    int // bytes of the record's body still to come
 
-	fd   int                    // -1 until Detach
+	fd   int                    // -1 before Detach
 	home atomic.Pointer[worker] // the loop that the file descriptor is registered with
 	// arrived is set, while home looks after an idle connection, when something has
 	// arrived; reading clears it. It saves a system call each time one is lent.
@@ -152,8 +152,8 @@ func wholeRecord(b []byte) int {
 	return 0
 }
 
-// fromMemory takes received bytes up to the end of the present record; of one whose
-// end has not arrived, nothing.
+// fromMemory takes received bytes up to the end of the present record, and none while
+// that end has not arrived.
 func (c *Conn) fromMemory(p []byte) (int, error) {
 	if c.left == 0 {
 		n := wholeRecord(c.in)
@@ -218,7 +218,7 @@ func (c *Conn) detached() (fd int, ok bool) {
 	return c.fd, c.fd >= 0
 }
 
-// SyscallConn is the connection's before Detach; then there is none.
+// SyscallConn is that of the connection before Detach; after it there is none.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	sc, ok := c.Conn.(syscall.Conn)
 	if _, gone := c.detached(); gone || !ok {
@@ -252,8 +252,8 @@ func (c *Conn) Readable() bool {
 	return arrived
 }
 
-// readable asks a connection that is still Go's. One that is not any more counts as
-// quiet.
+// readable asks a connection that still belongs to Go's runtime. One that no longer does
+// counts as quiet.
 func readable(c net.Conn) bool {
 	sc, ok := c.(syscall.Conn)
 	if !ok {

@@ -72,7 +72,7 @@ func (l *line) next() ([]byte, error) {
 		return nil, io.EOF
 	}
 	if got < len(l.w.received)-n && !l.conn.hungUp.Load() {
-		l.ready = false // drained: the next byte is an event
+		l.ready = false // drained: an event will tell of the next byte
 	}
 	if l.tls == nil {
 		return l.w.received[:got], nil

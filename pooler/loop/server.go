@@ -47,7 +47,7 @@ func (w *worker) adopt(c *pooler.ServerConn, conn *Conn) (*server, error) {
 		}
 	}
 	if home != nil {
-		_ = home.poller.remove(conn.fd) // that loop forgets the rest when the number comes back
+		_ = home.poller.remove(conn.fd) // that loop forgets the rest when it meets the number again
 	}
 	if err := conn.Detach(); err != nil {
 		return nil, fmt.Errorf("take over a server connection: %w", err)

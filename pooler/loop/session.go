@@ -24,7 +24,7 @@ type session struct {
 	held    bool        // until the next event from the server
 
 	begun bool
-	early error         // the cause of a cut before begin
+	early error         // why the session was cut before begin
 	drain *pgwire.Error // ends the session at its next idle boundary
 	told  string        // the state that the edge knows
 	over  bool          // nothing is forwarded any more; the last words may still be on their way
@@ -399,7 +399,7 @@ func (s *session) stopForwarding() {
 	s.over, s.ready = true, false
 	s.pending, s.partial = nil, nil
 	if s.abandon != nil {
-		s.abandon() // or granted gives it back
+		s.abandon() // should it come too late, granted gives the connection back
 		s.abandon = nil
 	}
 }

@@ -30,7 +30,7 @@ type worker struct {
 	looks    *time.Timer           // for the next look at them; nil when there are none
 	every    time.Duration         // what it was set to
 	stopping bool
-	vain     int          // waits in a row that have brought nothing
+	vain     int          // consecutive waits that have brought nothing
 	moment   armor.Moment // of this batch, once read
 	read     bool
 	room     []func() // the inbox's other array
@@ -163,7 +163,7 @@ func (w *worker) rescue(o owner) {
 		s = v.session
 	}
 	if s == nil {
-		panic(cause) // nobody's: the loop itself is broken
+		panic(cause) // of no session: the loop itself is broken
 	}
 	s.panicked = fmt.Errorf("%v: %s", cause, debug.Stack())
 	s.reset()

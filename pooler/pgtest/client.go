@@ -184,6 +184,7 @@ func (c *Client) prove(body []byte) error {
 // Refusal is an ErrorResponse as an error.
 type Refusal struct{ Fields map[byte]string }
 
+// Error is the severity, the SQLSTATE and the message.
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("%s %s: %s", r.Fields['V'], r.Fields['C'], r.Fields['M'])
 }

@@ -4,5 +4,7 @@
 // bubbles.
 //
 // It is for tests only and refuses to skip: without PostgreSQL's binaries it fails
-// and says how to install them.
+// and says how to install them. It knows nothing of the pooler.
+//
+// Invariant: what it has started ends with the tests, also when they are killed.
 package pgtest

@@ -71,7 +71,8 @@ func findBin() (string, error) {
 			return filepath.Dir(found[len(found)-1]), nil
 		}
 	}
-	return "", fmt.Errorf("no PostgreSQL in %v: install it (Debian: apt-get install postgresql) or say where its binaries are by ARMOR_TEST_POSTGRES", folders)
+	return "", fmt.Errorf("no PostgreSQL in %v: install it (Debian: apt-get install postgresql) "+
+		"or say where its binaries are by ARMOR_TEST_POSTGRES", folders)
 }
 
 func (pg *Postgres) make() error {
@@ -82,7 +83,8 @@ func (pg *Postgres) make() error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	hba := "local all,replication " + SuperUser + " trust\nlocal all,replication all scram-sha-256\nhost all,replication all 127.0.0.1/32 scram-sha-256\n"
+	hba := "local all,replication " + SuperUser + " trust\n" +
+		"local all,replication all scram-sha-256\nhost all,replication all 127.0.0.1/32 scram-sha-256\n"
 	if err := os.WriteFile(filepath.Join(pg.data(), "pg_hba.conf"), []byte(hba), 0o600); err != nil {
 		return err
 	}
@@ -94,7 +96,8 @@ func (pg *Postgres) make() error {
 	if err := pg.Restart(); err != nil {
 		return err
 	}
-	_, err = pg.SQL("postgres", fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'; CREATE ROLE %s LOGIN PASSWORD '%s';`, Role, Password, OtherRole, Password),
+	_, err = pg.SQL("postgres", fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'; CREATE ROLE %s LOGIN PASSWORD '%s';`,
+		Role, Password, OtherRole, Password),
 		"CREATE DATABASE "+Database+" OWNER "+Role)
 	return err
 }
@@ -199,7 +202,8 @@ func (pg *Postgres) start() error {
 // guard has a shell end the server, and remove its files, should this process die
 // without having done so: its standard input ends then.
 func (pg *Postgres) guard() error {
-	pg.guarded = exec.Command("/bin/sh", "-c", `cat >/dev/null; kill -QUIT "$0"; sleep 1; rm -rf "$1"`, strconv.Itoa(pg.run.Process.Pid), pg.Dir)
+	pg.guarded = exec.Command("/bin/sh", "-c",
+		`cat >/dev/null; kill -QUIT "$0"; sleep 1; rm -rf "$1"`, strconv.Itoa(pg.run.Process.Pid), pg.Dir)
 	pg.guarded.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if _, err := pg.guarded.StdinPipe(); err != nil {
 		return err
@@ -234,7 +238,8 @@ func (pg *Postgres) Log() string {
 // SQL runs statements as the superuser and returns the rows of all, unaligned and
 // without headers.
 func (pg *Postgres) SQL(database string, statements ...string) (string, error) {
-	args := []string{"-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", pg.Dir, "-p", strconv.Itoa(pg.Port), "-U", SuperUser, "-d", database}
+	args := []string{"-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1",
+		"-h", pg.Dir, "-p", strconv.Itoa(pg.Port), "-U", SuperUser, "-d", database}
 	for _, s := range statements {
 		args = append(args, "-c", s)
 	}

@@ -14,6 +14,7 @@ type Step struct {
 	Replies int // 0: up to ReadyForQuery
 }
 
+// String is the line as it was written.
 func (s Step) String() string { return s.Line }
 
 // ParseScript reads a script: a line is messages, " | " between them, and after

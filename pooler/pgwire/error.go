@@ -25,6 +25,7 @@ type Error struct {
 	Hint     string
 }
 
+// Error is as libpq shows it, in one line.
 func (e *Error) Error() string { return e.Severity + ": " + e.Message + " (SQLSTATE " + e.Code + ")" }
 
 // Fatal reports whether the session ends with it.

@@ -11,7 +11,8 @@ import (
 func TestRowsAreReadByPgproto3(t *testing.T) {
 	b := AppendRowDescription(nil, []Field{{Name: "n", OID: 23, Size: 4, Format: 1}, {Name: "s", OID: 25, Size: -1}})
 	b = AppendDataRow(b, [][]byte{{0, 0, 0, 7}, nil})
-	for _, appended := range []func([]byte) []byte{AppendBindComplete, AppendNoData, AppendEmptyQuery, AppendPortalSuspended, AppendNoParameters} {
+	for _, appended := range []func([]byte) []byte{AppendBindComplete,
+		AppendNoData, AppendEmptyQuery, AppendPortalSuspended, AppendNoParameters} {
 		b = appended(b)
 	}
 	front := pgproto3.NewFrontend(pgproto3.NewChunkReader(bytes.NewReader(b)), nil)
@@ -23,7 +24,8 @@ func TestRowsAreReadByPgproto3(t *testing.T) {
 		}
 		switch m := m.(type) {
 		case *pgproto3.RowDescription:
-			if f := m.Fields; len(f) != 2 || string(f[0].Name) != "n" || f[0].DataTypeOID != 23 || f[0].DataTypeSize != 4 || f[0].Format != 1 || f[1].DataTypeSize != -1 {
+			if f := m.Fields; len(f) != 2 || string(f[0].Name) != "n" || f[0].DataTypeOID != 23 ||
+				f[0].DataTypeSize != 4 || f[0].Format != 1 || f[1].DataTypeSize != -1 {
 				t.Errorf("%+v", f)
 			}
 		case *pgproto3.DataRow:

@@ -17,7 +17,8 @@ func initial(mechanism, response string) []byte {
 
 func TestSASLMessagesAreComposedAsDocumented(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
-		{string(AppendAuthSASL(nil, "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")), "R\x00\x00\x00\x2a\x00\x00\x00\x0aSCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00"},
+		{string(AppendAuthSASL(nil, "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")),
+			"R\x00\x00\x00\x2a\x00\x00\x00\x0aSCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00"},
 		{string(AppendAuthSASLContinue([]byte("x"), "r=1")), "xR\x00\x00\x00\x0b\x00\x00\x00\x0br=1"},
 		{string(AppendAuthSASLFinal(nil, "v=1")), "R\x00\x00\x00\x0b\x00\x00\x00\x0cv=1"},
 	} {

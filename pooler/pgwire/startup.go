@@ -75,7 +75,8 @@ func ParseStartup(packet []byte) (Startup, error) {
 	}
 	version := binary.BigEndian.Uint32(packet)
 	if version>>16 != protocolMajor {
-		return Startup{}, fmt.Errorf("%w: unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d", armor.ErrInvalid, version>>16, version&0xffff, newestMinor)
+		return Startup{}, fmt.Errorf("%w: unsupported frontend protocol %d.%d: server supports 3.0 to 3.%d",
+			armor.ErrInvalid, version>>16, version&0xffff, newestMinor)
 	}
 	s := Startup{Minor: int(version & 0xffff)}
 	rest := packet[4:]

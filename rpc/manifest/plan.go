@@ -11,9 +11,9 @@ import (
 type Op string
 
 const (
-	Create Op = "create"
-	Update Op = "update"
-	Delete Op = "delete"
+	Create Op = "create" // the state has none of its name
+	Update Op = "update" // the state has another
+	Delete Op = "delete" // it is to go
 )
 
 // Change is what a plan does with one object.

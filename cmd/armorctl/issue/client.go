@@ -37,7 +37,9 @@ type Request struct {
 
 // Cluster is what issuing needs of it.
 type Cluster interface {
+	// State returns the tables that are named, as they are now.
 	State(ctx context.Context, tables ...rpc.Table) (*armor.State, error)
+	// Register returns once the certificate is in the inventory.
 	Register(ctx context.Context, c armor.RegisterCertificate) error
 }
 
