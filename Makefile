@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos mutant bench bench-state image clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos upgrade mutant bench bench-state image clean
 .NOTPARALLEL:
 
 help:    ## list the targets
@@ -35,7 +35,7 @@ demo:    build ## a three-node cluster, a refusal and a revocation, from nothing
 
 test:    needs-test ## everything a contributor must pass
 	$(TEST) -count=1 -timeout 15m ./...
-	ARMOR_TEST_DRIVER=loop $(TEST) -count=1 -timeout 10m ./pooler
+	ARMOR_TEST_DRIVER=loop $(TEST) -count=1 -timeout 15m ./pooler
 
 fresh:   ## demo and test on a bare Debian in a chroot (as root; half an hour)
 	tools/fresh.sh
@@ -47,14 +47,14 @@ fmt:
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags mutant ./...
+	$(GO) vet -tags mutant,upgrade ./...
 
 lint:    ## staticcheck, pinned in tools/go.mod
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	$(GO) test -C tools ./noskip
 
 arch:    ## who may import whom
-	$(TEST) -count=1 -run TestImports ./armor
+	$(TEST) -count=1 -run 'Imports|Rule|Drawing' ./armor
 
 generated: ## see that the generated code is that of the .proto files (needs protoc)
 	@if command -v protoc >/dev/null; then \
@@ -64,7 +64,7 @@ generated: ## see that the generated code is that of the .proto files (needs pro
 
 race:    needs-check ## the packages with goroutines, under the race detector
 	$(TEST) -race -count=1 -timeout 20m ./cluster/... ./tlsedge/... ./pooler/... ./rpc/... ./fsm/... ./cmd/armord
-	ARMOR_TEST_DRIVER=loop $(TEST) -race -count=1 -timeout 10m ./pooler
+	ARMOR_TEST_DRIVER=loop $(TEST) -race -count=1 -timeout 20m ./pooler
 
 differ:  needs-demo ## random conversations with PostgreSQL and through the pooler, DIFFER of them from SEED on
 	ARMOR_DIFFER_SEED=$(SEED) ARMOR_DIFFER_COUNT=$(DIFFER) $(GO) test -count=1 -timeout 60m -run '$(DIFFERS)' ./pooler
@@ -81,6 +81,9 @@ fuzz:    ## every fuzz target for FUZZ each
 chaos:   needs-demo build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one)
 	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
 	$(BIN)/armor-chaos run load --seed $(firstword $(SEEDS)) --duration $(LOAD)
+
+upgrade: needs-demo ## let this build go on with the data directories of an earlier one (some minutes; needs git's history)
+	$(GO) test -tags upgrade -count=1 -timeout 25m -v -run TestDataOfAnEarlierBuildGoesOn ./chaos
 
 # One build has all of the nodes' planted faults; ARMOR_MUTANT chooses one.
 mutant:  needs-demo build ## prove that planted faults are caught: by the comparison with PostgreSQL, and by chaos

@@ -13,6 +13,7 @@ const (
 	Sharing                 // shares of pools
 	Joining                 // members, and those on their way in or out
 	Operating               // operators
+	Staging                 // parts of revocations that are not in force yet
 	aspects
 )
 

@@ -29,7 +29,7 @@ func Commands() []Command {
 	return []Command{
 		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
-		BuryTombstones{}, PruneExpired{},
+		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{},
 	}
 }
 
@@ -59,6 +59,23 @@ type Revoke struct {
 	Selectors []Selector
 	Reason    RevocationReason
 	Comment   string
+}
+
+// StageRevocations brings one part of a batch of selectors that is too large for one
+// Revoke. It revokes nothing yet.
+type StageRevocations struct {
+	Batch     RequestID // the proposer's own name for the batch
+	Part      int       // counts from 1
+	Selectors []Selector
+}
+
+// RevokeStaged does for all selectors of a batch, in one step, what Revoke does.
+type RevokeStaged struct {
+	Batch   RequestID
+	Parts   int    // how many there are
+	Digest  Digest // StagingDigest of all selectors
+	Reason  RevocationReason
+	Comment string
 }
 
 // The kinds of object in the cluster configuration.
@@ -135,7 +152,8 @@ type SetShares struct {
 // all over.
 type BuryTombstones struct{ Nodes []NodeID }
 
-// PruneExpired drops tokens and unanswered join requests that ended before At.
+// PruneExpired drops tokens, unanswered join requests and staged parts that ended before
+// At.
 type PruneExpired struct{ At time.Time }
 
 // Kind is the stable name of each command: see Command.
@@ -154,6 +172,8 @@ func (SetMemberAddresses) Kind() string  { return "set-member-addresses" }
 func (SetShares) Kind() string           { return "set-shares" }
 func (BuryTombstones) Kind() string      { return "bury-tombstones" }
 func (PruneExpired) Kind() string        { return "prune-expired" }
+func (StageRevocations) Kind() string    { return "stage-revocations" }
+func (RevokeStaged) Kind() string        { return "revoke-staged" }
 
 // Needs is the role that each asks of an operator: see Command.
 func (Bootstrap) Needs() OperatorRole           { return "" }
@@ -171,6 +191,8 @@ func (SetMemberAddresses) Needs() OperatorRole  { return "" }
 func (SetShares) Needs() OperatorRole           { return "" }
 func (BuryTombstones) Needs() OperatorRole      { return "" }
 func (PruneExpired) Needs() OperatorRole        { return "" }
+func (StageRevocations) Needs() OperatorRole    { return Revoker }
+func (RevokeStaged) Needs() OperatorRole        { return Revoker }
 
 // RequestWindow is the longest life of a request. Within it a retry with the same
 // id returns the first outcome; after it the request is refused, never run again.

@@ -40,6 +40,9 @@ type Renewal struct {
 	Draining bool
 	// Leased is true while this life still holds a running grant of any leader's.
 	Leased bool
+	// Level is the latest level of the log that the node applies; zero: it is of a
+	// release that does not say, which is level 3.
+	Level uint32
 	// Where the node can be reached now; the leader records what has changed.
 	PeerAddress, ClientAddress, OpsAddress string
 }

@@ -19,19 +19,20 @@ type State struct {
 	Changed Changes
 
 	Cluster      Cluster
-	Environments Table[Environment]    // by name
-	Anchors      Table[TrustAnchor]    // by fingerprint
-	Inventory    Table[CertRecord]     // by fingerprint
-	Revocations  Revocations           // by Selector.SelectorKey
-	Identities   Table[IdentityConfig] // by ObjectKey(environment, name)
-	Databases    Table[Database]       // by ObjectKey(environment, name)
-	Pools        Table[Pool]           // by ObjectKey(environment, name)
-	Shares       Table[Share]          // by ShareKey(pool key, node)
-	Members      Table[Member]         // by id
-	Tombstones   Table[Tombstone]      // by id
-	Tokens       Table[JoinToken]      // by hash
-	Joins        Table[JoinRequest]    // by node id
-	Operators    Table[Operator]       // by name
+	Environments Table[Environment]       // by name
+	Anchors      Table[TrustAnchor]       // by fingerprint
+	Inventory    Table[CertRecord]        // by fingerprint
+	Revocations  Revocations              // by Selector.SelectorKey
+	Identities   Table[IdentityConfig]    // by ObjectKey(environment, name)
+	Databases    Table[Database]          // by ObjectKey(environment, name)
+	Pools        Table[Pool]              // by ObjectKey(environment, name)
+	Shares       Table[Share]             // by ShareKey(pool key, node)
+	Members      Table[Member]            // by id
+	Tombstones   Table[Tombstone]         // by id
+	Tokens       Table[JoinToken]         // by hash
+	Joins        Table[JoinRequest]       // by node id
+	Operators    Table[Operator]          // by name
+	Staged       Table[StagedRevocations] // by batch and part
 
 	// What follows from the tables above and is kept with them.
 	KeyEnvironments Index // SPKI → environment it is bound to

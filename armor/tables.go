@@ -25,6 +25,7 @@ var (
 	Tokens     = table("tokens", Joining, func(s *State) *Table[JoinToken] { return &s.Tokens })
 	Joins      = table("joins", Joining, func(s *State) *Table[JoinRequest] { return &s.Joins })
 	Operators  = table("operators", Operating, func(s *State) *Table[Operator] { return &s.Operators })
+	Staged     = table("staged", Staging, func(s *State) *Table[StagedRevocations] { return &s.Staged })
 )
 
 // AnyTable is a table of whatever rows.

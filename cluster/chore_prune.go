@@ -26,10 +26,10 @@ func (h *housekeeper) tombstones(ctx context.Context, state *armor.State) {
 	}
 }
 
-// pruneEvery is how often expired tokens and join requests are dropped.
+// pruneEvery is how often expired tokens, join requests and staged parts are dropped.
 const pruneEvery = time.Hour
 
-// pruner drops join tokens and join requests that have expired.
+// pruner drops join tokens, join requests and staged parts that have expired.
 type pruner struct {
 	*housekeeper
 	last time.Duration // when it last did, on the boot clock; zero: not yet
@@ -39,7 +39,7 @@ func newPruner(h *housekeeper) *pruner { return &pruner{housekeeper: h} }
 
 func (p *pruner) prune(ctx context.Context, state *armor.State) {
 	now := p.node.cfg.Clock.Boot()
-	if state.Tokens.Len()+state.Joins.Len() == 0 || p.last != 0 && now-p.last < pruneEvery {
+	if state.Tokens.Len()+state.Joins.Len()+state.Staged.Len() == 0 || p.last != 0 && now-p.last < pruneEvery {
 		return
 	}
 	p.last = now

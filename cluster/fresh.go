@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/fsm"
 )
 
 // clockJump is how far the wall clock may move against the boot clock before a proof
@@ -275,7 +276,7 @@ func (n *Node) carry(ctx context.Context, to armor.NodeID, q armor.Renewal) (arm
 
 func (n *Node) renewal() armor.Renewal {
 	q := armor.Renewal{
-		Node: n.cfg.Node, Epoch: n.epoch, Applied: n.machine.LastCommand(), Draining: n.cfg.Draining(), Leased: n.leased(),
+		Node: n.cfg.Node, Epoch: n.epoch, Applied: n.machine.LastCommand(), Draining: n.cfg.Draining(), Leased: n.leased(), Level: fsm.MaxLevel,
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
 	}
 	q.Enforced, q.Closed = n.enforced.report()

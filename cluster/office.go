@@ -65,7 +65,7 @@ func (n *Node) takeOffice(ctx context.Context) (*tenure, error) {
 	r := n.raft.Load()
 	term := r.CurrentTerm()
 	future := r.Barrier(0)
-	if err := future.Error(); err != nil {
+	if err := n.answered(ctx, future); err != nil {
 		return nil, fmt.Errorf("apply a first entry of term %d: %w", term, err)
 	}
 	t := &tenure{term: term, began: n.cfg.Clock.Boot(), ended: ctx.Done()}
@@ -78,6 +78,21 @@ func (n *Node) takeOffice(ctx context.Context) (*tenure, error) {
 	t.pulse = newPulse(n, t)
 	t.lives = n.newLives(t.began)
 	return t, nil
+}
+
+// answered waits for what Raft says of an entry. A leadership that is lost while the entry
+// is handed over leaves it unanswered until Raft ends, so the wait ends with ctx, too.
+func (n *Node) answered(ctx context.Context, entry raft.Future) error {
+	done := make(chan error, 1)
+	if !n.tasks.start(func() { done <- entry.Error() }) {
+		return armor.ErrShuttingDown
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // holdsOffice reports whether this node still leads in the tenure's term, as far as it

@@ -75,7 +75,10 @@ func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, e
 		return nil, nil, err
 	}
 	entry, err := n.machine.Check(r, n.Now())
-	return t, entry, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, entry, n.understood(ctx, t, r.Command)
 }
 
 // ProposeOwn proposes a command of the cluster's own, in this node's name. What is
@@ -86,8 +89,14 @@ func (n *Node) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, e
 
 // Validate answers whether the change would be accepted now, as far as this node knows.
 func (n *Node) Validate(r armor.Request) error {
-	_, err := n.machine.Check(r, n.Now())
-	return err
+	if _, err := n.machine.Check(r, n.Now()); err != nil {
+		return err
+	}
+	t, err := n.tenure()
+	if err != nil {
+		return nil // whoever leads knows what the members apply
+	}
+	return n.applicable(t, r.Command)
 }
 
 // commit replicates an entry and waits until it is applied here.

@@ -31,7 +31,29 @@ func BenchmarkState(b *testing.B) {
 			l.measureSnapshot(b, size)
 		}
 	}
+	measureBulk(b)
 	row(b, "apply at 1,000,000 against 1,000, times", float64(applied[1_000_000])/float64(applied[1_000]), 3)
+}
+
+// measureBulk revokes a list that no command holds.
+func measureBulk(b *testing.B) {
+	l := governed(b)
+	all := manySelectors(100_000)
+	largest, inForce := 0, 0
+	parts := armor.StagingParts(all)
+	for i, part := range parts {
+		l.stageUnchecked(armor.StageRevocations{Batch: batchID("a"), Part: i + 1, Selectors: part})
+		largest = max(largest, len(l.entries[len(l.entries)-1]))
+		inForce += l.state().Revocations.Len()
+	}
+	began := processor()
+	l.stageUnchecked(l.activate(batchID("a"), len(parts), all))
+	row(b, "100,000 selectors at once: largest command, bytes", largest, MaxEntry)
+	row(b, "100,000 selectors at once: in force before the last", inForce, 0)
+	row(b, "100,000 selectors at once: the activating command", processor()-began, time.Second)
+	if n := l.state().Revocations.Len(); n != len(all) {
+		b.Errorf("%d of %d are revoked", n, len(all))
+	}
 }
 
 // row prints a line of the table, and fails when the value is more than it may be.

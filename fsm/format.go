@@ -11,7 +11,7 @@ import (
 // make an old build compute another state takes a new one.
 const (
 	MinLevel = 1
-	MaxLevel = 3
+	MaxLevel = 4
 )
 
 // Level is what this build writes.
@@ -61,7 +61,13 @@ var kinds = byName(
 	means(1, (*draft).setShares),
 	means(1, (*draft).buryTombstones),
 	means(1, (*draft).pruneExpired),
+	means(4, (*draft).stageRevocations),
+	means(4, (*draft).revokeStaged),
 )
+
+// LevelOf returns the level that a kind of command came with: a build that applies only
+// earlier ones stops at it.
+func LevelOf(c armor.Command) uint32 { return kinds[c.Kind()].level }
 
 func byName(all ...kind) map[string]kind {
 	table := make(map[string]kind, len(all))

@@ -148,6 +148,11 @@ func everyCommand(t *testing.T) *lab {
 		{Pool: armor.ObjectKey("dev", "app"), Node: "n1", Target: 3, Granted: 4},
 	}}))
 	l.must(l.node("n1", armor.BuryTombstones{Nodes: []armor.NodeID{"n3"}}))
+	l.must(l.by("ada", armor.StageRevocations{Batch: batchID("all"), Part: 1, Selectors: everySelector()[:1]}))
+	l.must(l.by("ada", armor.StageRevocations{Batch: batchID("all"), Part: 2, Selectors: everySelector()[1:]}))
+	l.must(l.by("ada", armor.RevokeStaged{
+		Batch: batchID("all"), Parts: 2, Digest: armor.StagingDigest(everySelector()), Reason: armor.Superseded, Comment: "all",
+	}))
 	l.now = l.now.Add(2 * time.Hour)
 	l.must(l.node("n1", armor.PruneExpired{At: l.now}))
 	return l

@@ -212,6 +212,10 @@ func (l *lab) approve(n string) armor.ApproveJoin {
 	return armor.ApproveJoin{Node: armor.NodeID(n), Certificate: l.nodeCert(n), Chain: [][]byte{nodeDER(n), cluster.PeerCA}}
 }
 
+func batchID(name string) armor.RequestID {
+	return armor.RequestID(digest("batch", name).String()[:32])
+}
+
 func database(env, name string, roles ...string) armor.Database {
 	db := armor.Database{Name: name, Environment: env, Hosts: []string{"pg1:5432"}, DBName: name, TLSMode: armor.TLSVerifyFull, CA: "pg-ca"}
 	for _, r := range roles {

@@ -257,8 +257,8 @@ func (d *draft) buryTombstones(c armor.BuryTombstones) error {
 	return d.levelPools()
 }
 
-// pruneExpired drops tokens and unanswered join requests that were over before At; a
-// proposer whose clock is ahead drops nothing that is good by log time.
+// pruneExpired drops tokens, unanswered join requests and staged parts that were over
+// before At; a proposer whose clock is ahead drops nothing that is good by log time.
 func (d *draft) pruneExpired(c armor.PruneExpired) error {
 	if c.At.After(d.Time) {
 		c.At = d.Time
@@ -271,6 +271,11 @@ func (d *draft) pruneExpired(c armor.PruneExpired) error {
 	for j := range d.Joins.Values() {
 		if len(j.Chain) == 0 && j.At.Add(joinLife).Before(c.At) {
 			remove(d, armor.Joins, j)
+		}
+	}
+	for p := range d.Staged.Values() {
+		if p.At.Add(armor.StagedLife).Before(c.At) {
+			remove(d, armor.Staged, p)
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func (d draw) own() armor.Command {
 
 func (d draw) trust() armor.Command {
 	name := d.from("name", "a", "b", "c")
-	switch d.number("trust", 0, 4) {
+	switch d.number("trust", 0, 6) {
 	case 0:
 		env := d.env()
 		return d.l.anchor("ca-"+d.from("ca", "1", "2"), env, "spiffe://"+env+".acme/*")
@@ -106,6 +106,10 @@ func (d draw) trust() armor.Command {
 		return armor.PutOperator{Operator: d.l.operator(d.from("operator", "ada", "bob"),
 			rapid.SliceOfDistinct(rapid.SampledFrom(armor.OperatorRoles()),
 				func(r armor.OperatorRole) armor.OperatorRole { return r }).Draw(d.T, "roles")...)}
+	case 3:
+		return armor.StageRevocations{Batch: batchID(name), Part: d.number("part", 1, 2), Selectors: []armor.Selector{d.selector(name)}}
+	case 4:
+		return d.activation(batchID(name))
 	default:
 		c := armor.Revoke{Reason: armor.KeyCompromise}
 		for range d.number("selectors", 1, 2) {
@@ -113,6 +117,18 @@ func (d draw) trust() armor.Command {
 		}
 		return c
 	}
+}
+
+// activation is of what is staged, or of a part more.
+func (d draw) activation(batch armor.RequestID) armor.Command {
+	c := armor.RevokeStaged{Batch: batch, Parts: d.number("more", 0, 1), Reason: armor.Superseded}
+	var all []armor.Selector
+	for _, p := range d.l.state().Staged.Prefixed(armor.StagedBatch(batch)) {
+		c.Parts++
+		all = append(all, p.Selectors...)
+	}
+	c.Digest = armor.StagingDigest(all)
+	return c
 }
 
 func (d draw) selector(name string) armor.Selector {

@@ -12,8 +12,8 @@ const maxComment = 1024
 // revoke takes access away. It never gives any back: a repeated revocation changes
 // nothing, and one of the same identity only widens it.
 func (d *draft) revoke(c armor.Revoke) error {
-	if len(c.Selectors) == 0 {
-		return refuse(armor.ErrInvalid, "the revocation names nothing")
+	if err := checkSelectors(c.Selectors); err != nil {
+		return err
 	}
 	if _, err := armor.ParseRevocationReason(string(c.Reason)); err != nil {
 		return err
@@ -22,13 +22,20 @@ func (d *draft) revoke(c armor.Revoke) error {
 		return err
 	}
 	before := d.strength()
-	for _, s := range c.Selectors {
+	put(d, armor.Revoked, d.widened(c)...)
+	return before.mayBecome(d.strength())
+}
+
+func checkSelectors(selectors []armor.Selector) error {
+	if len(selectors) == 0 {
+		return refuse(armor.ErrInvalid, "the revocation names nothing")
+	}
+	for _, s := range selectors {
 		if err := s.Validate(); err != nil {
 			return err
 		}
 	}
-	put(d, armor.Revoked, d.widened(c)...)
-	return before.mayBecome(d.strength())
+	return nil
 }
 
 // widened are the revocations of a command that take more away than those that are there.

@@ -22,10 +22,12 @@ import (
 //	u16 type, u16 flags, u64 length, payload, u32 CRC-32C of all before it in the section
 //
 // in this order: the header, one section for each table, sections of later builds that
-// they marked as optional, the trailer; then the end. Numbers are big-endian. A table's
-// payload is its rows, each with its length as a uvarint before it; of a large table it is
-// deflated (RFC 1951). A snapshot with such a section is of format 2, and any other of
-// format 1, which the builds before read as well.
+// they marked as optional, the trailer; then the end. A table that came after the first
+// level has a section only if it has rows, so that a build that does not know it reads
+// what does not use it. Numbers are big-endian. A table's payload is its rows, each with
+// its length as a uvarint before it; of a large table it is deflated (RFC 1951). A
+// snapshot with such a section is of format 2, and any other of format 1, which the
+// builds before read as well.
 const (
 	snapshotMagic  = "ARMRSNAP"
 	plainFormat    = 1
@@ -88,11 +90,16 @@ func (s Snapshot) write(w io.Writer) error {
 	if err := writeSection(w, section{headerSection, flagCritical, payload}); err != nil {
 		return err
 	}
+	sections := 1
 	for i, t := range tables {
+		if i >= firstTables && t.rows(world) == 0 {
+			continue
+		}
 		section, err := world.section(firstTable+uint16(i), t)
 		if err != nil {
 			return fmt.Errorf("table %s: %w", t.name(), err)
 		}
+		sections++
 		if err := writeSection(w, section); err != nil {
 			return err
 		}
@@ -102,7 +109,7 @@ func (s Snapshot) write(w io.Writer) error {
 			return err
 		}
 	}
-	return s.writeTrailer(w)
+	return s.writeTrailer(w, sections+len(world.extra))
 }
 
 // format is the one that a snapshot of the world has.
@@ -141,10 +148,10 @@ func (s section) inflated() ([]byte, error) {
 	return rows.Bytes(), err
 }
 
-func (s Snapshot) writeTrailer(w io.Writer) error {
+func (s Snapshot) writeTrailer(w io.Writer, sections int) error {
 	state := s.version.world.hash()
 	payload, err := deterministic.Marshal(&fsmpb.SnapshotTrailer{
-		Chain: s.version.chain[:], State: state[:], Sections: uint32(1 + len(tables) + len(s.version.world.extra)),
+		Chain: s.version.chain[:], State: state[:], Sections: uint32(sections),
 	})
 	if err != nil {
 		return err
@@ -239,7 +246,10 @@ func noEOF(err error) error {
 }
 
 // reader builds a world from sections.
-type reader struct{ draft *draft }
+type reader struct {
+	draft *draft
+	next  int // the first of the tables that may come now
+}
 
 func (r *reader) take(s section, position int) error {
 	if (position == 0) != (s.kind == headerSection) {
@@ -249,9 +259,10 @@ func (r *reader) take(s section, position int) error {
 		return r.header(s.payload)
 	}
 	if i := int(s.kind) - firstTable; i >= 0 && i < len(tables) {
-		if i != position-1 {
+		if i != r.next && (i < r.next || r.next < firstTables) || len(r.draft.extra) > 0 {
 			return errors.New("the tables are not in order")
 		}
+		r.next = i + 1
 		payload, err := s.inflated()
 		if err == nil {
 			err = tables[i].read(r.draft, payload)
@@ -264,7 +275,7 @@ func (r *reader) take(s section, position int) error {
 	if s.flags&flagCritical != 0 {
 		return fmt.Errorf("%w: this build does not know the section", ErrCannotApply)
 	}
-	if position <= len(tables) {
+	if r.next < firstTables {
 		return errors.New("an optional section before the tables")
 	}
 	r.draft.extra = append(r.draft.extra, s)
@@ -311,7 +322,7 @@ func (r *reader) close(s section, count uint32, rest io.Reader) (*version, error
 	if err := wire.Log.UnmarshalMessage(s.payload, &trailer); err != nil {
 		return nil, fmt.Errorf("trailer: %w", err)
 	}
-	if trailer.Sections != count || int(count) < 1+len(tables) || len(trailer.Chain) != len(armor.Digest{}) {
+	if trailer.Sections != count || r.next < firstTables || len(trailer.Chain) != len(armor.Digest{}) {
 		return nil, fmt.Errorf("%d sections, and the trailer says %d: the snapshot is damaged", count, trailer.Sections)
 	}
 	if n, err := io.ReadFull(rest, make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {

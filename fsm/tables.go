@@ -28,8 +28,12 @@ type table interface {
 // requests where it stands since the first level. A table that comes later stands behind it.
 var tables = allTables()
 
-// stateTables is how many tables the state of level 1 had.
-const stateTables = 13
+// stateTables is how many tables the state of level 1 had, and firstTables how many a
+// snapshot of it has: each of these has a section, with rows or without.
+const (
+	stateTables = 13
+	firstTables = stateTables + 1
+)
 
 func allTables() []table {
 	var all []table
@@ -38,9 +42,6 @@ func allTables() []table {
 			all = append(all, memoryTable{})
 		}
 		all = append(all, stateTable{t})
-	}
-	if len(all) == stateTables {
-		all = append(all, memoryTable{})
 	}
 	return all
 }

@@ -261,6 +261,10 @@ func (l *lab) command(a *arguments) armor.Command {
 		return l.register(a)
 	case "revoke":
 		return l.revocation(a)
+	case "stage":
+		return l.staging(a)
+	case "revoke-staged":
+		return l.activation(a)
 	case "apply":
 		return l.applied(a)
 	case "operator":
@@ -469,6 +473,10 @@ func (l *lab) showTrust(b *strings.Builder, s *armor.State, what string) {
 		for _, r := range sortedByID(s) {
 			fmt.Fprintf(b, "%s in %s owner %s by %s replaced %v\n", r.Certificate.Identity,
 				r.Environment, r.Owner, r.IssuedBy, !r.ReplacedBy.IsZero())
+		}
+	case "staged":
+		for p := range s.Staged.Values() {
+			fmt.Fprintf(b, "batch %.6s part %d of %d by %s at %s\n", p.Batch, p.Part, len(p.Selectors), p.By, stamp(p.At))
 		}
 	case "revocations":
 		for r := range s.Revocations.Values() {

@@ -167,14 +167,6 @@ func (c *Client) Sessions(ctx context.Context) (SessionSurvey, error) {
 	})
 }
 
-// Preview lists the live sessions that a revocation with these selectors would cut.
-func (c *Client) Preview(ctx context.Context, selectors []armor.Selector) (SessionSurvey, error) {
-	q := &armorpb.PreviewRequest{Selectors: selectorMessages(selectors)}
-	return c.survey(ctx, func(ctx context.Context, api armorpb.OperatorAPIClient) (sessionStream, error) {
-		return api.Preview(ctx, q)
-	})
-}
-
 func (c *Client) survey(
 	ctx context.Context, call func(context.Context, armorpb.OperatorAPIClient) (sessionStream, error),
 ) (SessionSurvey, error) {

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -103,4 +104,15 @@ func NewRequestID() armor.RequestID {
 	var id [16]byte
 	rand.Read(id[:])
 	return armor.RequestID(hex.EncodeToString(id[:]))
+}
+
+// StepID is the id of one of several requests that are one change to whoever asked: the
+// first has the id that was chosen, and the others follow from it, so that a retry of the
+// change retries each.
+func StepID(id armor.RequestID, step int) armor.RequestID {
+	if step == 0 || id == "" {
+		return id
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "step %d of %s", step, id))
+	return armor.RequestID(hex.EncodeToString(sum[:16]))
 }

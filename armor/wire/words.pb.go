@@ -1109,6 +1109,82 @@ func (x *Revocation) GetRevision() uint64 {
 	return 0
 }
 
+type StagedRevocations struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Batch         string                 `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	Part          int64                  `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"`
+	Selectors     []*Selector            `protobuf:"bytes,3,rep,name=selectors,proto3" json:"selectors,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	At            *Time                  `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedRevocations) Reset() {
+	*x = StagedRevocations{}
+	mi := &file_armor_wire_words_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedRevocations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedRevocations) ProtoMessage() {}
+
+func (x *StagedRevocations) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedRevocations.ProtoReflect.Descriptor instead.
+func (*StagedRevocations) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StagedRevocations) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *StagedRevocations) GetPart() int64 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *StagedRevocations) GetSelectors() []*Selector {
+	if x != nil {
+		return x.Selectors
+	}
+	return nil
+}
+
+func (x *StagedRevocations) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *StagedRevocations) GetAt() *Time {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 type RoleAuth struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
@@ -1121,7 +1197,7 @@ type RoleAuth struct {
 
 func (x *RoleAuth) Reset() {
 	*x = RoleAuth{}
-	mi := &file_armor_wire_words_proto_msgTypes[14]
+	mi := &file_armor_wire_words_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1209,7 @@ func (x *RoleAuth) String() string {
 func (*RoleAuth) ProtoMessage() {}
 
 func (x *RoleAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[14]
+	mi := &file_armor_wire_words_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1222,7 @@ func (x *RoleAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleAuth.ProtoReflect.Descriptor instead.
 func (*RoleAuth) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{14}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoleAuth) GetRole() string {
@@ -1187,7 +1263,7 @@ type AuthQuery struct {
 
 func (x *AuthQuery) Reset() {
 	*x = AuthQuery{}
-	mi := &file_armor_wire_words_proto_msgTypes[15]
+	mi := &file_armor_wire_words_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1275,7 @@ func (x *AuthQuery) String() string {
 func (*AuthQuery) ProtoMessage() {}
 
 func (x *AuthQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[15]
+	mi := &file_armor_wire_words_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1288,7 @@ func (x *AuthQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthQuery.ProtoReflect.Descriptor instead.
 func (*AuthQuery) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{15}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AuthQuery) GetRole() string {
@@ -1249,7 +1325,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1337,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1350,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Database) GetName() string {
@@ -1388,7 +1464,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1476,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1489,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Pool) GetName() string {
@@ -1561,7 +1637,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1649,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1662,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Share) GetPool() string {
@@ -1631,7 +1707,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1719,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1732,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Grant) GetDatabase() string {
@@ -1716,7 +1792,7 @@ type IdentityConfig struct {
 
 func (x *IdentityConfig) Reset() {
 	*x = IdentityConfig{}
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1804,7 @@ func (x *IdentityConfig) String() string {
 func (*IdentityConfig) ProtoMessage() {}
 
 func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1817,7 @@ func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityConfig.ProtoReflect.Descriptor instead.
 func (*IdentityConfig) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *IdentityConfig) GetName() string {
@@ -1804,7 +1880,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +1892,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +1905,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Bootstrap) GetCluster() *Cluster {
@@ -1862,7 +1938,7 @@ type PutEnvironment struct {
 
 func (x *PutEnvironment) Reset() {
 	*x = PutEnvironment{}
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +1950,7 @@ func (x *PutEnvironment) String() string {
 func (*PutEnvironment) ProtoMessage() {}
 
 func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +1963,7 @@ func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEnvironment.ProtoReflect.Descriptor instead.
 func (*PutEnvironment) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PutEnvironment) GetEnvironment() *Environment {
@@ -1906,7 +1982,7 @@ type PutAnchor struct {
 
 func (x *PutAnchor) Reset() {
 	*x = PutAnchor{}
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +1994,7 @@ func (x *PutAnchor) String() string {
 func (*PutAnchor) ProtoMessage() {}
 
 func (x *PutAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2007,7 @@ func (x *PutAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAnchor.ProtoReflect.Descriptor instead.
 func (*PutAnchor) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PutAnchor) GetAnchor() *TrustAnchor {
@@ -1951,7 +2027,7 @@ type RegisterCertificate struct {
 
 func (x *RegisterCertificate) Reset() {
 	*x = RegisterCertificate{}
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2039,7 @@ func (x *RegisterCertificate) String() string {
 func (*RegisterCertificate) ProtoMessage() {}
 
 func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2052,7 @@ func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterCertificate.ProtoReflect.Descriptor instead.
 func (*RegisterCertificate) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RegisterCertificate) GetRecord() *CertRecord {
@@ -2004,7 +2080,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2092,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2105,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Revoke) GetSelectors() []*Selector {
@@ -2064,7 +2140,7 @@ type ObjectRef struct {
 
 func (x *ObjectRef) Reset() {
 	*x = ObjectRef{}
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2152,7 @@ func (x *ObjectRef) String() string {
 func (*ObjectRef) ProtoMessage() {}
 
 func (x *ObjectRef) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2165,7 @@ func (x *ObjectRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectRef.ProtoReflect.Descriptor instead.
 func (*ObjectRef) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ObjectRef) GetKind() string {
@@ -2127,7 +2203,7 @@ type Apply struct {
 
 func (x *Apply) Reset() {
 	*x = Apply{}
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2215,7 @@ func (x *Apply) String() string {
 func (*Apply) ProtoMessage() {}
 
 func (x *Apply) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2228,7 @@ func (x *Apply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Apply.ProtoReflect.Descriptor instead.
 func (*Apply) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Apply) GetIfRevision() uint64 {
@@ -2206,7 +2282,7 @@ type PutOperator struct {
 
 func (x *PutOperator) Reset() {
 	*x = PutOperator{}
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2294,7 @@ func (x *PutOperator) String() string {
 func (*PutOperator) ProtoMessage() {}
 
 func (x *PutOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2307,7 @@ func (x *PutOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOperator.ProtoReflect.Descriptor instead.
 func (*PutOperator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PutOperator) GetOperator() *Operator {
@@ -2250,7 +2326,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2338,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2351,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2295,7 +2371,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2383,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2396,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2348,7 +2424,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2436,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2449,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2406,7 +2482,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2494,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2507,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2453,7 +2529,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2541,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2554,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2519,7 +2595,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2607,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2620,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2570,7 +2646,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2658,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2671,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2614,7 +2690,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +2702,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +2715,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2647,6 +2723,142 @@ func (x *PruneExpired) GetAt() *Time {
 		return x.At
 	}
 	return nil
+}
+
+type StageRevocations struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Batch         string                 `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	Part          int64                  `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"`
+	Selectors     []*Selector            `protobuf:"bytes,3,rep,name=selectors,proto3" json:"selectors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageRevocations) Reset() {
+	*x = StageRevocations{}
+	mi := &file_armor_wire_words_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageRevocations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageRevocations) ProtoMessage() {}
+
+func (x *StageRevocations) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
+func (*StageRevocations) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *StageRevocations) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *StageRevocations) GetPart() int64 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *StageRevocations) GetSelectors() []*Selector {
+	if x != nil {
+		return x.Selectors
+	}
+	return nil
+}
+
+type RevokeStaged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Batch         string                 `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	Parts         int64                  `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Comment       string                 `protobuf:"bytes,5,opt,name=comment,proto3" json:"comment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeStaged) Reset() {
+	*x = RevokeStaged{}
+	mi := &file_armor_wire_words_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeStaged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeStaged) ProtoMessage() {}
+
+func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
+func (*RevokeStaged) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RevokeStaged) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *RevokeStaged) GetParts() int64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *RevokeStaged) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *RevokeStaged) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RevokeStaged) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
 }
 
 // Command is one of the above; the field's name is armor.Command.Kind.
@@ -2669,6 +2881,8 @@ type Command struct {
 	//	*Command_SetShares
 	//	*Command_BuryTombstones
 	//	*Command_PruneExpired
+	//	*Command_StageRevocations
+	//	*Command_RevokeStaged
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2676,7 +2890,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2902,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2915,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -2846,6 +3060,24 @@ func (x *Command) GetPruneExpired() *PruneExpired {
 	return nil
 }
 
+func (x *Command) GetStageRevocations() *StageRevocations {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StageRevocations); ok {
+			return x.StageRevocations
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeStaged() *RevokeStaged {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RevokeStaged); ok {
+			return x.RevokeStaged
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -2910,6 +3142,14 @@ type Command_PruneExpired struct {
 	PruneExpired *PruneExpired `protobuf:"bytes,15,opt,name=prune_expired,json=pruneExpired,proto3,oneof"`
 }
 
+type Command_StageRevocations struct {
+	StageRevocations *StageRevocations `protobuf:"bytes,16,opt,name=stage_revocations,json=stageRevocations,proto3,oneof"`
+}
+
+type Command_RevokeStaged struct {
+	RevokeStaged *RevokeStaged `protobuf:"bytes,17,opt,name=revoke_staged,json=revokeStaged,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -2939,6 +3179,10 @@ func (*Command_SetShares) isCommand_Kind() {}
 func (*Command_BuryTombstones) isCommand_Kind() {}
 
 func (*Command_PruneExpired) isCommand_Kind() {}
+
+func (*Command_StageRevocations) isCommand_Kind() {}
+
+func (*Command_RevokeStaged) isCommand_Kind() {}
 
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
@@ -3041,7 +3285,13 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\acomment\x18\x03 \x01(\tR\acomment\x12#\n" +
 	"\x02at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x04R\brevision\"j\n" +
+	"\brevision\x18\x06 \x01(\x04R\brevision\"\xa9\x01\n" +
+	"\x11StagedRevocations\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\tR\x05batch\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\x03R\x04part\x125\n" +
+	"\tselectors\x18\x03 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x12#\n" +
+	"\x02at\x18\x05 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\"j\n" +
 	"\bRoleAuth\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
@@ -3163,7 +3413,17 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x0eBuryTombstones\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"3\n" +
 	"\fPruneExpired\x12#\n" +
-	"\x02at\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\"\xfd\a\n" +
+	"\x02at\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\"s\n" +
+	"\x10StageRevocations\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\tR\x05batch\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\x03R\x04part\x125\n" +
+	"\tselectors\x18\x03 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\"\x84\x01\n" +
+	"\fRevokeStaged\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\tR\x05batch\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\x03R\x05parts\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\acomment\x18\x05 \x01(\tR\acomment\"\x91\t\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3182,7 +3442,9 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\n" +
 	"set_shares\x18\r \x01(\v2\x18.armor.wire.v1.SetSharesH\x00R\tsetShares\x12H\n" +
 	"\x0fbury_tombstones\x18\x0e \x01(\v2\x1d.armor.wire.v1.BuryTombstonesH\x00R\x0eburyTombstones\x12B\n" +
-	"\rprune_expired\x18\x0f \x01(\v2\x1b.armor.wire.v1.PruneExpiredH\x00R\fpruneExpiredB\x06\n" +
+	"\rprune_expired\x18\x0f \x01(\v2\x1b.armor.wire.v1.PruneExpiredH\x00R\fpruneExpired\x12N\n" +
+	"\x11stage_revocations\x18\x10 \x01(\v2\x1f.armor.wire.v1.StageRevocationsH\x00R\x10stageRevocations\x12B\n" +
+	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStagedB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3197,7 +3459,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3213,30 +3475,33 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*CertRecord)(nil),          // 11: armor.wire.v1.CertRecord
 	(*Selector)(nil),            // 12: armor.wire.v1.Selector
 	(*Revocation)(nil),          // 13: armor.wire.v1.Revocation
-	(*RoleAuth)(nil),            // 14: armor.wire.v1.RoleAuth
-	(*AuthQuery)(nil),           // 15: armor.wire.v1.AuthQuery
-	(*Database)(nil),            // 16: armor.wire.v1.Database
-	(*Pool)(nil),                // 17: armor.wire.v1.Pool
-	(*Share)(nil),               // 18: armor.wire.v1.Share
-	(*Grant)(nil),               // 19: armor.wire.v1.Grant
-	(*IdentityConfig)(nil),      // 20: armor.wire.v1.IdentityConfig
-	(*Bootstrap)(nil),           // 21: armor.wire.v1.Bootstrap
-	(*PutEnvironment)(nil),      // 22: armor.wire.v1.PutEnvironment
-	(*PutAnchor)(nil),           // 23: armor.wire.v1.PutAnchor
-	(*RegisterCertificate)(nil), // 24: armor.wire.v1.RegisterCertificate
-	(*Revoke)(nil),              // 25: armor.wire.v1.Revoke
-	(*ObjectRef)(nil),           // 26: armor.wire.v1.ObjectRef
-	(*Apply)(nil),               // 27: armor.wire.v1.Apply
-	(*PutOperator)(nil),         // 28: armor.wire.v1.PutOperator
-	(*CreateJoinToken)(nil),     // 29: armor.wire.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 30: armor.wire.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 31: armor.wire.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 32: armor.wire.v1.RemoveMember
-	(*SetMemberAddresses)(nil),  // 33: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 34: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 35: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 36: armor.wire.v1.PruneExpired
-	(*Command)(nil),             // 37: armor.wire.v1.Command
+	(*StagedRevocations)(nil),   // 14: armor.wire.v1.StagedRevocations
+	(*RoleAuth)(nil),            // 15: armor.wire.v1.RoleAuth
+	(*AuthQuery)(nil),           // 16: armor.wire.v1.AuthQuery
+	(*Database)(nil),            // 17: armor.wire.v1.Database
+	(*Pool)(nil),                // 18: armor.wire.v1.Pool
+	(*Share)(nil),               // 19: armor.wire.v1.Share
+	(*Grant)(nil),               // 20: armor.wire.v1.Grant
+	(*IdentityConfig)(nil),      // 21: armor.wire.v1.IdentityConfig
+	(*Bootstrap)(nil),           // 22: armor.wire.v1.Bootstrap
+	(*PutEnvironment)(nil),      // 23: armor.wire.v1.PutEnvironment
+	(*PutAnchor)(nil),           // 24: armor.wire.v1.PutAnchor
+	(*RegisterCertificate)(nil), // 25: armor.wire.v1.RegisterCertificate
+	(*Revoke)(nil),              // 26: armor.wire.v1.Revoke
+	(*ObjectRef)(nil),           // 27: armor.wire.v1.ObjectRef
+	(*Apply)(nil),               // 28: armor.wire.v1.Apply
+	(*PutOperator)(nil),         // 29: armor.wire.v1.PutOperator
+	(*CreateJoinToken)(nil),     // 30: armor.wire.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 31: armor.wire.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 32: armor.wire.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 33: armor.wire.v1.RemoveMember
+	(*SetMemberAddresses)(nil),  // 34: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 35: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 36: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 37: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 38: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 39: armor.wire.v1.RevokeStaged
+	(*Command)(nil),             // 40: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3256,47 +3521,52 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	0,  // 14: armor.wire.v1.Selector.issued_before:type_name -> armor.wire.v1.Time
 	12, // 15: armor.wire.v1.Revocation.selector:type_name -> armor.wire.v1.Selector
 	0,  // 16: armor.wire.v1.Revocation.at:type_name -> armor.wire.v1.Time
-	14, // 17: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
-	15, // 18: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
-	19, // 19: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
-	3,  // 20: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
-	4,  // 21: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
-	8,  // 22: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
-	9,  // 23: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
-	10, // 24: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
-	11, // 25: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
-	12, // 26: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
-	9,  // 27: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
-	16, // 28: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
-	17, // 29: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
-	20, // 30: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
-	26, // 31: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
-	8,  // 32: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
-	6,  // 33: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
-	7,  // 34: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
-	2,  // 35: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	18, // 36: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 37: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	21, // 38: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	22, // 39: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	23, // 40: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	24, // 41: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	25, // 42: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	27, // 43: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	28, // 44: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	29, // 45: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	30, // 46: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	31, // 47: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	32, // 48: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	33, // 49: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	34, // 50: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	35, // 51: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	36, // 52: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	12, // 17: armor.wire.v1.StagedRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 18: armor.wire.v1.StagedRevocations.at:type_name -> armor.wire.v1.Time
+	15, // 19: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
+	16, // 20: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
+	20, // 21: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
+	3,  // 22: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
+	4,  // 23: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
+	8,  // 24: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
+	9,  // 25: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
+	10, // 26: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
+	11, // 27: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
+	12, // 28: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
+	9,  // 29: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
+	17, // 30: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
+	18, // 31: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
+	21, // 32: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
+	27, // 33: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
+	8,  // 34: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
+	6,  // 35: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
+	7,  // 36: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
+	2,  // 37: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
+	19, // 38: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 39: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	12, // 40: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	22, // 41: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 42: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 43: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 44: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 45: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 46: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 47: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	30, // 48: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	31, // 49: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	32, // 50: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	33, // 51: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	34, // 52: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	35, // 53: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	36, // 54: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	37, // 55: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	38, // 56: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	39, // 57: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -3304,7 +3574,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[37].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[40].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -3320,6 +3590,8 @@ func file_armor_wire_words_proto_init() {
 		(*Command_SetShares)(nil),
 		(*Command_BuryTombstones)(nil),
 		(*Command_PruneExpired)(nil),
+		(*Command_StageRevocations)(nil),
+		(*Command_RevokeStaged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3327,7 +3599,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

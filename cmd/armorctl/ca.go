@@ -109,7 +109,7 @@ func (a *app) registerCA(ctx context.Context, client *rpc.Client, n newTrust) er
 		}
 		a.say("environment %s made", environment.Name)
 	}
-	outcome, err := a.submit(ctx, client, armor.PutAnchor{Anchor: anchor}, rpc.SubmitOptions{RequestID: stepID(a.globals.requestID, 1)})
+	outcome, err := a.submit(ctx, client, armor.PutAnchor{Anchor: anchor}, rpc.SubmitOptions{RequestID: rpc.StepID(a.globals.requestID, 1)})
 	if err != nil {
 		return fmt.Errorf("register trust anchor %s: %w", anchor.Name, err)
 	}

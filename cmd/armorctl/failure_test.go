@@ -112,17 +112,3 @@ func TestOutputIsKnownBeforeTheCommandLineIsUnderstood(t *testing.T) {
 		t.Errorf("the flag does not go before ARMOR_OUTPUT: %s", got)
 	}
 }
-
-func TestRetriedStepsHaveIdsThatFollowFromTheCommandsId(t *testing.T) {
-	const id = "0123456789abcdef0123456789abcdef"
-	if stepID(id, 0) != id || stepID("", 1) != "" {
-		t.Error("the first step has an id of its own")
-	}
-	second := stepID(id, 1)
-	if second != stepID(id, 1) || second == id || second == stepID(id, 2) {
-		t.Error("ids of steps do not follow from the command's")
-	}
-	if _, err := armor.ParseRequestID(string(second)); err != nil {
-		t.Error(err)
-	}
-}

@@ -32,9 +32,13 @@ certificate, or after an identity was revoked as a whole, a new identity.
 
 With --reason key-compromise, --file and --fingerprint revoke the certificate's key and
 every certificate that its identity was issued so far. Other reasons: unspecified,
-ca-compromise, affiliation-changed, superseded, cessation-of-operation.`,
+ca-compromise, affiliation-changed, superseded, cessation-of-operation.
+
+A list of --selectors may be of any size up to some 400,000: what one command cannot
+hold is first brought to the cluster in parts, and then all of it is revoked at once.`,
 		Example: `  armorctl revoke --file laptop.crt --reason key-compromise
-  armorctl revoke 'spiffe://production.acme.internal/app/old/*' --reason cessation-of-operation --comment "CHG-1234"`,
+  armorctl revoke 'spiffe://production.acme.internal/app/old/*' --reason cessation-of-operation --comment "CHG-1234"
+  armorctl revoke --selectors stolen.txt --reason key-compromise --yes`,
 		Args: atMost("IDENTITY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.identities = append(o.identities, args...)
@@ -74,15 +78,17 @@ func (a *app) revoke(ctx context.Context, o revokeOptions) error {
 	if err != nil {
 		return err
 	}
-	selectors, err := o.selectors(scope{state: state, reason: reason, now: a.now(), retry: a.globals.requestID != ""})
+	selectors, err := o.selectors(scope{state: state, reason: reason, now: a.now(), retry: a.globals.requestID != "", in: a.in})
 	if err != nil {
 		return err
 	}
 	r := revocation{command: armor.Revoke{Selectors: selectors, Reason: reason, Comment: o.comment}, state: state, wait: wait}
+	looking, cancelLooking := a.within(ctx, patience+stagingPatience(r.command))
+	defer cancelLooking()
 	if o.dryRun {
-		return a.dryRunRevoke(reading, client, r)
+		return a.dryRunRevoke(looking, client, r)
 	}
-	if err := a.announce(reading, client, r); err != nil {
+	if err := a.announce(looking, client, r); err != nil {
 		return err
 	}
 	if err := a.confirm(ctx, "revoke"); err != nil {
@@ -118,7 +124,7 @@ func (r revocation) view() revokeView {
 }
 
 func (a *app) dryRunRevoke(ctx context.Context, client *rpc.Client, r revocation) error {
-	if err := client.DryRun(ctx, r.command); err != nil {
+	if err := client.DryRunAll(ctx, r.command); err != nil {
 		return fmt.Errorf("the leader would refuse this: %w", err)
 	}
 	survey, err := client.Preview(ctx, r.command.Selectors)
@@ -127,9 +133,7 @@ func (a *app) dryRunRevoke(ctx context.Context, client *rpc.Client, r revocation
 	}
 	a.reportSilent(survey.Silent)
 	v := r.view()
-	for _, text := range v.Selectors {
-		a.say("would be revoked: %s", text)
-	}
+	a.sayEach("would be revoked:", v.Selectors)
 	var t table
 	v.Sessions, t = sessionTable(survey.Sessions, a.now())
 	for _, s := range survey.Silent {
@@ -143,15 +147,24 @@ func (a *app) dryRunRevoke(ctx context.Context, client *rpc.Client, r revocation
 // finding out what it will cut.
 const hurriedPreview = 500 * time.Millisecond
 
-// listedSessions is how many sessions are listed one by one.
-const listedSessions = 20
+// listed is how many selectors, or sessions, are listed one by one.
+const listed = 20
+
+// sayEach says a word of each text, up to a number that can be read.
+func (a *app) sayEach(word string, texts []string) {
+	for i, text := range texts {
+		if i == listed {
+			a.say("%s … and %d more", word, len(texts)-i)
+			return
+		}
+		a.say("%s %s", word, text)
+	}
+}
 
 // announce lists on stderr what will be cut. With --yes it is done in a hurry, and that
 // it cannot be found out stops nothing.
 func (a *app) announce(ctx context.Context, client *rpc.Client, r revocation) error {
-	for _, s := range r.command.Selectors {
-		a.say("revoking %s", s)
-	}
+	a.sayEach("revoking", r.view().Selectors)
 	if a.globals.yes {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, hurriedPreview)
@@ -168,7 +181,7 @@ func (a *app) announce(ctx context.Context, client *rpc.Client, r revocation) er
 	a.reportSilent(survey.Silent)
 	a.say("live sessions that will be cut: %d", len(survey.Sessions))
 	for i, s := range survey.Sessions {
-		if i == listedSessions {
+		if i == listed {
 			a.say("  … and %d more", len(survey.Sessions)-i)
 			break
 		}

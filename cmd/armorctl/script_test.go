@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "joins": joinsCommand,
 			"mode": modeIs, "getvalue": getValue, "hangs": hangsCommand, "knocks": knocksCommand,
+			"selectors": selectorsCommand,
 		},
 	})
 }
@@ -186,6 +187,21 @@ func hangsCommand(ts *testscript.TestScript, _ bool, _ []string) {
 // knocks waits until somebody has come to the address that never answers.
 func knocksCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	await(ts, ts.Value(muteKey{}).(<-chan struct{}))
+}
+
+// selectors FILE COUNT writes a list of that many certificates.
+func selectorsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: selectors FILE COUNT")
+	}
+	count, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	var b strings.Builder
+	fmt.Fprintln(&b, "# what the old CA has issued")
+	for i := range count {
+		fmt.Fprintf(&b, "certificate %064x/%x\n", 0xca, 1<<40+i)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o600))
 }
 
 func await(ts *testscript.TestScript, event <-chan struct{}) {

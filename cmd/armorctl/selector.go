@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 // targets are the flags by which revoke is told what to take away. They add up to one
 // commit.
 type targets struct {
-	files, fingerprints, serials, keys, identities, issuers []string
-	issuedBefore                                            string
+	files, fingerprints, serials, keys, identities, issuers, lists []string
+	issuedBefore                                                   string
 }
 
 func targetFlags(cmd *cobra.Command, t *targets) {
@@ -30,11 +31,13 @@ func targetFlags(cmd *cobra.Command, t *targets) {
 	f.StringArrayVar(&t.keys, "key", nil, "every certificate of this key, the SHA-256 of its `SPKI`")
 	f.StringArrayVar(&t.identities, "identity", nil, "an identity, a `pattern` ending in /*, or the name of an Identity object")
 	f.StringArrayVar(&t.issuers, "issuer", nil, "all that a CA has signed: the SHA-256 of its `SPKI`, or a trust anchor's name")
+	f.StringArrayVar(&t.lists, "selectors", nil,
+		"what a `FILE` lists, or - for stdin; each line is certificate ISSUER/SERIAL, key SPKI, identity PATTERN or issuer SPKI")
 	f.StringVar(&t.issuedBefore, "issued-before", "", "of identities, only certificates that began before this `instant` (RFC 3339)")
 }
 
 func (t targets) none() bool {
-	return len(t.files)+len(t.fingerprints)+len(t.serials)+len(t.keys)+len(t.identities)+len(t.issuers) == 0
+	return len(t.files)+len(t.fingerprints)+len(t.serials)+len(t.keys)+len(t.identities)+len(t.issuers)+len(t.lists) == 0
 }
 
 // scope is what selectors are worked out from.
@@ -43,14 +46,15 @@ type scope struct {
 	reason armor.RevocationReason
 	before time.Time // --issued-before; zero: not given
 	now    time.Time
-	retry  bool // the command has a request id that its caller chose
+	retry  bool      // the command has a request id that its caller chose
+	in     io.Reader // what - reads
 }
 
 // selectors turns the flags into what the cluster understands.
 func (t targets) selectors(sc scope) ([]armor.Selector, error) {
 	if t.none() {
 		return nil, fault.Hinted(&fault.Usage{Err: errors.New("revoke what? nothing was named")},
-			"an identity, or one of --file, --fingerprint, --serial, --key, --identity, --issuer")
+			"an identity, or one of --file, --fingerprint, --serial, --key, --identity, --issuer, --selectors")
 	}
 	if t.issuedBefore != "" {
 		var err error
@@ -65,6 +69,7 @@ func (t targets) selectors(sc scope) ([]armor.Selector, error) {
 	}{
 		{t.files, selectFile}, {t.fingerprints, selectFingerprint}, {t.serials, selectSerial},
 		{t.keys, selectKey}, {t.identities, selectIdentity}, {t.issuers, selectIssuer},
+		{t.lists, selectList},
 	} {
 		for _, word := range source.words {
 			found, err := source.read(sc, word)
@@ -160,21 +165,29 @@ func (sc scope) emptied() (time.Time, error) {
 func emptiedAt(now time.Time) time.Time { return now.UTC().Truncate(time.Second).Add(time.Second) }
 
 func selectSerial(sc scope, word string) ([]armor.Selector, error) {
-	issuer, serial, both := strings.Cut(word, "/")
-	if !both {
+	if !strings.Contains(word, "/") {
 		r, err := findRecord(sc.state, word)
 		if err != nil {
 			return nil, err
 		}
 		return []armor.Selector{{Kind: armor.SelectCertificate, Certificate: r.Certificate.ID}}, nil
 	}
-	digest, err := armor.ParseDigest(issuer)
+	id, err := parseCertID(word)
 	if err != nil {
 		return nil, fmt.Errorf("--serial: %w", err)
 	}
-	serial = strings.TrimLeft(strings.ToLower(strings.ReplaceAll(serial, ":", "")), "0")
-	s := armor.Selector{Kind: armor.SelectCertificate, Certificate: armor.CertID{Issuer: digest, Serial: serial}}
+	s := armor.Selector{Kind: armor.SelectCertificate, Certificate: id}
 	return []armor.Selector{s}, s.Validate()
+}
+
+// parseCertID reads ISSUER/SERIAL, however a serial number may be spelled.
+func parseCertID(word string) (armor.CertID, error) {
+	issuer, serial, _ := strings.Cut(word, "/")
+	digest, err := armor.ParseDigest(issuer)
+	if err != nil {
+		return armor.CertID{}, err
+	}
+	return armor.CertID{Issuer: digest, Serial: strings.TrimLeft(strings.ToLower(strings.ReplaceAll(serial, ":", "")), "0")}, nil
 }
 
 func selectKey(_ scope, word string) ([]armor.Selector, error) {

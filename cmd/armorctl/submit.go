@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,16 +11,6 @@ import (
 	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
-
-// stepID is the id of one of a command's several changes: the first has the command's
-// own id, and the others follow from it, so that a retry of the command retries each.
-func stepID(id armor.RequestID, step int) armor.RequestID {
-	if step == 0 || id == "" {
-		return id
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "armorctl step %d of %s", step, id))
-	return armor.RequestID(hex.EncodeToString(sum[:16]))
-}
 
 // submit has a change committed. An error carries the request id with which it may be
 // retried.
@@ -34,12 +22,34 @@ func (a *app) submit(ctx context.Context, c *rpc.Client, command armor.Command, 
 		o.RequestID = rpc.NewRequestID()
 	}
 	a.tell("request %s: %s", o.RequestID, command.Kind())
-	out, err := c.Submit(ctx, command, o)
+	out, err := a.commit(ctx, c, command, o)
 	out.RequestID = o.RequestID
 	if err != nil {
 		return out, &requested{err: settled(err), id: o.RequestID}
 	}
 	return out, nil
+}
+
+// commit proposes a change; a revocation may be of any size.
+func (a *app) commit(ctx context.Context, c *rpc.Client, command armor.Command, o rpc.SubmitOptions) (rpc.Outcome, error) {
+	r, revokes := command.(armor.Revoke)
+	if !revokes {
+		return c.Submit(ctx, command, o)
+	}
+	return c.RevokeAll(ctx, r, o, func(done, parts int) {
+		if done%toldParts == 0 || done == parts {
+			a.say("part %d of %d is with the cluster; nothing is revoked yet", done, parts)
+		}
+	})
+}
+
+// toldParts is how many parts of a large revocation are told of at a time.
+const toldParts = 10
+
+// stagingPatience is how much longer a command may take that must be cut into parts.
+func stagingPatience(command armor.Command) time.Duration {
+	r, _ := command.(armor.Revoke)
+	return time.Duration(len(armor.StagingParts(r.Selectors))/2) * time.Second
 }
 
 // madeAnew is for changes that carry a key or a secret made for them: run again, such a
@@ -85,7 +95,7 @@ func (a *app) submitEnforced(
 	ctx context.Context, c *rpc.Client, command armor.Command, wait rpc.Wait, s *armor.State,
 ) (rpc.Outcome, error) {
 	bound := enforcementPatience(s)
-	ctx, cancel := a.within(ctx, bound+patience)
+	ctx, cancel := a.within(ctx, bound+patience+stagingPatience(command))
 	defer cancel()
 	if a.globals.timeout > 0 {
 		bound = min(a.globals.timeout, time.Hour) // no node keeps a call waiting for longer

@@ -278,9 +278,13 @@ func (c *clients) serve(ctx context.Context) error {
 
 // follow keeps the pooler's tables those of the state in force, until ctx ends.
 func follow(ctx context.Context, trust armor.Trust, p *pooler.Pooler) error {
+	var before *armor.State
 	for {
 		state, superseded := trust.Current()
-		p.Configure(slices.Collect(state.Databases.Values()), slices.Collect(state.Pools.Values()))
+		if state.Differs(before, armor.Pooling) {
+			p.Configure(slices.Collect(state.Databases.Values()), slices.Collect(state.Pools.Values()))
+		}
+		before = state
 		select {
 		case <-superseded:
 		case <-ctx.Done():

@@ -1,0 +1,112 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// olderCourier speaks for a node of a release that does not name its level.
+type olderCourier struct{ labCourier }
+
+func (c olderCourier) Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error) {
+	q.Level = 0
+	return c.labCourier.Renew(ctx, to, q)
+}
+
+func (l *lab) staging() armor.StageRevocations {
+	return armor.StageRevocations{Batch: "00112233445566778899aabbccddeeff", Part: 1, Selectors: l.revocation("a").Selectors}
+}
+
+// restart starts a node anew on its disk.
+func (l *lab) restart(id armor.NodeID, change func(*Config)) *labNode {
+	l.t.Helper()
+	n := l.get(id)
+	if err := l.stop(n); err != nil {
+		l.t.Fatal(err)
+	}
+	return l.start(id, n.disk, change)
+}
+
+func TestCommandThatAMemberCannotApplyIsNotProposed(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		l.do(l.staging()) // everybody is of this release
+		leader := l.leader()
+		id := l.follower().cfg.Node
+		l.restart(id, func(c *Config) { c.Courier = olderCourier{labCourier{l, id}} })
+		l.settle()
+		request := l.request(armor.StageRevocations{Batch: l.staging().Batch, Part: 2, Selectors: l.staging().Selectors})
+		refused := func(what string, err error) {
+			t.Helper()
+			if !errors.Is(err, armor.ErrConflict) || !strings.Contains(err.Error(), "node "+string(id)+" runs an older release") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		l.eventually("the older node has reported", func() bool { return leader.Validate(request) != nil })
+		_, err := leader.Propose(t.Context(), request)
+		refused("propose", err)
+		refused("begin", leader.Begin(t.Context(), request))
+		refused("validate", leader.Validate(request))
+		l.do(l.revocation("b")) // what it knows goes on
+
+		l.restart(id, nil)
+		l.settle()
+		l.eventually("the node is of this release again", func() bool {
+			_, err := leader.Propose(t.Context(), request)
+			return err == nil
+		})
+	})
+}
+
+// proposeSoon proposes to whoever leads or is about to; it retries nothing but that.
+func (l *lab) proposeSoon(r armor.Request) (err error) {
+	l.eventually("somebody leads", func() bool {
+		for _, n := range l.all() {
+			if _, err = n.Propose(l.t.Context(), r); !errors.Is(err, armor.ErrNotLeader) {
+				return true
+			}
+		}
+		return false
+	})
+	return err
+}
+
+func TestNewLeaderWaitsForReportsBeforeItRefuses(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		old := l.leader()
+		if err := old.raft.Load().LeadershipTransfer().Error(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.proposeSoon(l.request(l.staging())); err != nil {
+			t.Error("everybody is of this release:", err)
+		}
+		down := l.leader()
+		if err := l.stop(down); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		next := l.leader()
+		elected := time.Since(began)
+		if err := l.proposeSoon(l.request(l.staging())); !errors.Is(err, armor.ErrConflict) {
+			t.Error("nobody knows what the node that is down applies:", err)
+		}
+		if took := time.Since(began); took > elected+next.cfg.Timings.Renew+next.cfg.Timings.RenewTimeout {
+			t.Errorf("refused after %s, of which the election took %s", took, elected)
+		}
+	})
+}
+
+func TestPartsThatNobodyRevokedArePruned(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, l *lab) {
+		l.do(l.staging())
+		time.Sleep(armor.StagedLife + pruneEvery + time.Minute)
+		l.eventually("the part is gone", func() bool {
+			state, _ := l.leader().Current()
+			return state.Staged.Len() == 0
+		})
+	})
+}
