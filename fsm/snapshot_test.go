@@ -209,7 +209,8 @@ func TestTableThatCameLaterHasASectionOnlyWhileItHasRows(t *testing.T) {
 		t.Fatal("a snapshot without the table is not read:", err)
 	}
 	all := sections(t, snapshotBytes(t, m))
-	if last := all[len(all)-2]; len(all) != len(sections(t, plain))+1 || int(last.kind) != firstTable+len(before)+1 || last.flags != flagCritical {
+	if last := all[len(all)-2]; len(all) != len(sections(t, plain))+1 ||
+		int(last.kind) != firstTable+len(before)+1 || last.flags != flagCritical {
 		t.Fatalf("%d sections, and the last is %d", len(all), last.kind)
 	}
 	second = nil
