@@ -153,7 +153,7 @@ func (t Revocations) With(rows ...Revocation) Revocations {
 // buildRevocations fills the table of a state. Rows come in the order of their keys and
 // not of their commands, so that the acts met lately are remembered.
 func buildRevocations(s *State) (add func(*Revocation) bool, done func()) {
-	m := &btree.Map[string, *act]{}
+	m := newMap[*act]()
 	met := map[act]*act{}
 	add = func(r *Revocation) bool {
 		key := r.Selector.SelectorKey()

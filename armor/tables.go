@@ -3,8 +3,6 @@ package armor
 import (
 	"iter"
 	"slices"
-
-	"github.com/tidwall/btree"
 )
 
 // The tables of a State, each named once. Their order is that of a snapshot's sections:
@@ -80,7 +78,7 @@ func table[V Row](name string, aspect Aspect, of func(*State) *Table[V]) *TableO
 		len:     func(s *State) int { return of(s).Len() },
 		rows:    func(s *State) iter.Seq[V] { return of(s).Values() },
 		builder: func(s *State) (func(*V) bool, func()) {
-			m := &btree.Map[string, *V]{}
+			m := newMap[*V]()
 			add := func(row *V) bool {
 				_, replaced := m.Load((*row).Key(), row)
 				return !replaced

@@ -70,9 +70,12 @@ type encoded struct {
 }
 
 func encodeRows(rows []armor.Row) (e encoded) {
+	const usual = 128 // bytes of a row
+	e.rows = make([]byte, 0, usual*len(rows))
+	var b []byte
 	for _, row := range rows {
-		b, err := wire.Log.Marshal(row)
-		if err != nil {
+		var err error
+		if b, err = wire.Log.Append(b[:0], row); err != nil {
 			e.err = fmt.Errorf("row %s: %w", row.Key(), err)
 			return e
 		}

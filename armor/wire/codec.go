@@ -50,11 +50,14 @@ var deterministic = proto.MarshalOptions{Deterministic: true}
 
 // Marshal returns the encoding of a word: equal words have equal bytes. The error is
 // that text is not UTF-8.
-func (c *Codec) Marshal(word any) ([]byte, error) {
+func (c *Codec) Marshal(word any) ([]byte, error) { return c.Append(nil, word) }
+
+// Append appends the encoding of a word to b.
+func (c *Codec) Append(b []byte, word any) ([]byte, error) {
 	v := reflect.Indirect(reflect.ValueOf(word))
 	m := messageOf(v.Type())
 	c.fill(m, v)
-	return deterministic.Marshal(m.Interface())
+	return deterministic.MarshalAppend(b, m.Interface())
 }
 
 // Unmarshal sets a word, given by its address, to what Marshal encoded. The error says
