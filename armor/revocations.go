@@ -100,11 +100,18 @@ func instant(nanos int64) time.Time {
 	return time.Unix(0, nanos).UTC()
 }
 
-func actOf(r Revocation) act {
-	return act{
+// pack takes a revocation apart into what under gives back.
+func pack(r Revocation) (SelectorKey, act) {
+	key := r.Selector.SelectorKey()
+	a := act{
 		reason: unique.Make(string(r.Reason)), comment: unique.Make(r.Comment), by: unique.Make(r.By),
 		at: nanos(r.At), issuedBefore: nanos(r.Selector.IssuedBefore), revision: r.Revision,
 	}
+	if a.under(key) != r {
+		whole := r // a copy, so that no other revocation is moved to the heap
+		a.whole = &whole
+	}
+	return key, a
 }
 
 // under gives the revocation back.
@@ -137,11 +144,7 @@ func (t Revocations) With(rows ...Revocation) Revocations {
 	return Revocations{t.acts.edited(func(m *btree.Map[string, *act]) {
 		var last *act
 		for _, r := range rows {
-			key := r.Selector.SelectorKey()
-			a := actOf(r)
-			if a.under(key) != r {
-				a.whole = &r
-			}
+			key, a := pack(r)
 			if last == nil || *last != a {
 				last = &a
 			}
@@ -156,11 +159,7 @@ func buildRevocations(s *State) (add func(*Revocation) bool, done func()) {
 	m := newMap[*act]()
 	met := map[act]*act{}
 	add = func(r *Revocation) bool {
-		key := r.Selector.SelectorKey()
-		a := actOf(*r)
-		if a.under(key) != *r {
-			a.whole = r
-		}
+		key, a := pack(*r)
 		one, known := met[a]
 		if !known {
 			one = &a
