@@ -41,10 +41,12 @@ echo "making a bare $release from $mirror"
 debootstrap --variant=minbase --include=ca-certificates,git,make "$release" "$dir" "$mirror" >"$dir.log" 2>&1 || { tail "$dir.log" >&2; exit 1; }
 rm -f "$dir.log"
 cp /etc/resolv.conf /etc/hosts "$dir/etc/"
+cp /etc/ssl/certs/ca-certificates.crt "$dir/etc/ssl/certs/" # whom this machine trusts to bring modules
 printf '#!/bin/sh\nexit 101\n' >"$dir/usr/sbin/policy-rc.d" # the network is the machine's: no service is started
 chmod +x "$dir/usr/sbin/policy-rc.d"
 git clone -q "$root" "$dir/root/armor"
 cp "$root/tools/fresh.sh" "$dir/root/fresh.sh"
+(cd "$root" && go mod download) # once, and not again in the chroot
 modules=$(go env GOMODCACHE)/cache/download
 mkdir -p "$dir/usr/local/go" "$dir/modules" "$modules"
 
