@@ -82,9 +82,9 @@ func TestACancelIsAnsweredByTheNodeWhoseKeyItIs(t *testing.T) {
 func TestAMuteConnectionIsGivenUpForRenewals(t *testing.T) {
 	l := newLab(t, 2)
 	peers := l.nodes["n2"].peers
-	l.nodes["n1"].answer = func(ctx context.Context, _ armor.Renewal) (armor.Freshness, error) {
-		<-ctx.Done()
-		return armor.Freshness{}, ctx.Err()
+	l.nodes["n1"].answer = func(context.Context, armor.Renewal) (armor.Freshness, error) {
+		<-t.Context().Done() // and not the call's: its deadline would be an answer, now and then in time
+		return armor.Freshness{}, t.Context().Err()
 	}
 	var seen []*strand
 	for range maxMute + 1 {
