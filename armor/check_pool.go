@@ -33,6 +33,7 @@ func (p Pool) Check() error {
 	f.name(p.Name)
 	oneOf(&f, Field{"spec", "mode"}, p.Mode, "", SessionMode, TransactionMode, StatementMode)
 	oneOf(&f, Field{"spec", "onState"}, p.OnState, ResetWord, PinState, RefuseState)
+	oneOf(&f, Field{"spec", "isolation"}, p.Isolation, IdentityWord, IsolatedClients, NoIsolation)
 	f.count(Field{"spec", "maxClients"}, p.MaxClients, MaxClients)
 	p.checkSizes(&f)
 	p.checkTimes(&f)

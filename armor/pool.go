@@ -44,6 +44,8 @@ const (
 	AnyWord     = "any"     // AnySession, CancelAny
 	InOrderWord = "disable" // InOrder
 	ResetWord   = "reset"   // ResetState
+
+	IdentityWord = "identity" // IsolatedIdentities
 )
 
 // Database is a PostgreSQL database and how nodes log in to it, or the template for all
@@ -82,6 +84,17 @@ const (
 	SessionMode     PoolMode = "session"     // when the client disconnects
 	TransactionMode PoolMode = "transaction" // when its transaction ends
 	StatementMode   PoolMode = "statement"   // the same, and a transaction block is refused
+)
+
+// Isolation says between whom a server connection is reset before it is lent again,
+// whatever the texts that ran on it have shown.
+type Isolation string
+
+// How clients are kept apart.
+const (
+	IsolatedIdentities Isolation = ""       // IdentityWord: between two identities, their hosts left out
+	IsolatedClients    Isolation = "always" // between any two clients
+	NoIsolation        Isolation = "none"   // by what is seen in the texts only
 )
 
 // OnState says what becomes of a command that leaves session state behind, outside of
@@ -140,6 +153,7 @@ type Pool struct {
 	// MaxClients bounds the sessions that one node serves at once.
 	MaxClients int
 	OnState    OnState
+	Isolation  Isolation
 }
 
 // Key is the pool's key in State.Pools and the stem of its shares' keys.

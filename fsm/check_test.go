@@ -97,6 +97,7 @@ func TestBadFactsAreRefusedWhateverElseIsRight(t *testing.T) {
 		"a negative time-out":  pool(func(p *armor.Pool) { p.ClientIdle = -time.Second }),
 		"an endless lifetime":  pool(func(p *armor.Pool) { p.ServerLifetime = 400 * 24 * time.Hour }),
 		"more than the budget": pool(func(p *armor.Pool) { p.MinSize = 6 }),
+		"an unknown isolation": pool(func(p *armor.Pool) { p.Isolation = "some" }),
 		"an unknown on state":  pool(func(p *armor.Pool) { p.OnState = "ignore" }),
 		"all of it a reserve":  pool(func(p *armor.Pool) { p.Reserve, p.ReserveAfter = 5, time.Second }),
 		"a reserve at once":    pool(func(p *armor.Pool) { p.Reserve = 1 }),

@@ -153,6 +153,9 @@ func everyCommand(t *testing.T) *lab {
 	l.must(l.by("ada", armor.RevokeStaged{
 		Batch: batchID("all"), Parts: 2, Digest: armor.StagingDigest(everySelector()), Reason: armor.Superseded, Comment: "all",
 	}))
+	isolated := pool("dev", "apart", "app", 3)
+	isolated.Isolation = armor.IsolatedClients
+	l.must(l.by("ada", armor.Apply{Pools: []armor.Pool{isolated}}))
 	l.now = l.now.Add(2 * time.Hour)
 	l.must(l.node("n1", armor.PruneExpired{At: l.now}))
 	return l

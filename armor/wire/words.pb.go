@@ -1458,6 +1458,7 @@ type Pool struct {
 	Reserve            int64                  `protobuf:"varint,17,opt,name=reserve,proto3" json:"reserve,omitempty"`
 	ReserveAfter       int64                  `protobuf:"varint,18,opt,name=reserve_after,json=reserveAfter,proto3" json:"reserve_after,omitempty"`
 	WarmUp             bool                   `protobuf:"varint,19,opt,name=warm_up,json=warmUp,proto3" json:"warm_up,omitempty"`
+	Isolation          string                 `protobuf:"bytes,20,opt,name=isolation,proto3" json:"isolation,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1623,6 +1624,13 @@ func (x *Pool) GetWarmUp() bool {
 		return x.WarmUp
 	}
 	return false
+}
+
+func (x *Pool) GetIsolation() string {
+	if x != nil {
+		return x.Isolation
+	}
+	return ""
 }
 
 type Share struct {
@@ -3313,7 +3321,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x12load_balance_hosts\x18\n" +
 	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
 	"\tverifiers\x18\v \x01(\tR\tverifiers\x12.\n" +
-	"\x05query\x18\f \x01(\v2\x18.armor.wire.v1.AuthQueryR\x05query\"\xef\x04\n" +
+	"\x05query\x18\f \x01(\v2\x18.armor.wire.v1.AuthQueryR\x05query\"\x8d\x05\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -3338,7 +3346,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bon_state\x18\x10 \x01(\tR\aonState\x12\x18\n" +
 	"\areserve\x18\x11 \x01(\x03R\areserve\x12#\n" +
 	"\rreserve_after\x18\x12 \x01(\x03R\freserveAfter\x12\x17\n" +
-	"\awarm_up\x18\x13 \x01(\bR\x06warmUp\"a\n" +
+	"\awarm_up\x18\x13 \x01(\bR\x06warmUp\x12\x1c\n" +
+	"\tisolation\x18\x14 \x01(\tR\tisolation\"a\n" +
 	"\x05Share\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +

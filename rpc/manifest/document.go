@@ -79,6 +79,7 @@ type poolSpec struct {
 	ServerIdle      text `yaml:"serverIdle,omitempty"`
 
 	OnState            text `yaml:"onState,omitempty"`
+	Isolation          text `yaml:"isolation,omitempty"`
 	MinSize            int  `yaml:"minSize,omitempty"`
 	WarmUp             bool `yaml:"warmUp,omitempty"`
 	Reserve            int  `yaml:"reserve,omitempty"`

@@ -71,6 +71,7 @@ func drawState(t *rapid.T) *armor.State {
 		QueryWait:  time.Duration(rapid.Int64Range(1, int64(armor.LongestQueryWait)).Draw(t, "wait")),
 		MaxClients: rapid.IntRange(0, 9).Draw(t, "clients"),
 	}
+	p.Isolation = rapid.SampledFrom([]armor.Isolation{armor.IsolatedIdentities, armor.IsolatedClients, armor.NoIsolation}).Draw(t, "isolation")
 	p.OnState = rapid.SampledFrom([]armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}).Draw(t, "on state")
 	p.MinSize = rapid.IntRange(0, p.Budget).Draw(t, "minimum")
 	p.WarmUp = p.MinSize > 0 && rapid.Bool().Draw(t, "warm")

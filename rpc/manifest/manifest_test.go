@@ -50,6 +50,7 @@ spec:
   reserveAfter: 15s
   maxClients: 500
   onState: refuse
+  isolation: always
   clientIdle: 11s
   idleInTransaction: 12s
   queryTimeout: 13s
@@ -127,7 +128,7 @@ func TestEveryFieldIsRead(t *testing.T) {
 	}, {
 		Name: "limits", Environment: "production", Database: "orders", Mode: armor.SessionMode, Budget: 9, QueryWait: 7 * time.Second,
 		ServerLifetime: 2 * time.Hour, ServerIdle: 3 * time.Minute, MinSize: 4, WarmUp: true, Reserve: 2,
-		ReserveAfter: 15 * time.Second, MaxClients: 500, OnState: armor.RefuseState,
+		ReserveAfter: 15 * time.Second, MaxClients: 500, OnState: armor.RefuseState, Isolation: armor.IsolatedClients,
 		ClientIdle: 11 * time.Second, IdleInTransaction: 12 * time.Second, QueryTimeout: 13 * time.Second, TransactionTimeout: 14 * time.Second,
 	}})
 	same(t, "identities", set.Identities, []armor.IdentityConfig{{

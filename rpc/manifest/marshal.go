@@ -90,7 +90,7 @@ func poolDocument(p armor.Pool) document[poolSpec] {
 		Database: text(p.Database), Mode: text(p.Mode), Budget: p.Budget, QueryWait: durationText(p.QueryWait),
 		QueryWaitNotify: text(p.QueryWaitNotify.String()),
 		ServerLifetime:  text(p.ServerLifetime.String()), ServerIdle: text(p.ServerIdle.String()),
-		OnState: text(p.OnState), MinSize: p.MinSize, WarmUp: p.WarmUp, Reserve: p.Reserve, ReserveAfter: durationText(p.ReserveAfter),
+		OnState: text(p.OnState), Isolation: text(p.Isolation), MinSize: p.MinSize, WarmUp: p.WarmUp, Reserve: p.Reserve, ReserveAfter: durationText(p.ReserveAfter),
 		MaxClients: p.MaxClients, ClientIdle: durationText(p.ClientIdle), IdleInTransaction: durationText(p.IdleInTransaction),
 		QueryTimeout: durationText(p.QueryTimeout), TransactionTimeout: durationText(p.TransactionTimeout),
 	})
