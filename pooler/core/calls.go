@@ -42,7 +42,7 @@ func (r *reader) call() {
 func (r *reader) function() functionKind {
 	var space [longestFunction]byte
 	kind := functions[string(r.fold(space[:0], r.here.name))]
-	if r.here.schema.kind == endOfText {
+	if !r.here.dotted {
 		if kind == keyword && r.here.name.kind == quotedName {
 			return unknownFunction
 		}

@@ -5,6 +5,7 @@ func (r *reader) command(t token) {
 	r.here.prev = t
 	var space [16]byte
 	switch string(r.fold(space[:0], t)) {
+	case "select", "insert", "delete":
 	case "with":
 		r.here.ctes = true
 	case "update":

@@ -239,12 +239,17 @@ func hasPrefix(word []byte, want string) bool {
 	return true
 }
 
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		c |= 0x20
+func lower(c byte) byte { return lowered[c] }
+
+var lowered = func() (table [256]byte) {
+	for i := range table {
+		table[i] = byte(i)
 	}
-	return c
-}
+	for c := 'A'; c <= 'Z'; c++ {
+		table[c] += 'a' - 'A'
+	}
+	return table
+}()
 
 // fold appends what a name or a keyword stands for: in lower case if it is not quoted.
 // What is longer than dst's capacity, or doubles quotes, comes back as nil, so that
@@ -259,11 +264,13 @@ func (l *lexer) fold(dst []byte, t token) []byte {
 	if len(text) > cap(dst) {
 		return nil
 	}
-	dst = append(dst[:0], text...)
-	if t.kind == word {
-		for i, c := range dst {
-			dst[i] = lower(c)
-		}
+	dst = dst[:len(text)]
+	if t.kind == quotedName {
+		copy(dst, text)
+		return dst
+	}
+	for i, c := range text {
+		dst[i] = lowered[c]
 	}
 	return dst
 }

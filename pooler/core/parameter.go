@@ -166,11 +166,11 @@ func (l *lexer) isTrue(t token) bool {
 	if len(text) > len(space) {
 		return false
 	}
-	lowered := append(space[:0], text...)
-	for i, c := range lowered {
-		lowered[i] = lower(c)
+	value := space[:len(text)]
+	for i, c := range text {
+		value[i] = lower(c)
 	}
-	switch string(lowered) {
+	switch string(value) {
 	case "true":
 		return true
 	case "t", "on", "yes", "y", "1":

@@ -109,11 +109,12 @@ type reader struct {
 // position is where a reader is in its statement.
 type position struct {
 	prev   token // the one before
-	name   token // the last name, and its schema if it has one
-	schema token
+	name   token // the last name
+	schema token // and its schema, if it is dotted
 	before token // what stands before that name, or before its schema
 	depth  int   // of parentheses
 
+	dotted   bool
 	declares bool // it is a DECLARE, and so on
 	copies   bool
 	creates  bool
@@ -144,10 +145,10 @@ func (r *reader) take(t token) {
 	switch t.kind {
 	case word, quotedName:
 		r.look(t)
-		if r.here.prev.kind == '.' {
+		if r.here.dotted = r.here.prev.kind == '.'; r.here.dotted {
 			r.here.schema = r.here.name
 		} else {
-			r.here.before, r.here.schema = r.here.prev, token{}
+			r.here.before = r.here.prev
 		}
 		r.here.name = t
 	case '(':
