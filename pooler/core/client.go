@@ -256,18 +256,14 @@ func (s *Session) query(h pgwire.Header, b []byte, out *Output) int {
 // deallocate answers DEALLOCATE of a statement that was prepared by Parse, which the
 // server has under another name. Some drivers close their statements this way.
 func (s *Session) deallocate(text []byte, out *Output) bool {
-	word, rest := nextWord(text)
-	if !isWord(word, "deallocate") || !isSingle(rest) || len(s.names) == 0 {
+	if len(s.names) == 0 {
 		return false
 	}
-	name, tail := nextWord(rest)
-	if isWord(name, "prepare") {
-		name, _ = nextWord(tail)
-	}
-	if s.names[string(name)] == nil || s.sv != nil && (s.sv.status == 'E' || !s.sv.owed.empty()) {
+	name, _, ok := deallocated(text)
+	if !ok || s.names[name] == nil || s.sv != nil && (s.sv.status == 'E' || !s.sv.owed.empty()) {
 		return false
 	}
-	s.forget(string(name))
+	s.forget(name)
 	status := byte('I')
 	if s.sv != nil {
 		status = s.sv.status

@@ -72,42 +72,6 @@ func TestStatementsAreKeptOnceAndForgottenWithTheLastReference(t *testing.T) {
 	}
 }
 
-func TestScan(t *testing.T) {
-	for text, want := range map[string]marks{
-		"select 1":                                       0,
-		"CREATE TEMP TABLE t()":                          leavesState,
-		"create temporary table t()":                     leavesState,
-		"select temperature from template":               0,
-		"insert into pg_temp.x values (1)":               leavesState,
-		"select pg_advisory_lock(1)":                     leavesState,
-		"select pg_try_advisory_lock_shared(1)":          leavesState,
-		"select pg_advisory_xact_lock(1)":                0,
-		"select pg_try_advisory_xact_lock(1)":            0,
-		"declare c cursor with hold for select 1":        leavesState,
-		"select set_config('a.b', 'c', false)":           leavesState,
-		"COMMIT":                                         commits,
-		"end;":                                           commits,
-		"prepare transaction 'x'":                        commits,
-		"select endless from recommit":                   0,
-		"set local work_mem = 1":                         harmlessSet,
-		" SET LOCAL x = 1;  ":                            harmlessSet,
-		"set local x = 1; set y = 2":                     0,
-		"set session timezone = 'UTC'":                   harmlessSet,
-		"SET TIME ZONE 'UTC'":                            harmlessSet,
-		"set search_path = x":                            0,
-		"set transaction isolation level serializable":   harmlessSet,
-		"set session characteristics as transaction foo": 0,
-		"": 0,
-	} {
-		if got := scan([]byte(text)); got != want {
-			t.Errorf("scan(%q) = %03b, want %03b", text, got, want)
-		}
-	}
-	if got := scan(make([]byte, scanLimit+1)); got != unknownText {
-		t.Errorf("a text too long to look at is taken for %03b", got)
-	}
-}
-
 func TestReplayQuotes(t *testing.T) {
 	have := NewSettings(map[string]string{"app.user": "x", "search_path": "a, b"})
 	want := NewSettings(map[string]string{"search_path": `it's "a\b", c`})
