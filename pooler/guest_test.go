@@ -17,6 +17,7 @@ type guest struct {
 	stop      context.CancelCauseFunc
 	ended     chan struct{} // ServeConn has returned
 	confirmed chan struct{}
+	address   string // of the client
 	stale     atomic.Bool
 	atLive    func() // called by Live when set; before the session begins
 	leave     func()
@@ -32,7 +33,7 @@ type guest struct {
 }
 
 func (g *guest) Peer() armor.Peer {
-	return armor.Peer{Source: netip.MustParseAddrPort("127.0.0.1:1")}
+	return armor.Peer{Source: netip.MustParseAddrPort("127.0.0.1:1"), Leaf: armor.Certificate{Identity: g.home.identityOf(g.address)}}
 }
 
 func (g *guest) Admit(database, role string, replication armor.Replication) (armor.Access, error) {

@@ -134,6 +134,7 @@ type house struct {
 
 	mu     sync.Mutex
 	guests []*guest
+	who    map[string]armor.Identity // clients by address; those that are not named have none
 }
 
 // option changes what a house is built of.
@@ -251,7 +252,7 @@ func (h *house) start(conn net.Conn) {
 
 func (h *house) serve(conn net.Conn) {
 	ctx, stop := context.WithCancelCause(context.Background())
-	g := &guest{home: h, atLive: h.atLive, stop: stop, ended: make(chan struct{}), confirmed: make(chan struct{})}
+	g := &guest{home: h, address: conn.RemoteAddr().String(), atLive: h.atLive, stop: stop, ended: make(chan struct{}), confirmed: make(chan struct{})}
 	g.leave = func() {
 		conn.Close()
 		stop(nil)
@@ -319,6 +320,26 @@ func (h *house) client(parameters ...string) *pgtest.Client {
 	c := h.dial()
 	h.must(c.Login(append([]string{"user", pgtest.Role, "database", "orders"}, parameters...)...))
 	return c
+}
+
+// clientOf is client for one that has proved an identity.
+func (h *house) clientOf(identity armor.Identity, parameters ...string) *pgtest.Client {
+	h.t.Helper()
+	c := h.dial()
+	h.mu.Lock()
+	if h.who == nil {
+		h.who = map[string]armor.Identity{}
+	}
+	h.who[c.Conn.LocalAddr().String()] = identity
+	h.mu.Unlock()
+	h.must(c.Login(append([]string{"user", pgtest.Role, "database", "orders"}, parameters...)...))
+	return c
+}
+
+func (h *house) identityOf(address string) armor.Identity {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.who[address]
 }
 
 func (h *house) must(err error) {

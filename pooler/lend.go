@@ -3,6 +3,7 @@ package pooler
 import (
 	"container/list"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -15,6 +16,7 @@ type borrower struct {
 	part        part   // of the pool, that it is lent from; immutable, as is all down to application
 	terms       *terms // of the logins there; nil: those of everybody
 	id          uint64 // unique in the process
+	owner       string // who the client is: see ownerOf
 	application string // the client's name for itself
 
 	// Guarded by the pool's lock:
@@ -98,19 +100,38 @@ func (p *pool) takeIdle(by *borrower) *ServerConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sub := p.subs[by.part]
-	if sub == nil || !p.lendsAtOnceLocked(sub) || !sub.idle[len(sub.idle)-1].wire.Quiet() {
+	if sub == nil || !p.lendsAtOnceLocked(sub) {
+		return nil
+	}
+	i := sub.choose(by)
+	if !sub.idle[i].wire.Quiet() {
 		return nil // acquire looks at what has arrived
 	}
-	return sub.popLocked(by)
+	return sub.takeLocked(i, by)
 }
 
-// popLocked lends the idle connection that was used last. There must be one.
-func (s *subpool) popLocked(by *borrower) *ServerConn {
-	last := len(s.idle) - 1
-	c := s.idle[last]
-	s.idle[last] = nil
-	s.idle = s.idle[:last]
-	c.lentTo, by.lent = by, c
+// choose returns which of the idle connections is the best for a borrower: the one that was
+// used last of those that its owner has used last, since nothing needs to be reset there; else
+// one that nobody has used; else the one that another owner is least likely to ask for again,
+// which is the longest unused. There must be an idle one.
+func (s *subpool) choose(by *borrower) int {
+	unused := -1
+	for i := len(s.idle) - 1; i >= 0; i-- {
+		switch s.idle[i].owner {
+		case by.owner:
+			return i
+		case "":
+			unused = max(unused, i)
+		}
+	}
+	return max(unused, 0)
+}
+
+// takeLocked lends an idle connection.
+func (s *subpool) takeLocked(i int, by *borrower) *ServerConn {
+	c := s.idle[i]
+	s.idle = slices.Delete(s.idle, i, i+1)
+	c.lentTo, by.lent, c.owner = by, c, by.owner
 	s.lends++
 	return c
 }
@@ -243,9 +264,9 @@ func (p *pool) failLocked(w *waiter, err error) []func() {
 	return []func(){func() { w.grant(nil, err) }}
 }
 
-// lendLocked lends the idle connection that was used last.
+// lendLocked lends the best idle connection.
 func (p *pool) lendLocked(w *waiter) []func() {
-	c := w.sub.popLocked(w.by)
+	c := w.sub.takeLocked(w.sub.choose(w.by), w.by)
 	p.leaveLocked(w)
 	return []func(){func() { p.deliver(w, c) }}
 }

@@ -20,7 +20,11 @@ type node struct {
 	servers *backend.Dialer
 	errands *errands
 	nextID  atomic.Uint64 // of clients and server connections
+	ticked  atomic.Uint64 // see ticks
 }
+
+// ticks is core.Config.Tick.
+func (n *node) ticks() uint64 { return n.ticked.Add(1) }
 
 // pool is one armor.Pool on this node: one limit for the server connections of all
 // of its roles. Waiters are served in the order in which they came, whatever their

@@ -107,9 +107,9 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 		return nil, g.Refuse(refused)
 	}
 	c := &client{
-		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), application: r.application},
+		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), owner: ownerOf(g), application: r.application},
 		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(),
-		mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState,
+		mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, isolation: access.Pool.Isolation,
 		environment: access.Environment, bounds: boundsOf(access),
 	}
 	if refused := p.roster.enter(c, access); refused != nil {
@@ -148,7 +148,8 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		return nil, err
 	}
 	session := core.New(core.Config{
-		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.unreported(params),
+		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.wanted(),
+		Owner: c.owner, Isolation: c.isolation, Tick: p.ticks,
 		Statements: core.NewStatements(p.cfg.StatementMemory),
 	})
 	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c, driver: p.cfg.Driver}, nil
@@ -185,8 +186,9 @@ func (p *Pooler) lendForSession(ctx context.Context, c *client, r *request) (*Se
 	return server, nil
 }
 
-// reported returns what PostgreSQL reports to a client with these settings. It is
-// asked once for each combination of them.
+// reported returns what PostgreSQL reports to a client with these settings. It is asked once
+// for each combination of them, unless all server connections are lent: then it is guessed,
+// and the client is told what differs at its first transaction.
 func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Params, error) {
 	statements := r.statements()
 	params := c.pool.paramsFor(c.part, statements)
@@ -204,7 +206,13 @@ func (p *Pooler) reported(ctx context.Context, c *client, r *request) (*core.Par
 
 // ask applies the settings to a server connection and sees what it reports.
 func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements string) (*core.Params, error) {
-	server, err := p.await(ctx, c)
+	server, err := p.awaitBriefly(ctx, c)
+	switch base := c.pool.paramsFor(c.part, ""); {
+	case errors.Is(err, errAllLent) && base != nil:
+		return r.guess(base), nil
+	case errors.Is(err, errAllLent): // nobody has logged in yet
+		server, err = p.await(ctx, c)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +228,7 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 		return nil, err
 	}
 	params := server.State().Params()
-	server.State().Applied(r.unreported(params))
+	server.State().Apply(core.NewSettings(r.settings), c.owner)
 	c.pool.learn(server, statements, params)
 	server.Release(nil)
 	return params, nil
@@ -235,6 +243,18 @@ func (p *Pooler) await(ctx context.Context, c *client) (*ServerConn, error) {
 		return nil, c.refusal(err)
 	}
 	return server, err
+}
+
+// brief is how long a login waits for a server connection that it does not need for long.
+const brief = 500 * time.Millisecond
+
+var errAllLent = errors.New("all server connections are lent")
+
+// awaitBriefly is await, but it gives up with errAllLent.
+func (p *Pooler) awaitBriefly(ctx context.Context, c *client) (*ServerConn, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, brief, errAllLent)
+	defer stop()
+	return p.await(ctx, c)
 }
 
 // apply runs statements on a server connection that is lent to a client that is

@@ -45,6 +45,7 @@ type ServerConn struct {
 // loan is what a pool keeps of a server connection to lend it.
 type loan struct {
 	lentTo    *borrower // nil: nobody has it
+	owner     string    // of the borrower that had it last; empty: none had
 	idleSince time.Time // when it last came back
 	cancels   int       // cancel requests under way
 	parked    bool      // it came back while one was

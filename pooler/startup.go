@@ -247,14 +247,24 @@ func splitOptions(s string) (words []string) {
 // statements returns the SQL that applies the settings; empty for none.
 func (r *request) statements() string { return core.NewSettings(r.settings).SQL() }
 
-// unreported returns those of the settings that params does not have: they must be
-// replayed, since no ParameterStatus tells what is in force.
-func (r *request) unreported(params *core.Params) *core.Settings {
-	rest := maps.Clone(r.settings)
-	for name := range params.All() {
-		delete(rest, strings.ToLower(name))
+// wanted returns what is to be in force for the client: all of the settings.
+func (r *request) wanted() *core.Settings {
+	all := maps.Clone(r.settings)
+	if r.application != "" && r.terms == nil {
+		all["application_name"] = r.application
 	}
-	return core.NewSettings(rest)
+	return core.NewSettings(all)
+}
+
+// guess returns what PostgreSQL reports to the client if it takes the settings as they are.
+func (r *request) guess(base *core.Params) *core.Params {
+	params := base
+	for name := range base.All() {
+		if value, set := r.settings[strings.ToLower(name)]; set {
+			params = params.With(name, value)
+		}
+	}
+	return params
 }
 
 // startupError is what a client reads about a packet that is none.

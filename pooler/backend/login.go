@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -147,10 +148,12 @@ func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*Conn,
 	one.made.kept.Store(true)
 	params := core.NewParams(hijacked.ParameterStatuses)
 	standby, _ := params.Get("in_hot_standby")
+	var own core.Secret
+	_, _ = rand.Read(own[:]) // it never fails
 	c := &Conn{
 		home: a.home, log: a.target.Log, stream: hijacked.Conn, raw: one.made.Conn,
 		pid: hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey), to: one.to, tls: hijacked.TLSConfig,
-		standby: standby, state: core.NewServer(params), rest: rest,
+		standby: standby, state: core.NewServer(params, own), rest: rest,
 	}
 	if c.stream == net.Conn(one.made) {
 		c.stream = one.made.Conn

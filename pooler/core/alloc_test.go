@@ -30,7 +30,7 @@ func conversations(t testing.TB) []conversation {
 func (c conversation) start(t testing.TB) (*Session, *Server, *Output) {
 	params := NewParams(map[string]string{"TimeZone": "UTC", "client_encoding": "UTF8"})
 	s := New(Config{ID: 1, Mode: c.mode, Params: params, Statements: NewStatements(1 << 20)})
-	sv := NewServer(params)
+	sv := NewServer(params, Secret{})
 	out := &Output{}
 	s.Granted(sv, out)
 	s.FromClient(encodeAll(t, "P mine|select $1 ; S", encodeClient), out)

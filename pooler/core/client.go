@@ -15,13 +15,15 @@ const maxStatement = 16 << 20
 // there are Need bytes, or after what Want or Wait asks for.
 func (s *Session) FromClient(b []byte, out *Output) (n int) {
 	out.reset()
-	for n < len(b) && !s.over && out.Server == Keep {
-		used := s.fromClient(b[n:], out)
+	may := s.behindFence(b)
+	for n < len(may) && !s.over && out.Server == Keep {
+		used := s.fromClient(may[n:], out)
 		if used == 0 {
 			break
 		}
 		n += used
 	}
+	s.fenced(b[:n], len(may) < len(b), out)
 	if s.sv != nil {
 		s.sv.counts.Received += uint64(n)
 	}
@@ -122,7 +124,7 @@ func (s *Session) message(h pgwire.Header, b []byte, out *Output) int {
 			return 0
 		}
 		s.stats.Queries++
-		s.sv.dirty = true // whatever it called
+		s.touches(unknownText) // whatever it called
 		s.sv.owed.push(op{kind: opFunction})
 		return s.pass(h, b, out)
 	}
@@ -208,7 +210,7 @@ func (s *Session) sync(h pgwire.Header, b []byte, out *Output) int {
 		return 0
 	}
 	s.data = false
-	s.cycle, s.aborted = false, false
+	s.cycle, s.aborted, s.inquiry = false, false, inquiry{}
 	s.sv.owed.push(op{kind: opSync})
 	if s.risky {
 		s.risky, s.doubt = false, s.sv.owed.ends()
@@ -241,8 +243,10 @@ func (s *Session) query(h pgwire.Header, b []byte, out *Output) int {
 	if !s.lent(out) {
 		return 0
 	}
+	s.reinstate(out)
+	s.asksNumbers(o.marks, out)
 	s.stats.Queries++
-	s.sv.dirty = s.sv.dirty || o.marks&leavesState != 0
+	s.touches(o.marks)
 	s.dropUnnamed() // as PostgreSQL does
 	s.sv.unnamedOwner = 0
 	s.risky = s.risky || s.cycle // it is skipped if something before it has failed

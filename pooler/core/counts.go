@@ -29,7 +29,7 @@ func (c *Counts) Add(o Counts) {
 func (sv *Server) TakeCounts() Counts {
 	c, pushed := sv.counts, &sv.owed.pushed
 	c.Queries = pushed[opQuery] + pushed[opFunction] + pushed[opExecute]
-	c.ClientParses = pushed[opParse] + pushed[opParsed]
+	c.ClientParses = pushed[opParse]
 	c.ServerParses = pushed[opParse] + pushed[opParseAhead]
 	c.Binds = pushed[opBind]
 	sv.counts, *pushed = Counts{}, [opKinds]uint64{}

@@ -68,6 +68,7 @@ func (s *Session) begin(out *Output) bool {
 		out.Server = Wait
 		return false
 	}
+	s.reinstate(out)
 	s.behind, s.cycle = s.cycle, true
 	return true
 }
@@ -133,10 +134,40 @@ func (s *Session) parseLong(h pgwire.Header, b []byte, out *Output) int {
 }
 
 func (s *Session) parseUnnamed(h pgwire.Header, b, tail []byte, out *Output) int {
+	text := pgwire.ParseText(tail)
+	if name, _, ok := deallocated(text); ok && s.names[name] != nil {
+		return s.parseDeallocate(h, s.names[name], out)
+	}
+	m := scan(text)
+	s.asksNumbers(m, out)
 	s.unnamed.tail = append(s.unnamed.tail[:0], tail...)
 	s.unnamed.kept = true
-	s.tookUnnamed(scan(pgwire.ParseText(tail)))
+	s.tookUnnamed(m)
 	return s.pass(h, b, out)
+}
+
+// parseDeallocate is parseUnnamed for the DEALLOCATE of a statement that was prepared by Parse,
+// which the server has under another name: psycopg 3 closes its statements this way.
+func (s *Session) parseDeallocate(h pgwire.Header, n *named, out *Output) int {
+	s.ensure(n, out)
+	text := `DEALLOCATE "` + s.sv.nameOf(n.st) + `"`
+	s.unnamed.tail = append(append(s.unnamed.tail[:0], text...), 0, 0, 0)
+	s.unnamed.kept, s.leaving = true, n
+	s.tookUnnamed(forgets)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, "", s.unnamed.tail) })
+	return h.Size()
+}
+
+// hasLeft notes that the statement which a DEALLOCATE has named is gone.
+func (s *Session) hasLeft() {
+	n := s.leaving
+	if s.leaving = nil; n == nil {
+		return
+	}
+	s.sv.prepared.remove(n.st.key)
+	if s.names[n.name] == n {
+		s.forget(n.name)
+	}
 }
 
 // tookUnnamed notes that the server connection is about to have this session's
@@ -145,7 +176,7 @@ func (s *Session) tookUnnamed(m marks) {
 	s.unnamed.turn++
 	s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
 	s.unnamed.marks = m
-	s.sv.dirty = s.sv.dirty || m&leavesState != 0
+	s.touches(m)
 	s.noted()
 	s.sv.owed.push(op{kind: opParse, marks: m, turn: s.unnamed.turn})
 }
@@ -154,7 +185,8 @@ func (s *Session) parseNamed(h pgwire.Header, name string, tail []byte, out *Out
 	if have := s.names[name]; have != nil {
 		return s.parseAgain(h, have, tail, out)
 	}
-	st := s.statements.intern(tail)
+	reads := s.settings.reads()
+	st := s.statements.intern(tail, reads)
 	if st == nil {
 		s.fail(&pgwire.Error{
 			Severity: pgwire.SeverityFatal, Code: "53200", Message: "no room for another prepared statement",
@@ -162,24 +194,18 @@ func (s *Session) parseNamed(h pgwire.Header, name string, tail []byte, out *Out
 		}, out)
 		return 0
 	}
-	n := &named{name: name, st: st}
+	s.asksNumbers(st.marks, out)
+	n := &named{name: name, st: st, reads: reads, age: s.tick()}
 	if s.names == nil {
 		s.names = map[string]*named{}
 	}
 	s.names[name] = n
 	s.noted()
-	if s.mayBeAborted() { // then PostgreSQL must refuse it, and what follows
-		s.sv.prepared.markStale(st.key)
-	}
-	if s.sv.prepared.touch(st.key) {
-		if mutant == RepliesSwapped {
-			out.ToClient.compose(pgwire.AppendParseComplete)
-			return h.Size()
-		}
-		s.sv.owed.push(op{kind: opParsed, name: n})
-		s.answerDue(out)
+	if mutant == RepliesSwapped && s.sv.prepared.touch(st.key) {
+		out.ToClient.compose(pgwire.AppendParseComplete)
 		return h.Size()
 	}
+	s.sv.prepared.markStale(st.key) // what a client prepares is what its tables are now
 	s.prepare(op{kind: opParse, name: n, st: st}, out)
 	return h.Size()
 }
@@ -187,30 +213,49 @@ func (s *Session) parseNamed(h pgwire.Header, name string, tail []byte, out *Out
 // parseAgain lets PostgreSQL refuse a name that is taken: it is told to prepare the
 // new text under the old one's name. Its answer is put into the client's words.
 func (s *Session) parseAgain(h pgwire.Header, have *named, tail []byte, out *Output) int {
-	s.ensure(have.st, out)
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, have.st.name, tail) })
+	s.ensure(have, out)
+	taken := s.sv.nameOf(have.st)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, taken, tail) })
 	s.sv.owed.push(op{kind: opParse, name: &named{name: have.name, st: have.st}})
 	return h.Size()
 }
 
-// ensure prepares a statement that this server connection lacks.
-func (s *Session) ensure(st *statement, out *Output) {
-	if !s.sv.prepared.touch(st.key) && mutant != ReparseSkipped {
+// ensure prepares a statement that this server connection lacks, or has from before the
+// client has prepared it.
+func (s *Session) ensure(n *named, out *Output) {
+	s.adapt(n)
+	if node := s.sv.prepared.find(n.st.key); node != nil && node.age < n.age {
+		node.stale = true
+	}
+	if !s.sv.prepared.touch(n.st.key) && mutant != ReparseSkipped {
 		s.notedAhead()
-		s.prepare(op{kind: opParseAhead, st: st}, out)
+		s.prepare(op{kind: opParseAhead, st: n.st}, out)
+	}
+}
+
+// adapt has a statement be one of the present settings, where it must be prepared again: it
+// would be read under them.
+func (s *Session) adapt(n *named) {
+	reads := s.settings.reads()
+	if n.reads == reads || s.sv.prepared.find(n.st.key) != nil {
+		return
+	}
+	if st := s.statements.intern(n.st.tail, reads); st != nil {
+		s.statements.release(n.st)
+		n.st, n.reads = st, reads
 	}
 }
 
 // prepare sends the Parse of a statement. One that must be prepared anew is closed
 // first.
 func (s *Session) prepare(o op, out *Output) {
-	st := o.st
+	st, name := o.st, s.sv.nameOf(o.st)
 	if s.sv.prepared.isStale(st.key) {
-		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, st.name) })
+		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, name) })
 		s.sv.owed.push(op{kind: opCloseAhead})
 		o.marks |= anew
 	}
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, st.name, st.tail) })
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, name, st.tail) })
 	s.sv.owed.push(o)
 	s.keep(st, out)
 }
@@ -218,14 +263,14 @@ func (s *Session) prepare(o op, out *Output) {
 // keep notes a statement as prepared, and closes the oldest one when there are too
 // many.
 func (s *Session) keep(st *statement, out *Output) {
-	s.sv.prepared.add(st.key, st.name)
+	s.sv.prepared.add(st.key, s.sv.nameOf(st), s.tick())
 	if s.sv.prepared.len() <= preparedLimit {
 		return
 	}
 	key, name := s.sv.prepared.oldest()
 	s.sv.prepared.remove(key)
 	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, name) })
-	s.sv.owed.push(op{kind: opCloseAhead, st: &statement{key: key, name: name}})
+	s.sv.owed.push(op{kind: opCloseAhead, st: &statement{key: key}})
 }
 
 // bind forwards a Bind, with the statement's name on the server. Its parameters pass
@@ -244,6 +289,14 @@ func (s *Session) bind(h pgwire.Header, b []byte, out *Output) int {
 		return 0
 	}
 	n := s.target(name, out)
+	if n != nil {
+		switch s.fit(n, out) {
+		case unknown:
+			return 0
+		case changed:
+			return s.refuseBind(h, b, out)
+		}
+	}
 	if len(portal) == 0 {
 		s.portal = s.marksOf(n)
 	}
@@ -252,8 +305,8 @@ func (s *Session) bind(h pgwire.Header, b []byte, out *Output) int {
 		s.sv.owed.push(o)
 		return s.pass(h, b, out)
 	}
-	head := len(part) - len(tail)
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendBindHead(b, portal, n.st.name, h.Body-head) })
+	head, serverName := len(part)-len(tail), s.sv.nameOf(n.st)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendBindHead(b, portal, serverName, h.Body-head) })
 	s.sv.owed.push(o)
 	s.clientLeft, s.clientDrop = h.Body-head, false
 	return pgwire.HeaderSize + head
@@ -270,11 +323,11 @@ func (s *Session) target(name []byte, out *Output) *named {
 	n := s.names[string(name)]
 	switch {
 	case n != nil:
-		s.ensure(n.st, out)
-		s.sv.dirty = s.sv.dirty || n.st.marks&leavesState != 0
+		s.ensure(n, out)
+		s.touches(n.st.marks)
 	case bytes.HasPrefix(name, []byte(statementPrefix)):
 		// A guess at somebody else's statement: let it miss.
-		n = &named{name: string(name), st: &statement{name: "?" + string(name)}}
+		n = &named{name: string(name), st: &statement{}}
 	}
 	return n
 }
@@ -297,7 +350,7 @@ func (s *Session) ensureUnnamed(out *Output) {
 		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, "", s.unnamed.tail) })
 		s.sv.owed.push(op{kind: opParseAhead, turn: s.unnamed.turn})
 		s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
-		s.sv.dirty = s.sv.dirty || s.unnamed.marks&leavesState != 0
+		s.touches(s.unnamed.marks)
 		return
 	}
 	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, "") })
@@ -321,11 +374,14 @@ func (s *Session) describe(h pgwire.Header, b []byte, out *Output) int {
 	if prepared {
 		o.name = s.target(name, out)
 	}
-	s.sv.owed.push(o)
 	if o.name == nil {
+		s.sv.owed.push(o)
 		return s.pass(h, b, out)
 	}
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendDescribeStatement(b, o.name.st.name) })
+	o.st = o.name.st
+	s.sv.owed.push(o)
+	target := s.sv.nameOf(o.st)
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendDescribeStatement(b, target) })
 	return h.Size()
 }
 

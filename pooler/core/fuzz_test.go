@@ -56,12 +56,12 @@ func FuzzSession(f *testing.F) {
 		s := New(Config{ID: 1, Mode: armor.PoolMode(mode), Params: params, Statements: statements, OnState: onStates[len(first)%len(onStates)]})
 		var out Output
 		if mode == string(armor.SessionMode) {
-			s.Granted(NewServer(params), &out)
+			s.Granted(NewServer(params, Secret{}), &out)
 		}
 		rest, goesOn := drive(t, s, &out, first, s.FromClient)
 		for turn := 0; goesOn && turn < 4; turn++ {
 			if out.Server == Want {
-				s.Granted(NewServer(params), &out)
+				s.Granted(NewServer(params, Secret{}), &out)
 				rest, goesOn = drive(t, s, &out, rest, s.FromClient)
 			}
 			if goesOn && s.Server() != nil {
@@ -87,7 +87,7 @@ func FuzzIdle(f *testing.F) {
 	f.Add(encodeAll(f, "S a|b ; A x", encodeServer))
 	f.Add(encodeAll(f, "E FATAL 57P01 bye", encodeServer))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		sv := NewServer(NewParams(nil))
+		sv := NewServer(NewParams(nil), Secret{})
 		if n, _ := sv.FromIdle(b); n < 0 || n > len(b) {
 			t.Fatalf("consumed %d of %d", n, len(b))
 		}

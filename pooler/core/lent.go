@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -11,15 +12,20 @@ import (
 // connection from session to session; whoever has the connection has it.
 type Server struct {
 	params   *Params
-	settings *Settings // applied beyond what is reported
+	base     *Params   // what is reported when nothing is set
+	settings *Settings // that clients have had set, as far as they are known
+	owner    string    // of the client that had it last
+	user     uint64    // that client's session; zero before the first
 	// matched are the parameters of a client that were last found to be in force, so
 	// that lending to one with the same is a comparison of pointers.
 	matched  *Params
 	prepared preparedSet
+	secret   Secret
 	// The unnamed statement that the connection has: the ID of the session that prepared
 	// it, zero for nobody's, and its turn, by which a session counts those it has sent.
 	unnamedOwner uint64
 	unnamedTurn  uint32
+	numbers      uint64 // the session that has last drawn from a sequence; zero: none since the reset
 	dirty        bool
 	// suspect: it may say more than is owed. A COPY behind which a Sync had been sent has
 	// failed, perhaps before PostgreSQL came to ignore the Sync.
@@ -32,10 +38,27 @@ type Server struct {
 
 // NewServer returns the state of a connection that has just logged in, with the
 // parameters that were reported.
-func NewServer(params *Params) *Server { return &Server{params: params, status: 'I'} }
+func NewServer(params *Params, own Secret) *Server {
+	return &Server{params: params, base: params, secret: own, status: 'I'}
+}
+
+// nameOf is what a statement is called on this connection, if it has it.
+func (sv *Server) nameOf(st *statement) string {
+	if node := sv.prepared.find(st.key); node != nil {
+		return node.name
+	}
+	return sv.secret.name(st.key)
+}
 
 // Params returns the parameters in force.
 func (sv *Server) Params() *Params { return sv.params }
+
+// Base returns what the connection reports when no client has set anything, as far as it has
+// said so by now: a change of the server's configuration shows with the next command.
+func (sv *Server) Base() *Params { return sv.base }
+
+// Owner is who had the connection last; empty before the first.
+func (sv *Server) Owner() string { return sv.owner }
 
 // Dirty reports whether a session may have left something behind, so that the
 // connection must be reset (DISCARD ALL) before it is lent again.
@@ -44,16 +67,36 @@ func (sv *Server) Dirty() bool { return sv.dirty && mutant != ResetOff }
 // WasReset tells that DISCARD ALL has been answered: nothing is prepared or set any
 // more.
 func (sv *Server) WasReset() {
-	sv.prepared.clear()
-	sv.settings, sv.matched, sv.unnamedOwner, sv.dirty = nil, nil, 0, false
+	sv.wipe()
+	sv.base, sv.user = sv.params, 0
 }
 
-// Applied tells that settings were put in force outside of a session.
-func (sv *Server) Applied(s *Settings) { sv.settings, sv.matched = s, nil }
+// wipe is WasReset when what the reset has changed is still to be reported.
+func (sv *Server) wipe() {
+	sv.prepared.clear()
+	sv.settings, sv.matched, sv.unnamedOwner, sv.numbers, sv.dirty = nil, nil, 0, 0, false
+}
+
+// Apply tells that settings of an owner's were put in force outside of a session, on a
+// connection that was reset.
+func (sv *Server) Apply(s *Settings, owner string) {
+	sv.settings, sv.matched, sv.owner, sv.user = s, nil, owner, noSession
+}
+
+// noSession is the user of a connection that was used, but by no session.
+const noSession = ^uint64(0)
 
 func (sv *Server) setParam(name, value string) {
 	if p := sv.params.With(name, value); p != sv.params {
 		sv.params, sv.matched = p, nil
+	}
+}
+
+// setBase is setParam where no client has set the parameter: the server has another value for
+// everybody now, unless one of the known settings hides it.
+func (sv *Server) setBase(name, value string) {
+	if _, hidden := sv.settings.get(strings.ToLower(name)); !hidden {
+		sv.base = sv.base.With(name, value)
 	}
 }
 
@@ -68,7 +111,11 @@ func (sv *Server) FromIdle(b []byte) (n int, err error) {
 	return eachMessage(b, func(h pgwire.Header, body []byte) error {
 		switch h.Type {
 		case pgwire.ParameterStatus:
-			return sv.takeStatus(body)
+			name, value, err := sv.takeStatus(body)
+			if err == nil {
+				sv.setBase(name, value)
+			}
+			return err
 		case pgwire.NoticeResponse, pgwire.NotificationResponse:
 			return nil
 		case pgwire.ErrorResponse:
@@ -96,7 +143,8 @@ func (sv *Server) FromExchange(b []byte, x *Exchange) (n int, err error) {
 		}
 		switch h.Type {
 		case pgwire.ParameterStatus:
-			return sv.takeStatus(body)
+			_, _, err := sv.takeStatus(body)
+			return err
 		case pgwire.ErrorResponse:
 			if e := pgwire.ParseError(body); x.Err == nil {
 				x.Err = &e
@@ -133,12 +181,12 @@ func (x *Exchange) row(body []byte) error {
 	return nil
 }
 
-func (sv *Server) takeStatus(body []byte) error {
-	name, value, err := pgwire.StatusFields(body)
+func (sv *Server) takeStatus(body []byte) (name, value string, err error) {
+	n, v, err := pgwire.StatusFields(body)
 	if err == nil {
-		sv.setParam(string(name), string(value))
+		sv.setParam(string(n), string(v))
 	}
-	return err
+	return string(n), string(v), err
 }
 
 // eachMessage hands over every whole message of b and returns the length of them.

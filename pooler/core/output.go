@@ -14,6 +14,8 @@ type Output struct {
 	Server ServerWish
 	// Client says what to do about the client connection.
 	Client ClientWish
+	// Again is what was consumed of the client's and is to be fed again, after Retry.
+	Again []byte
 	// Need, when not zero, is how many bytes the next event of the same side must
 	// bring at least, the unconsumed ones included.
 	Need int
@@ -37,6 +39,10 @@ const (
 	Release
 	// Discard: the server connection is in an unknown state and must be ended.
 	Discard
+	// Retry: as Discard, and the driver feeds Again to FromClient, in front of what was not
+	// consumed: the connection could not be made fit for the client, which is to notice
+	// nothing of it.
+	Retry
 )
 
 // ClientWish is what a Session wants of its client connection.
@@ -56,7 +62,7 @@ const (
 func (o *Output) reset() {
 	o.ToClient.reset()
 	o.ToServer.reset()
-	o.Server, o.Client, o.Need = Keep, GoOn, 0
+	o.Server, o.Client, o.Need, o.Again = Keep, GoOn, 0, nil
 }
 
 // Bytes is a sequence of byte slices to be written in order: stretches of the

@@ -7,31 +7,33 @@ import "slices"
 type opKind uint8
 
 const (
-	opQuery    opKind = iota // ends with ReadyForQuery
-	opFunction               // ends with ReadyForQuery
-	opReplay                 // our own query; its reply is swallowed
-	opSync                   // ReadyForQuery
+	opQuery     opKind = iota // ends with ReadyForQuery
+	opFunction                // ends with ReadyForQuery
+	opFence                   // our own messages ahead of a client's, up to a query; their replies are swallowed
+	opReinstate               // our own query; its reply is swallowed
+	opSync                    // ReadyForQuery
 	opParse
 	opBind
 	opDescribe
 	opExecute
 	opClosePortal
-	opParseAhead // our own Parse; its reply is swallowed
-	opCloseAhead // our own Close of the oldest statement; its reply is swallowed
-	opParsed     // a Parse that was not sent, since the server has the statement
-	opClosed     // a Close that was not sent, since statements are kept
-	opCloseNone  // the same, but PostgreSQL was told to close a statement that never exists
-	opCopyEnd    // CopyDone or CopyFail sent before the server asked for data
-	opKinds      // how many there are
+	opParseAhead    // our own Parse; its reply is swallowed
+	opCloseAhead    // our own Close of the oldest statement; its reply is swallowed
+	opDescribeAhead // our own Describe; its replies are swallowed
+	opClosed        // a Close that was not sent, since statements are kept
+	opCloseNone     // the same, but PostgreSQL was told to close a statement that never exists
+	opCopyEnd       // CopyDone or CopyFail sent before the server asked for data
+	opKinds         // how many there are
 )
 
 // op is an entry of the queue of replies owed.
 type op struct {
 	kind  opKind
 	marks marks
-	turn  uint32     // of the unnamed statement, where the message prepares it
-	name  *named     // the client's statement, where the message is about one
-	st    *statement // what the server was told to prepare or close
+	turn  uint32      // of the unnamed statement, where the message prepares it
+	name  *named      // the client's statement, where the message is about one
+	st    *statement  // what the server was told to prepare, describe or close
+	said  description // what PostgreSQL has said so far of what it is to describe
 }
 
 // owedLimit is how many replies may be owed before the client has to wait.

@@ -61,8 +61,22 @@ func (s *Session) refuseParse(h pgwire.Header, name []byte, out *Output) int {
 // refusedTail is the rest of a Parse message behind the name: the text, and no types.
 var refusedTail = append([]byte(refusedText), 0, 0, 0)
 
+// noStatement is what PostgreSQL says to a Bind of refusedName.
+const noStatement = "26000"
+
 // isRefusal reports whether an error answers what was sent in the place of a refused
 // command.
 func (s *Session) isRefusal(e pgwire.Error) bool {
-	return !s.sv.owed.empty() && s.sv.owed.first().marks&refused != 0 && e.Code == syntaxError
+	if s.sv.owed.empty() || s.sv.owed.first().marks&refused == 0 {
+		return false
+	}
+	return e.Code == syntaxError || s.due(opBind) && e.Code == noStatement
+}
+
+// refusalDue is what the client is told of it.
+func (s *Session) refusalDue() *pgwire.Error {
+	if s.due(opBind) {
+		return errRevalidate
+	}
+	return errState
 }

@@ -80,7 +80,7 @@ func (s *Session) swallows() bool {
 		return false
 	}
 	switch s.sv.owed.first().kind {
-	case opReplay, opParseAhead, opCloseAhead:
+	case opFence, opReinstate, opParseAhead, opCloseAhead, opDescribeAhead:
 		return true
 	}
 	return false
@@ -101,12 +101,8 @@ func (s *Session) reply(h pgwire.Header, b []byte, out *Output) int {
 		n := s.forward(h, b, out)
 		s.answered(h.Type)
 		return n
-	case pgwire.RowDescription:
-		n := s.forward(h, b, out)
-		if s.due(opDescribe) {
-			s.sv.owed.pop() // the body follows; nothing is answered in between
-		}
-		return n
+	case pgwire.RowDescription, pgwire.ParameterDescription:
+		return s.description(h, b, out)
 	case pgwire.CopyInResponse, pgwire.CopyBothResponse:
 		n := s.forward(h, b, out)
 		s.copyBegins()
@@ -114,6 +110,23 @@ func (s *Session) reply(h pgwire.Header, b []byte, out *Output) int {
 		return n
 	}
 	return s.forward(h, b, out)
+}
+
+// description deals with the answer to a Describe, or the head of a result.
+func (s *Session) description(h pgwire.Header, b []byte, out *Output) int {
+	asked := s.due(opDescribe) || s.due(opDescribeAhead)
+	if asked && s.sv.owed.first().st != nil && h.Size() <= smallReply {
+		if len(b) < h.Size() {
+			out.Need = h.Size()
+			return 0
+		}
+		s.described(pgwire.DescriptionFields(b[:h.Size()]))
+	}
+	n := s.forward(h, b, out)
+	if asked && h.Type == pgwire.RowDescription {
+		s.describedWhole(s.sv.owed.pop()) // what is left of the body follows; nothing is answered in between
+	}
+	return n
 }
 
 // copyBegins notes that PostgreSQL takes COPY data. In the extended protocol a Sync is
@@ -149,7 +162,10 @@ func (s *Session) answered(reply byte) {
 		s.closed(o)
 		s.popIf(o.kind == opClosePortal || o.kind == opCloseAhead || o.kind == opCloseNone)
 	case pgwire.NoData:
-		s.popIf(o.kind == opDescribe)
+		if o.kind == opDescribe || o.kind == opDescribeAhead {
+			s.described([]byte{reply})
+			s.describedWhole(s.sv.owed.pop())
+		}
 	case pgwire.EmptyQueryResponse, pgwire.PortalSuspended, pgwire.CommandComplete:
 		s.popIf(o.kind == opExecute)
 	}
@@ -166,8 +182,6 @@ func (s *Session) popIf(matches bool) {
 func (s *Session) answerDue(out *Output) {
 	for !s.sv.owed.empty() {
 		switch o := s.sv.owed.first(); o.kind {
-		case opParsed:
-			out.ToClient.compose(pgwire.AppendParseComplete)
 		case opClosed:
 			s.closed(o)
 			out.ToClient.compose(pgwire.AppendCloseComplete)
@@ -226,8 +240,12 @@ func (s *Session) status(h pgwire.Header, b, body []byte, out *Output) int {
 		return 0
 	}
 	s.sv.setParam(string(name), string(value))
+	if !s.sets {
+		s.sv.setBase(string(name), string(value))
+	}
 	if !s.swallows() {
 		s.params = s.params.With(string(name), string(value))
+		s.attribute(string(name), string(value))
 		out.ToClient.pass(b[:h.Size()])
 	}
 	return h.Size()
@@ -264,11 +282,17 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 		s.leaves("a statement prepared by SQL", out)
 	case "LISTEN":
 		s.leaves("a LISTEN", out)
-	case "RESET", "LOAD":
+	case "RESET":
+		s.sv.dirty = true
+		s.wereReset()
+	case "LOAD":
 		s.sv.dirty = true
 	case "DISCARD ALL":
 		s.forgetNames()
-		s.sv.WasReset()
+		s.sv.wipe()
+		s.wereReset()
+	case "DEALLOCATE":
+		s.hasLeft()
 	case "DEALLOCATE ALL":
 		s.forgetNames()
 		s.sv.prepared.clear()
@@ -308,16 +332,19 @@ func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 	s.ending = s.ending || e.Fatal()
 	s.sv.suspect = s.sv.suspect || s.early
 	s.copying, s.early = false, false
-	if s.due(opReplay) {
-		s.fail(&pgwire.Error{Severity: pgwire.SeverityFatal, Code: e.Code,
-			Message: "the session's settings could not be restored: " + e.Message}, out)
+	if s.due(opFence) {
+		s.fenceFailed(e, out)
+		return min(h.Size(), len(b))
+	}
+	if s.due(opReinstate) {
+		s.fail(settingsError(e), out)
 		return 0
 	}
 	n := h.Size()
 	if s.isRefusal(e) {
-		s.say(errState, out)
-	} else if name := s.serverName(); name != nil && len(body) == h.Body && bytes.Contains(body, []byte(name.st.name)) {
-		whole := bytes.ReplaceAll(b[:n], []byte(name.st.name), []byte(name.name))
+		s.say(s.refusalDue(), out)
+	} else if theirs, clients := s.renamed(); len(theirs) > 0 && len(body) == h.Body && bytes.Contains(body, theirs) {
+		whole := bytes.ReplaceAll(b[:n], theirs, clients)
 		out.ToClient.compose(func(dst []byte) []byte { return pgwire.AppendResized(dst, whole) })
 	} else {
 		n = min(n, len(b))
@@ -328,24 +355,26 @@ func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 	return n
 }
 
-// serverName returns the statement that the next reply due is about, if the server
-// knows it under another name than the client.
-func (s *Session) serverName() *named {
-	if s.sv.owed.empty() {
-		return nil
+// renamed returns what the server and the client call the statement that the next reply due is
+// about; nothing if it is about none, or both call it the same.
+func (s *Session) renamed() (server, client []byte) {
+	if s.sv.owed.empty() || s.sv.owed.first().name == nil {
+		return nil, nil
 	}
-	return s.sv.owed.first().name
+	n := s.sv.owed.first().name
+	return []byte(s.sv.nameOf(n.st)), []byte(n.name)
 }
 
-// stalePlan is how PostgreSQL refuses a prepared statement whose result has changed.
-const stalePlan = "cached plan must not change result type"
+// unfits reports whether an error may mean that what the server connection has prepared is not
+// fit to be run any more: its result has changed, it is gone, or what it is made of is.
+func unfits(code string) bool { return code == "0A000" || code == "26000" || code == "XX000" }
 
 // skipOwed takes off the queue what will not be answered after an error.
 func (s *Session) skipOwed(e pgwire.Error) {
 	if s.sv.owed.empty() {
 		return
 	}
-	if o := s.sv.owed.first(); o.name != nil && e.Code == "0A000" && e.Message == stalePlan {
+	if o := s.sv.owed.first(); o.name != nil && unfits(e.Code) {
 		s.sv.prepared.markStale(o.name.st.key)
 	}
 	switch s.sv.owed.first().kind {
@@ -366,7 +395,7 @@ func (s *Session) undo(o op) {
 		return
 	}
 	switch o.kind {
-	case opParse, opParsed:
+	case opParse:
 		if o.name == nil {
 			s.unprepareUnnamed(o)
 			return
@@ -383,7 +412,7 @@ func (s *Session) undo(o op) {
 		s.unprepare(o)
 	case opCloseAhead:
 		if o.st != nil {
-			s.sv.prepared.add(o.st.key, o.st.name)
+			s.sv.prepared.add(o.st.key, s.sv.nameOf(o.st), 0)
 		}
 	case opClosed, opCloseNone:
 		s.reopen(o.name)
@@ -406,7 +435,7 @@ func (s *Session) unprepare(o op) {
 	switch {
 	case o.st == nil:
 	case o.marks&anew != 0:
-		s.sv.prepared.add(o.st.key, o.st.name)
+		s.sv.prepared.add(o.st.key, s.sv.nameOf(o.st), 0)
 		s.sv.prepared.markStale(o.st.key)
 	default:
 		s.sv.prepared.remove(o.st.key)
@@ -441,11 +470,16 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 	for !s.sv.owed.empty() {
 		o := s.sv.owed.pop()
 		switch o.kind {
-		case opReplay:
+		case opFence:
 			s.sv.status = status
+			s.fenceHeld(out)
+			return h.Size()
+		case opReinstate:
+			s.sv.status = status
+			s.tell(out)
 			return h.Size()
 		case opQuery, opFunction, opSync:
-			s.copying, s.both, s.ending = false, false, false
+			s.copying, s.both, s.ending, s.wasReset = false, false, false, false
 			s.settled++
 			if s.doubt--; s.doubt < 0 || s.sv.owed.empty() {
 				s.doubt = 0

@@ -11,10 +11,18 @@ type Config struct {
 	Mode armor.PoolMode
 	// Params are what the client was told at login. They must not be nil.
 	Params *Params
-	// Settings are what it asked for besides.
+	// Settings are those of its startup packet, all of them.
 	Settings *Settings
+	// Owner is who the client is. What one owner leaves behind is taken off a server
+	// connection before another has it, unless Isolation says otherwise.
+	Owner     string
+	Isolation armor.Isolation
 	// Statements is required in transaction mode. It is used in every event.
 	Statements *Statements
+	// Tick counts: each call returns more than any before it, of whatever session of the
+	// process. It tells what was prepared later, since tables and types may have changed in
+	// between. It must not block. Nil: only this session's are compared.
+	Tick func() uint64
 	// OnState says what becomes of commands that leave session state behind.
 	OnState armor.OnState
 }
@@ -36,13 +44,20 @@ type Session struct {
 	mode       armor.PoolMode
 	onState    armor.OnState
 	params     *Params
-	settings   *Settings
+	startup    *Settings // what RESET leads to
+	settings   *Settings // that are to be in force
+	owner      string
+	isolation  armor.Isolation
 	statements *Statements
+	tick       func() uint64
 
-	sv   *Server
-	over bool
+	sv    *Server
+	fence fence
+	over  bool
 
 	names   map[string]*named // the client's prepared statements; nil until the first
+	inquiry inquiry
+	leaving *named // that a DEALLOCATE on its way names
 	unnamed unnamedStatement
 	portal  marks // of the statement that the unnamed portal was bound to
 
@@ -68,6 +83,9 @@ type Session struct {
 	ending   bool          // the server has sent a FATAL, or the end of what it streams
 	refusal  *pgwire.Error // what answers the next message
 	warned   bool          // that session state is not kept
+	numbered bool          // it has asked for the last number of a sequence
+	sets     bool          // while the server connection is lent, a text came that may have set a parameter
+	wasReset bool          // the command whose ReadyForQuery is due was a RESET
 	stats    Stats
 	heard    uint64 // events that brought something of the client
 	settled  uint64 // events after which PostgreSQL owed less, or nothing: see Activity
@@ -94,7 +112,14 @@ type Stats struct {
 
 // New returns a Session that has logged in and is idle.
 func New(cfg Config) *Session {
-	return &Session{id: cfg.ID, mode: cfg.Mode, onState: cfg.OnState, params: cfg.Params, settings: cfg.Settings, statements: cfg.Statements}
+	if cfg.Tick == nil {
+		own := uint64(0)
+		cfg.Tick = func() uint64 { own++; return own }
+	}
+	return &Session{
+		id: cfg.ID, mode: cfg.Mode, onState: cfg.OnState, params: cfg.Params, startup: cfg.Settings, settings: cfg.Settings,
+		owner: cfg.Owner, isolation: cfg.Isolation, statements: cfg.Statements, tick: cfg.Tick,
+	}
 }
 
 // Server returns the server connection that is lent, or nil.
@@ -121,24 +146,6 @@ func (s *Session) State() string {
 		return "in transaction"
 	}
 	return "active"
-}
-
-// Granted lends a server connection to the session. In session mode it may be called
-// before the first bytes; else it answers Want.
-func (s *Session) Granted(sv *Server, out *Output) {
-	out.reset()
-	s.sv, s.waiting = sv, false
-	if sv.params == s.params && sv.settings == s.settings || sv.matched == s.params && sv.settings == s.settings {
-		return
-	}
-	sql := replay(sv.settings, s.settings, sv.params.lacks(s.params))
-	sv.settings, sv.matched = s.settings, s.params
-	if sql == "" {
-		return
-	}
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendQuery(b, sql) })
-	sv.unnamedOwner = 0 // a simple query drops it
-	sv.owed.push(op{kind: opReplay})
 }
 
 // Refuse answers Want when no server connection can be had. A FATAL ends the
@@ -308,6 +315,6 @@ func (s *Session) settle(out *Output) {
 		if s.sv.suspect {
 			out.Server = Discard
 		}
-		s.sv = nil
+		s.sv, s.inquiry, s.sets = nil, inquiry{}, false
 	}
 }

@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,7 +20,7 @@ func TestPreparedSetForgetsTheLeastRecentlyUsed(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				k := key.Draw(t, "key")
-				set.add(k, fmt.Sprint(k))
+				set.add(k, fmt.Sprint(k), 0)
 				without(k)
 				model = append(model, k)
 			},
@@ -54,12 +55,13 @@ func TestPreparedSetForgetsTheLeastRecentlyUsed(t *testing.T) {
 }
 
 func TestStatementsAreKeptOnceAndForgottenWithTheLastReference(t *testing.T) {
+	var none [16]byte
 	s := NewStatements(10)
-	a, again := s.intern([]byte("aaaa\x00\x00\x00")), s.intern([]byte("aaaa\x00\x00\x00"))
+	a, again := s.intern([]byte("aaaa\x00\x00\x00"), none), s.intern([]byte("aaaa\x00\x00\x00"), none)
 	if a != again {
 		t.Error("the same text is kept twice")
 	}
-	if s.intern([]byte("bbbb\x00\x00\x00")) != nil {
+	if s.intern([]byte("bbbb\x00\x00\x00"), none) != nil {
 		t.Error("there was room beyond the limit")
 	}
 	s.release(a)
@@ -67,20 +69,57 @@ func TestStatementsAreKeptOnceAndForgottenWithTheLastReference(t *testing.T) {
 	if len(s.byKey) != 0 || s.size != 0 {
 		t.Errorf("%d statements, %d bytes are left", len(s.byKey), s.size)
 	}
-	if s.intern([]byte("bbbb\x00\x00\x00")) == nil {
+	if s.intern([]byte("bbbb\x00\x00\x00"), none) == nil {
 		t.Error("no room after everything was forgotten")
 	}
 }
 
-func TestReplayQuotes(t *testing.T) {
-	have := NewSettings(map[string]string{"app.user": "x", "search_path": "a, b"})
-	want := NewSettings(map[string]string{"search_path": `it's "a\b", c`})
-	got := replay(have, want, nil)
-	if expect := `RESET "app"."user"; SELECT pg_catalog.set_config('search_path', E'it''s "a\\b", c', false)`; got != expect {
-		t.Errorf("got  %s\nwant %s", got, expect)
+func TestTurnLeadsFromOneClientsSettingsToAnothers(t *testing.T) {
+	set := func(pairs ...string) *Settings {
+		values := map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			values[pairs[i]] = pairs[i+1]
+		}
+		return NewSettings(values)
 	}
-	if got := replay(want, want, nil); got != "" {
-		t.Errorf("nothing was to be done, and yet %s", got)
+	const call = "pg_catalog.set_config"
+	for _, c := range []struct {
+		have, want *Settings
+		sql        string
+	}{
+		{nil, nil, ""},
+		{set("a", "1"), set("a", "1"), ""},
+		{set("a", "1"), nil, "SELECT " + call + "('a', NULL, false)"},
+		{set("a", "1", "b", "2"), set("b", "3", "c", `x "y", z`), "SELECT " + call + "('a', NULL, false), " + call + "('b', '3', false), " +
+			call + `('c', 'x "y", z', false)`},
+		{nil, set("a", "it's"), "SELECT " + call + "('a', pg_catalog.convert_from(pg_catalog.decode('69742773', 'hex'), " +
+			"pg_catalog.getdatabaseencoding()), false)"},
+		{set("role", "x"), set("a", "1", "role", "y", "session_authorization", "z"), "SELECT " + call +
+			"('session_authorization', 'z', false), " + call + "('a', '1', false), " + call + "('role', 'y', false)"},
+		{set("a", "1", "role", "x"), nil, "SELECT " + call + "('role', NULL, false), " + call + "('a', NULL, false)"},
+	} {
+		if got := turn(c.have, c.want); got != c.sql {
+			t.Errorf("from %v to %v:\ngot  %s\nwant %s", c.have.list(), c.want.list(), got, c.sql)
+		}
+	}
+}
+
+func TestLiteralsAreAlikeInEveryEncoding(t *testing.T) {
+	for _, s := range []string{"é", `a\b`, "a\nb", "'", "\x7f"} {
+		if got := plain(s); !strings.HasPrefix(got, "pg_catalog.convert_from(") {
+			t.Errorf("%q goes as %s", s, got)
+		}
+	}
+}
+
+func TestSettingsAreNotChanged(t *testing.T) {
+	one := NewSettings(map[string]string{"a": "1", "c": "3"})
+	two := one.with("b", "2").without("a")
+	if got := fmt.Sprint(one.list(), two.list()); got != "[{a 1} {c 3}] [{b 2} {c 3}]" {
+		t.Error(got)
+	}
+	if one.without("b") != one || NewSettings(map[string]string{"a": ""}).without("a") != nil {
+		t.Error("settings without what they do not have, or without all")
 	}
 }
 
@@ -99,9 +138,5 @@ func TestParamsAreShared(t *testing.T) {
 	}
 	if !slices.Equal(names, []string{"a", "b", "c"}) {
 		t.Errorf("names: %v", names)
-	}
-	lacking := q.With("server_version", "15").lacks(p.With("server_version", "16"))
-	if !slices.Equal(lacking, []pair{{"a", "1"}}) {
-		t.Errorf("lacking: %v", lacking)
 	}
 }

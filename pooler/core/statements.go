@@ -10,15 +10,26 @@ import (
 // statementPrefix begins the names that prepared statements have on the server.
 const statementPrefix = "armor_"
 
-// statementKey is the digest of a statement's text and parameter types.
+// statementKey is the digest of all that Parse depends on: a statement's text, the types of
+// its parameters, and the client's settings.
 type statementKey [16]byte
 
-// statement is a prepared statement as the server knows it: under a name that
-// follows from its content, so that every client, session and node that prepares
-// the same text finds it again.
+// Secret is a server connection's own, and random. The names of its prepared statements follow
+// from it and from their keys: every session finds a statement again, and no client can guess
+// what a neighbour's is called.
+type Secret [16]byte
+
+func (s Secret) name(key statementKey) string {
+	if mutant == NamesGuessable {
+		s = Secret{}
+	}
+	digest := sha256.Sum256(append(s[:], key[:]...))
+	return statementPrefix + hex.EncodeToString(digest[:16])
+}
+
+// statement is what a client has prepared: what it takes to prepare it anywhere.
 type statement struct {
 	key   statementKey
-	name  string // on the server
 	tail  []byte // what follows the name in a Parse message
 	marks marks
 	refs  int
@@ -38,19 +49,26 @@ func NewStatements(limit int) *Statements {
 	return &Statements{byKey: map[statementKey]*statement{}, limit: limit}
 }
 
+// keyOf is the key of a Parse message's tail under settings that were digested.
+func keyOf(tail []byte, reads [16]byte) statementKey {
+	digest := sha256.Sum256(tail)
+	if reads != [16]byte{} {
+		digest = sha256.Sum256(append(digest[:], reads[:]...))
+	}
+	return statementKey(digest[:16])
+}
+
 // intern returns the statement of a Parse message's tail, which it copies when it is
 // new, and counts one reference more. It returns nil when there is no room.
-func (s *Statements) intern(tail []byte) *statement {
-	digest := sha256.Sum256(tail)
-	key := statementKey(digest[:16])
+func (s *Statements) intern(tail []byte, reads [16]byte) *statement {
+	key := keyOf(tail, reads)
 	st := s.byKey[key]
 	if st == nil {
 		if s.size+len(tail) > s.limit {
 			return nil
 		}
 		st = &statement{
-			key: key, name: statementPrefix + hex.EncodeToString(key[:]), tail: append([]byte(nil), tail...),
-			marks: scan(pgwire.ParseText(tail)),
+			key: key, tail: append([]byte(nil), tail...), marks: scan(pgwire.ParseText(tail)),
 		}
 		s.byKey[key] = st
 		s.size += len(tail)
@@ -70,8 +88,11 @@ func (s *Statements) release(st *statement) {
 
 // named is a statement under the name that a client gave it.
 type named struct {
-	name string
-	st   *statement
+	name  string
+	st    *statement
+	reads [16]byte    // of the settings in its key
+	age   uint64      // of the client's Parse: see Config.Tick
+	told  description // what the client was told of it; zero: nothing
 }
 
 // preparedLimit is how many statements one server connection keeps prepared
@@ -90,6 +111,8 @@ type preparedNode struct {
 	key        statementKey
 	name       string
 	newer, old int32
+	age        uint64      // when it was prepared: see Config.Tick
+	told       description // what PostgreSQL has said of it; zero: it was not asked
 	// stale: PostgreSQL refuses to run it as it was planned; it must be closed and
 	// prepared again.
 	stale bool
@@ -111,6 +134,15 @@ func (p *preparedSet) touch(key statementKey) bool {
 	return true
 }
 
+// find returns what is noted of a statement; nil when it is not there. It is valid until
+// the next change.
+func (p *preparedSet) find(key statementKey) *preparedNode {
+	if i, ok := p.index[key]; ok {
+		return &p.nodes[i]
+	}
+	return nil
+}
+
 // isStale reports whether the statement is there and unfit.
 func (p *preparedSet) isStale(key statementKey) bool {
 	i, ok := p.index[key]
@@ -125,7 +157,7 @@ func (p *preparedSet) markStale(key statementKey) {
 }
 
 // add makes the statement the newest one.
-func (p *preparedSet) add(key statementKey, name string) {
+func (p *preparedSet) add(key statementKey, name string, age uint64) {
 	if p.index == nil {
 		p.index, p.nodes = map[statementKey]int32{}, make([]preparedNode, 1)
 	}
@@ -136,7 +168,7 @@ func (p *preparedSet) add(key statementKey, name string) {
 	} else {
 		p.nodes = append(p.nodes, preparedNode{})
 	}
-	p.nodes[i] = preparedNode{key: key, name: name}
+	p.nodes[i] = preparedNode{key: key, name: name, age: age}
 	p.index[key] = i
 	p.link(i)
 }

@@ -77,6 +77,7 @@ func play(t *testing.T, transcript string, size int) string {
 			l = newLab(t, rest, size)
 			continue
 		}
+		l.last = line
 		l.do(verb, rest)
 		for _, wish := range l.wishes() {
 			fmt.Fprintln(&out, "  "+wish)
@@ -96,6 +97,7 @@ type lab struct {
 	fromClient, fromServer []byte // not consumed yet
 	toClient, toServer     []byte
 	acts                   []string
+	last                   string // input
 }
 
 func newLab(t *testing.T, mode string, size int) *lab {
@@ -109,11 +111,14 @@ func newLab(t *testing.T, mode string, size int) *lab {
 			cfg.OnState = armor.OnState(value)
 			continue
 		}
-		if name == "statement_timeout" {
-			cfg.Settings = NewSettings(map[string]string{name: value})
+		if name == "owner" {
+			cfg.Owner = value
 			continue
 		}
-		cfg.Params = cfg.Params.With(name, value)
+		if name != "statement_timeout" {
+			cfg.Params = cfg.Params.With(name, value)
+		}
+		cfg.Settings = cfg.Settings.with(strings.ToLower(name), value)
 	}
 	l.s = New(cfg)
 	return l
@@ -130,16 +135,23 @@ func (l *lab) do(verb, rest string) {
 	case "grant":
 		if l.servers[rest] == nil {
 			l.servers[rest] = NewServer(NewParams(map[string]string{"TimeZone": "UTC",
-				"application_name": "", "client_encoding": "UTF8", "server_version": "15"}))
+				"application_name": "", "client_encoding": "UTF8", "server_version": "15"}), Secret{})
 		}
 		l.s.Granted(l.servers[rest], &l.out)
 		l.take()
 		l.pumpClient()
 	case "changed": // by another client
 		f := strings.Fields(rest)
-		l.servers[f[0]].setParam(f[1], f[2])
+		sv := l.servers[f[0]]
+		sv.setParam(f[1], f[2])
+		sv.settings = sv.settings.with(strings.ToLower(f[1]), f[2])
+	case "owned": // by another client
+		name, owner, _ := strings.Cut(rest, " ")
+		l.servers[name].owner, l.servers[name].user = owner, 99
 	case "reset":
-		l.servers[rest].WasReset()
+		sv := l.servers[rest]
+		sv.params = sv.base // as PostgreSQL reports it
+		sv.WasReset()
 	case "refuse", "cut":
 		severity, text, _ := strings.Cut(rest, " ")
 		e := &pgwire.Error{Severity: severity, Code: "57014", Message: text}
@@ -170,7 +182,7 @@ func (l *lab) pumpClient() {
 func (l *lab) pumpServer() {
 	l.fromServer = l.pump(l.fromServer, func(b []byte) int {
 		if l.s.Server() == nil {
-			l.t.Fatalf("bytes from a server that is not lent: %q", b)
+			l.t.Fatalf("bytes from a server that is not lent: %q, after %q", b, l.last)
 		}
 		return l.s.FromServer(b, &l.out)
 	})
@@ -207,6 +219,9 @@ func (l *lab) take() {
 		l.act("release")
 	case Discard:
 		l.act("discard")
+	case Retry:
+		l.act("retry")
+		l.fromClient = append(bytes.Clone(l.out.Again), l.fromClient...)
 	}
 	switch l.out.Client {
 	case Hangup:
@@ -328,5 +343,5 @@ func inServersWords(s string) string {
 		return s
 	}
 	text, after, _ := strings.Cut(rest, ")")
-	return before + NewStatements(1<<20).intern(append([]byte(text), 0, 0, 0)).name + after
+	return before + Secret{}.name(keyOf(append([]byte(text), 0, 0, 0), [16]byte{})) + after
 }

@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"slices"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -191,7 +192,8 @@ func (s *session) feed(b []byte) {
 func (s *session) act() {
 	out := &s.w.out
 	server, wish, end := s.server, out.Server, out.Client
-	if server != nil && wish != core.Discard {
+	lost := wish == core.Discard || wish == core.Retry
+	if server != nil && !lost {
 		server.write(s.w.joined(&out.ToServer))
 	}
 	if end != core.Reset {
@@ -201,6 +203,9 @@ func (s *session) act() {
 	case core.Release:
 		server.release()
 	case core.Discard:
+		server.discard()
+	case core.Retry:
+		s.pending, s.held = slices.Concat(out.Again, s.pending), true
 		server.discard()
 	}
 	switch end {

@@ -83,13 +83,21 @@ const textOID = 25
 // AppendQueryWith appends a query with one parameter of type text, $1, by the extended
 // protocol: Parse, Bind, Execute and Sync. Neither may hold a NUL.
 func AppendQueryWith(dst []byte, sql, parameter string) []byte {
-	tail := binary.BigEndian.AppendUint32(append(appendString(nil, sql), 0, 1), textOID)
-	dst = AppendParse(dst, "", tail)
-	tail = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(parameter))) // text, and one of it
-	tail = append(append(tail, parameter...), 0, 0)                                  // all of the answer as text
+	dst = AppendParse(dst, "", binary.BigEndian.AppendUint32(append(appendString(nil, sql), 0, 1), textOID))
+	tail := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(parameter))) // text, and one of it
+	tail = append(append(tail, parameter...), 0, 0)                                   // all of the answer as text
 	dst = append(AppendBindHead(dst, nil, "", len(tail)), tail...)
 	dst = append(appendHeader(dst, Execute, 5), 0, 0, 0, 0, 0)
 	return appendHeader(dst, Sync, 0)
+}
+
+// AppendExtended appends a command without parameters by the extended protocol: Parse, Bind
+// and Execute of unnamed ones, and no Sync. It may not hold a NUL.
+func AppendExtended(dst []byte, sql string) []byte {
+	dst = appendHeader(dst, Parse, 1+len(sql)+1+2)
+	dst = append(appendString(append(dst, 0), sql), 0, 0) // no types
+	dst = append(AppendBindHead(dst, nil, "", 6), 0, 0, 0, 0, 0, 0)
+	return append(appendHeader(dst, Execute, 5), 0, 0, 0, 0, 0)
 }
 
 // AppendCancelRequest appends a CancelRequest, which is sent instead of a startup

@@ -23,6 +23,7 @@ type Error struct {
 	Message  string
 	Detail   string
 	Hint     string
+	Routine  string // of PostgreSQL's source; drivers look at a few
 }
 
 // Error is as libpq shows it, in one line.
@@ -35,6 +36,7 @@ func (e *Error) Fatal() bool { return e.Severity == SeverityFatal || e.Severity 
 func AppendError(dst []byte, e *Error) []byte {
 	return encode(dst, &pgproto3.ErrorResponse{
 		Severity: e.Severity, SeverityUnlocalized: e.Severity, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+		Routine: e.Routine,
 	})
 }
 
@@ -42,6 +44,7 @@ func AppendError(dst []byte, e *Error) []byte {
 func AppendNotice(dst []byte, e *Error) []byte {
 	return encode(dst, &pgproto3.NoticeResponse{
 		Severity: e.Severity, SeverityUnlocalized: e.Severity, Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+		Routine: e.Routine,
 	})
 }
 

@@ -132,3 +132,23 @@ func cutValue(b []byte) (rest []byte, ok bool) {
 	}
 	return b[max(n, 0):], true
 }
+
+// DescriptionFields returns of a RowDescription what a client decodes rows by: the columns'
+// names, types and type modifiers, and not which table they are of. Of any other message, and of
+// one that makes no sense, it returns all.
+func DescriptionFields(message []byte) []byte {
+	const behindName = 18 // bytes: table, number, type, size, modifier, format
+	if message[0] != RowDescription || len(message) < HeaderSize+2 {
+		return message
+	}
+	var fields []byte
+	for rest := message[HeaderSize+2:]; len(rest) > 0; {
+		name, more, ok := cutString(rest)
+		if !ok || len(more) < behindName {
+			return message
+		}
+		fields = append(append(append(fields, name...), 0), more[6:behindName-2]...)
+		rest = more[behindName:]
+	}
+	return fields
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/armordb/armordb/pooler/core"
@@ -27,6 +28,9 @@ func (b *buffer) held() []byte { return b.bytes[b.from:] }
 
 // consume takes n bytes away. They stay where they are until the next room.
 func (b *buffer) consume(n int) { b.from += n }
+
+// prepend puts bytes in front of those that are held.
+func (b *buffer) prepend(p []byte) { b.bytes, b.from = slices.Concat(p, b.held()), 0 }
 
 // room returns free space of at least chunk bytes, or as much more as there must be
 // for the held bytes to become need. What it returns is taken by filled.

@@ -62,9 +62,13 @@ func (s *session) read() bool {
 // feed gives the core the client's bytes until it needs more of them. It returns
 // false when the session is over.
 func (s *session) feed() bool {
-	for len(s.in.held()) > 0 {
+	for s.retry(); len(s.in.held()) > 0; s.retry() {
 		n := 0
-		s.event(func() { n = s.core.FromClient(s.in.held(), &s.out) })
+		s.event(func() {
+			if s.again == nil {
+				n = s.core.FromClient(s.in.held(), &s.out)
+			}
+		})
 		s.in.consume(n)
 		switch {
 		case s.ended():
@@ -73,11 +77,29 @@ func (s *session) feed() bool {
 			s.acquire()
 		case s.out.Server == core.Wait:
 			s.awaitProgress()
-		case n == 0 || s.out.Need > 0:
+		case (n == 0 || s.out.Need > 0) && !s.retries():
 			return true
 		}
 	}
 	return true
+}
+
+// retries reports whether bytes of the client's are to be fed again.
+func (s *session) retries() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.again != nil
+}
+
+// retry puts what is to be fed again in front of what has come since.
+func (s *session) retry() {
+	s.mu.Lock()
+	again := s.again
+	s.again = nil
+	s.mu.Unlock()
+	if len(again) > 0 {
+		s.in.prepend(again)
+	}
 }
 
 // event has the core do something that the client is the reason for, unless the
@@ -112,7 +134,7 @@ func (s *session) decide(do func()) (l *lent, back bool) {
 	}
 	do()
 	s.settleLocked(&s.out)
-	l, back = s.lent, s.out.Server == core.Release || s.out.Server == core.Discard
+	l, back = s.lent, givesBack(s.out.Server)
 	if l == nil {
 		return nil, false
 	}

@@ -97,8 +97,12 @@ func (s *session) decideServer(l *lent, do func()) (goOn bool, handBack func()) 
 	}
 	do()
 	s.settleLocked(&l.out)
-	if l.out.Server != core.Release && l.out.Server != core.Discard {
+	if !givesBack(l.out.Server) {
 		return !s.ended(), nil
+	}
+	if l.out.Server == core.Retry {
+		s.again = append(make([]byte, 0, len(l.out.Again)), l.out.Again...)
+		s.client.wake()
 	}
 	s.lent, l.wish = nil, l.out.Server
 	handBack = func() { s.giveBack(l) }
@@ -106,6 +110,11 @@ func (s *session) decideServer(l *lent, do func()) (goOn bool, handBack func()) 
 		s.handBack, handBack = handBack, nil
 	}
 	return false, handBack
+}
+
+// givesBack reports whether the core is done with the server connection.
+func givesBack(w core.ServerWish) bool {
+	return w == core.Release || w == core.Discard || w == core.Retry
 }
 
 // takeBack ends serve's use of a connection and gives it back.

@@ -50,6 +50,7 @@ type session struct {
 	broken    bool            // a write to the client has failed or was cut short
 	writing   bool            // run is writing to the server
 	handBack  func()          // what is to be done once it has written
+	again     []byte          // of the client's, to be fed again before anything else; nil: nothing is
 	joint     []byte          // for joining writes to the client
 	panicked  any             // what serve has died of
 	state     string          // of the core, after the last event

@@ -121,7 +121,7 @@ func (p *parsing) pool(body ast.Node) {
 		Database: o.databaseOf(s.Database, armor.Field{"spec", "database"}),
 		Mode:     armor.PoolMode(s.Mode), Budget: s.Budget, OnState: armor.OnState(unless(s.OnState, armor.ResetWord)),
 		Isolation: armor.Isolation(unless(s.Isolation, armor.IdentityWord)),
-		MinSize: s.MinSize, WarmUp: s.WarmUp, MaxClients: s.MaxClients, Reserve: s.Reserve,
+		MinSize:   s.MinSize, WarmUp: s.WarmUp, MaxClients: s.MaxClients, Reserve: s.Reserve,
 		ReserveAfter:       o.duration(s.ReserveAfter, reserveAfter, "reserveAfter"),
 		QueryWait:          o.duration(s.QueryWait, 0, "queryWait"),
 		QueryWaitNotify:    o.duration(s.QueryWaitNotify, armor.DefaultQueryWaitNotify, "queryWaitNotify"),

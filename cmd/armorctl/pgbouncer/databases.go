@@ -207,6 +207,9 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 	if p.ServerLifetime == 0 {
 		p.ServerLifetime = armor.DefaultServerLifetime
 	}
+	if always, _, _ := w.find("server_reset_query_always", "server_reset_query_always"); !slices.Contains(isOff, strings.ToLower(always)) {
+		p.Isolation = armor.IsolatedClients
+	}
 	t.budget(w, &p, roles)
 	p.MinSize = min(p.MinSize, p.Budget-p.Reserve)
 	// PgBouncer keeps the minimum without a client where the user is fixed.

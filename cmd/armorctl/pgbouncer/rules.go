@@ -98,7 +98,7 @@ var mainRules = map[string]rule{
 		needless("always so, and in transaction mode too where a client may have left something behind"),
 		"the reset between two clients is DISCARD ALL and cannot be replaced",
 		"leave it out: what one client leaves behind is never seen by another"),
-	"server_reset_query_always": needless("a server connection is reset wherever something may have been left behind"),
+	"server_reset_query_always": resetAlways,
 	"server_check_delay":        needless("idle server connections are watched for their end, without a query"),
 	"server_check_query":        needless("idle server connections are watched for their end, without a query"),
 	"server_fast_close": only(isOff, needless("off"), "sessions are not ended when a pool is reconnected",
@@ -194,6 +194,14 @@ func serverLifetime(value string) outcome {
 			instead: "the default, 1h, holds; serverLifetime can be as short as 100ms"}
 	}
 	return outcome{to: "Pool spec.serverLifetime"}
+}
+
+// resetAlways: what is off in PgBouncer is no less than by identity here.
+func resetAlways(value string) outcome {
+	if slices.Contains(isOff, strings.ToLower(value)) {
+		return outcome{to: nothing, note: "a server connection is reset when it goes from one identity to another, and where a text shows that something was left"}
+	}
+	return outcome{to: "Pool spec.isolation"}
 }
 
 // authType: whatever it was, the certificate says who a client is.

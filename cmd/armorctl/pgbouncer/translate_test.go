@@ -345,6 +345,18 @@ func TestTLSTowardsPostgreSQL(t *testing.T) {
 	}
 }
 
+func TestResetAlwaysIsAnIsolation(t *testing.T) {
+	for value, want := range map[string]armor.Isolation{"1": armor.IsolatedClients, "on": armor.IsolatedClients, "0": armor.IsolatedIdentities} {
+		r := translate(t, files{
+			ini:      "[databases]\norders = host=pg1\n[pgbouncer]\nserver_tls_sslmode=disable\nserver_reset_query_always = " + value + "\n",
+			userlist: users,
+		}, options)
+		if p := r.pool(t, "orders"); p.Isolation != want {
+			t.Errorf("%s: pool %+v", value, p)
+		}
+	}
+}
+
 func TestIncludesAndLaterLines(t *testing.T) {
 	r := translate(t, files{
 		ini: "; a comment\n# another\n[pgbouncer]\npool_mode = session\n%include more.ini\npool_mode = statement\n", userlist: users,

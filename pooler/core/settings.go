@@ -1,0 +1,141 @@
+package core
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+)
+
+// Settings are the parameters that are set for one client's session: those of its startup
+// packet, and what it has SET since as far as PostgreSQL reports that. Names are lower-case,
+// values are bytes in the database's encoding. They are immutable and may be shared; nil are
+// none.
+type Settings struct {
+	pairs []pair // sorted by name
+	read  [16]byte
+}
+
+// settingsOf digests those that Parse may read: a literal, a name or a type means something
+// else under another DateStyle, search_path or client_encoding.
+func settingsOf(pairs []pair) *Settings {
+	if len(pairs) == 0 {
+		return nil
+	}
+	var words []byte
+	for _, p := range pairs {
+		if p.name != "application_name" && !strings.HasSuffix(p.name, "_timeout") {
+			words = append(append(append(append(words, p.name...), 0), p.value...), 0)
+		}
+	}
+	s := &Settings{pairs: pairs}
+	if len(words) > 0 && mutant != SettingsUnread {
+		digest := sha256.Sum256(words)
+		s.read = [16]byte(digest[:16])
+	}
+	return s
+}
+
+// reads returns the digest of what Parse may read.
+func (s *Settings) reads() [16]byte {
+	if s == nil {
+		return [16]byte{}
+	}
+	return s.read
+}
+
+// NewSettings returns the settings of a map, which it does not keep. It returns nil
+// when there are none.
+func NewSettings(values map[string]string) *Settings { return settingsOf(sortedPairs(values)) }
+
+// SQL returns the statement that puts the settings in force on a server connection that has
+// none; empty when there are none.
+func (s *Settings) SQL() string { return turn(nil, s) }
+
+func (s *Settings) list() []pair {
+	if s == nil {
+		return nil
+	}
+	return s.pairs
+}
+
+// get returns a setting's value, and whether it is set.
+func (s *Settings) get(name string) (string, bool) {
+	pairs := s.list()
+	i, found := slices.BinarySearchFunc(pairs, pair{name: name}, pair.compare)
+	if !found {
+		return "", false
+	}
+	return pairs[i].value, true
+}
+
+// with returns settings in which name has the value.
+func (s *Settings) with(name, value string) *Settings {
+	return settingsOf((&Params{pairs: s.list()}).With(name, value).pairs)
+}
+
+// without returns settings in which name is not set.
+func (s *Settings) without(name string) *Settings {
+	if _, set := s.get(name); !set {
+		return s
+	}
+	return settingsOf(slices.DeleteFunc(slices.Clone(s.pairs), func(p pair) bool { return p.name == name }))
+}
+
+// turn returns the statement that turns the settings that a server connection has into
+// those that a client wants; empty when they are the same. set_config takes the value of a
+// list such as search_path as it is, and NULL leads to what the login had: RESET.
+func turn(have, want *Settings) string {
+	if have == want {
+		return ""
+	}
+	var change turning
+	for _, p := range have.list() {
+		if _, kept := want.get(p.name); !kept {
+			change.add(p.name, "NULL")
+		}
+	}
+	for _, p := range want.list() {
+		if value, set := have.get(p.name); !set || value != p.value {
+			change.add(p.name, plain(p.value))
+		}
+	}
+	return change.sql()
+}
+
+// turning is the calls of one statement. PostgreSQL makes them in their order. Who the
+// session is comes first and the role last: a role may not be allowed what the session is,
+// and SET SESSION AUTHORIZATION ends a SET ROLE.
+type turning struct{ who, others, role []string }
+
+func (c *turning) add(name, value string) {
+	call := "pg_catalog.set_config(" + plain(name) + ", " + value + ", false)"
+	switch {
+	case name == "role" && value == "NULL", name == "session_authorization":
+		c.who = append(c.who, call)
+	case name == "role":
+		c.role = append(c.role, call)
+	default:
+		c.others = append(c.others, call)
+	}
+}
+
+func (c *turning) sql() string {
+	all := slices.Concat(c.who, c.others, c.role)
+	if len(all) == 0 {
+		return ""
+	}
+	return "SELECT " + strings.Join(all, ", ")
+}
+
+// plain is a string as SQL that is read alike in every client_encoding and with every
+// standard_conforming_strings: what is not plain goes as the hexadecimal digits of its bytes.
+func plain(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '\'' || c == '\\' {
+			return "pg_catalog.convert_from(pg_catalog.decode('" + hex.EncodeToString([]byte(s)) +
+				"', 'hex'), pg_catalog.getdatabaseencoding())"
+		}
+	}
+	return "'" + s + "'"
+}

@@ -1,0 +1,101 @@
+package core
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/pooler/pgwire"
+)
+
+// What a client has set is known by what PostgreSQL reports of it: which parameter has which
+// value now. Whatever else its texts may have done is undone by a reset.
+
+// setsAny are the marks of what may change a parameter.
+const setsAny = sets | setsByCall | resets | resetsAll | mayChange
+
+// touches notes what a text that is sent may do to the session's state.
+func (s *Session) touches(m marks) {
+	s.sv.dirty = s.sv.dirty || m&leavesState != 0
+	s.sets = s.sets || m&setsAny != 0
+	if m&advances != 0 {
+		s.sv.numbers = s.id
+	}
+}
+
+// forgetNumbers takes what another client has drawn from sequences.
+const forgetNumbers = "DISCARD SEQUENCES"
+
+// foreignNumbers reports whether lastval() and currval() would answer with another client's
+// number.
+func (s *Session) foreignNumbers() bool { return s.sv.numbers != 0 && s.sv.numbers != s.id }
+
+// asksNumbers sees to it that a text that asks for the last number of a sequence is not given
+// another client's: it fails with 55000 then, as in a session that has drawn none.
+func (s *Session) asksNumbers(m marks, out *Output) {
+	if m&usesNumbers == 0 || s.mode == armor.SessionMode {
+		return
+	}
+	s.numbered = true
+	if s.foreignNumbers() && s.sv.owed.empty() && s.sv.status != 'E' {
+		s.sv.numbers = 0
+		s.ahead(forgetNumbers, out)
+	}
+}
+
+// ahead sends a query of our own before the client's next command.
+func (s *Session) ahead(sql string, out *Output) {
+	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendQuery(b, sql) })
+	s.sv.unnamedOwner = 0 // a simple query drops it
+	s.sv.owed.push(op{kind: opReinstate})
+}
+
+// unsettable are reported parameters that no SET can change: they describe the
+// server, or follow from the role, which a reset restores.
+var unsettable = []string{
+	"in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version", "session_authorization",
+}
+
+// attribute notes a parameter that has another value now as the client's own setting. Where no
+// text can have set it, the server's configuration was changed: the client is told, and nothing
+// of that is put in force elsewhere.
+func (s *Session) attribute(reported, value string) {
+	if !s.sets || s.mode == armor.SessionMode || slices.Contains(unsettable, reported) {
+		return
+	}
+	name := strings.ToLower(reported)
+	want := s.settings.with(name, value)
+	base, _ := s.sv.base.Get(reported)
+	first, asked := s.startup.get(name)
+	switch {
+	case base != value:
+	case asked && s.wasReset:
+		want = s.settings.with(name, first)
+	case !asked:
+		want = s.settings.without(name)
+	}
+	if s.sv.settings = s.sv.settings.without(name); !s.wasReset {
+		s.sv.settings = want
+	}
+	s.settings = want
+}
+
+// wereReset notes that a RESET has led to what the login had: what the startup packet said is
+// to be put in force again.
+func (s *Session) wereReset() {
+	s.wasReset = true
+	for _, p := range s.startup.list() {
+		s.sv.settings = s.sv.settings.without(p.name)
+	}
+}
+
+// reinstate puts in force what a RESET has taken away, before the client's next command.
+func (s *Session) reinstate(out *Output) {
+	if s.sv.settings == s.settings || s.mode == armor.SessionMode || s.cycle || s.sv.status == 'E' || !s.sv.owed.empty() {
+		return
+	}
+	sql := turn(s.sv.settings, s.settings)
+	if s.sv.settings = s.settings; sql != "" {
+		s.ahead(sql, out)
+	}
+}
