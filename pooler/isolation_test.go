@@ -33,7 +33,8 @@ var left = []struct{ what, leave, find, clean string }{
 	{"a tenant", "set app.tenant to 'one'", "SELECT coalesce(current_setting('app.tenant', true), '')", ""},
 	{"a role", "set role orders_rw", "SELECT current_setting('role')", "none"},
 	{"a temporary table", "create temp table loot as select 1", "SELECT coalesce(to_regclass('pg_temp.loot')::text, '')", ""},
-	{"a lock", "select pg_advisory_lock(7)", "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", "0"},
+	{"a lock", "select pg_advisory_lock(7)",
+		"SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", "0"},
 	{"a channel", "listen gossip", "SELECT count(*)::text FROM pg_listening_channels()", "0"},
 	{"a statement", "prepare loot as select 1", "SELECT count(*)::text FROM pg_prepared_statements WHERE name = 'loot'", "0"},
 	{"a cursor", "declare loot cursor with hold for select 1", "SELECT count(*)::text FROM pg_cursors WHERE name = 'loot'", "0"},
@@ -116,7 +117,8 @@ func TestAResetThatFailsIsNotNoticed(t *testing.T) {
 	// What is to be dropped takes longer than the time that there is.
 	h.query(web, "DO $$ BEGIN FOR i IN 1..300 LOOP EXECUTE 'create te' || 'mp table t' || i || ' (n int)'; END LOOP; END $$")
 	h.query(web, hidden("set statement_timeout to 1"))
-	if got := h.query(other, "SELECT pg_backend_pid() || current_setting('TimeZone')"); strings.HasPrefix(got[0], pid[0]) || !strings.HasSuffix(got[0], "Asia/Tokyo") {
+	got := h.query(other, "SELECT pg_backend_pid() || current_setting('TimeZone')")
+	if strings.HasPrefix(got[0], pid[0]) || !strings.HasSuffix(got[0], "Asia/Tokyo") {
 		t.Errorf("got %s from %s", got, pid)
 	}
 	h.must(other.Send(pgtest.Encode('P', "kept", "SELECT 7", int16(0)), pgtest.Encode('S')))
@@ -140,7 +142,8 @@ func TestResetInTransactionModeLeadsToTheStartupPacket(t *testing.T) {
 		h.query(c, "SET timezone TO 'CET'")
 		h.query(c, reset)
 		got := h.query(c, show)
-		if reset != "RESET search_path" && reset != "RESET statement_timeout" && got[0] != want || !strings.HasSuffix(got[0], "pg_catalog54321ms") {
+		kept := reset == "RESET search_path" || reset == "RESET statement_timeout" // what was SET
+		if !kept && got[0] != want || !strings.HasSuffix(got[0], "pg_catalog54321ms") {
 			t.Errorf("after %s: %s", reset, got)
 		}
 	}
@@ -196,5 +199,35 @@ func TestNothingIsReplayedThatNobodyHasSet(t *testing.T) {
 	})
 	if got := h.query(h.client(), "SHOW default_transaction_read_only"); got[0] != "on" {
 		t.Errorf("a new client: %s", got)
+	}
+}
+
+// TestLastvalNeverAnswersWithAnothersNumber: neither as a simple query nor prepared, where the
+// client has asked for it before or not.
+func TestLastvalNeverAnswersWithAnothersNumber(t *testing.T) {
+	h := newHouse(t, withBudget(1))
+	h.query(h.client(), "CREATE TABLE numbered (n serial, t text)")
+	mine, other := h.client(), h.client()
+	refused := func(err error, how string) {
+		t.Helper()
+		if err == nil {
+			t.Errorf("%s: another's number", how)
+			return
+		}
+		h.wantRefusal(err, "ERROR", "55000")
+	}
+	for range 2 {
+		h.query(mine, "INSERT INTO numbered (t) VALUES ('mine')")
+		if got := h.query(mine, "SELECT lastval() - max(n) FROM numbered"); got[0] != "0" {
+			t.Errorf("one's own number: off by %s", got)
+		}
+		h.query(other, "INSERT INTO numbered (t) VALUES ('other')")
+		_, err := mine.Query("SELECT lastval()")
+		refused(err, "a simple query")
+		h.query(other, "INSERT INTO numbered (t) VALUES ('other')")
+		h.must(mine.Send(pgtest.Encode('P', "", "SELECT currval('numbered_n_seq')", int16(0)),
+			pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)), pgtest.Encode('E', "", 0), pgtest.Encode('S')))
+		_, err = mine.Answer()
+		refused(err, "an extended one")
 	}
 }

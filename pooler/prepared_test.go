@@ -157,3 +157,48 @@ func TestStatementNamesAreNobodysToGuess(t *testing.T) {
 		t.Error("a name that nobody has given was bound")
 	}
 }
+
+// TestDeallocateKnowsStatementsOfTheProtocol in every spelling, and by the extended protocol, as
+// psycopg 3 sends it; here and on another connection.
+func TestDeallocateKnowsStatementsOfTheProtocol(t *testing.T) {
+	h := newHouse(t, withBudget(2))
+	c, holder := h.client(), h.client()
+	extended := func(sql string) error {
+		h.must(c.Send(pgtest.Encode('P', "", sql, int16(0)), pgtest.Encode('B', "", "", int16(0), int16(0), int16(0)),
+			pgtest.Encode('E', "", 0), pgtest.Encode('S')))
+		_, err := c.Answer()
+		return err
+	}
+	simple := func(sql string) error {
+		_, err := c.Query(sql)
+		return err
+	}
+	for name, spelling := range map[string]string{
+		"st1": "DEALLOCATE st1", "st2": "/* app */ Deallocate Prepare ST2;", `we"ird`: `deallocate "we""ird" -- end`,
+		"prepare": "DEALLOCATE prepare",
+	} {
+		for how, send := range map[string]func(string) error{"simple": simple, "extended": extended} {
+			for _, elsewhere := range []bool{false, true} {
+				h.prepare(c, name, "SELECT 3")
+				if elsewhere {
+					h.query(holder, "BEGIN")
+				}
+				if err := send(spelling); err != nil {
+					t.Errorf("%s, %s, elsewhere %t: %v", spelling, how, elsewhere, err)
+				}
+				if elsewhere {
+					h.query(holder, "COMMIT")
+				}
+				_, err := bound(c, name)
+				h.wantRefusal(err, "ERROR", "26000")
+			}
+		}
+	}
+	h.prepare(c, "kept", "SELECT 4")
+	h.query(c, "BEGIN")
+	_, err := c.Query("SELECT 1/0")
+	h.wantRefusal(err, "ERROR", "22012")
+	h.wantRefusal(extended("DEALLOCATE kept"), "ERROR", "25P02")
+	h.query(c, "ROLLBACK")
+	h.wantBound(c, "kept", "4")
+}

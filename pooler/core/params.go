@@ -66,6 +66,3 @@ func (p *Params) All() iter.Seq2[string, string] {
 		}
 	}
 }
-
-// sameAs reports whether both hold the same values.
-func (p *Params) sameAs(q *Params) bool { return p == q || slices.Equal(p.pairs, q.pairs) }
