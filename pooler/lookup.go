@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/password"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -20,12 +21,42 @@ func (p *pool) lookUp(ctx context.Context, q password.Question) (password.Found,
 	})
 }
 
+// lookupOwner is who has a server connection that a verifier was asked for on. No identity
+// is called so.
+const lookupOwner = "armor: lookups"
+
+// takeFromClients resets a server connection that a client may have had: what it has left
+// there, such as a search_path, would choose which verifiers are found. Whatever the pool's
+// isolation is, this does not trust its clients.
+func (p *pool) takeFromClients(ctx context.Context, server *ServerConn) error {
+	if server.State().Owner() == lookupOwner {
+		return nil
+	}
+	var x core.Exchange
+	err := server.wire.Ask(ctx, pgwire.AppendQuery(nil, backend.ResetQuery), &x, p.node.cfg.ResetTimeout)
+	if err == nil && x.Err != nil {
+		err = x.Err
+	}
+	if err != nil {
+		server.Discard()
+		return fmt.Errorf("reset a server connection before a verifier is asked for: %w", err)
+	}
+	server.State().WasReset()
+	server.State().Apply(nil, lookupOwner)
+	return nil
+}
+
 // askFor runs the query on a server connection of the query's own role, in a place of
 // the pool like any other.
 func (p *pool) askFor(ctx context.Context, q password.Question) (password.Reply, error) {
-	asker := &borrower{part: part{role: q.Query.Role, dbname: q.DBName}, id: p.node.nextID.Add(1), application: "armor"}
+	asker := &borrower{
+		part: part{role: q.Query.Role, dbname: q.DBName}, id: p.node.nextID.Add(1), owner: lookupOwner, application: "armor",
+	}
 	server, err := p.await(ctx, asker)
 	if err != nil {
+		return password.Reply{}, err
+	}
+	if err := p.takeFromClients(ctx, server); err != nil {
 		return password.Reply{}, err
 	}
 	x := core.Exchange{Keep: 1}

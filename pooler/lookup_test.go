@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler"
 	"github.com/armordb/armordb/pooler/pgtest"
@@ -326,4 +328,26 @@ func TestCutAndDrainEndTheWaitForALookup(t *testing.T) {
 	defer stop()
 	l.must(l.Drain(ctx))
 	l.wantRefusal(answerError(c), "FATAL", "57P01")
+}
+
+// TestNoClientChoosesWhichVerifiersAreFound by what it leaves on the server connection that they
+// are asked for on.
+func TestNoClientChoosesWhichVerifiersAreFound(t *testing.T) {
+	l := withLookups(t, withBudget(1), isolated(armor.NoIsolation))
+	_, err := l.server.SQL(pgtest.Database, "CREATE SCHEMA evil AUTHORIZATION "+asker, "SET password_encryption = 'scram-sha-256'",
+		"CREATE ROLE decoy PASSWORD 'forged'", "CREATE TABLE evil.forged AS SELECT passwd FROM pg_shadow WHERE usename = 'decoy' UNION ALL "+
+			"SELECT rolpassword FROM pg_authid WHERE rolname = 'decoy' LIMIT 1", "ALTER TABLE evil.forged OWNER TO "+asker,
+		"CREATE FUNCTION evil.user_lookup(text, out uname text, out phash text) LANGUAGE sql AS 'SELECT $1, passwd FROM evil.forged'",
+		"ALTER FUNCTION evil.user_lookup(text) OWNER TO "+asker)
+	l.must(err)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	thief, err := pgconn.Connect(ctx, "host=127.0.0.1 port="+portOf(t, l.address)+
+		" user="+asker+" password='"+pgtest.Password+"' dbname=orders sslmode=disable")
+	l.must(err)
+	defer thief.Close(ctx)
+	_, err = thief.Exec(ctx, hidden("set search_path to evil, public")).ReadAll()
+	l.must(err)
+	l.wantWrong("a password that the thief has made up", l.enter("forged"))
+	l.must(l.enter(pgtest.Password))
 }
