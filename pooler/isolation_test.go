@@ -231,3 +231,22 @@ func TestLastvalNeverAnswersWithAnothersNumber(t *testing.T) {
 		refused(err, "an extended one")
 	}
 }
+
+// TestAReloadIsToldToNewClients as soon as one server connection has heard of it, and RECONNECT
+// forgets what was known.
+func TestAReloadIsToldToNewClients(t *testing.T) {
+	pg := ownPostgres(t)
+	h := newHouse(t, withBudget(1), on(pg, pg.Socket()))
+	c := h.client()
+	if got := c.Parameters["TimeZone"]; got == "Asia/Tokyo" {
+		t.Fatal("it is so already")
+	}
+	h.query(c, "SELECT 1")
+	if _, err := pg.SQL("postgres", "ALTER SYSTEM SET timezone TO 'Asia/Tokyo'", "SELECT pg_reload_conf()"); err != nil {
+		t.Fatal(err)
+	}
+	h.await("it is in force", func() bool { return h.query(c, "SHOW timezone")[0] == "Asia/Tokyo" })
+	if got := h.client().Parameters["TimeZone"]; got != "Asia/Tokyo" {
+		t.Errorf("a new client is told %s", got)
+	}
+}

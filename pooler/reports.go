@@ -21,7 +21,8 @@ const maxReports = 256
 // forget is for a configuration that is new.
 func (r *reports) forget() { r.base, r.applied = nil, nil }
 
-// note takes what a new connection reports. What was learned of others is void if the
+// note takes what a connection reports when nothing is set: a new one, or one that has heard
+// of a change of the server's configuration. What was learned of others is void if the
 // server's defaults have changed.
 func (r *reports) note(params *core.Params) {
 	if r.base == nil || !reflect.DeepEqual(r.base, params) {

@@ -44,22 +44,23 @@ type ServerConn struct {
 
 // loan is what a pool keeps of a server connection to lend it.
 type loan struct {
-	lentTo    *borrower // nil: nobody has it
-	owner     string    // of the borrower that had it last; empty: none had
-	idleSince time.Time // when it last came back
-	cancels   int       // cancel requests under way
-	parked    bool      // it came back while one was
-	mustPing  bool      // one was sent for it since it was last refreshed
-	aged      bool      // it has lived long enough
-	spent     bool      // it may not be lent again
-	prepared  int       // statements, when it last came back
+	lentTo    *borrower    // nil: nobody has it
+	owner     string       // of the borrower that had it last; empty: none had
+	idleSince time.Time    // when it last came back
+	cancels   int          // cancel requests under way
+	parked    bool         // it came back while one was
+	mustPing  bool         // one was sent for it since it was last refreshed
+	aged      bool         // it has lived long enough
+	spent     bool         // it may not be lent again
+	noted     *core.Params // what it reports when nothing is set, as the part knows it
+	prepared  int          // statements, when it last came back
 }
 
 // newServerConn puts a connection that has just logged in into its pool.
 func newServerConn(w *backend.Conn, p *pool, sub *subpool, generation int) *ServerConn {
 	return &ServerConn{
 		wire: w, pool: p, sub: sub, generation: generation,
-		id: p.node.nextID.Add(1), born: time.Now(), spread: rand.Float64(),
+		id: p.node.nextID.Add(1), born: time.Now(), spread: rand.Float64(), loan: loan{noted: w.State().Params()},
 	}
 }
 
@@ -78,10 +79,20 @@ func (c *ServerConn) Release(rest []byte) {
 	c.pool.locked(func() []func() {
 		c.unlendLocked()
 		c.pool.countLocked(c)
+		c.noteLocked()
 		c.spent = c.sub.terms.once()
 		c.wire.Unread(rest)
 		return c.pool.returnLocked(c)
 	})
+}
+
+// noteLocked tells new clients of a change of the server's configuration that the connection
+// has heard of.
+func (c *ServerConn) noteLocked() {
+	if base := c.State().Base(); base != c.noted && c.generation == c.pool.generation {
+		c.noted = base
+		c.sub.reports.note(base)
+	}
 }
 
 // Discard gives the connection back to be ended: it is in an unknown state.

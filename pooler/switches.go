@@ -46,11 +46,15 @@ func (p *pool) resume() {
 	})
 }
 
-// reconnect lends no server connection again that there is now.
+// reconnect lends no server connection again that there is now, and forgets what they have
+// said of the server.
 func (p *pool) reconnect() {
 	p.lookups.Forget()
 	p.locked(func() []func() {
 		p.generation++
+		for _, sub := range p.subs {
+			sub.reports.forget()
+		}
 		return p.settleLocked()
 	})
 }

@@ -31,10 +31,9 @@ const ResetQuery = "DISCARD ALL"
 
 // fence is what a session keeps of one.
 type fence struct {
-	up    bool   // it was sent and not yet answered
-	tries int    // that have failed
-	sent  []byte // the client's bytes behind it
-	stats Stats  // of the session, when it was sent
+	up    bool  // it was sent and not yet answered
+	tries int   // that have failed
+	stats Stats // of the session, when it was sent
 }
 
 // Granted lends a server connection to the session. In session mode it may be called
@@ -64,7 +63,7 @@ func (s *Session) Granted(sv *Server, out *Output) {
 		s.tell(out)
 		return
 	}
-	s.fence.up, s.fence.sent, s.fence.stats = true, s.fence.sent[:0], s.stats
+	s.fence.up, s.fence.stats = true, s.stats
 	sv.unnamedOwner = 0
 	for _, text := range fences {
 		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendExtended(b, text) })
@@ -89,16 +88,16 @@ func (s *Session) mustReset(sv *Server) bool {
 
 // behindFence returns the part of b that may be sent before the fence has held.
 func (s *Session) behindFence(b []byte) []byte {
-	if !s.fence.up {
+	if !s.fence.up || s.sv == nil {
 		return b
 	}
-	return b[:min(len(b), fencedLimit-len(s.fence.sent))]
+	return b[:min(len(b), fencedLimit-len(s.sv.fenced))]
 }
 
 // fenced keeps what was sent behind a fence, and has the rest wait for it.
 func (s *Session) fenced(sent []byte, waits bool, out *Output) {
 	if s.fence.up && s.sv != nil {
-		s.fence.sent = append(s.fence.sent, sent...)
+		s.sv.fenced = append(s.sv.fenced, sent...)
 		if waits && out.Server == Keep {
 			out.Server, out.Need = Wait, 0
 		}
@@ -108,7 +107,7 @@ func (s *Session) fenced(sent []byte, waits bool, out *Output) {
 // fenceHeld tells the client what has changed since it was told last.
 func (s *Session) fenceHeld(out *Output) {
 	s.fence.up, s.fence.tries = false, 0
-	s.fence.sent = kept(s.fence.sent)
+	s.sv.fenced = kept(s.sv.fenced)
 	s.tell(out)
 }
 
@@ -133,8 +132,8 @@ func (s *Session) fenceFailed(e pgwire.Error, out *Output) {
 	s.cycle, s.behind, s.risky, s.doubt = false, false, false, 0
 	s.copying, s.both, s.data, s.early = false, false, false, false
 	s.clientLeft, s.clientDrop = 0, false
+	out.Server, out.Again = Retry, s.sv.fenced
 	s.sv = nil
-	out.Server, out.Again = Retry, s.fence.sent
 }
 
 func settingsError(e pgwire.Error) *pgwire.Error {

@@ -31,7 +31,8 @@ type Server struct {
 	// failed, perhaps before PostgreSQL came to ignore the Sync.
 	suspect bool
 
-	owed   queue // the replies that PostgreSQL owes; empty while idle
+	fenced []byte // what a client has sent behind a fence that is not answered yet
+	owed   queue  // the replies that PostgreSQL owes; empty while idle
 	counts Counts
 	status byte // of the last ReadyForQuery
 }
