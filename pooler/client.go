@@ -24,10 +24,9 @@ type client struct {
 	since  time.Time
 	mode   armor.PoolMode
 	state  armor.OnState
+	key    armor.CancelKey // given before any request can name it: see keys
 
-	isolation armor.Isolation
-	key       armor.CancelKey // given before any request can name it: see keys
-
+	isolation   armor.Isolation
 	environment string
 	bounds      bounds
 

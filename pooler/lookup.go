@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/password"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -32,16 +31,10 @@ func (p *pool) takeFromClients(ctx context.Context, server *ServerConn) error {
 	if server.State().Owner() == lookupOwner {
 		return nil
 	}
-	var x core.Exchange
-	err := server.wire.Ask(ctx, pgwire.AppendQuery(nil, backend.ResetQuery), &x, p.node.cfg.ResetTimeout)
-	if err == nil && x.Err != nil {
-		err = x.Err
-	}
-	if err != nil {
+	if err := server.wire.Reset(ctx); err != nil {
 		server.Discard()
 		return fmt.Errorf("reset a server connection before a verifier is asked for: %w", err)
 	}
-	server.State().WasReset()
 	server.State().Apply(nil, lookupOwner)
 	return nil
 }

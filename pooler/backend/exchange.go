@@ -50,12 +50,24 @@ func (c *Conn) refreshed(ping bool) error {
 	return nil
 }
 
+// Reset takes off a connection that is idle what a client may have left there, in the
+// configured time and until ctx ends. If it fails the connection is to be ended.
+func (c *Conn) Reset(ctx context.Context) error {
+	var x core.Exchange
+	return c.wasReset(c.Ask(ctx, pgwire.AppendQuery(nil, ResetQuery), &x, c.home.cfg.ResetTimeout), &x)
+}
+
+// reset is Reset where the caller has set the deadline.
 func (c *Conn) reset() error {
 	var x core.Exchange
-	if err := c.converse(pgwire.AppendQuery(nil, ResetQuery), &x); err != nil {
+	return c.wasReset(c.converse(pgwire.AppendQuery(nil, ResetQuery), &x), &x)
+}
+
+func (c *Conn) wasReset(err error, x *core.Exchange) error {
+	switch {
+	case err != nil:
 		return err
-	}
-	if x.Err != nil {
+	case x.Err != nil:
 		return x.Err
 	}
 	c.state.WasReset()

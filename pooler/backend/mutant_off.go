@@ -2,5 +2,7 @@
 
 package backend
 
+import "github.com/armordb/armordb/pooler/core"
+
 // ResetQuery is what a server connection is asked between two clients; see mutant_on.go.
-const ResetQuery = "DISCARD ALL"
+const ResetQuery = core.ResetQuery

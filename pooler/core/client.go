@@ -232,11 +232,11 @@ func (s *Session) query(h pgwire.Header, b []byte, out *Output) int {
 			s.protocolError(err, out)
 			return 0
 		}
-		if s.mode != armor.SessionMode && s.deallocate(text, out) {
+		o.marks = scan(text)
+		if s.mode != armor.SessionMode && o.marks&forgets != 0 && s.deallocate(text, out) {
 			return h.Size()
 		}
-		o.marks = scan(text)
-		if s.refuses(text) {
+		if s.refusing() && o.marks&leavesBehind != 0 {
 			return s.refuseQuery(h, out)
 		}
 	}

@@ -113,7 +113,7 @@ func (s *Session) parse(h pgwire.Header, b []byte, out *Output) int {
 	if !s.begin(out) {
 		return 0
 	}
-	if s.refuses(pgwire.ParseText(tail)) {
+	if s.refusing() && scan(pgwire.ParseText(tail))&leavesBehind != 0 {
 		return s.refuseParse(h, name, out)
 	}
 	if len(name) == 0 {
@@ -135,10 +135,12 @@ func (s *Session) parseLong(h pgwire.Header, b []byte, out *Output) int {
 
 func (s *Session) parseUnnamed(h pgwire.Header, b, tail []byte, out *Output) int {
 	text := pgwire.ParseText(tail)
-	if name, _, ok := deallocated(text); ok && s.names[name] != nil {
-		return s.parseDeallocate(h, s.names[name], out)
-	}
 	m := scan(text)
+	if m&forgets != 0 {
+		if name, _, ok := deallocated(text); ok && s.names[name] != nil {
+			return s.parseDeallocate(h, s.names[name], out)
+		}
+	}
 	s.asksNumbers(m, out)
 	s.unnamed.tail = append(s.unnamed.tail[:0], tail...)
 	s.unnamed.kept = true

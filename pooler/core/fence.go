@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
@@ -143,12 +145,11 @@ func settingsError(e pgwire.Error) *pgwire.Error {
 
 // takeBack undoes what was noted of all that PostgreSQL has skipped, the last first.
 func (s *Session) takeBack() {
-	owed := &s.sv.owed
-	for i := len(owed.ops) - 1; i >= owed.head; i-- {
-		s.undo(owed.ops[i])
+	for _, o := range slices.Backward(s.sv.owed.ops[s.sv.owed.head:]) {
+		s.undo(o)
 	}
-	for !owed.empty() {
-		owed.pop()
+	for !s.sv.owed.empty() {
+		s.sv.owed.pop()
 	}
 }
 

@@ -31,9 +31,9 @@ var errStateLeft = &pgwire.Error{
 	Detail: "This one was found out only when it had run.", Hint: errState.Hint,
 }
 
-// refuses reports whether a command is not to be sent.
-func (s *Session) refuses(text []byte) bool {
-	return s.onState == armor.RefuseState && s.mode != armor.SessionMode && leavesBehind(text)
+// refusing reports whether commands that leave session state behind are not to be sent.
+func (s *Session) refusing() bool {
+	return s.onState == armor.RefuseState && s.mode != armor.SessionMode
 }
 
 func (s *Session) refuseQuery(h pgwire.Header, out *Output) int {

@@ -59,6 +59,8 @@ const (
 	// leavesState: it may make something that outlives the transaction and that no
 	// command tag shows.
 	leavesState = makesTemp | locks | holds | setsByCall
+	// leavesBehind: it leaves session state, and is refused where that is.
+	leavesBehind = leavesState | setsUntracked | listens | preparesSQL
 	// unknownText are the marks of a text that is not looked at: all that may be.
 	unknownText = endOfMarks - 1 - harmlessSet - refused - anew
 )

@@ -86,7 +86,7 @@ func (s *Settings) without(name string) *Settings {
 // those that a client wants; empty when they are the same. set_config takes the value of a
 // list such as search_path as it is, and NULL leads to what the login had: RESET.
 func turn(have, want *Settings) string {
-	if have == want {
+	if have == want || slices.Equal(have.list(), want.list()) { // as it is, most of the time
 		return ""
 	}
 	var change turning
