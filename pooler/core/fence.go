@@ -135,7 +135,7 @@ func (s *Session) fenceFailed(e pgwire.Error, out *Output) {
 	s.copying, s.both, s.data, s.early = false, false, false, false
 	s.clientLeft, s.clientDrop = 0, false
 	out.Server, out.Again = Retry, s.sv.fenced
-	s.sv = nil
+	s.sv, s.inquiry = nil, inquiry{}
 }
 
 func settingsError(e pgwire.Error) *pgwire.Error {
