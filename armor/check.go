@@ -129,6 +129,16 @@ func (f *faults) count(at Field, n, most int) {
 	}
 }
 
+// text checks what is sent to PostgreSQL or to a client as it is.
+func (f *faults) text(at Field, s string, most int) {
+	switch {
+	case len(s) > most:
+		f.wrong(at, "%d bytes, more than %d", len(s), most)
+	case strings.ContainsRune(s, 0):
+		f.wrong(at, "it has a zero byte")
+	}
+}
+
 // oneOf checks a word. empty is how the empty word is written, which is one of them then;
 // it is "" where something has to be said.
 func oneOf[W ~string](f *faults, at Field, word W, empty string, words ...W) {

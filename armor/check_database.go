@@ -59,6 +59,13 @@ func (d Database) checkServers(f *faults) {
 	for i, h := range d.Hosts {
 		f.note(hosts.In(i), CheckAddress("host", h, true))
 	}
+	switch wantsStandby := d.TargetSessionAttrs == Standby || d.TargetSessionAttrs == PreferStandby; {
+	case d.MaxLag == 0:
+	case d.MaxLag < ShortestTimeOut || d.MaxLag > LongestTimeOut:
+		f.wrong(Field{"spec", "maxLag"}, "%s is not between %s and a year; 0s turns it off", d.MaxLag, ShortestTimeOut)
+	case !wantsStandby:
+		f.wrong(Field{"spec", "maxLag"}, "it is for standbys: set targetSessionAttrs to %s or %s", Standby, PreferStandby)
+	}
 	oneOf(f, Field{"spec", "targetSessionAttrs"}, d.TargetSessionAttrs, AnyWord, ReadWrite, ReadOnly, Primary, Standby, PreferStandby)
 	oneOf(f, Field{"spec", "loadBalanceHosts"}, d.LoadBalanceHosts, InOrderWord, RandomHost)
 	dbname := Field{"spec", "dbname"}

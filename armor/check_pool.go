@@ -1,6 +1,11 @@
 package armor
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // The bounds of a pool.
 const (
@@ -15,6 +20,12 @@ const (
 	ShortestTimeOut = 100 * time.Millisecond
 	// LongestTimeOut is the longest of all but QueryWait.
 	LongestTimeOut = 365 * 24 * time.Hour
+	// MaxPreparedStatements bounds what Pool.MaxPreparedStatements may say.
+	MaxPreparedStatements = 10_000
+	// MaxKeepSettings bounds Pool.KeepSettings.
+	MaxKeepSettings = 32
+	// maxPoolText bounds Pool.ConnectQuery and Pool.LoginNotifyMessage, in bytes.
+	maxPoolText = 4096
 )
 
 // WithDefaults fills in what cannot be off. What a manifest that says nothing means
@@ -32,11 +43,12 @@ func (p Pool) Check() error {
 	var f faults
 	f.name(p.Name)
 	oneOf(&f, Field{"spec", "mode"}, p.Mode, "", SessionMode, TransactionMode, StatementMode)
-	oneOf(&f, Field{"spec", "onState"}, p.OnState, ResetWord, PinState, RefuseState)
+	oneOf(&f, Field{"spec", "onState"}, p.OnState, ResetWord, KeepState, PinState, RefuseState)
 	oneOf(&f, Field{"spec", "isolation"}, p.Isolation, IdentityWord, IsolatedClients, NoIsolation)
 	f.count(Field{"spec", "maxClients"}, p.MaxClients, MaxClients)
 	p.checkSizes(&f)
 	p.checkTimes(&f)
+	p.checkSession(&f)
 	return f.err()
 }
 
@@ -78,10 +90,59 @@ func (p Pool) checkTimes(f *faults) {
 	}{
 		{"queryWaitNotify", p.QueryWaitNotify}, {"serverLifetime", p.ServerLifetime}, {"serverIdle", p.ServerIdle},
 		{"reserveAfter", p.ReserveAfter}, {"clientIdle", p.ClientIdle}, {"idleInTransaction", p.IdleInTransaction},
-		{"queryTimeout", p.QueryTimeout}, {"transactionTimeout", p.TransactionTimeout},
+		{"queryTimeout", p.QueryTimeout}, {"transactionTimeout", p.TransactionTimeout}, {"poolIdle", p.PoolIdle},
 	} {
 		if t.Duration < 0 || t.Duration > LongestTimeOut || t.Duration > 0 && t.Duration < ShortestTimeOut {
 			f.wrong(Field{"spec", t.field}, "%s is not between %s and a year; 0s turns it off", t.Duration, ShortestTimeOut)
 		}
 	}
+}
+
+// checkSession looks at what the pool does for its clients' sessions.
+func (p Pool) checkSession(f *faults) {
+	f.count(Field{"spec", "maxPreparedStatements"}, p.MaxPreparedStatements, MaxPreparedStatements)
+	if p.MaxPinned < NoPins || p.MaxPinned > MaxBudget {
+		f.wrong(Field{"spec", "maxPinned"}, "%d is not between 0 and %d", p.MaxPinned, MaxBudget)
+	}
+	if len(p.KeepSettings) > MaxKeepSettings {
+		f.wrong(Field{"spec", "keepSettings"}, "%d names, more than %d", len(p.KeepSettings), MaxKeepSettings)
+	}
+	for i, name := range p.KeepSettings {
+		if err := CheckCustomSetting(name); err != nil {
+			f.note(Field{"spec", "keepSettings", i}, err)
+		} else if slices.Contains(p.KeepSettings[:i], name) {
+			f.wrong(Field{"spec", "keepSettings", i}, "%q is there twice", name)
+		}
+	}
+	if p.PoolIdle > 0 && !IsTemplate(p.Database) {
+		f.wrong(Field{"spec", "poolIdle"}, "only the databases of the template (database: %q) are ever forgotten: leave it out", TemplateDatabase)
+	}
+	f.text(Field{"spec", "connectQuery"}, p.ConnectQuery, maxPoolText)
+	f.text(Field{"spec", "loginNotifyMessage"}, p.LoginNotifyMessage, maxPoolText)
+}
+
+// CheckCustomSetting reports whether s is the name of a parameter that PostgreSQL lets
+// anybody make up, in lower case: words with dots between them (PostgreSQL, "Customized
+// Options").
+func CheckCustomSetting(s string) error {
+	words := strings.Split(s, ".")
+	for _, word := range words {
+		if len(words) < 2 || !isSettingWord(word) || len(s) > maxSettingName {
+			return fmt.Errorf("%w: %q is not a name such as app.tenant, in lower case", ErrInvalid, s)
+		}
+	}
+	return nil
+}
+
+// maxSettingName bounds the name of a parameter, in bytes.
+const maxSettingName = 128
+
+func isSettingWord(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if letter := c == '_' || c >= 'a' && c <= 'z'; !letter && (i == 0 || c != '$' && (c < '0' || c > '9')) {
+			return false
+		}
+	}
+	return s != ""
 }

@@ -309,7 +309,7 @@ func TestConsoleIsGrantedAsADatabaseWithoutAPool(t *testing.T) {
 	facts.Database, facts.Role = armor.ConsoleDatabasePgBouncer, armor.ConsoleStats
 	access, denial := s.Decide(facts, now)
 	if denial != nil || access.Database.Name != armor.ConsoleDatabasePgBouncer ||
-		access.Database.Environment != access.Environment || access.Pool != (armor.Pool{}) {
+		access.Database.Environment != access.Environment || access.Pool.Name != "" {
 		t.Errorf("%+v, %v", access, denial)
 	}
 	for _, c := range []struct {

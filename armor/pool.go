@@ -69,6 +69,9 @@ type Database struct {
 	// TargetSessionAttrs and LoadBalanceHosts choose among several Hosts at each login.
 	TargetSessionAttrs SessionAttrs
 	LoadBalanceHosts   LoadBalance
+	// MaxLag is how far behind its primary a standby may be to be chosen at a login, where
+	// TargetSessionAttrs asks for one; zero: however far.
+	MaxLag time.Duration
 }
 
 // Key is the database's key in State.Databases.
@@ -103,19 +106,22 @@ type OnState string
 
 const (
 	ResetState  OnState = ""       // ResetWord: it is undone before the next client
+	KeepState   OnState = "keep"   // settings follow their client, who keeps the server connection for what cannot
 	PinState    OnState = "pin"    // the client keeps the server connection
 	RefuseState OnState = "refuse" // the command is refused
 )
 
-// What a pool has that says nothing else: PgBouncer's defaults. All but the first
-// (Pool.WithDefaults) are filled in where a manifest is read, since zero means off in the
-// state.
+// What a pool has that says nothing else: PgBouncer's defaults. The second to the fifth are
+// filled in where a manifest is read, since zero means off in the state.
 const (
 	DefaultQueryWait       = 120 * time.Second // query_wait_timeout
 	DefaultQueryWaitNotify = 5 * time.Second   // query_wait_notify
 	DefaultServerLifetime  = time.Hour         // server_lifetime
 	DefaultServerIdle      = 10 * time.Minute  // server_idle_timeout
 	DefaultReserveAfter    = 5 * time.Second   // reserve_pool_timeout, where there is a reserve
+	DefaultPoolIdle        = time.Hour         // autodb_idle_timeout
+
+	DefaultPreparedStatements = 200 // max_prepared_statements
 )
 
 // Pool is one logical pool for the whole cluster: server connections to one
@@ -154,6 +160,37 @@ type Pool struct {
 	MaxClients int
 	OnState    OnState
 	Isolation  Isolation
+	// KeepSettings are parameters with a dot in their names, such as app.tenant, that
+	// functions set. PostgreSQL lists no such, so that KeepState has to be told of them.
+	KeepSettings []string
+	// MaxPinned is how many of a node's server connections may at once be kept by clients
+	// for what cannot follow them. Zero is half of the node's share, NoPins is none.
+	MaxPinned int
+	// MaxPreparedStatements is how many statements a server connection keeps prepared.
+	// Zero is DefaultPreparedStatements.
+	MaxPreparedStatements int
+	// ConnectQuery is run on each server connection when it has logged in.
+	ConnectQuery string
+	// PoolIdle is how long a database of the template is served that nobody uses. Zero is
+	// DefaultPoolIdle.
+	PoolIdle time.Duration
+	// LoginNotifyMessage is told to each client as a notice when it has logged in.
+	LoginNotifyMessage string
+}
+
+// NoPins is MaxPinned of a pool that lets no client keep a server connection.
+const NoPins = -1
+
+// PinsOf is how many server connections of a node's share clients may keep at once: by
+// default half of them, rounded down, so that some are left for everybody else.
+func (p Pool) PinsOf(share int) int {
+	switch p.MaxPinned {
+	case 0:
+		return share / 2
+	case NoPins:
+		return 0
+	}
+	return min(p.MaxPinned, share)
 }
 
 // Key is the pool's key in State.Pools and the stem of its shares' keys.

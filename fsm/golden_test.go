@@ -156,6 +156,10 @@ func everyCommand(t *testing.T) *lab {
 	isolated := pool("dev", "apart", "app", 3)
 	isolated.Isolation = armor.IsolatedClients
 	l.must(l.by("ada", armor.Apply{Pools: []armor.Pool{isolated}}))
+	keeping := pool("dev", "keeping", "app", 3)
+	keeping.OnState, keeping.KeepSettings, keeping.MaxPinned = armor.KeepState, []string{"app.tenant"}, armor.NoPins
+	keeping.ConnectQuery, keeping.LoginNotifyMessage, keeping.MaxPreparedStatements = "SELECT 1", "hello", 7
+	l.must(l.by("ada", armor.Apply{Pools: []armor.Pool{keeping}}))
 	l.now = l.now.Add(2 * time.Hour)
 	l.must(l.node("n1", armor.PruneExpired{At: l.now}))
 	return l

@@ -1319,6 +1319,7 @@ type Database struct {
 	LoadBalanceHosts   string                 `protobuf:"bytes,10,opt,name=load_balance_hosts,json=loadBalanceHosts,proto3" json:"load_balance_hosts,omitempty"`
 	Verifiers          string                 `protobuf:"bytes,11,opt,name=verifiers,proto3" json:"verifiers,omitempty"`
 	Query              *AuthQuery             `protobuf:"bytes,12,opt,name=query,proto3" json:"query,omitempty"`
+	MaxLag             int64                  `protobuf:"varint,13,opt,name=max_lag,json=maxLag,proto3" json:"max_lag,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1437,30 +1438,43 @@ func (x *Database) GetQuery() *AuthQuery {
 	return nil
 }
 
+func (x *Database) GetMaxLag() int64 {
+	if x != nil {
+		return x.MaxLag
+	}
+	return 0
+}
+
 type Pool struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Environment        string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
-	Database           string                 `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
-	Mode               string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
-	Budget             int64                  `protobuf:"varint,5,opt,name=budget,proto3" json:"budget,omitempty"`
-	QueryWait          int64                  `protobuf:"varint,6,opt,name=query_wait,json=queryWait,proto3" json:"query_wait,omitempty"`
-	QueryWaitNotify    int64                  `protobuf:"varint,7,opt,name=query_wait_notify,json=queryWaitNotify,proto3" json:"query_wait_notify,omitempty"`
-	ServerLifetime     int64                  `protobuf:"varint,8,opt,name=server_lifetime,json=serverLifetime,proto3" json:"server_lifetime,omitempty"`
-	ServerIdle         int64                  `protobuf:"varint,9,opt,name=server_idle,json=serverIdle,proto3" json:"server_idle,omitempty"`
-	MinSize            int64                  `protobuf:"varint,10,opt,name=min_size,json=minSize,proto3" json:"min_size,omitempty"`
-	ClientIdle         int64                  `protobuf:"varint,11,opt,name=client_idle,json=clientIdle,proto3" json:"client_idle,omitempty"`
-	IdleInTransaction  int64                  `protobuf:"varint,12,opt,name=idle_in_transaction,json=idleInTransaction,proto3" json:"idle_in_transaction,omitempty"`
-	QueryTimeout       int64                  `protobuf:"varint,13,opt,name=query_timeout,json=queryTimeout,proto3" json:"query_timeout,omitempty"`
-	TransactionTimeout int64                  `protobuf:"varint,14,opt,name=transaction_timeout,json=transactionTimeout,proto3" json:"transaction_timeout,omitempty"`
-	MaxClients         int64                  `protobuf:"varint,15,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"`
-	OnState            string                 `protobuf:"bytes,16,opt,name=on_state,json=onState,proto3" json:"on_state,omitempty"`
-	Reserve            int64                  `protobuf:"varint,17,opt,name=reserve,proto3" json:"reserve,omitempty"`
-	ReserveAfter       int64                  `protobuf:"varint,18,opt,name=reserve_after,json=reserveAfter,proto3" json:"reserve_after,omitempty"`
-	WarmUp             bool                   `protobuf:"varint,19,opt,name=warm_up,json=warmUp,proto3" json:"warm_up,omitempty"`
-	Isolation          string                 `protobuf:"bytes,20,opt,name=isolation,proto3" json:"isolation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Name                  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Environment           string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Database              string                 `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
+	Mode                  string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Budget                int64                  `protobuf:"varint,5,opt,name=budget,proto3" json:"budget,omitempty"`
+	QueryWait             int64                  `protobuf:"varint,6,opt,name=query_wait,json=queryWait,proto3" json:"query_wait,omitempty"`
+	QueryWaitNotify       int64                  `protobuf:"varint,7,opt,name=query_wait_notify,json=queryWaitNotify,proto3" json:"query_wait_notify,omitempty"`
+	ServerLifetime        int64                  `protobuf:"varint,8,opt,name=server_lifetime,json=serverLifetime,proto3" json:"server_lifetime,omitempty"`
+	ServerIdle            int64                  `protobuf:"varint,9,opt,name=server_idle,json=serverIdle,proto3" json:"server_idle,omitempty"`
+	MinSize               int64                  `protobuf:"varint,10,opt,name=min_size,json=minSize,proto3" json:"min_size,omitempty"`
+	ClientIdle            int64                  `protobuf:"varint,11,opt,name=client_idle,json=clientIdle,proto3" json:"client_idle,omitempty"`
+	IdleInTransaction     int64                  `protobuf:"varint,12,opt,name=idle_in_transaction,json=idleInTransaction,proto3" json:"idle_in_transaction,omitempty"`
+	QueryTimeout          int64                  `protobuf:"varint,13,opt,name=query_timeout,json=queryTimeout,proto3" json:"query_timeout,omitempty"`
+	TransactionTimeout    int64                  `protobuf:"varint,14,opt,name=transaction_timeout,json=transactionTimeout,proto3" json:"transaction_timeout,omitempty"`
+	MaxClients            int64                  `protobuf:"varint,15,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"`
+	OnState               string                 `protobuf:"bytes,16,opt,name=on_state,json=onState,proto3" json:"on_state,omitempty"`
+	Reserve               int64                  `protobuf:"varint,17,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	ReserveAfter          int64                  `protobuf:"varint,18,opt,name=reserve_after,json=reserveAfter,proto3" json:"reserve_after,omitempty"`
+	WarmUp                bool                   `protobuf:"varint,19,opt,name=warm_up,json=warmUp,proto3" json:"warm_up,omitempty"`
+	Isolation             string                 `protobuf:"bytes,20,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	KeepSettings          []string               `protobuf:"bytes,21,rep,name=keep_settings,json=keepSettings,proto3" json:"keep_settings,omitempty"`
+	MaxPinned             int64                  `protobuf:"varint,22,opt,name=max_pinned,json=maxPinned,proto3" json:"max_pinned,omitempty"`
+	MaxPreparedStatements int64                  `protobuf:"varint,23,opt,name=max_prepared_statements,json=maxPreparedStatements,proto3" json:"max_prepared_statements,omitempty"`
+	ConnectQuery          string                 `protobuf:"bytes,24,opt,name=connect_query,json=connectQuery,proto3" json:"connect_query,omitempty"`
+	PoolIdle              int64                  `protobuf:"varint,25,opt,name=pool_idle,json=poolIdle,proto3" json:"pool_idle,omitempty"`
+	LoginNotifyMessage    string                 `protobuf:"bytes,26,opt,name=login_notify_message,json=loginNotifyMessage,proto3" json:"login_notify_message,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Pool) Reset() {
@@ -1629,6 +1643,48 @@ func (x *Pool) GetWarmUp() bool {
 func (x *Pool) GetIsolation() string {
 	if x != nil {
 		return x.Isolation
+	}
+	return ""
+}
+
+func (x *Pool) GetKeepSettings() []string {
+	if x != nil {
+		return x.KeepSettings
+	}
+	return nil
+}
+
+func (x *Pool) GetMaxPinned() int64 {
+	if x != nil {
+		return x.MaxPinned
+	}
+	return 0
+}
+
+func (x *Pool) GetMaxPreparedStatements() int64 {
+	if x != nil {
+		return x.MaxPreparedStatements
+	}
+	return 0
+}
+
+func (x *Pool) GetConnectQuery() string {
+	if x != nil {
+		return x.ConnectQuery
+	}
+	return ""
+}
+
+func (x *Pool) GetPoolIdle() int64 {
+	if x != nil {
+		return x.PoolIdle
+	}
+	return 0
+}
+
+func (x *Pool) GetLoginNotifyMessage() string {
+	if x != nil {
+		return x.LoginNotifyMessage
 	}
 	return ""
 }
@@ -3307,7 +3363,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x03md5\x18\x04 \x01(\bR\x03md5\"=\n" +
 	"\tAuthQuery\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1c\n" +
-	"\tstatement\x18\x02 \x01(\tR\tstatement\"\x95\x03\n" +
+	"\tstatement\x18\x02 \x01(\tR\tstatement\"\xae\x03\n" +
 	"\bDatabase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x14\n" +
@@ -3321,7 +3377,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x12load_balance_hosts\x18\n" +
 	" \x01(\tR\x10loadBalanceHosts\x12\x1c\n" +
 	"\tverifiers\x18\v \x01(\tR\tverifiers\x12.\n" +
-	"\x05query\x18\f \x01(\v2\x18.armor.wire.v1.AuthQueryR\x05query\"\x8d\x05\n" +
+	"\x05query\x18\f \x01(\v2\x18.armor.wire.v1.AuthQueryR\x05query\x12\x17\n" +
+	"\amax_lag\x18\r \x01(\x03R\x06maxLag\"\xfd\x06\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x1a\n" +
@@ -3347,7 +3404,14 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\areserve\x18\x11 \x01(\x03R\areserve\x12#\n" +
 	"\rreserve_after\x18\x12 \x01(\x03R\freserveAfter\x12\x17\n" +
 	"\awarm_up\x18\x13 \x01(\bR\x06warmUp\x12\x1c\n" +
-	"\tisolation\x18\x14 \x01(\tR\tisolation\"a\n" +
+	"\tisolation\x18\x14 \x01(\tR\tisolation\x12#\n" +
+	"\rkeep_settings\x18\x15 \x03(\tR\fkeepSettings\x12\x1d\n" +
+	"\n" +
+	"max_pinned\x18\x16 \x01(\x03R\tmaxPinned\x126\n" +
+	"\x17max_prepared_statements\x18\x17 \x01(\x03R\x15maxPreparedStatements\x12#\n" +
+	"\rconnect_query\x18\x18 \x01(\tR\fconnectQuery\x12\x1b\n" +
+	"\tpool_idle\x18\x19 \x01(\x03R\bpoolIdle\x120\n" +
+	"\x14login_notify_message\x18\x1a \x01(\tR\x12loginNotifyMessage\"a\n" +
 	"\x05Share\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +

@@ -33,6 +33,7 @@ type databaseSpec struct {
 	TLS    tls    `yaml:"tls"`
 
 	TargetSessionAttrs text `yaml:"targetSessionAttrs,omitempty"`
+	MaxLag             text `yaml:"maxLag,omitempty"`
 	LoadBalanceHosts   text `yaml:"loadBalanceHosts,omitempty"`
 
 	Auth auth `yaml:"auth,omitempty"`
@@ -78,17 +79,23 @@ type poolSpec struct {
 	ServerLifetime  text `yaml:"serverLifetime,omitempty"`
 	ServerIdle      text `yaml:"serverIdle,omitempty"`
 
-	OnState            text `yaml:"onState,omitempty"`
-	Isolation          text `yaml:"isolation,omitempty"`
-	MinSize            int  `yaml:"minSize,omitempty"`
-	WarmUp             bool `yaml:"warmUp,omitempty"`
-	Reserve            int  `yaml:"reserve,omitempty"`
-	ReserveAfter       text `yaml:"reserveAfter,omitempty"`
-	MaxClients         int  `yaml:"maxClients,omitempty"`
-	ClientIdle         text `yaml:"clientIdle,omitempty"`
-	IdleInTransaction  text `yaml:"idleInTransaction,omitempty"`
-	QueryTimeout       text `yaml:"queryTimeout,omitempty"`
-	TransactionTimeout text `yaml:"transactionTimeout,omitempty"`
+	OnState               text   `yaml:"onState,omitempty"`
+	Isolation             text   `yaml:"isolation,omitempty"`
+	KeepSettings          []text `yaml:"keepSettings,flow,omitempty"`
+	MaxPinned             *int   `yaml:"maxPinned,omitempty"` // absent is half of the share
+	MaxPreparedStatements int    `yaml:"maxPreparedStatements,omitempty"`
+	ConnectQuery          text   `yaml:"connectQuery,omitempty"`
+	PoolIdle              text   `yaml:"poolIdle,omitempty"`
+	LoginNotifyMessage    text   `yaml:"loginNotifyMessage,omitempty"`
+	MinSize               int    `yaml:"minSize,omitempty"`
+	WarmUp                bool   `yaml:"warmUp,omitempty"`
+	Reserve               int    `yaml:"reserve,omitempty"`
+	ReserveAfter          text   `yaml:"reserveAfter,omitempty"`
+	MaxClients            int    `yaml:"maxClients,omitempty"`
+	ClientIdle            text   `yaml:"clientIdle,omitempty"`
+	IdleInTransaction     text   `yaml:"idleInTransaction,omitempty"`
+	QueryTimeout          text   `yaml:"queryTimeout,omitempty"`
+	TransactionTimeout    text   `yaml:"transactionTimeout,omitempty"`
 }
 
 type identitySpec struct {

@@ -29,7 +29,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{
 			"unknown on state",
 			head("Pool") + "spec:\n  database: x\n  mode: session\n  budget: 1\n  onState: ignore\n",
-			"8:12", `"ignore" is not one of reset, pin, refuse`,
+			"8:12", `"ignore" is not one of reset, keep, pin, refuse`,
 		},
 		{
 			"negative number of clients",

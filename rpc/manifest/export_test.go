@@ -72,7 +72,13 @@ func drawState(t *rapid.T) *armor.State {
 		MaxClients: rapid.IntRange(0, 9).Draw(t, "clients"),
 	}
 	p.Isolation = rapid.SampledFrom([]armor.Isolation{armor.IsolatedIdentities, armor.IsolatedClients, armor.NoIsolation}).Draw(t, "isolation")
-	p.OnState = rapid.SampledFrom([]armor.OnState{armor.ResetState, armor.PinState, armor.RefuseState}).Draw(t, "on state")
+	p.OnState = rapid.SampledFrom([]armor.OnState{armor.ResetState, armor.KeepState, armor.PinState, armor.RefuseState}).Draw(t, "on state")
+	p.MaxPinned = rapid.IntRange(armor.NoPins, 9).Draw(t, "pins")
+	p.MaxPreparedStatements = rapid.IntRange(0, 9).Draw(t, "statements")
+	p.ConnectQuery, p.LoginNotifyMessage = text(t, "connect query"), text(t, "notice")
+	if rapid.Bool().Draw(t, "keeps") {
+		p.KeepSettings = []string{"app.tenant", "app." + rapid.StringMatching("[a-s]{1,4}").Draw(t, "setting")}
+	}
 	p.MinSize = rapid.IntRange(0, p.Budget).Draw(t, "minimum")
 	p.WarmUp = p.MinSize > 0 && rapid.Bool().Draw(t, "warm")
 	if p.Reserve = rapid.IntRange(0, p.Budget-1).Draw(t, "reserve"); p.Reserve > 0 {

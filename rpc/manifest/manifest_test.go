@@ -51,6 +51,11 @@ spec:
   maxClients: 500
   onState: refuse
   isolation: always
+  keepSettings: [app.tenant, app.user]
+  maxPinned: 0
+  maxPreparedStatements: 50
+  connectQuery: SET app.pooled = 'yes'
+  loginNotifyMessage: Be brief.
   clientIdle: 11s
   idleInTransaction: 12s
   queryTimeout: 13s
@@ -124,11 +129,13 @@ func TestEveryFieldIsRead(t *testing.T) {
 	}})
 	same(t, "pools", set.Pools, []armor.Pool{{
 		Name: "orders", Environment: "production", Database: "orders", Mode: armor.TransactionMode, Budget: 40, QueryWait: armor.DefaultQueryWait,
-		QueryWaitNotify: 5 * time.Second, ServerLifetime: time.Hour, ServerIdle: 10 * time.Minute,
+		QueryWaitNotify: 5 * time.Second, ServerLifetime: time.Hour, ServerIdle: 10 * time.Minute, OnState: armor.KeepState,
 	}, {
 		Name: "limits", Environment: "production", Database: "orders", Mode: armor.SessionMode, Budget: 9, QueryWait: 7 * time.Second,
 		ServerLifetime: 2 * time.Hour, ServerIdle: 3 * time.Minute, MinSize: 4, WarmUp: true, Reserve: 2,
 		ReserveAfter: 15 * time.Second, MaxClients: 500, OnState: armor.RefuseState, Isolation: armor.IsolatedClients,
+		KeepSettings: []string{"app.tenant", "app.user"}, MaxPinned: armor.NoPins, MaxPreparedStatements: 50,
+		ConnectQuery: "SET app.pooled = 'yes'", LoginNotifyMessage: "Be brief.",
 		ClientIdle: 11 * time.Second, IdleInTransaction: 12 * time.Second, QueryTimeout: 13 * time.Second, TransactionTimeout: 14 * time.Second,
 	}})
 	same(t, "identities", set.Identities, []armor.IdentityConfig{{

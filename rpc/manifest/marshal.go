@@ -66,7 +66,7 @@ func environmentDocument(e armor.Environment) document[environmentSpec] {
 func databaseDocument(d armor.Database) document[databaseSpec] {
 	spec := databaseSpec{
 		Hosts: texts(d.Hosts), DBName: text(d.DBName), TLS: tls{Mode: text(d.TLSMode), CA: secret{text(d.CA)}},
-		TargetSessionAttrs: text(d.TargetSessionAttrs), LoadBalanceHosts: text(d.LoadBalanceHosts),
+		TargetSessionAttrs: text(d.TargetSessionAttrs), MaxLag: durationText(d.MaxLag), LoadBalanceHosts: text(d.LoadBalanceHosts),
 		Auth: auth{
 			Exclusive: d.Exclusive, Verifiers: secret{text(d.Verifiers)},
 			Query: authQuery{text(d.Query.Role), text(d.Query.Statement)},
@@ -90,10 +90,34 @@ func poolDocument(p armor.Pool) document[poolSpec] {
 		Database: text(p.Database), Mode: text(p.Mode), Budget: p.Budget, QueryWait: durationText(p.QueryWait),
 		QueryWaitNotify: text(p.QueryWaitNotify.String()),
 		ServerLifetime:  text(p.ServerLifetime.String()), ServerIdle: text(p.ServerIdle.String()),
-		OnState: text(p.OnState), Isolation: text(p.Isolation), MinSize: p.MinSize, WarmUp: p.WarmUp, Reserve: p.Reserve, ReserveAfter: durationText(p.ReserveAfter),
+		OnState: onStateText(p), Isolation: text(p.Isolation), KeepSettings: texts(p.KeepSettings), MaxPinned: pinsWritten(p.MaxPinned),
+		MaxPreparedStatements: p.MaxPreparedStatements, ConnectQuery: text(p.ConnectQuery), PoolIdle: durationText(p.PoolIdle),
+		LoginNotifyMessage: text(p.LoginNotifyMessage), MinSize: p.MinSize, WarmUp: p.WarmUp, Reserve: p.Reserve, ReserveAfter: durationText(p.ReserveAfter),
 		MaxClients: p.MaxClients, ClientIdle: durationText(p.ClientIdle), IdleInTransaction: durationText(p.IdleInTransaction),
 		QueryTimeout: durationText(p.QueryTimeout), TransactionTimeout: durationText(p.TransactionTimeout),
 	})
+}
+
+// onStateText leaves out what is meant where nothing is written: see standardOnState.
+func onStateText(p armor.Pool) text {
+	switch {
+	case p.OnState == standardOnState(p.Mode):
+		return ""
+	case p.OnState == armor.ResetState:
+		return armor.ResetWord
+	}
+	return text(p.OnState)
+}
+
+// pinsWritten is how many pins a manifest allows: none is zero there.
+func pinsWritten(n int) *int {
+	switch n {
+	case 0:
+		return nil
+	case armor.NoPins:
+		n = 0
+	}
+	return &n
 }
 
 func identityDocument(i armor.IdentityConfig) document[identitySpec] {

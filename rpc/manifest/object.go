@@ -52,9 +52,9 @@ func (p *parsing) database(body ast.Node) {
 		Name: string(doc.Metadata.Name), Environment: o.environment(doc.Metadata),
 		Hosts: stringsOf(spec.Hosts), DBName: string(spec.DBName),
 		TLSMode: armor.TLSMode(spec.TLS.Mode), CA: armor.SecretName(spec.TLS.CA.Secret),
-		TargetSessionAttrs: armor.SessionAttrs(unless(spec.TargetSessionAttrs, armor.AnyWord)),
-		LoadBalanceHosts:   armor.LoadBalance(unless(spec.LoadBalanceHosts, armor.InOrderWord)),
-		Roles:              o.roles(spec.Auth.Roles), Exclusive: spec.Auth.Exclusive,
+		TargetSessionAttrs: armor.SessionAttrs(unless(spec.TargetSessionAttrs, armor.AnyWord)), MaxLag: o.duration(spec.MaxLag, 0, "maxLag"),
+		LoadBalanceHosts: armor.LoadBalance(unless(spec.LoadBalanceHosts, armor.InOrderWord)),
+		Roles:            o.roles(spec.Auth.Roles), Exclusive: spec.Auth.Exclusive,
 		Verifiers: armor.SecretName(spec.Auth.Verifiers.Secret),
 		Query:     armor.AuthQuery{Role: string(spec.Auth.Query.Role), Statement: string(spec.Auth.Query.Statement)},
 	}
@@ -119,9 +119,12 @@ func (p *parsing) pool(body ast.Node) {
 	pool := armor.Pool{
 		Name: string(d.Metadata.Name), Environment: o.environment(d.Metadata),
 		Database: o.databaseOf(s.Database, armor.Field{"spec", "database"}),
-		Mode:     armor.PoolMode(s.Mode), Budget: s.Budget, OnState: armor.OnState(unless(s.OnState, armor.ResetWord)),
-		Isolation: armor.Isolation(unless(s.Isolation, armor.IdentityWord)),
-		MinSize:   s.MinSize, WarmUp: s.WarmUp, MaxClients: s.MaxClients, Reserve: s.Reserve,
+		Mode:     armor.PoolMode(s.Mode), Budget: s.Budget, OnState: onStateOf(s),
+		Isolation:    armor.Isolation(unless(s.Isolation, armor.IdentityWord)),
+		KeepSettings: stringsOf(s.KeepSettings), MaxPinned: pinsOf(s.MaxPinned), MaxPreparedStatements: s.MaxPreparedStatements,
+		ConnectQuery: string(s.ConnectQuery), LoginNotifyMessage: string(s.LoginNotifyMessage),
+		PoolIdle: o.duration(s.PoolIdle, 0, "poolIdle"),
+		MinSize:  s.MinSize, WarmUp: s.WarmUp, MaxClients: s.MaxClients, Reserve: s.Reserve,
 		ReserveAfter:       o.duration(s.ReserveAfter, reserveAfter, "reserveAfter"),
 		QueryWait:          o.duration(s.QueryWait, 0, "queryWait"),
 		QueryWaitNotify:    o.duration(s.QueryWaitNotify, armor.DefaultQueryWaitNotify, "queryWaitNotify"),
@@ -135,6 +138,37 @@ func (p *parsing) pool(body ast.Node) {
 	if o.keep(pool.Ref(), pool.Check()) {
 		p.set.Pools = append(p.set.Pools, pool)
 	}
+}
+
+// standardOnState is what a pool does that says nothing of it.
+func standardOnState(m armor.PoolMode) armor.OnState {
+	if m == armor.SessionMode {
+		return armor.ResetState // which a session never comes to
+	}
+	return armor.KeepState
+}
+
+func onStateOf(s poolSpec) armor.OnState {
+	switch s.OnState {
+	case "":
+		return standardOnState(armor.PoolMode(s.Mode))
+	case armor.ResetWord:
+		return armor.ResetState
+	}
+	return armor.OnState(s.OnState)
+}
+
+// pinsOf reads how many pins a manifest allows; a negative number is refused with the pool.
+func pinsOf(written *int) int {
+	switch {
+	case written == nil:
+		return 0
+	case *written == 0:
+		return armor.NoPins
+	case *written < 0:
+		return *written - 1
+	}
+	return *written
 }
 
 func (p *parsing) identity(body ast.Node) {

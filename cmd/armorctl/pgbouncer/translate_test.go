@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -195,7 +196,7 @@ func TestDefaultsOfPgBouncerAreWrittenOut(t *testing.T) {
 		Name: "orders", Environment: "production", Database: "orders", Mode: armor.SessionMode, Budget: 20, QueryWait: 2 * time.Minute,
 		QueryWaitNotify: 5 * time.Second, ServerLifetime: time.Hour, ServerIdle: 10 * time.Minute,
 	}
-	if got := r.pool(t, "orders"); got != want {
+	if got := r.pool(t, "orders"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	d := r.database(t, "orders")
