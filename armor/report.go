@@ -35,6 +35,7 @@ type PoolStatus struct {
 	Open     int    // server connections open or being opened
 	Idle     int
 	Waiting  int    // clients waiting for one
+	Pinned   int    // clients that keep one between transactions
 	NotReady string // why the pool cannot be served here; empty when it can
 	Paused   bool   // an operator has paused it on this node
 	Disabled bool   // an operator has closed it to new clients on this node

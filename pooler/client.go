@@ -18,17 +18,19 @@ type client struct {
 	pool     *pool   // that it borrows from; nil at the console
 	borrower         // what it has of the pool is guarded by pool.mu
 
-	guest  Guest
-	ending *ending
-	conn   net.Conn
-	since  time.Time
-	mode   armor.PoolMode
-	state  armor.OnState
-	key    armor.CancelKey // given before any request can name it: see keys
+	guest        Guest
+	ending       *ending
+	conn         net.Conn
+	since        time.Time
+	mode         armor.PoolMode
+	state        armor.OnState
+	keepSettings []string
+	key          armor.CancelKey // given before any request can name it: see keys
 
 	isolation   armor.Isolation
 	environment string
 	bounds      bounds
+	pinning     pinning
 
 	mu       sync.Mutex          // guards below; never held while calling
 	drain    func(*pgwire.Error) // has the driver end the session; nil: it has none yet

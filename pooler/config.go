@@ -73,6 +73,8 @@ type Hooks struct {
 	Password func(result string)
 	Lookup   func(result string) // PostgreSQL was asked for a verifier: "found", "none", "unfit" or "failed"
 	Canceled func(pool string)   // a cancel request was carried out
+	// Pin: a client asked to keep its server connection between transactions; room: it may.
+	Pin func(pool string, room bool)
 }
 
 // fill puts the defaults where nothing is said.

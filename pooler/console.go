@@ -152,7 +152,7 @@ func (c *client) socket(now time.Time) console.Socket {
 	s := console.Socket{
 		ID: c.id, User: c.part.role, Replication: c.terms.kind(), State: console.Idle,
 		Remote: c.guest.Peer().Source, Local: addrPort(c.conn.LocalAddr()),
-		Connected: c.since, Active: c.since, TLS: console.TLSWords(c.conn), Application: c.application,
+		Connected: c.since, Active: c.since, TLS: console.TLSWords(c.conn), Application: c.application, Pinned: c.pinning.words(),
 	}
 	if !c.borrows() {
 		s.Database, s.State = c.part.dbname, console.Active

@@ -24,6 +24,9 @@ func TestMutantsAreFoundByTheirTests(t *testing.T) {
 		core.SettingsUnread:       "TestWhatParseReadsBelongsToTheStatement",
 		core.NamesGuessable:       "TestStatementNamesAreNobodysToGuess",
 		core.DescriptionForgotten: "TestAResultIsDecodedAsItWasDescribed",
+		core.AskingOff:            "TestSettingsAreKept",
+		core.PinsUnbound:          "TestPinsAreBounded",
+		core.RoomLost:             "TestStateThatCannotFollowPins",
 	} {
 		t.Run(string(mutant), func(t *testing.T) {
 			run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$")

@@ -50,6 +50,7 @@ type pool struct {
 
 	open    int // places taken: from before a dial until the end was read
 	closing int // of those, connections that are being ended
+	pinned  int // clients that keep one between transactions, or are about to
 	conns   map[*ServerConn]struct{}
 	subs    map[part]*subpool
 	waiters list.List     // of *waiter, the longest wait first
@@ -142,7 +143,7 @@ func (p *pool) status() (s armor.PoolStatus, database armor.Database, serves boo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s = armor.PoolStatus{
-		Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Paused: p.switches.paused, Disabled: p.switches.disabled,
+		Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Pinned: p.pinned, Paused: p.switches.paused, Disabled: p.switches.disabled,
 	}
 	if s.Limit == 0 {
 		s.NotReady = "this node holds no share of the pool"

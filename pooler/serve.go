@@ -109,9 +109,11 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 	c := &client{
 		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), owner: ownerOf(g), application: r.application},
 		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(),
-		mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, isolation: access.Pool.Isolation,
+		mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, keepSettings: access.Pool.KeepSettings,
+		isolation:   access.Pool.Isolation,
 		environment: access.Environment, bounds: boundsOf(access),
 	}
+	c.pinning.c = c
 	if refused := p.roster.enter(c, access); refused != nil {
 		return nil, g.Refuse(refused)
 	}
@@ -148,7 +150,8 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		return nil, err
 	}
 	session := core.New(core.Config{
-		ID: c.id, Mode: c.mode, OnState: c.state, Params: params, Settings: r.wanted(),
+		ID: c.id, Mode: c.mode, Params: params, Settings: r.wanted(),
+		OnState: c.state, KeepSettings: c.keepSettings, Pins: &c.pinning,
 		Owner: c.owner, Isolation: c.isolation, Tick: p.ticks,
 		Statements: core.NewStatements(p.cfg.StatementMemory),
 	})

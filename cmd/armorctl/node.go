@@ -51,6 +51,7 @@ type poolView struct {
 	Open     int    `json:"open"`
 	Idle     int    `json:"idle"`
 	Waiting  int    `json:"waiting"`
+	Pinned   int    `json:"pinned"`
 	NotReady string `json:"notReady,omitempty"`
 	Paused   bool   `json:"paused"`
 	Disabled bool   `json:"disabled"`

@@ -127,6 +127,9 @@ func (v poolView) stateWords() string {
 	if v.Disabled {
 		words += ", disabled"
 	}
+	if v.Pinned > 0 {
+		words += fmt.Sprintf(", %d pinned", v.Pinned)
+	}
 	return words
 }
 

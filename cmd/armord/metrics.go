@@ -26,6 +26,7 @@ type metrics struct {
 	logins      *prometheus.CounterVec
 	passwords   *prometheus.CounterVec
 	lookups     *prometheus.CounterVec
+	pins        *prometheus.CounterVec
 	panics      prometheus.Counter
 }
 
@@ -60,6 +61,9 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "armor_verifier_lookups_total", Help: "Questions to PostgreSQL for what a client's password is checked by, by what it had.",
 		}, []string{"result"}),
+		pins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "armor_pool_pins_total", Help: "Clients that asked to keep a server connection between transactions, by whether there was room.",
+		}, []string{"pool", "result"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "armor_session_panics_total", Help: "Sessions that a bug has ended. Anything above 0 is worth a report.",
 		}),
@@ -69,7 +73,7 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.lookups, m.panics,
+	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.lookups, m.pins, m.panics,
 		statusCollector{status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -117,6 +121,13 @@ func (m *metrics) poolerHooks() pooler.Hooks {
 		},
 		Password: func(result string) { m.passwords.WithLabelValues(result).Inc() },
 		Lookup:   func(result string) { m.lookups.WithLabelValues(result).Inc() },
+		Pin: func(pool string, room bool) {
+			result := "pinned"
+			if !room {
+				result = "refused"
+			}
+			m.pins.WithLabelValues(pool, result).Inc()
+		},
 	}
 }
 
@@ -138,12 +149,13 @@ var (
 	disabledDesc = prometheus.NewDesc("armor_pool_disabled", "1 while an operator has closed the pool to new clients on this node.",
 		[]string{"pool"}, nil)
 	waitingDesc = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
+	pinnedDesc  = prometheus.NewDesc("armor_pool_pinned", "Clients that keep a server connection between transactions.", []string{"pool"}, nil)
 )
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc,
-		idleDesc, waitingDesc, pausedDesc, disabledDesc} {
+		idleDesc, waitingDesc, pinnedDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
 }
@@ -173,6 +185,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(openDesc, float64(p.Open), p.Pool)
 		gauge(idleDesc, float64(p.Idle), p.Pool)
 		gauge(waitingDesc, float64(p.Waiting), p.Pool)
+		gauge(pinnedDesc, float64(p.Pinned), p.Pool)
 		gauge(pausedDesc, oneIf(p.Paused), p.Pool)
 		gauge(disabledDesc, oneIf(p.Disabled), p.Pool)
 	}

@@ -18,8 +18,8 @@ var databaseColumns = columns("ssissiiiissiiiiii", "name", "host", "port", "data
 var userColumns = columns("ssssiiii", "name", "pool_size", "reserve_pool_size", "pool_mode", "max_user_connections",
 	"current_connections", "max_user_client_connections", "current_client_connections")
 
-var armorColumns = columns("ssssiiiiiiiiis", "environment", "pool", "database", "mode", "budget", "share", "reserve", "open", "idle",
-	"waiting", "paused", "disabled", "clients", "not_ready")
+var armorColumns = columns("ssssiiiiiiiiiis", "environment", "pool", "database", "mode", "budget", "share", "reserve", "open", "idle",
+	"waiting", "pinned", "paused", "disabled", "clients", "not_ready")
 
 // tallies are those of the client's environment.
 func (s *session) tallies() []Tally {
@@ -109,6 +109,6 @@ func (s *session) showArmorPools() []row {
 func armorRow(p armor.Pool, s armor.PoolStatus, clients int) row {
 	return row{
 		p.Environment, p.Name, p.Database, string(p.Mode), p.Budget, s.Limit, p.ReserveOf(s.Limit), s.Open, s.Idle,
-		s.Waiting, flag(s.Paused), flag(s.Disabled), clients, s.NotReady,
+		s.Waiting, s.Pinned, flag(s.Paused), flag(s.Disabled), clients, s.NotReady,
 	}
 }

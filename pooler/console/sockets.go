@@ -15,9 +15,9 @@ import (
 
 // socketColumns are those of SHOW CLIENTS and SERVERS, with debug of SOCKETS.
 func socketColumns(debug bool) []column {
-	cols := columns("ssssssisissiiississii", "type", "user", "database", "replication", "state", "addr", "port", "local_addr", "local_port",
+	cols := columns("ssssssisissiiississiis", "type", "user", "database", "replication", "state", "addr", "port", "local_addr", "local_port",
 		"connect_time", "request_time", "wait", "wait_us", "close_needed", "ptr", "link", "remote_pid", "tls", "application_name",
-		"prepared_statements", "id")
+		"prepared_statements", "id", "pinned")
 	if debug {
 		cols = append(cols, columns("iiiiiii", "recv_pos", "pkt_pos", "pkt_remain", "send_pos", "send_remain", "pkt_avail", "send_avail")...)
 	}
@@ -39,6 +39,7 @@ type Socket struct {
 	TLS            string // TLSWords
 	Application    string
 	Prepared       int
+	Pinned         string // for what a client keeps its server connection between transactions
 }
 
 // SocketState is PgBouncer's word for what a connection does.
@@ -58,7 +59,7 @@ func (s Socket) row(kind, state string) row {
 	return row{
 		kind, s.User, s.Database, cmp.Or(string(s.Replication), "none"), state, hostOf(s.Remote), int(s.Remote.Port()), hostOf(s.Local),
 		int(s.Local.Port()), stamp(s.Connected), stamp(s.Active), int(s.Wait / time.Second), int(s.Wait % time.Second / time.Microsecond),
-		flag(s.CloseNeeded), pointer(s.ID), pointer(s.Link), int(s.PID), s.TLS, s.Application, s.Prepared, int(s.ID), 0, 0, 0, 0, 0, 0, 0,
+		flag(s.CloseNeeded), pointer(s.ID), pointer(s.Link), int(s.PID), s.TLS, s.Application, s.Prepared, int(s.ID), s.Pinned, 0, 0, 0, 0, 0, 0, 0,
 	}
 }
 

@@ -15,6 +15,11 @@ const maxStatement = 16 << 20
 // there are Need bytes, or after what Want or Wait asks for.
 func (s *Session) FromClient(b []byte, out *Output) (n int) {
 	out.reset()
+	if s.kept.phase != asksNothing {
+		s.ask(out)
+		out.Server = Wait
+		return 0
+	}
 	may := s.behindFence(b)
 	for n < len(may) && !s.over && out.Server == Keep {
 		used := s.fromClient(may[n:], out)
@@ -31,6 +36,10 @@ func (s *Session) FromClient(b []byte, out *Output) (n int) {
 		s.heard++
 		if out.Server == Keep {
 			s.settle(out)
+		}
+		if out.Server == Ask {
+			s.ask(out)
+			out.Server = Keep
 		}
 	}
 	return n
@@ -124,7 +133,7 @@ func (s *Session) message(h pgwire.Header, b []byte, out *Output) int {
 			return 0
 		}
 		s.stats.Queries++
-		s.touches(unknownText) // whatever it called
+		s.touches(reading{marks: unknownText}) // whatever it called
 		s.sv.owed.push(op{kind: opFunction})
 		return s.pass(h, b, out)
 	}
@@ -225,28 +234,29 @@ func (s *Session) query(h pgwire.Header, b []byte, out *Output) int {
 	if !long && !s.whole(h, b, out) {
 		return 0
 	}
-	o := op{kind: opQuery, marks: unknownText}
+	o, told := op{kind: opQuery}, reading{marks: unknownText}
 	if !long {
 		text, err := pgwire.QueryText(body(h, b))
 		if err != nil {
 			s.protocolError(err, out)
 			return 0
 		}
-		o.marks = scan(text)
-		if s.mode != armor.SessionMode && o.marks&forgets != 0 && s.deallocate(text, out) {
+		told = read(text)
+		if s.mode != armor.SessionMode && told.marks&forgets != 0 && s.deallocate(text, out) {
 			return h.Size()
-		}
-		if s.refusing() && o.marks&leavesBehind != 0 {
-			return s.refuseQuery(h, out)
 		}
 	}
 	if !s.lent(out) {
 		return 0
 	}
+	if m := s.refuses(told.marks, !long); m != 0 {
+		return s.refuseQuery(h, m, out)
+	}
+	o.marks = told.marks
 	s.reinstate(out)
 	s.asksNumbers(o.marks, out)
 	s.stats.Queries++
-	s.touches(o.marks)
+	s.touches(told)
 	s.dropUnnamed() // as PostgreSQL does
 	s.sv.unnamedOwner = 0
 	s.risky = s.risky || s.cycle // it is skipped if something before it has failed

@@ -111,7 +111,7 @@ func (r *reader) create() {
 	}
 	switch {
 	case behind.takes("temp"), behind.takes("temporary"):
-		r.marks |= makesTemp
+		r.here.temp = true
 	case behind.takes("index"):
 		r.here.indexes = true
 	case behind.takes("extension"): // its script may do anything

@@ -96,9 +96,10 @@ func (s *Session) fit(n *named, out *Output) fit {
 	return unknown
 }
 
-// refuseBind has PostgreSQL fail in the place of a Bind whose result would be decoded wrongly.
-func (s *Session) refuseBind(h pgwire.Header, b []byte, out *Output) int {
+// refuseBind has PostgreSQL fail in the place of a Bind: of one whose result would be decoded
+// wrongly, or that may not run.
+func (s *Session) refuseBind(h pgwire.Header, b []byte, m marks, out *Output) int {
 	out.ToServer.compose(func(b []byte) []byte { return append(pgwire.AppendBindHead(b, nil, refusedName, 6), 0, 0, 0, 0, 0, 0) })
-	s.sv.owed.push(op{kind: opBind, marks: refused})
+	s.sv.owed.push(op{kind: opBind, marks: m})
 	return s.drop(h, b)
 }

@@ -129,22 +129,22 @@ func (s *Session) parseLong(h pgwire.Header, b []byte, out *Output) int {
 		return 0
 	}
 	s.unnamed.kept = false
-	s.tookUnnamed(unknownText)
+	s.tookUnnamed(reading{marks: unknownText})
 	return s.pass(h, b, out)
 }
 
 func (s *Session) parseUnnamed(h pgwire.Header, b, tail []byte, out *Output) int {
 	text := pgwire.ParseText(tail)
-	m := scan(text)
-	if m&forgets != 0 {
+	told := read(text)
+	if told.marks&forgets != 0 {
 		if name, _, ok := deallocated(text); ok && s.names[name] != nil {
 			return s.parseDeallocate(h, s.names[name], out)
 		}
 	}
-	s.asksNumbers(m, out)
+	s.asksNumbers(told.marks, out)
 	s.unnamed.tail = append(s.unnamed.tail[:0], tail...)
 	s.unnamed.kept = true
-	s.tookUnnamed(m)
+	s.tookUnnamed(told)
 	return s.pass(h, b, out)
 }
 
@@ -155,7 +155,7 @@ func (s *Session) parseDeallocate(h pgwire.Header, n *named, out *Output) int {
 	text := `DEALLOCATE "` + s.sv.nameOf(n.st) + `"`
 	s.unnamed.tail = append(append(s.unnamed.tail[:0], text...), 0, 0, 0)
 	s.unnamed.kept, s.leaving = true, n
-	s.tookUnnamed(forgets)
+	s.tookUnnamed(reading{marks: forgets})
 	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, "", s.unnamed.tail) })
 	return h.Size()
 }
@@ -174,13 +174,13 @@ func (s *Session) hasLeft() {
 
 // tookUnnamed notes that the server connection is about to have this session's
 // unnamed statement.
-func (s *Session) tookUnnamed(m marks) {
+func (s *Session) tookUnnamed(told reading) {
 	s.unnamed.turn++
 	s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
-	s.unnamed.marks = m
-	s.touches(m)
+	s.unnamed.reading = told
+	s.touches(told)
 	s.noted()
-	s.sv.owed.push(op{kind: opParse, marks: m, turn: s.unnamed.turn})
+	s.sv.owed.push(op{kind: opParse, marks: told.marks, turn: s.unnamed.turn})
 }
 
 func (s *Session) parseNamed(h pgwire.Header, name string, tail []byte, out *Output) int {
@@ -296,8 +296,11 @@ func (s *Session) bind(h pgwire.Header, b []byte, out *Output) int {
 		case unknown:
 			return 0
 		case changed:
-			return s.refuseBind(h, b, out)
+			return s.refuseBind(h, b, refused, out)
 		}
+	}
+	if !s.mayPin(s.marksOf(n)) {
+		return s.refuseBind(h, b, refused|crowded, out)
 	}
 	if len(portal) == 0 {
 		s.portal = s.marksOf(n)
@@ -326,7 +329,7 @@ func (s *Session) target(name []byte, out *Output) *named {
 	switch {
 	case n != nil:
 		s.ensure(n, out)
-		s.touches(n.st.marks)
+		s.touches(n.st.reading)
 	case bytes.HasPrefix(name, []byte(statementPrefix)):
 		// A guess at somebody else's statement: let it miss.
 		n = &named{name: string(name), st: &statement{}}
@@ -352,7 +355,7 @@ func (s *Session) ensureUnnamed(out *Output) {
 		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendParse(b, "", s.unnamed.tail) })
 		s.sv.owed.push(op{kind: opParseAhead, turn: s.unnamed.turn})
 		s.sv.unnamedOwner, s.sv.unnamedTurn = s.id, s.unnamed.turn
-		s.touches(s.unnamed.marks)
+		s.touches(s.unnamed.reading)
 		return
 	}
 	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, "") })

@@ -16,4 +16,7 @@ const (
 	SettingsUnread       Mutant = "a statement's key leaves the settings out"
 	NamesGuessable       Mutant = "a statement's name follows from its text"
 	ResetOff             Mutant = "a server connection is lent again as it is"
+	AskingOff            Mutant = "PostgreSQL is not asked what a text has changed"
+	PinsUnbound          Mutant = "as many clients as want to keep a server connection"
+	RoomLost             Mutant = "the room of a client that keeps nothing any more is not given back"
 )

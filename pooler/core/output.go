@@ -43,6 +43,9 @@ const (
 	// consumed: the connection could not be made fit for the client, which is to notice
 	// nothing of it.
 	Retry
+	// Ask: the driver calls Session.Ask as soon as it can write to the server, and writes what
+	// that says: PostgreSQL is to be asked for the state of the client's session.
+	Ask
 )
 
 // ClientWish is what a Session wants of its client connection.

@@ -11,6 +11,7 @@ const (
 	opFunction                // ends with ReadyForQuery
 	opFence                   // our own messages ahead of a client's, up to a query; their replies are swallowed
 	opReinstate               // our own query; its reply is swallowed
+	opAsk                     // our own query; its rows are taken, its other replies are swallowed
 	opSync                    // ReadyForQuery
 	opParse
 	opBind

@@ -36,14 +36,24 @@ func (s *Session) refusing() bool {
 	return s.onState == armor.RefuseState && s.mode != armor.SessionMode
 }
 
-func (s *Session) refuseQuery(h pgwire.Header, out *Output) int {
-	if !s.lent(out) {
-		return 0
+// refuses returns the marks of what is sent in the place of a query that may not run; none if it
+// may.
+func (s *Session) refuses(m marks, seen bool) marks {
+	switch {
+	case !seen:
+	case s.refusing() && m&leavesBehind != 0:
+		return refused
+	case !s.mayPin(m):
+		return refused | crowded
 	}
+	return 0
+}
+
+func (s *Session) refuseQuery(h pgwire.Header, m marks, out *Output) int {
 	s.dropUnnamed()
 	s.sv.unnamedOwner = 0
 	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendQuery(b, refusedText) })
-	s.sv.owed.push(op{kind: opQuery, marks: refused})
+	s.sv.owed.push(op{kind: opQuery, marks: m})
 	return h.Size()
 }
 
@@ -75,7 +85,10 @@ func (s *Session) isRefusal(e pgwire.Error) bool {
 
 // refusalDue is what the client is told of it.
 func (s *Session) refusalDue() *pgwire.Error {
-	if s.due(opBind) {
+	switch {
+	case s.sv.owed.first().marks&crowded != 0:
+		return errCrowded
+	case s.due(opBind):
 		return errRevalidate
 	}
 	return errState

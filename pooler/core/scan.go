@@ -12,6 +12,8 @@ const (
 	harmlessSet marks = 1 << iota
 	// refused: it was sent in the place of a command that is refused.
 	refused
+	// crowded: and it is, as too many clients keep a server connection already.
+	crowded
 	// anew: the statement was closed to be prepared again.
 	anew
 	// begins: it begins a transaction block.
@@ -62,7 +64,7 @@ const (
 	// leavesBehind: it leaves session state, and is refused where that is.
 	leavesBehind = leavesState | setsUntracked | listens | preparesSQL
 	// unknownText are the marks of a text that is not looked at: all that may be.
-	unknownText = endOfMarks - 1 - harmlessSet - refused - anew
+	unknownText = endOfMarks - 1 - harmlessSet - refused - crowded - anew
 )
 
 // scanLimit is how much of a text is looked at, in bytes. A longer one is taken for
@@ -120,6 +122,8 @@ type position struct {
 	declares bool // it is a DECLARE, and so on
 	copies   bool
 	creates  bool
+	temp     bool // what it creates is a temporary object
+	onCommit bool // there was ON COMMIT
 	indexes  bool
 	updates  bool
 	quiet    bool // its parentheses call nothing
@@ -138,6 +142,9 @@ func (r *reader) statement() bool {
 	for !t.ends() {
 		r.take(t)
 		t = r.next()
+	}
+	if r.here.temp {
+		r.marks |= makesTemp
 	}
 	return t.kind == ';'
 }
@@ -166,13 +173,14 @@ func (r *reader) take(t token) {
 // lengths come first, since most words are none of them.
 func (r *reader) look(t token) {
 	if r.here.creates && r.isTempSchema(t) && r.peek().kind == '.' {
-		r.marks |= makesTemp
+		r.here.temp = true
 	}
 	switch t.end - t.start {
 	case 4:
 		r.lookShort(t)
 	case 6:
 		r.here.updates = r.here.updates || r.is(t, "update")
+		r.here.onCommit = r.here.temp && r.is(t, "commit") && r.is(r.here.prev, "on")
 	case 7:
 		switch {
 		case r.here.updates && r.is(t, "default"):
@@ -194,6 +202,8 @@ func (r *reader) lookShort(t token) {
 		r.marks |= advances
 	case r.here.declares && r.is(t, "hold") && r.is(r.here.prev, "with"):
 		r.marks |= holds
+	case r.here.onCommit && r.is(t, "drop"): // it is gone with the transaction
+		r.here.temp = false
 	}
 }
 

@@ -79,7 +79,7 @@ func (s *Session) swallows() bool {
 		return false
 	}
 	switch s.sv.owed.first().kind {
-	case opFence, opReinstate, opParseAhead, opCloseAhead, opDescribeAhead:
+	case opFence, opReinstate, opAsk, opParseAhead, opCloseAhead, opDescribeAhead:
 		return true
 	}
 	return false
@@ -89,6 +89,9 @@ func (s *Session) swallows() bool {
 func (s *Session) reply(h pgwire.Header, b []byte, out *Output) int {
 	switch h.Type {
 	case pgwire.DataRow, pgwire.CopyData:
+		if s.due(opAsk) {
+			return s.answerRow(h, b, out)
+		}
 		return s.forward(h, b, out)
 	case pgwire.ErrorResponse, pgwire.CommandComplete, pgwire.ParameterStatus, pgwire.ReadyForQuery:
 		return s.replyThatSteers(h, b, out)
@@ -275,21 +278,26 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 	switch string(tag) {
 	case "SET":
 		if m&harmlessSet == 0 {
-			s.leaves("a setting", out)
+			s.leaves("a setting", m&sets, out)
 		}
 	case "PREPARE":
-		s.leaves("a statement prepared by SQL", out)
+		s.leaves("a statement prepared by SQL", m&preparesSQL, out)
 	case "LISTEN":
-		s.leaves("a LISTEN", out)
+		s.leaves("a LISTEN", m&listens, out)
 	case "RESET":
-		s.sv.dirty = true
+		s.sv.dirty = s.sv.dirty || !s.keeps()
 		s.wereReset()
+	case "ROLLBACK":
+		s.kept.undone = true
 	case "LOAD":
-		s.sv.dirty = true
+		s.sv.dirty = s.sv.dirty || !s.keeps()
 	case "DISCARD ALL":
 		s.forgetNames()
 		s.sv.wipe()
 		s.wereReset()
+		if s.keeps() && s.sv.owed.len() == 1 {
+			s.startAnew(out)
+		}
 	case "DEALLOCATE":
 		s.hasLeft()
 	case "DEALLOCATE ALL":
@@ -298,8 +306,15 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 	}
 }
 
-// leaves marks the server connection and warns the client, once.
-func (s *Session) leaves(what string, out *Output) {
+// leaves marks the server connection and warns the client, once. Where state is kept it is asked
+// for, also when the words did not show it.
+func (s *Session) leaves(what string, shown marks, out *Output) {
+	if s.keeps() {
+		if shown == 0 {
+			s.kept.touched.marks |= mayChange
+		}
+		return
+	}
 	s.sv.dirty = true
 	switch {
 	case s.onState == armor.PinState || s.warned:
@@ -339,6 +354,11 @@ func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 		s.fail(settingsError(e), out)
 		return 0
 	}
+	if s.due(opAsk) && !e.Fatal() {
+		return s.answerFailed(h, b)
+	}
+	s.kept.undone = true
+	s.releaseReady(out)
 	n := h.Size()
 	if s.isRefusal(e) {
 		s.say(s.refusalDue(), out)
@@ -389,11 +409,18 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 			s.sv.status = status
 			s.tell(out)
 			return h.Size()
+		case opAsk:
+			s.sv.status = status
+			s.learn(out)
+			return h.Size()
 		case opQuery, opFunction, opSync:
 			s.copying, s.both, s.ending, s.wasReset = false, false, false, false
 			s.settled++
 			if s.doubt--; s.doubt < 0 || s.sv.owed.empty() {
 				s.doubt = 0
+			}
+			if o.kind == opQuery && s.sv.status == 'I' && status == 'I' && s.sv.owed.empty() && s.keeps() {
+				s.wasPlainReset()
 			}
 			s.sv.status = status
 			if s.mode == armor.StatementMode && status != 'I' {
@@ -403,6 +430,10 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 			if status == 'I' {
 				s.stats.Transactions++
 				s.sv.counts.Transactions++
+			}
+			if s.atRest() && s.mustAsk() {
+				s.kept.held = true
+				return h.Size()
 			}
 			out.ToClient.pass(b[:h.Size()])
 			return h.Size()

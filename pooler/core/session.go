@@ -23,8 +23,12 @@ type Config struct {
 	// process. It tells what was prepared later, since tables and types may have changed in
 	// between. It must not block. Nil: only this session's are compared.
 	Tick func() uint64
-	// OnState says what becomes of commands that leave session state behind.
-	OnState armor.OnState
+	// OnState says what becomes of commands that leave session state behind. Under
+	// armor.KeepState KeepSettings are the parameters that PostgreSQL does not list and that
+	// are asked for all the same, and Pins bounds who keeps a server connection; nil: nobody.
+	OnState      armor.OnState
+	KeepSettings []string
+	Pins         Pins
 }
 
 // Session is one client's conversation. Its events may be called by one goroutine
@@ -50,6 +54,10 @@ type Session struct {
 	isolation  armor.Isolation
 	statements *Statements
 	tick       func() uint64
+
+	keepSettings []string
+	bound        Pins // nil: there is none
+	kept         keeping
 
 	sv    *Server
 	fence fence
@@ -94,10 +102,10 @@ type Session struct {
 // unnamedStatement is the client's unnamed statement. PostgreSQL keeps one between
 // transactions, so that we keep its text for the next server connection.
 type unnamedStatement struct {
-	tail  []byte // of the Parse message; its array is used again
-	turn  uint32 // counts them
-	kept  bool
-	marks marks
+	tail []byte // of the Parse message; its array is used again
+	turn uint32 // counts them
+	kept bool
+	reading
 }
 
 // unnamedKept is the longest unnamed statement that can be bound in a later
@@ -119,6 +127,7 @@ func New(cfg Config) *Session {
 	return &Session{
 		id: cfg.ID, mode: cfg.Mode, onState: cfg.OnState, params: cfg.Params, startup: cfg.Settings, settings: cfg.Settings,
 		owner: cfg.Owner, isolation: cfg.Isolation, statements: cfg.Statements, tick: cfg.Tick,
+		keepSettings: cfg.KeepSettings, bound: cfg.Pins,
 	}
 }
 
@@ -131,15 +140,17 @@ func (s *Session) Stats() Stats { return s.stats }
 // Idle reports whether the client is between transactions, owed nothing and in the
 // middle of no message: it may be sent away without losing anything.
 func (s *Session) Idle() bool {
-	return !s.waiting && !s.cycle && !s.skipping && !s.aborted && s.clientLeft == 0 && s.serverLeft == 0 &&
+	return !s.waiting && s.kept.phase == asksNothing && !s.cycle && !s.skipping && !s.aborted && s.clientLeft == 0 && s.serverLeft == 0 &&
 		(s.sv == nil || s.sv.status == 'I' && s.sv.owed.empty())
 }
 
-// State is one word for `armorctl session list`.
+// State is what `armorctl session list` says: a word, and for what a server connection is kept.
 func (s *Session) State() string {
 	switch {
 	case s.waiting:
 		return "waiting"
+	case s.Idle() && s.kept.pins != 0:
+		return "idle, pinned by " + s.Pinned()
 	case s.Idle():
 		return "idle"
 	case s.sv != nil && s.sv.owed.empty():
@@ -174,6 +185,7 @@ func (s *Session) ServerLost(out *Output) {
 	if s.sv == nil || s.over {
 		return
 	}
+	s.releaseReady(out)                // the transaction is over
 	if s.ending && s.serverLeft == 0 { // PostgreSQL has said why
 		s.end(out)
 		out.Client = Hangup
@@ -192,7 +204,7 @@ func (s *Session) lostError() *pgwire.Error {
 	if s.both { // replication commits nothing
 		return e
 	}
-	open := s.sv.status == 'I'
+	open := s.sv.status == 'I' && !s.due(opAsk)
 	for _, o := range s.sv.owed.ops[s.sv.owed.head:] {
 		open = open || o.marks&commits != 0
 	}
@@ -263,11 +275,12 @@ func (s *Session) end(out *Output) {
 		s.abandon(out)
 		return
 	}
-	if s.mode == armor.SessionMode {
+	if s.mode == armor.SessionMode || s.kept.pins.fixed() != 0 {
 		s.sv.dirty = true
 	}
 	s.forgetAll()
 	s.sv, s.over = nil, true
+	s.setPins(0)
 	out.Server = Release
 }
 
@@ -279,6 +292,7 @@ func (s *Session) abandon(out *Output) {
 		out.Server = Discard
 	}
 	s.sv, s.over, s.waiting = nil, true, false
+	s.setPins(0)
 }
 
 // forgetAll lets go of the client's prepared statements, those included whose Close
@@ -301,20 +315,28 @@ func (s *Session) forget(name string) {
 	delete(s.names, name)
 }
 
-// pinned reports whether the client keeps its server connection for what it has left
-// there, until DISCARD ALL or its end.
-func (s *Session) pinned() bool { return s.onState == armor.PinState && s.sv.dirty }
-
 // settle releases the server connection once nothing keeps it.
 func (s *Session) settle(out *Output) {
-	if s.sv == nil || s.over || s.mode == armor.SessionMode || s.pinned() {
+	if !s.atRest() {
 		return
 	}
-	if s.sv.status == 'I' && s.sv.owed.empty() && !s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0 && !s.ending {
-		out.Server = Release
-		if s.sv.suspect {
-			out.Server = Discard
-		}
-		s.sv, s.inquiry, s.sets = nil, inquiry{}, false
+	if s.mustAsk() {
+		s.kept.phase, out.Server = askDue, Ask
+		return
 	}
+	if s.pinned() {
+		return
+	}
+	out.Server = Release
+	if s.sv.suspect {
+		out.Server = Discard
+	}
+	s.sv, s.inquiry, s.sets, s.kept.undone = nil, inquiry{}, false, false
+}
+
+// atRest reports whether the client's transaction is over and nothing is under way on the
+// server connection that is lent to it for no longer.
+func (s *Session) atRest() bool {
+	return s.sv != nil && !s.over && s.mode != armor.SessionMode && s.sv.status == 'I' && s.sv.owed.empty() &&
+		!s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0 && !s.ending
 }

@@ -17,14 +17,15 @@ type Settings struct {
 }
 
 // settingsOf digests those that Parse may read: a literal, a name or a type means something
-// else under another DateStyle, search_path or client_encoding.
+// else under another DateStyle, search_path or client_encoding. Names with a dot are for
+// functions, which run later.
 func settingsOf(pairs []pair) *Settings {
 	if len(pairs) == 0 {
 		return nil
 	}
 	var words []byte
 	for _, p := range pairs {
-		if p.name != "application_name" && !strings.HasSuffix(p.name, "_timeout") {
+		if p.name != "application_name" && !strings.HasSuffix(p.name, "_timeout") && !strings.Contains(p.name, ".") {
 			words = append(append(append(append(words, p.name...), 0), p.value...), 0)
 		}
 	}
@@ -57,6 +58,15 @@ func (s *Settings) list() []pair {
 		return nil
 	}
 	return s.pairs
+}
+
+// values returns the settings as a map, which is the caller's.
+func (s *Settings) values() map[string]string {
+	values := make(map[string]string, len(s.list()))
+	for _, p := range s.list() {
+		values[p.name] = p.value
+	}
+	return values
 }
 
 // get returns a setting's value, and whether it is set.

@@ -29,10 +29,10 @@ func (s Secret) name(key statementKey) string {
 
 // statement is what a client has prepared: what it takes to prepare it anywhere.
 type statement struct {
-	key   statementKey
-	tail  []byte // what follows the name in a Parse message
-	marks marks
-	refs  int
+	key  statementKey
+	tail []byte // what follows the name in a Parse message
+	reading
+	refs int
 }
 
 // Statements interns prepared statements, so that a thousand clients which prepare
@@ -68,7 +68,7 @@ func (s *Statements) intern(tail []byte, reads [16]byte) *statement {
 			return nil
 		}
 		st = &statement{
-			key: key, tail: append([]byte(nil), tail...), marks: scan(pgwire.ParseText(tail)),
+			key: key, tail: append([]byte(nil), tail...), reading: read(pgwire.ParseText(tail)),
 		}
 		s.byKey[key] = st
 		s.size += len(tail)

@@ -9,14 +9,19 @@ import (
 )
 
 // What a client has set is known by what PostgreSQL reports of it: which parameter has which
-// value now. Whatever else its texts may have done is undone by a reset.
+// value now. Whatever else its texts may have done is asked for (keep.go), or undone by a reset.
 
 // setsAny are the marks of what may change a parameter.
 const setsAny = sets | setsByCall | resets | resetsAll | mayChange
 
 // touches notes what a text that is sent may do to the session's state.
-func (s *Session) touches(m marks) {
-	s.sv.dirty = s.sv.dirty || m&leavesState != 0
+func (s *Session) touches(told reading) {
+	m := told.marks
+	if s.keeps() {
+		s.kept.touch(told)
+	} else {
+		s.sv.dirty = s.sv.dirty || m&leavesState != 0
+	}
 	s.sets = s.sets || m&setsAny != 0
 	if m&advances != 0 {
 		s.sv.numbers = s.id

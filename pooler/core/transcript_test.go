@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"os"
@@ -111,6 +112,14 @@ func newLab(t *testing.T, mode string, size int) *lab {
 			cfg.OnState = armor.OnState(value)
 			continue
 		}
+		if name == "room" {
+			cfg.Pins = &room{left: len(value)}
+			continue
+		}
+		if name == "keep" {
+			cfg.KeepSettings = append(cfg.KeepSettings, value)
+			continue
+		}
 		if name == "owner" {
 			cfg.Owner = value
 			continue
@@ -123,6 +132,23 @@ func newLab(t *testing.T, mode string, size int) *lab {
 	l.s = New(cfg)
 	return l
 }
+
+// room is for as many pins as its word is long: room=xx.
+type room struct {
+	left int
+	what string
+}
+
+func (r *room) Take() bool {
+	ok := r.left > 0
+	if ok {
+		r.left--
+	}
+	return ok
+}
+
+func (r *room) Holds(what string) { r.what = what }
+func (r *room) Give()             { r.left++ }
 
 func (l *lab) do(verb, rest string) {
 	switch verb {
@@ -222,6 +248,9 @@ func (l *lab) take() {
 	case Retry:
 		l.act("retry")
 		l.fromClient = append(bytes.Clone(l.out.Again), l.fromClient...)
+	case Ask:
+		l.s.Ask(&l.out)
+		l.toServer = l.out.ToServer.AppendTo(l.toServer)
 	}
 	switch l.out.Client {
 	case Hangup:
@@ -274,6 +303,10 @@ func decodeAll(b []byte) []string {
 	return all
 }
 
+// inShort are the parts of our own question.
+var inShort = strings.NewReplacer(questionBegins, "ASK ", withoutTimeOut, "without time-out, ", settingsBegin, "settings (",
+	settingsEnd, ") ", listed, "listed", askPins, "pins", "pg_catalog.current_setting", "value")
+
 func printable(kind byte, body []byte) string {
 	if kind == pgwire.ErrorResponse && len(body) > 10 || kind == pgwire.NoticeResponse {
 		e := pgwire.ParseError(body)
@@ -281,7 +314,7 @@ func printable(kind byte, body []byte) string {
 			return e.Severity + " " + e.Code + " " + e.Message
 		}
 	}
-	text := strings.ReplaceAll(string(body), "\x00", "|")
+	text := strings.ReplaceAll(inShort.Replace(string(body)), "\x00", "|")
 	if i := strings.Index(text, statementPrefix); i >= 0 && len(text) >= i+len(statementPrefix)+32 {
 		text = text[:i+len(statementPrefix)+4] + "…" + text[i+len(statementPrefix)+32:]
 	}
@@ -320,7 +353,8 @@ func encodeClient(kind byte, rest string) []byte {
 	return body
 }
 
-// encodeServer makes a server message's body: E severity code text, S name|value.
+// encodeServer makes a server message's body: E severity code text, S name|value, D @name|value
+// or D @t|f|f|f|f of the answer to a question.
 func encodeServer(kind byte, rest string) []byte {
 	body := []byte(strings.ReplaceAll(rest, "|", "\x00"))
 	switch kind {
@@ -332,8 +366,23 @@ func encodeServer(kind byte, rest string) []byte {
 		return m[pgwire.HeaderSize:]
 	case pgwire.CommandComplete, pgwire.ParameterStatus:
 		return append(body, 0)
+	case pgwire.DataRow:
+		if row, ok := strings.CutPrefix(rest, "@"); ok {
+			return encodeRow(strings.Split(row, "|"))
+		}
 	}
 	return body
+}
+
+func encodeRow(row []string) []byte {
+	if len(row) == 2 {
+		row[1] = hex.EncodeToString([]byte(row[1]))
+	}
+	b := binary.BigEndian.AppendUint16(nil, uint16(len(row)))
+	for _, value := range row {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(value))), value...)
+	}
+	return b
 }
 
 // inServersWords replaces armor(TEXT) by the server's name of that statement.

@@ -207,6 +207,9 @@ func (s *session) act() {
 	case core.Retry:
 		s.pending, s.held = slices.Concat(out.Again, s.pending), true
 		server.discard()
+	case core.Ask:
+		s.core.Ask(out)
+		server.write(s.w.joined(&out.ToServer))
 	}
 	switch end {
 	case core.Hangup:

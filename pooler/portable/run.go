@@ -91,14 +91,18 @@ func (s *session) retries() bool {
 	return s.again != nil
 }
 
-// retry puts what is to be fed again in front of what has come since.
+// retry does what the server's events have left to run: it puts what is to be fed again in
+// front of what has come since, and asks PostgreSQL for the core, as only run may write to it.
 func (s *session) retry() {
 	s.mu.Lock()
-	again := s.again
-	s.again = nil
+	again, asks := s.again, s.asks
+	s.again, s.asks = nil, false
 	s.mu.Unlock()
 	if len(again) > 0 {
 		s.in.prepend(again)
+	}
+	if asks {
+		s.event(func() { s.core.Ask(&s.out) })
 	}
 }
 

@@ -97,6 +97,10 @@ func (s *session) decideServer(l *lent, do func()) (goOn bool, handBack func()) 
 	}
 	do()
 	s.settleLocked(&l.out)
+	if l.out.Server == core.Ask {
+		s.asks = true
+		s.client.wake()
+	}
 	if !givesBack(l.out.Server) {
 		return !s.ended(), nil
 	}

@@ -51,6 +51,7 @@ type session struct {
 	writing   bool            // run is writing to the server
 	handBack  func()          // what is to be done once it has written
 	again     []byte          // of the client's, to be fed again before anything else; nil: nothing is
+	asks      bool            // PostgreSQL is to be asked for the core
 	joint     []byte          // for joining writes to the client
 	panicked  any             // what serve has died of
 	state     string          // of the core, after the last event

@@ -207,6 +207,9 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 	if p.ServerLifetime == 0 {
 		p.ServerLifetime = armor.DefaultServerLifetime
 	}
+	if p.Mode != armor.SessionMode {
+		p.OnState = armor.KeepState
+	}
 	if always, _, _ := w.find("server_reset_query_always", "server_reset_query_always"); !slices.Contains(isOff, strings.ToLower(always)) {
 		p.Isolation = armor.IsolatedClients
 	}

@@ -186,7 +186,7 @@ func (c *cluster) configuration() *armor.State {
 	if c.server.caFile != "" {
 		database.CA = armor.SecretName(name)
 	}
-	pool := armor.Pool{Name: name, Environment: environmentName, Database: name, Mode: armor.TransactionMode, Budget: poolBudget}
+	pool := armor.Pool{Name: name, Environment: environmentName, Database: name, Mode: armor.TransactionMode, OnState: armor.KeepState, Budget: poolBudget}
 	identity := armor.IdentityConfig{
 		Name: identityName, Environment: environmentName, ID: identityID, Owner: "armord dev",
 		Grants: []armor.Grant{{Database: name, Roles: []string{role.Role}, Pool: name}},
