@@ -10,7 +10,7 @@ SEEDS   ?= 1 2
 CHAOS   ?= 35s
 SEED    ?= 1
 DIFFER  ?= 2000
-DIFFERS := TestSessionModeCannotBeToldFromPostgreSQL|TestTransactionModeDiffersAsDocumentedOnly|TestClientsThatShareConnectionsDoNotMeet
+DIFFERS := TestSessionModeCannotBeToldFromPostgreSQL|TestTransactionModeDiffersAsDocumentedOnly|TestKeptStateCannotBeToldFromASession|TestIdentitiesThatShareConnectionsDoNotMeet|TestClientsThatShareConnectionsDoNotMeet
 LOAD    ?= 25s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)

@@ -51,7 +51,7 @@ var pgbouncerColumns = map[string]string{
 
 const (
 	sockets = "t type,t user,t database,t replication,t state,t addr,i port,t local_addr,i local_port,t connect_time,t request_time,i wait,i wait_us," +
-		"i close_needed,t ptr,t link,i remote_pid,t tls,t application_name,i prepared_statements,i id"
+		"i close_needed,t ptr,t link,i remote_pid,t tls,t application_name,i prepared_statements,i id,t pinned"
 	socketsDebug = ",i recv_pos,i pkt_pos,i pkt_remain,i send_pos,i send_remain,i pkt_avail,i send_avail"
 	statsPart    = "t database,n server_assignment_count,n xact_count,n query_count,n bytes_received,n bytes_sent,n xact_time,n query_time,n wait_time," +
 		"n client_parse_count,n server_parse_count,n bind_count"

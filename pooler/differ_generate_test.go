@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // generator makes programs. What it makes follows from its seed alone.
@@ -12,7 +14,9 @@ type generator struct {
 	*rand.Rand
 	// kept: session state is, as in session mode. Else what docs/pooling.md lists as
 	// different in transaction mode is left out.
-	kept  bool
+	kept bool
+	// state: session state is kept in transaction mode.
+	state bool
 	who   string // ends the names of tables and channels, so that clients don't meet
 	marks int
 	// preset: the startup packet has settings, to which RESET does not lead back.
@@ -20,8 +24,11 @@ type generator struct {
 	params map[string]string // of the statements by name: the kinds of their parameters
 }
 
-func newGenerator(seed uint64, kept bool, who string) *generator {
-	return &generator{Rand: rand.New(rand.NewPCG(seed, 0)), kept: kept, who: who, params: map[string]string{}}
+func newGenerator(seed uint64, p armor.Pool, who string) *generator {
+	return &generator{
+		Rand: rand.New(rand.NewPCG(seed, 0)), kept: p.Mode == armor.SessionMode, state: p.OnState == armor.KeepState, who: who,
+		params: map[string]string{},
+	}
 }
 
 func (g *generator) oneIn(n int) bool { return g.IntN(n) == 0 }
@@ -131,6 +138,10 @@ func (g *generator) simple() string {
 		return g.session()
 	case 6:
 		return g.large()
+	case 7:
+		if g.state {
+			return g.session()
+		}
 	}
 	return g.statement()
 }
@@ -176,6 +187,9 @@ func (g *generator) session() string {
 		"SET application_name = 'me'", "SET intervalstyle = 'iso_8601'",
 		"SET client_encoding = 'LATIN1'", "SET client_encoding = 'UTF8'", "SET NAMES 'UTF8'",
 		"SET standard_conforming_strings = on", "SET datestyle = 'nonsense'", "SET TIME ZONE 'UTC'")
+	if g.state {
+		return g.stateThatIsKept(tracked)
+	}
 	if !g.kept {
 		if !g.preset && g.oneIn(4) {
 			return pick(g, "RESET ALL", "RESET TimeZone", "DISCARD ALL")
@@ -195,6 +209,32 @@ func (g *generator) session() string {
 		"SELECT name, statement FROM pg_prepared_statements ORDER BY name",
 		"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
 		"LOAD 'plpgsql'", "SET ROLE nobody")
+}
+
+// stateThatIsKept is session for a pool in transaction mode that keeps it, however it was made.
+func (g *generator) stateThatIsKept(tracked string) string {
+	do := func(sql string) string { return "DO $x$ BEGIN " + sql + "; END $x$" }
+	return pick(g, tracked, "RESET ALL", "RESET TimeZone", "DISCARD ALL", "DISCARD PLANS", "DISCARD TEMP",
+		"SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL",
+		"SET work_mem = '6MB'", "SHOW work_mem", "SHOW work_mem", "RESET work_mem", "SET work_mem TO DEFAULT", "SET work_mem = 'nonsense'",
+		"BEGIN; SET work_mem = '8MB'; ROLLBACK", "BEGIN; SET LOCAL work_mem = '8MB'; SET work_mem = '9MB'; COMMIT",
+		do("PERFORM set_config('work_mem', '7MB', false)"), "SELECT set_config('work_mem', '5MB', false)",
+		"SET app.tenant = 'O''Neill é'", "SELECT set_config('app.tenant', 'b', false)", "RESET app.tenant",
+		do("PERFORM set_config('app.tenant', 'c', false)"), "SELECT coalesce(current_setting('app.tenant', true), '')",
+		"SELECT coalesce(current_setting('app.tenant', true), '')", "SET ROLE differ_role", "SET ROLE differ_role", "RESET ROLE",
+		do("SET ROLE differ_role"), "SELECT current_user", "SELECT current_user", "SET search_path = pg_catalog, public", "SHOW search_path",
+		"SET statement_timeout = '55s'", "SHOW statement_timeout", "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+		"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+		"SHOW default_transaction_isolation", "SHOW transaction_isolation", "LOAD 'plpgsql'", "SET ROLE nobody",
+		"PREPARE q AS SELECT 7", "EXECUTE q", "EXECUTE q", "DEALLOCATE q", do("EXECUTE 'PREPARE q AS SELECT 9'"),
+		"SELECT name, statement FROM pg_prepared_statements WHERE from_sql ORDER BY name",
+		"CREATE TEMP TABLE tmp (a int UNIQUE)", "CREATE TEMP TABLE tmp (a int UNIQUE) ON COMMIT DROP", "INSERT INTO tmp VALUES (1)",
+		"SELECT * FROM tmp", "SELECT * FROM tmp", "DROP TABLE tmp", do("CREATE TEMP TABLE tmp (a int)"), do("DROP TABLE tmp"),
+		"LISTEN own_"+g.who, "NOTIFY own_"+g.who+", 'hello'", "UNLISTEN *", do("LISTEN own_"+g.who), "SELECT pg_listening_channels()",
+		"SELECT pg_advisory_lock(hashtext('own"+g.who+"'))", "SELECT pg_advisory_unlock(hashtext('own"+g.who+"'))",
+		do("PERFORM pg_advisory_lock(hashtext('own"+g.who+"'))"),
+		"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+		"DECLARE held CURSOR WITH HOLD FOR SELECT generate_series(1, 5)", "FETCH 2 FROM held", "CLOSE held")
 }
 
 // large is a query, or an answer, that fills more than one buffer.
@@ -286,6 +326,9 @@ func (g *generator) parse() step {
 	case 3:
 		if g.kept {
 			return parse(name, pick(g, g.session(), g.large(), g.transaction()))
+		}
+		if sql := g.session(); g.state && !strings.Contains(sql, ";") {
+			return parse(name, sql)
 		}
 	}
 	sql := g.statement()

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgtest"
 )
 
@@ -20,7 +21,10 @@ import (
 const closed = '!'
 
 // side is where a program can be played: PostgreSQL itself, or the pooler.
-type side struct{ network, address, database string }
+type side struct {
+	network, address, database string
+	identity                   armor.Identity // that clients have proved; empty: none
+}
 
 // player plays one program over one connection.
 type player struct {
@@ -46,7 +50,7 @@ var plays atomic.Uint64
 // play plays a program and returns all that was answered, from the login on, and the
 // process id in BackendKeyData. An error says what did not come.
 func (h *house) play(p program, on side, patience time.Duration) (transcript []pgtest.Message, own uint32, err error) {
-	c, err := on.login(p.startup...)
+	c, err := h.loginTo(on, p.startup...)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -243,6 +247,18 @@ func (s side) dial() (*pgtest.Client, error) {
 		return nil, err
 	}
 	return &pgtest.Client{Conn: conn, Password: pgtest.Password}, conn.SetDeadline(time.Now().Add(patience))
+}
+
+// loginTo logs in as one who has proved the side's identity.
+func (h *house) loginTo(s side, startup ...string) (*pgtest.Client, error) {
+	c, err := s.dial()
+	if err != nil {
+		return nil, err
+	}
+	if s.identity != "" {
+		h.proves(c, s.identity)
+	}
+	return c, c.Login(append([]string{"user", pgtest.Role, "database", s.database}, startup...)...)
 }
 
 func (s side) login(startup ...string) (*pgtest.Client, error) {

@@ -31,6 +31,25 @@ func TestTransactionModeDiffersAsDocumentedOnly(t *testing.T) {
 	d.search(differCount(100), 1)
 }
 
+// TestKeptStateCannotBeToldFromASession: in transaction mode, with functions and blocks of code
+// that leave something.
+func TestKeptStateCannotBeToldFromASession(t *testing.T) {
+	d := newDiffer(t, armor.TransactionMode, withBudget(3), keepsState(3))
+	d.search(differCount(100), 1)
+}
+
+// TestIdentitiesThatShareConnectionsDoNotMeet: the same of two identities, in turn on the
+// connections that are not kept.
+func TestIdentitiesThatShareConnectionsDoNotMeet(t *testing.T) {
+	d := newDiffer(t, armor.TransactionMode, withBudget(4), keepsState(4))
+	d.identities = []armor.Identity{"spiffe://production.example/app/one", "spiffe://production.example/app/two"}
+	d.search(differCount(20), 4)
+}
+
+func keepsState(pins int) option {
+	return withPool(func(p *armor.Pool) { p.OnState, p.MaxPinned = armor.KeepState, pins })
+}
+
 // TestClientsThatShareConnectionsDoNotMeet: in transaction mode, more clients than
 // server connections.
 func TestClientsThatShareConnectionsDoNotMeet(t *testing.T) {
@@ -59,7 +78,8 @@ type differ struct {
 	*house
 	direct, through side
 	housekeeper     *pgtest.Client
-	patience        time.Duration // for one program
+	patience        time.Duration    // for one program
+	identities      []armor.Identity // of the clients, in turn; empty: they have none
 }
 
 func newDiffer(t *testing.T, mode armor.PoolMode, options ...option) *differ {
@@ -86,7 +106,7 @@ func (d *differ) first(count, clients int) (seed uint64, programs []program, fou
 	for seed = differSeed(); count > 0; seed, count = seed+1, count-1 {
 		programs = make([]program, clients)
 		for i := range programs {
-			programs[i] = newGenerator(seed*100+uint64(i), d.pool.Mode == armor.SessionMode, fmt.Sprint("w", i)).program()
+			programs[i] = newGenerator(seed*100+uint64(i), d.pool, fmt.Sprint("w", i)).program()
 		}
 		found, err := d.compare(programs, "")
 		if err != nil {
@@ -164,6 +184,10 @@ func (d *differ) hear(programs []program, on side, but string) ([][]pgtest.Messa
 	heard, errs := make([][]pgtest.Message, len(programs)), make([]error, len(programs))
 	var playing sync.WaitGroup
 	for i, p := range programs {
+		on := on
+		if len(d.identities) > 0 && on == d.through {
+			on.identity = d.identities[i%len(d.identities)]
+		}
 		playing.Go(func() {
 			all, own, err := d.play(p, on, d.patience)
 			heard[i], errs[i] = normalise(own, d.pool.Mode, but, all), err
@@ -176,6 +200,7 @@ func (d *differ) hear(programs []program, on side, but string) ([][]pgtest.Messa
 // furnish makes the clients' tables as they are at the beginning of a program.
 func (d *differ) furnish(clients int) error {
 	var sql strings.Builder
+	fmt.Fprintf(&sql, `DO $$ BEGIN CREATE ROLE differ_role; EXCEPTION WHEN duplicate_object THEN END $$; GRANT differ_role TO %s;`, pgtest.Role)
 	for i := range clients {
 		fmt.Fprintf(&sql, `DROP TABLE IF EXISTS made_w%[1]d; CREATE TABLE IF NOT EXISTS differ_w%[1]d (id int PRIMARY KEY, v text);
 			ALTER TABLE differ_w%[1]d OWNER TO %[2]s; TRUNCATE differ_w%[1]d; INSERT INTO differ_w%[1]d VALUES (1, 'one'), (5, NULL), (25, 'é');`, i, pgtest.Role)

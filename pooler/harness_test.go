@@ -322,16 +322,21 @@ func (h *house) client(parameters ...string) *pgtest.Client {
 	return c
 }
 
-// clientOf is client for one that has proved an identity.
-func (h *house) clientOf(identity armor.Identity, parameters ...string) *pgtest.Client {
-	h.t.Helper()
-	c := h.dial()
+// proves has a client that was not told anything yet be of an identity.
+func (h *house) proves(c *pgtest.Client, identity armor.Identity) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.who == nil {
 		h.who = map[string]armor.Identity{}
 	}
 	h.who[c.Conn.LocalAddr().String()] = identity
-	h.mu.Unlock()
+}
+
+// clientOf is client for one that has proved an identity.
+func (h *house) clientOf(identity armor.Identity, parameters ...string) *pgtest.Client {
+	h.t.Helper()
+	c := h.dial()
+	h.proves(c, identity)
 	h.must(c.Login(append([]string{"user", pgtest.Role, "database", "orders"}, parameters...)...))
 	return c
 }

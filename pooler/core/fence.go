@@ -178,3 +178,12 @@ func (s *Session) tell(out *Output) {
 	}
 	sv.matched = s.params
 }
+
+// tellOf sends the client one value, if it was told another: what PostgreSQL reports may be no
+// news to the client, as a RESET and what follows it are not.
+func (s *Session) tellOf(name, value string, out *Output) {
+	if told, _ := s.params.Get(name); told != value {
+		s.params = s.params.With(name, value)
+		out.ToClient.compose(func(b []byte) []byte { return pgwire.AppendParameterStatus(b, name, value) })
+	}
+}

@@ -157,7 +157,9 @@ func (s *Session) learn(out *Output) {
 	}
 	s.keepPins(a, out)
 	k.touched, k.undone, k.over, k.tries = reading{}, false, false, 0
-	s.tell(out)
+	if s.sv.settings == s.settings { // else it is told when that is so
+		s.tell(out)
+	}
 	s.releaseReady(out)
 }
 

@@ -245,11 +245,14 @@ func (s *Session) status(h pgwire.Header, b, body []byte, out *Output) int {
 	if !s.sets {
 		s.sv.setBase(string(name), string(value))
 	}
-	if !s.swallows() {
-		s.params = s.params.With(string(name), string(value))
-		s.attribute(string(name), string(value))
-		out.ToClient.pass(b[:h.Size()])
+	if s.swallows() {
+		return h.Size()
 	}
+	said := string(value)
+	if s.attribute(string(name), said) {
+		said, _ = s.login.Get(string(name))
+	}
+	s.tellOf(string(name), said, out)
 	return h.Size()
 }
 

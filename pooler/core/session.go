@@ -47,7 +47,8 @@ type Session struct {
 	id         uint64
 	mode       armor.PoolMode
 	onState    armor.OnState
-	params     *Params
+	params     *Params   // that the client was told last
+	login      *Params   // and at its login
 	startup    *Settings // what RESET leads to
 	settings   *Settings // that are to be in force
 	owner      string
@@ -125,7 +126,7 @@ func New(cfg Config) *Session {
 		cfg.Tick = func() uint64 { own++; return own }
 	}
 	return &Session{
-		id: cfg.ID, mode: cfg.Mode, onState: cfg.OnState, params: cfg.Params, startup: cfg.Settings, settings: cfg.Settings,
+		id: cfg.ID, mode: cfg.Mode, onState: cfg.OnState, params: cfg.Params, login: cfg.Params, startup: cfg.Settings, settings: cfg.Settings,
 		owner: cfg.Owner, isolation: cfg.Isolation, statements: cfg.Statements, tick: cfg.Tick,
 		keepSettings: cfg.KeepSettings, bound: cfg.Pins,
 	}

@@ -63,10 +63,11 @@ var unsettable = []string{
 
 // attribute notes a parameter that has another value now as the client's own setting. Where no
 // text can have set it, the server's configuration was changed: the client is told, and nothing
-// of that is put in force elsewhere.
-func (s *Session) attribute(reported, value string) {
+// of that is put in force elsewhere. It reports whether a RESET has led to the login's value, so
+// that what the client's startup packet asked for is to be put in force instead.
+func (s *Session) attribute(reported, value string) (back bool) {
 	if !s.sets || s.mode == armor.SessionMode || slices.Contains(unsettable, reported) {
-		return
+		return false
 	}
 	name := strings.ToLower(reported)
 	want := s.settings.with(name, value)
@@ -75,7 +76,7 @@ func (s *Session) attribute(reported, value string) {
 	switch {
 	case base != value:
 	case asked && s.wasReset:
-		want = s.settings.with(name, first)
+		want, back = s.settings.with(name, first), true
 	case !asked:
 		want = s.settings.without(name)
 	}
@@ -83,6 +84,7 @@ func (s *Session) attribute(reported, value string) {
 		s.sv.settings = want
 	}
 	s.settings = want
+	return back
 }
 
 // wereReset notes that a RESET has led to what the login had: what the startup packet said is
