@@ -29,7 +29,7 @@ func conversations(t testing.TB) []conversation {
 // start returns a session that has prepared "mine", and its server connection.
 func (c conversation) start(t testing.TB) (*Session, *Server, *Output) {
 	params := NewParams(map[string]string{"TimeZone": "UTC", "client_encoding": "UTF8"})
-	s := New(Config{ID: 1, Mode: c.mode, Params: params, Statements: NewStatements(1 << 20)})
+	s := New(Config{ID: 1, Mode: c.mode, OnState: armor.KeepState, Params: params, Statements: NewStatements(1 << 20)})
 	sv := NewServer(params, Secret{})
 	out := &Output{}
 	s.Granted(sv, out)

@@ -291,7 +291,7 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 		s.sv.dirty = s.sv.dirty || !s.keeps()
 		s.wereReset()
 	case "ROLLBACK":
-		s.kept.undone = true
+		s.wasUndone()
 	case "LOAD":
 		s.sv.dirty = s.sv.dirty || !s.keeps()
 	case "DISCARD ALL":
@@ -360,7 +360,7 @@ func (s *Session) errorReply(h pgwire.Header, b, body []byte, out *Output) int {
 	if s.due(opAsk) && !e.Fatal() {
 		return s.answerFailed(h, b)
 	}
-	s.kept.undone = true
+	s.wasUndone()
 	s.releaseReady(out)
 	n := h.Size()
 	if s.isRefusal(e) {
@@ -431,6 +431,7 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 				return 0
 			}
 			if status == 'I' {
+				s.mayFall = false
 				s.stats.Transactions++
 				s.sv.counts.Transactions++
 			}

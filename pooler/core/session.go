@@ -95,6 +95,7 @@ type Session struct {
 	numbered bool          // it has asked for the last number of a sequence
 	sets     bool          // while the server connection is lent, a text came that may have set a parameter
 	wasReset bool          // the command whose ReadyForQuery is due was a RESET
+	mayFall  bool          // a block is open in which settings were put in force again: a ROLLBACK takes them away
 	stats    Stats
 	heard    uint64 // events that brought something of the client
 	settled  uint64 // events after which PostgreSQL owed less, or nothing: see Activity

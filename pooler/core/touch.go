@@ -96,6 +96,13 @@ func (s *Session) wereReset() {
 	}
 }
 
+// wasUndone notes that a transaction, or a part of one, was rolled back.
+func (s *Session) wasUndone() {
+	if s.kept.undone = true; s.mayFall && s.sv != nil {
+		s.wereReset()
+	}
+}
+
 // reinstate puts in force what a RESET has taken away, before the client's next command.
 func (s *Session) reinstate(out *Output) {
 	if s.sv.settings == s.settings || s.mode == armor.SessionMode || s.cycle || s.sv.status == 'E' || !s.sv.owed.empty() {
@@ -103,6 +110,7 @@ func (s *Session) reinstate(out *Output) {
 	}
 	sql := turn(s.sv.settings, s.settings)
 	if s.sv.settings = s.settings; sql != "" {
+		s.mayFall = s.sv.status == 'T'
 		s.ahead(sql, out)
 	}
 }
