@@ -254,11 +254,27 @@ func (a *app) plan(ctx context.Context, o configOptions) error {
 	if err := a.show(answer{data: p.view(), tables: []table{t}}); err != nil {
 		return err
 	}
+	a.sayShared(p)
 	if o.exitCode && len(p.changes) > 0 {
 		return &verdict{exitChanges, "there are changes"}
 	}
 	return nil
 }
+
+// sayShared says of each pool that the change makes or leaves without isolation what that means.
+func (a *app) sayShared(p planned) {
+	for _, c := range p.changes {
+		ref := armor.Pool{Environment: c.Environment, Name: c.Name}
+		for _, pool := range p.command.Pools {
+			if c.Kind == armor.KindPool && pool.Key() == ref.Key() && pool.Isolation == armor.NoIsolation {
+				a.say("%s: %s", objectName(c), sharedWords)
+			}
+		}
+	}
+}
+
+// sharedWords are what isolation: none means.
+const sharedWords = "isolation: none, so a client can meet, and change, what another identity's has left in its session"
 
 // applyView is the answer of apply.
 type applyView struct {

@@ -110,12 +110,20 @@ func poolNamed(pools []clusterPoolView, name, environment string) (clusterPoolVi
 func poolTable(pools []clusterPoolView) table {
 	t := table{columns: []string{"pool", "node", "share", "open", "idle", "waiting", "state"}, empty: "no pools"}
 	for _, p := range pools {
-		t.row(p.Pool, "all", fmt.Sprintf("%d of %d", p.Granted, p.Budget), fmt.Sprint(p.Open), "", fmt.Sprint(p.Waiting), "")
+		t.row(p.Pool, "all", fmt.Sprintf("%d of %d", p.Granted, p.Budget), fmt.Sprint(p.Open), "", fmt.Sprint(p.Waiting), p.sharing())
 		for _, n := range p.Nodes {
 			t.row("", string(n.Node), fmt.Sprint(n.Limit), fmt.Sprint(n.Open), fmt.Sprint(n.Idle), fmt.Sprint(n.Waiting), n.stateWords())
 		}
 	}
 	return t
+}
+
+// sharing says that sessions of the pool's clients are not kept apart.
+func (v clusterPoolView) sharing() string {
+	if v.Isolation == armor.NoIsolation {
+		return "isolation: none"
+	}
+	return ""
 }
 
 // stateWords tells people what a pool does on one node.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -44,12 +45,13 @@ type statusView struct {
 
 // clusterPoolView is a pool over all nodes that answered.
 type clusterPoolView struct {
-	Pool    string         `json:"pool"`
-	Budget  int            `json:"budget"`
-	Granted int            `json:"granted"`
-	Open    int            `json:"open"`
-	Waiting int            `json:"waiting"`
-	Nodes   []nodePoolView `json:"nodes"`
+	Pool      string          `json:"pool"`
+	Budget    int             `json:"budget"`
+	Granted   int             `json:"granted"`
+	Open      int             `json:"open"`
+	Waiting   int             `json:"waiting"`
+	Isolation armor.Isolation `json:"isolation"`
+	Nodes     []nodePoolView  `json:"nodes"`
 }
 
 type nodePoolView struct {
@@ -107,7 +109,7 @@ func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
 func clusterPools(s *armor.State, nodes []nodeView) []clusterPoolView {
 	pools := []clusterPoolView{}
 	for key, p := range s.Pools.All() {
-		v := clusterPoolView{Pool: key, Budget: p.Budget, Nodes: []nodePoolView{}}
+		v := clusterPoolView{Pool: key, Budget: p.Budget, Isolation: cmp.Or(p.Isolation, armor.IdentityWord), Nodes: []nodePoolView{}}
 		for _, share := range s.SharesOf(key) {
 			v.Granted += share.Granted
 		}
