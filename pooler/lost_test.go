@@ -159,3 +159,21 @@ func TestManyClientsShareFewConnections(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 }
+
+// TestClientThatLeavesATransactionLosesNoServerConnection: it is rolled back, whatever it has set
+// is taken off, and the next client has it. In the middle of a command it is ended.
+func TestClientThatLeavesATransactionLosesNoServerConnection(t *testing.T) {
+	for _, mode := range []armor.PoolMode{armor.TransactionMode, armor.SessionMode} {
+		for _, left := range []string{"SELECT 1", "SELECT 1/0", "SET LOCAL work_mem = '7MB'; SET TimeZone = 'Asia/Tokyo'", "SET work_mem = '7MB'"} {
+			h := newHouse(t, inMode(mode), withBudget(1), withOnState(armor.KeepState))
+			c := h.client()
+			pid := h.query(c, "BEGIN; CREATE TABLE never (n int); SELECT pg_backend_pid()")
+			_, _ = c.Query(left) // one of them fails
+			h.must(c.Close())
+			other := h.client()
+			want := pid[0] + " UTC 4MB true"
+			h.want(other, "SELECT pg_backend_pid() || ' ' || current_setting('TimeZone') || ' ' || current_setting('work_mem') || ' ' || "+
+				"(to_regclass('never') IS NULL)", want)
+		}
+	}
+}

@@ -57,7 +57,7 @@ func (c *Conn) Close() { c.stream.Close() }
 func (c *Conn) Quiet() bool { return !readable(c.raw) }
 
 // Clean reports whether the next client may have the connection as it is.
-func (c *Conn) Clean() bool { return len(c.rest) == 0 && !c.state.Dirty() }
+func (c *Conn) Clean() bool { return len(c.rest) == 0 && !c.state.Dirty() && !c.state.Open() }
 
 // Unread takes bytes back that were read from the connection and not consumed.
 func (c *Conn) Unread(rest []byte) { c.rest = append(c.rest, rest...) }

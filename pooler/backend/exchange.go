@@ -16,8 +16,8 @@ import (
 const inspectFor = 200 * time.Millisecond
 
 // Refresh makes the connection fit for the next client: it takes what PostgreSQL has
-// said meanwhile, makes sure by a ping that a cancel request has had its effect, and
-// resets what a client may have left behind. If it fails the connection is to be ended.
+// said meanwhile, makes sure by a ping that a cancel request has had its effect, rolls back a
+// transaction whose client has gone, and resets what a client may have left behind. If it fails the connection is to be ended.
 func (c *Conn) Refresh(ping bool) error {
 	err := c.refreshed(ping)
 	if err != nil {
@@ -35,6 +35,11 @@ func (c *Conn) refreshed(ping bool) error {
 	}
 	if err := c.stream.SetDeadline(time.Now().Add(c.home.cfg.ResetTimeout)); err != nil {
 		return err
+	}
+	if c.state.Open() {
+		if err := c.converse(pgwire.AppendQuery(nil, "ROLLBACK"), &core.Exchange{}); err != nil {
+			return fmt.Errorf("roll back what a client has left: %w", err)
+		}
 	}
 	if ping {
 		if err := c.converse(pgwire.AppendQuery(nil, ""), &core.Exchange{}); err != nil {

@@ -65,6 +65,10 @@ func (sv *Server) Owner() string { return sv.owner }
 // connection must be reset (DISCARD ALL) before it is lent again.
 func (sv *Server) Dirty() bool { return sv.dirty && mutant != ResetOff }
 
+// Open reports whether a client has gone in the middle of a transaction block, which is to be
+// rolled back before anything else.
+func (sv *Server) Open() bool { return sv.status != 'I' }
+
 // WasReset tells that DISCARD ALL has been answered: nothing is prepared or set any
 // more.
 func (sv *Server) WasReset() {
@@ -159,6 +163,7 @@ func (sv *Server) FromExchange(b []byte, x *Exchange) (n int, err error) {
 			if err == nil && status != 'I' {
 				err = fmt.Errorf("%w: PostgreSQL is still in a transaction", armor.ErrInvalid)
 			}
+			sv.status = status
 			x.Done, sv.unnamedOwner = true, 0 // a simple query drops it
 			return err
 		}

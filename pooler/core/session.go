@@ -271,19 +271,26 @@ func text(err error) string {
 	return err.Error()
 }
 
-// end is the client's own end: the server connection goes back if it is idle.
+// end is the client's own end: the server connection goes back if PostgreSQL does nothing for
+// the client any more. A transaction that is open is rolled back there.
 func (s *Session) end(out *Output) {
-	if s.sv == nil || !s.Idle() || s.ending || s.sv.suspect {
+	if s.sv == nil || !s.Idle() && !s.leavesBlock() || s.ending || s.sv.suspect {
 		s.abandon(out)
 		return
 	}
-	if s.mode == armor.SessionMode || s.kept.pins.fixed() != 0 {
+	if s.mode == armor.SessionMode || s.kept.pins.fixed() != 0 || s.sv.Open() && (s.sets || s.mayFall || s.mustAsk()) {
 		s.sv.dirty = true
 	}
 	s.forgetAll()
 	s.sv, s.over = nil, true
 	s.setPins(0)
 	out.Server = Release
+}
+
+// leavesBlock reports whether the client is between two commands of a transaction block, so that
+// a ROLLBACK ends it.
+func (s *Session) leavesBlock() bool {
+	return s.sv.Open() && s.sv.owed.empty() && !s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0
 }
 
 // abandon ends the session and whatever PostgreSQL is doing for it.
