@@ -2,6 +2,7 @@ package pooler
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -72,9 +73,19 @@ func (s *subpool) isClients() bool {
 	return refused != nil && s.dbname != "" && slices.Contains([]string{stateNoDatabase, stateNotAllowed, stateNotInState}, refused.Code)
 }
 
+// endOfWaitLocked is the refusal of a waiter who has waited as long as the pool allows.
+func (s *subpool) endOfWaitLocked(wait time.Duration) error {
+	if s.live+s.coming == 0 && backend.Away(s.failure) {
+		return s.failure
+	}
+	return &armor.Denial{
+		Reason: armor.ReasonQueryWait, Message: fmt.Sprintf("no server connection became free within %s", wait), Detail: s.whyNoneLocked(),
+	}
+}
+
 // whyNoneLocked is the detail of a waiter's refusal.
 func (s *subpool) whyNoneLocked() string {
-	if failed, ok := errors.AsType[*backend.LoginError](s.failure); ok && failed.Passing {
+	if failed, ok := errors.AsType[*backend.LoginError](s.failure); ok && failed.Passing && failed.Detail != "" {
 		return failed.Detail
 	}
 	return "All server connections of the pool are in use."

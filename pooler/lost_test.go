@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/pgtest"
@@ -89,6 +90,51 @@ func TestPostgresRestartIsOutlivedByIdleClients(t *testing.T) {
 	h.must(pg.Restart())
 	if got := h.query(c, "SELECT 1"); got[0] != "1" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestRestartHoldsClients: those who ask for something, or come, while PostgreSQL is away.
+func TestRestartHoldsClients(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode armor.PoolMode) {
+		pg := ownPostgres(t)
+		h := newHouse(t, inMode(mode), withHost(pg.TCP()), withQueryWait(patience))
+		c := h.client()
+		h.query(c, "SELECT 1")
+		if mode == armor.SessionMode {
+			h.must(c.Send(pgtest.Encode('X')))
+		}
+		pg.Halt()
+		h.await("the connections are gone", func() bool { return len(h.Held()) == 0 })
+		waits := make(chan error, 1)
+		go func() {
+			waiter := c
+			if mode == armor.SessionMode {
+				waiter = h.dial()
+				if err := waiter.Login("user", pgtest.Role, "database", "orders"); err != nil {
+					waits <- err
+					return
+				}
+			}
+			_, err := waiter.Query("SELECT 1")
+			waits <- err
+		}()
+		h.await("it waits", func() bool { return h.status().Waiting == 1 && h.status().NotReady != "" })
+		h.must(pg.Restart())
+		h.must(<-waits)
+	})
+}
+
+// TestPostgresThatStaysAwayIsSaidSo: when the wait is over, in the words of the failure.
+func TestPostgresThatStaysAwayIsSaidSo(t *testing.T) {
+	pg := ownPostgres(t)
+	h := newHouse(t, withHost(pg.TCP()), withQueryWait(500*time.Millisecond))
+	c := h.client()
+	h.query(c, "SELECT 1")
+	pg.Halt()
+	h.await("the connections are gone", func() bool { return len(h.Held()) == 0 })
+	_, err := c.Query("SELECT 1")
+	if f := h.wantRefusal(err, "FATAL", "08006"); f['M'] != "PostgreSQL cannot be reached" {
+		t.Errorf("told %q", f)
 	}
 }
 

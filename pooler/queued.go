@@ -1,7 +1,6 @@
 package pooler
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -92,11 +91,7 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 	case now.Before(w.from.Add(wait)):
 		return nil
 	default:
-		return p.failLocked(w, &armor.Denial{
-			Reason:  armor.ReasonQueryWait,
-			Message: fmt.Sprintf("no server connection became free within %s", wait),
-			Detail:  w.sub.whyNoneLocked(),
-		})
+		return p.failLocked(w, w.sub.endOfWaitLocked(wait))
 	}
 }
 

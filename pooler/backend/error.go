@@ -3,7 +3,9 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -17,6 +19,7 @@ type LoginError struct {
 	*armor.Denial
 	Cause   error
 	Passing bool // waiting may help
+	Away    bool // and nothing can be had before: PostgreSQL is not running, or it starts or stops
 }
 
 // Error is the cause in full, for the log.
@@ -66,6 +69,26 @@ func sqlState(err error) string {
 func Passing(err error) bool {
 	failed, ok := errors.AsType[*LoginError](err)
 	return ok && failed.Passing
+}
+
+// Away reports whether a login has failed since PostgreSQL is not running, or starts or stops.
+func Away(err error) bool {
+	failed, ok := errors.AsType[*LoginError](err)
+	return ok && failed.Away
+}
+
+// isAway is Away of one host: nothing listens there, what listens breaks off, or PostgreSQL says
+// so (PostgreSQL, "Class 57 — Operator Intervention").
+func isAway(err error) bool {
+	if failed, ok := errors.AsType[*LoginError](err); ok && failed.Reason == armor.ReasonNotReady {
+		return false
+	}
+	for _, sign := range []error{syscall.ECONNREFUSED, syscall.ENOENT, syscall.ECONNRESET, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return strings.HasPrefix(sqlState(err), "57P")
 }
 
 // mayPass reports whether a host that would not do may do in a while.

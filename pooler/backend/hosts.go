@@ -101,10 +101,17 @@ func qualifies(params *core.Params, want armor.SessionAttrs) error {
 
 // noHost is why no host would do. It is worth waiting when one of several kinds of
 // hosts is wanted and some are gone, starting, or not what they will be: a standby is
-// about to be promoted, most likely.
+// about to be promoted, most likely. Where any host would do, it is worth waiting for one that
+// is being started again.
 func noHost(d armor.Database, causes []error) error {
 	last := causes[len(causes)-1]
-	if d.TargetSessionAttrs == armor.AnySession || !slices.ContainsFunc(causes, mayPass) {
+	if d.TargetSessionAttrs == armor.AnySession {
+		if failed, ok := errors.AsType[*LoginError](last); ok && slices.ContainsFunc(causes, isAway) {
+			return &LoginError{Cause: errors.Join(causes...), Passing: true, Away: true, Denial: failed.Denial}
+		}
+		return last
+	}
+	if !slices.ContainsFunc(causes, mayPass) {
 		return last
 	}
 	return &LoginError{Cause: errors.Join(causes...), Passing: true, Denial: &armor.Denial{

@@ -2,10 +2,14 @@ package backend
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
@@ -88,6 +92,10 @@ func TestAMisfitIsWorthWaitingFor(t *testing.T) {
 		{armor.Primary, []error{missing, misfit}, true},
 		{armor.Primary, []error{missing}, false},
 		{armor.AnySession, []error{refused}, false},
+		{armor.AnySession, []error{missing}, false},
+		{armor.AnySession, []error{Unreachable(fmt.Errorf("dial: %w", syscall.ECONNREFUSED))}, true},
+		{armor.AnySession, []error{Unreachable(&pgconn.PgError{Code: "57P03"})}, true},
+		{armor.AnySession, []error{Unreachable(&pgconn.PgError{Code: "28P01"})}, false},
 	} {
 		if err := noHost(armor.Database{TargetSessionAttrs: c.attrs}, c.causes); Passing(err) != c.want {
 			t.Errorf("%q after %v: %v", c.attrs, c.causes, err)
