@@ -215,12 +215,12 @@ func (s *Session) releaseReady(out *Output) {
 // began.
 const plainResets = resetsAll | resets | unmakes | harmlessSet
 
-// wasPlainReset notes that everything was reset, where that is sure without a question: by a
-// query of its own. Pools of drivers send one whenever they take a connection back.
-func (s *Session) wasPlainReset() {
+// wasPlainReset notes that a query with these marks has reset everything, where that is sure
+// without a question: nothing else was sent. Pools of drivers send one whenever they take a
+// connection back.
+func (s *Session) wasPlainReset(m marks) {
 	k := &s.kept
-	m := k.touched.marks
-	if k.pins.fixed() != 0 || k.undone || m&resetsAll == 0 || m&^plainResets != 0 {
+	if k.pins.fixed() != 0 || k.undone || m&resetsAll == 0 || (m|k.touched.marks)&^plainResets != 0 {
 		return
 	}
 	s.sv.settings = s.sv.settings.who(nil)

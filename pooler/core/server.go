@@ -423,7 +423,7 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 				s.doubt = 0
 			}
 			if o.kind == opQuery && s.sv.status == 'I' && status == 'I' && s.sv.owed.empty() && s.keeps() {
-				s.wasPlainReset()
+				s.wasPlainReset(o.marks)
 			}
 			s.sv.status = status
 			if s.mode == armor.StatementMode && status != 'I' {
