@@ -131,7 +131,7 @@ func (s *subpool) choose(by *borrower) int {
 func (s *subpool) takeLocked(i int, by *borrower) *ServerConn {
 	c := s.idle[i]
 	s.idle = slices.Delete(s.idle, i, i+1)
-	c.lentTo, by.lent, c.owner = by, c, by.owner
+	c.lentTo, by.lent, c.owner, c.used = by, c, by.owner, true
 	s.lends++
 	return c
 }

@@ -51,6 +51,8 @@ type loan struct {
 	parked    bool         // it came back while one was
 	mustPing  bool         // one was sent for it since it was last refreshed
 	aged      bool         // it has lived long enough
+	used      bool         // it was lent
+	replaced  bool         // there is a login for the connection that comes after it
 	spent     bool         // it may not be lent again
 	noted     *core.Params // what it reports when nothing is set, as the part knows it
 	prepared  int          // statements, when it last came back
@@ -143,7 +145,7 @@ func (p *pool) cancelDoneLocked(c *ServerConn) []func() {
 // readyLocked does with a connection what it needs before it can be lent again.
 func (p *pool) readyLocked(c *ServerConn) []func() {
 	switch {
-	case !p.fitLocked() || p.switches.paused || c.aged || c.spent || p.misfitLocked(c) || c.generation != p.generation:
+	case !p.fitLocked() || p.switches.paused || c.outlivedLocked() || c.spent || p.misfitLocked(c) || c.generation != p.generation:
 		return append([]func(){p.endLocked(c)}, p.settleLocked()...)
 	case c.mustPing || !c.wire.Clean():
 		return append(p.refreshLocked(c), p.settleLocked()...)

@@ -11,6 +11,7 @@ func (p *pool) tend(now time.Time) {
 		}
 		p.markAgedLocked(now)
 		todo := p.forgetPartsLocked(now)
+		todo = append(todo, p.replaceAgedLocked(now)...)
 		todo = append(todo, p.endUnusedLocked(now)...)
 		return append(todo, p.keepWarmLocked()...)
 	})
@@ -32,6 +33,35 @@ func (p *pool) markAgedLocked(now time.Time) {
 	}
 }
 
+// inUseFor is how recently a server connection was used that somebody is likely to need again.
+const inUseFor = time.Minute
+
+// replaceAgedLocked logs in ahead of the end of aged connections that are in use, so that nobody
+// waits for it: where there is room, and everybody is served.
+func (p *pool) replaceAgedLocked(now time.Time) (todo []func()) {
+	if p.waiters.Len() > 0 {
+		return nil
+	}
+	most := p.limit - p.cfg.ReserveOf(p.limit)
+	for c := range p.conns {
+		if c.aged && !c.replaced && c.inUseLocked(now) && p.open < most && c.sub.opening < maxLogins && c.sub.failures == 0 {
+			c.replaced = true
+			todo = append(todo, p.openLocked(c.sub))
+		}
+	}
+	return todo
+}
+
+// inUseLocked reports whether others come for the connection, or the one after it. Those that
+// are one client's are nobody else's.
+func (c *ServerConn) inUseLocked(now time.Time) bool {
+	return c.sub.terms == nil && (c.lentTo != nil || c.used && now.Sub(c.idleSince) < inUseFor)
+}
+
+// outlivedLocked reports whether a connection is to end as soon as nobody uses it: it is aged,
+// and the one that comes after it is not still on its way.
+func (c *ServerConn) outlivedLocked() bool { return c.aged && !(c.replaced && c.sub.opening > 0) }
+
 // endUnusedLocked ends idle connections that are aged, and those that were not used for
 // too long, down to the pool's minimum for each role.
 func (p *pool) endUnusedLocked(now time.Time) (todo []func()) {
@@ -39,7 +69,7 @@ func (p *pool) endUnusedLocked(now time.Time) (todo []func()) {
 		for i := 0; i < len(sub.idle); {
 			c := sub.idle[i]
 			unused := p.cfg.ServerIdle > 0 && now.Sub(c.idleSince) >= p.cfg.ServerIdle && (sub.live > p.cfg.MinSize || sub.terms != nil)
-			if !c.aged && !unused {
+			if !c.outlivedLocked() && !unused {
 				i++
 				continue
 			}

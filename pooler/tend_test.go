@@ -39,6 +39,24 @@ func TestAgedServerConnectionEndsWhenNobodyUsesIt(t *testing.T) {
 	})
 }
 
+// TestAgedServerConnectionIsReplacedBeforeItEnds: the next client has one that was there before
+// the old one came back. One that nobody has used is not replaced, and neither is any beyond the
+// limit.
+func TestAgedServerConnectionIsReplacedBeforeItEnds(t *testing.T) {
+	h := newHouse(t, lookingOften, withBudget(2), withPool(func(p *armor.Pool) { p.ServerLifetime = 300 * time.Millisecond }))
+	observer := h.observer()
+	const backends = "SELECT pid FROM pg_stat_activity WHERE usename LIKE 'orders%' ORDER BY backend_start"
+	c := h.client()
+	h.query(c, "BEGIN")
+	var both []string
+	h.await("the next one is there", func() bool { both = h.query(observer, backends); return len(both) == 2 })
+	h.query(c, "COMMIT")
+	if pid := h.query(c, "SELECT pg_backend_pid()")[0]; pid != both[1] {
+		t.Errorf("the client has backend %s, of %v", pid, both)
+	}
+	h.await("nobody uses any", func() bool { return h.backends(observer) == 0 })
+}
+
 func TestUnusedServerConnectionsEndDownToTheMinimum(t *testing.T) {
 	for _, least := range []int{0, 2} {
 		h := newHouse(t, lookingOften, withPool(func(p *armor.Pool) { p.ServerIdle, p.MinSize = 100*time.Millisecond, least }))
