@@ -213,7 +213,7 @@ func (s *Session) releaseReady(out *Output) {
 
 // plainResets are the marks of a text that does nothing but lead back to where the session
 // began.
-const plainResets = resetsAll | resets | unmakes | harmlessSet
+const plainResets = resetsAll | resets | unmakes | harmlessSet | setsLocal
 
 // wasPlainReset notes that a query with these marks has reset everything, where that is sure
 // without a question: nothing else was sent. Pools of drivers send one whenever they take a

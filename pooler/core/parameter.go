@@ -5,7 +5,9 @@ import "bytes"
 // set looks at what follows SET.
 func (r *reader) set() {
 	switch {
-	case r.takes("local"), r.takes("transaction"), r.takes("constraints"):
+	case r.takes("local"):
+		r.marks |= setsLocal
+	case r.takes("transaction"), r.takes("constraints"):
 	case r.takes("seed"): // of random: nothing that could be restored, or tells anything
 	case !r.takes("session"):
 		r.assign(r.parameter())
@@ -109,6 +111,7 @@ func isTracked(name string) bool {
 func (r *reader) setConfig() {
 	args := r.lexer
 	if args.isLocal() {
+		r.marks |= setsLocal
 		return
 	}
 	args = r.lexer

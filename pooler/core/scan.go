@@ -30,6 +30,8 @@ const (
 	setsUntracked
 	// setsByCall: and no command tag shows it.
 	setsByCall
+	// setsLocal: it sets one for the transaction.
+	setsLocal
 	// resets: it resets a parameter, and resetsAll all of them.
 	resets
 	resetsAll

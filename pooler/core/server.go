@@ -242,7 +242,7 @@ func (s *Session) status(h pgwire.Header, b, body []byte, out *Output) int {
 		return 0
 	}
 	s.sv.setParam(string(name), string(value))
-	if !s.sets {
+	if !s.sets && !s.local {
 		s.sv.setBase(string(name), string(value))
 	}
 	if s.swallows() {

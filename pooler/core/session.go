@@ -94,6 +94,7 @@ type Session struct {
 	warned   bool          // that session state is not kept
 	numbered bool          // it has asked for the last number of a sequence
 	sets     bool          // while the server connection is lent, a text came that may have set a parameter
+	local    bool          // or only for the transaction
 	wasReset bool          // the command whose ReadyForQuery is due was a RESET
 	mayFall  bool          // a block is open in which settings were put in force again: a ROLLBACK takes them away
 	stats    Stats
@@ -340,7 +341,7 @@ func (s *Session) settle(out *Output) {
 	if s.sv.suspect {
 		out.Server = Discard
 	}
-	s.sv, s.inquiry, s.sets, s.kept.undone = nil, inquiry{}, false, false
+	s.sv, s.inquiry, s.sets, s.local, s.kept.undone = nil, inquiry{}, false, false, false
 }
 
 // atRest reports whether the client's transaction is over and nothing is under way on the

@@ -22,7 +22,7 @@ func (s *Session) touches(told reading) {
 	} else {
 		s.sv.dirty = s.sv.dirty || m&leavesState != 0
 	}
-	s.sets = s.sets || m&setsAny != 0
+	s.sets, s.local = s.sets || m&setsAny != 0, s.local || m&setsLocal != 0
 	if m&advances != 0 {
 		s.sv.numbers = s.id
 	}
