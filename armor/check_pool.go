@@ -24,8 +24,8 @@ const (
 	MaxPreparedStatements = 10_000
 	// MaxKeepSettings bounds Pool.KeepSettings.
 	MaxKeepSettings = 32
-	// maxPoolText bounds Pool.ConnectQuery and Pool.LoginNotifyMessage, in bytes.
-	maxPoolText = 4096
+	// MaxPoolText bounds Pool.ConnectQuery and Pool.LoginNotifyMessage, in bytes.
+	MaxPoolText = 4096
 )
 
 // WithDefaults fills in what cannot be off. What a manifest that says nothing means
@@ -117,8 +117,8 @@ func (p Pool) checkSession(f *faults) {
 	if p.PoolIdle > 0 && !IsTemplate(p.Database) {
 		f.wrong(Field{"spec", "poolIdle"}, "only the databases of the template (database: %q) are ever forgotten: leave it out", TemplateDatabase)
 	}
-	f.text(Field{"spec", "connectQuery"}, p.ConnectQuery, maxPoolText)
-	f.text(Field{"spec", "loginNotifyMessage"}, p.LoginNotifyMessage, maxPoolText)
+	f.text(Field{"spec", "connectQuery"}, p.ConnectQuery, MaxPoolText)
+	f.text(Field{"spec", "loginNotifyMessage"}, p.LoginNotifyMessage, MaxPoolText)
 }
 
 // CheckCustomSetting reports whether s is the name of a parameter that PostgreSQL lets

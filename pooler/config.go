@@ -53,7 +53,6 @@ type Config struct {
 	EndTimeout       time.Duration // one attempt to end a server connection; default 5 s
 	VanishedFor      time.Duration // how long a connection that broke without an end keeps its place; default 40 s
 	ShutdownTimeout  time.Duration // how long Run waits for server connections to end; default 10 s
-	AutoIdle         time.Duration // after which a database of the template that nobody uses is forgotten; default 1 h
 	Watch            time.Duration // how often idle server connections are looked at; default 250 ms
 	CancelsPerSecond float64       // cancel requests of one session; default 10, in bursts of twice as many
 	GuessesPerSecond float64       // failed passwords of one identity at one source; default 1, in bursts of ten times as many
@@ -90,7 +89,6 @@ func (c *Config) fill() {
 	orDefault(&c.EndTimeout, 5*time.Second)
 	orDefault(&c.VanishedFor, backend.FencedAfter)
 	orDefault(&c.ShutdownTimeout, 10*time.Second)
-	orDefault(&c.AutoIdle, time.Hour) // PgBouncer's autodb_idle_timeout
 	orDefault(&c.Watch, 250*time.Millisecond)
 	orDefault(&c.CancelsPerSecond, 10)
 	orDefault(&c.GuessesPerSecond, 1)

@@ -16,7 +16,7 @@ import (
 func (p *Pooler) welcomeToConsole(conn net.Conn, c *client, r *request) (*Handover, error) {
 	p.keys.give(c, r.startup, 0)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
-	if err := greet(conn, r, core.NewParams(console.Parameters(r.application)), c.key); err != nil {
+	if err := c.greet(r, core.NewParams(console.Parameters(r.application))); err != nil {
 		return nil, err
 	}
 	return &Handover{Client: conn, Guest: c.ending, client: c, driver: visit{p.console, r.settings}}, nil

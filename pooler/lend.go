@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"slices"
@@ -132,6 +133,7 @@ func (s *subpool) takeLocked(i int, by *borrower) *ServerConn {
 	c := s.idle[i]
 	s.idle = slices.Delete(s.idle, i, i+1)
 	c.lentTo, by.lent, c.owner, c.used = by, c, by.owner, true
+	c.State().KeepPrepared(cmp.Or(c.pool.cfg.MaxPreparedStatements, armor.DefaultPreparedStatements))
 	s.lends++
 	return c
 }

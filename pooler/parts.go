@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"time"
@@ -96,9 +97,12 @@ func (p *pool) tooManyPartsLocked(of part) *armor.Denial {
 		Reason:  armor.ReasonLimit,
 		Message: fmt.Sprintf("too many databases of pool %q on this node", p.cfg.Name),
 		Detail: fmt.Sprintf("The template serves %d at once on each node. Those that nobody uses are forgotten after %s.",
-			maxParts, p.node.cfg.AutoIdle),
+			maxParts, p.partIdleLocked()),
 	}
 }
+
+// partIdleLocked is how long a database of the template is served that nobody uses.
+func (p *pool) partIdleLocked() time.Duration { return cmp.Or(p.cfg.PoolIdle, armor.DefaultPoolIdle) }
 
 // forgetPartsLocked ends what is idle in those parts of the template that nobody has
 // used for so long, and forgets those that have nothing.
@@ -110,7 +114,7 @@ func (p *pool) forgetPartsLocked(now time.Time) (todo []func()) {
 		if sub.usedAt.IsZero() || sub.lends != sub.lendsAt || sub.live > len(sub.idle) {
 			sub.usedAt, sub.lendsAt = now, sub.lends
 		}
-		if unused := now.Sub(sub.usedAt) >= p.node.cfg.AutoIdle; unused {
+		if unused := now.Sub(sub.usedAt) >= p.partIdleLocked(); unused {
 			sub.known = false
 			for len(sub.idle) > 0 {
 				todo = append(todo, p.endIdleLocked(sub.idle[0]))

@@ -18,10 +18,6 @@ func asTemplate(h *house, _ *pooler.Config) {
 	h.database.Name, h.database.DBName, h.pool.Database = armor.TemplateDatabase, "", armor.TemplateDatabase
 }
 
-func forgettingAfter(d time.Duration) option {
-	return func(_ *house, c *pooler.Config) { c.AutoIdle = d }
-}
-
 // withDatabases makes databases on the server until the test ends.
 func withDatabases(t *testing.T, names ...string) {
 	t.Helper()
@@ -149,12 +145,15 @@ func TestDroppedDatabaseIsNotKeptWarm(t *testing.T) {
 	}
 }
 
+// TestUnusedDatabaseIsForgotten when the pool says so, also if it says so later.
 func TestUnusedDatabaseIsForgotten(t *testing.T) {
 	withDatabases(t, "auto_a", "auto_b")
-	h := newHouse(t, asTemplate, lookingOften, forgettingAfter(time.Second), withPool(func(p *armor.Pool) { p.MinSize = 1 }))
+	h := newHouse(t, asTemplate, lookingOften, withPool(func(p *armor.Pool) { p.MinSize = 1 }))
 	observer := h.observer()
 	a, b := h.open("auto_a"), h.open("auto_b")
 	h.query(b, "BEGIN")
+	h.pool.PoolIdle = time.Second
+	h.configure()
 	h.await("all of auto_a has ended", func() bool {
 		return h.query(observer, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'auto_a'")[0] == "0"
 	})
@@ -169,7 +168,8 @@ func TestUnusedDatabaseIsForgotten(t *testing.T) {
 
 // TestNamesAreBounded: a client that makes up names cannot make the node grow.
 func TestNamesAreBounded(t *testing.T) {
-	h := newHouse(t, asTemplate, withBudget(1), func(_ *house, c *pooler.Config) { c.Watch = time.Hour })
+	h := newHouse(t, asTemplate, withBudget(1), withPool(func(p *armor.Pool) { p.PoolIdle = 2 * time.Hour }),
+		func(_ *house, c *pooler.Config) { c.Watch = time.Hour })
 	holder := h.open(pgtest.Database)
 	h.query(holder, "BEGIN")
 	h.pool.QueryWait = time.Millisecond
@@ -178,8 +178,8 @@ func TestNamesAreBounded(t *testing.T) {
 		h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", fmt.Sprint("made_up_", i)), "FATAL", "53300")
 	}
 	fields := h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "one_too_many"), "FATAL", "53300")
-	if !strings.Contains(fields['M'], "too many databases") {
-		t.Errorf("got %q", fields['M'])
+	if !strings.Contains(fields['M'], "too many databases") || !strings.Contains(fields['D'], "forgotten after 2h0m0s") {
+		t.Errorf("got %q, %q", fields['M'], fields['D'])
 	}
 	if n := len(h.Tally()[0].Roles); n != 1000 {
 		t.Errorf("%d parts", n)

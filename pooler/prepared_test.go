@@ -2,6 +2,8 @@ package pooler_test
 
 import (
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/armordb/armordb/armor"
@@ -201,4 +203,55 @@ func TestDeallocateKnowsStatementsOfTheProtocol(t *testing.T) {
 	h.wantRefusal(extended("DEALLOCATE kept"), "ERROR", "25P02")
 	h.query(c, "ROLLBACK")
 	h.wantBound(c, "kept", "4")
+}
+
+// TestAServerConnectionKeepsSomeStatements: as many as its pool says, also when that has changed
+// since it was opened; whatever is not kept is prepared again.
+func TestAServerConnectionKeepsSomeStatements(t *testing.T) {
+	h := newHouse(t, withBudget(1), withPool(func(p *armor.Pool) { p.MaxPreparedStatements = 2 }))
+	c, other := h.client(), h.client()
+	names := []string{"1", "2", "3", "4", "5"}
+	for _, name := range names {
+		h.prepare(c, name, "SELECT 6 + "+name)
+	}
+	results := map[string]string{"1": "7", "2": "8", "3": "9", "4": "10", "5": "11"}
+	for _, kept := range []int{2, 4, 1, 0} {
+		h.pool.MaxPreparedStatements = kept
+		h.configure()
+		for range 2 {
+			for _, name := range names {
+				h.wantBound(c, name, results[name])
+			}
+		}
+		if kept == 0 {
+			kept = len(names) // the default is more
+		}
+		h.want(other, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'armor\\_%'", strconv.Itoa(kept))
+	}
+	h.pool.MaxPreparedStatements = 3
+	h.configure()
+	h.wantBound(c, "5", "11") // needs none of the others to be prepared
+	h.want(other, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'armor\\_%'", "3")
+}
+
+// TestPortalsOutliveTheStatementsThatAreNotKept: a client may have several open.
+func TestPortalsOutliveTheStatementsThatAreNotKept(t *testing.T) {
+	h := newHouse(t, withBudget(1), withPool(func(p *armor.Pool) { p.MaxPreparedStatements = 1 }))
+	c := h.client()
+	for _, name := range []string{"1", "2", "3"} {
+		h.prepare(c, name, "SELECT "+name)
+	}
+	var all [][]byte
+	for _, name := range []string{"1", "2", "3"} {
+		all = append(all, pgtest.Encode('B', "p"+name, name, int16(0), int16(0), int16(0)))
+	}
+	for _, name := range []string{"1", "2", "3"} {
+		all = append(all, pgtest.Encode('E', "p"+name, 0))
+	}
+	h.must(c.Send(append(all, pgtest.Encode('S'))...))
+	got, err := c.Answer()
+	h.must(err)
+	if strings.Join(got, " ") != "1 2 3" {
+		t.Errorf("got %v", got)
+	}
 }

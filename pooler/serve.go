@@ -143,7 +143,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	}
 	p.keys.give(c, r.startup, pid)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
-	if err := greet(conn, r, params, c.key); err != nil {
+	if err := c.greet(r, params); err != nil {
 		if server != nil {
 			server.Discard() // it has the client's settings
 		}
@@ -158,21 +158,33 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 	return &Handover{Client: conn, Session: session, Guest: c.ending, Server: server, client: c, driver: p.cfg.Driver}, nil
 }
 
-// greet says that the client is in (PostgreSQL, "Start-up").
-func greet(conn net.Conn, r *request, params *core.Params, key armor.CancelKey) error {
+// greet says that the client is in (PostgreSQL, "Start-up"), and what its pool has to tell
+// everybody.
+func (c *client) greet(r *request, params *core.Params) error {
 	b := pgwire.AppendAuthOK(r.negotiation())
 	for name, value := range params.All() {
 		b = pgwire.AppendParameterStatus(b, name, value)
 	}
-	b = pgwire.AppendBackendKeyData(b, key)
+	b = pgwire.AppendBackendKeyData(b, c.key)
+	if text := c.loginNotice(); text != "" {
+		b = pgwire.AppendNotice(b, &pgwire.Error{Severity: pgwire.SeverityNotice, Code: "00000", Message: text})
+	}
 	b = pgwire.AppendReady(b, 'I')
-	if err := conn.SetWriteDeadline(time.Now().Add(farewell)); err != nil {
+	if err := c.conn.SetWriteDeadline(time.Now().Add(farewell)); err != nil {
 		return err
 	}
-	if _, err := conn.Write(b); err != nil {
+	if _, err := c.conn.Write(b); err != nil {
 		return err
 	}
-	return conn.SetWriteDeadline(time.Time{})
+	return c.conn.SetWriteDeadline(time.Time{})
+}
+
+// loginNotice is what the client is told when it has logged in, if anything.
+func (c *client) loginNotice() string {
+	if !c.borrows() {
+		return ""
+	}
+	return c.pool.config().LoginNotifyMessage
 }
 
 // lendForSession lends a server connection with the client's settings in force: it has

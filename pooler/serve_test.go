@@ -196,3 +196,43 @@ func TestGarbageIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryClientIsToldThePoolsNotice, once, before it may send anything.
+func TestEveryClientIsToldThePoolsNotice(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode armor.PoolMode) {
+		h := newHouse(t, inMode(mode), withPool(func(p *armor.Pool) {
+			p.LoginNotifyMessage = "Be brief: from 9 to 10 it is crowded – naïve queries wait."
+		}))
+		told := func() (notices []pgtest.Message) {
+			t.Helper()
+			c := h.dial()
+			h.must(c.Send(pgtest.Startup("user", pgtest.Role, "database", "orders")))
+			messages, err := c.Until('Z')
+			h.must(err)
+			for _, m := range messages {
+				if m.Type == 'N' {
+					notices = append(notices, m)
+				}
+			}
+			if before := messages[len(messages)-2]; len(notices) > 0 && before.Type != 'N' {
+				t.Errorf("%s stands between the notice and ReadyForQuery", before)
+			}
+			h.query(c, "SELECT 1")
+			return notices
+		}
+		for range 2 { // the second login finds what the first has learned
+			notices := told()
+			if len(notices) != 1 {
+				t.Fatalf("%d notices", len(notices))
+			}
+			if f := notices[0].Fields(); f['S'] != "NOTICE" || f['V'] != "NOTICE" || f['C'] != "00000" || f['M'] != h.pool.LoginNotifyMessage {
+				t.Errorf("got %q", f)
+			}
+		}
+		h.pool.LoginNotifyMessage = ""
+		h.configure()
+		if notices := told(); len(notices) != 0 {
+			t.Errorf("told %v", notices)
+		}
+	})
+}

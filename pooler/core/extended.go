@@ -70,7 +70,16 @@ func (s *Session) begin(out *Output) bool {
 	}
 	s.reinstate(out)
 	s.behind, s.cycle = s.cycle, true
+	s.shrink(out)
 	return true
+}
+
+// shrink closes what is too much since the limit has become smaller. Not while an earlier
+// cycle may begin a COPY, in the middle of which PostgreSQL refuses a Close.
+func (s *Session) shrink(out *Output) {
+	if s.sv.prepared.len() > s.sv.keeps && !s.behind && !s.copying && !s.sv.owed.holdsEnd() {
+		s.closeOldest(out)
+	}
 }
 
 // inDoubt reports whether an earlier cycle has changed what is noted of statements
@@ -262,17 +271,21 @@ func (s *Session) prepare(o op, out *Output) {
 	s.keep(st, out)
 }
 
-// keep notes a statement as prepared, and closes the oldest one when there are too
-// many.
+// keep notes a statement as prepared.
 func (s *Session) keep(st *statement, out *Output) {
 	s.sv.prepared.add(st.key, s.sv.nameOf(st), s.tick())
-	if s.sv.prepared.len() <= preparedLimit {
-		return
+	s.closeOldest(out)
+}
+
+// closeOldest closes the least recently used statements while there are more than the server
+// connection keeps.
+func (s *Session) closeOldest(out *Output) {
+	for s.sv.prepared.len() > s.sv.keeps {
+		key, name := s.sv.prepared.oldest()
+		s.sv.prepared.remove(key)
+		out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, name) })
+		s.sv.owed.push(op{kind: opCloseAhead, st: &statement{key: key}})
 	}
-	key, name := s.sv.prepared.oldest()
-	s.sv.prepared.remove(key)
-	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendCloseStatement(b, name) })
-	s.sv.owed.push(op{kind: opCloseAhead, st: &statement{key: key}})
 }
 
 // bind forwards a Bind, with the statement's name on the server. Its parameters pass

@@ -20,6 +20,7 @@ type Server struct {
 	// that lending to one with the same is a comparison of pointers.
 	matched  *Params
 	prepared preparedSet
+	keeps    int // how many statements stay prepared
 	secret   Secret
 	// The unnamed statement that the connection has: the ID of the session that prepared
 	// it, zero for nobody's, and its turn, by which a session counts those it has sent.
@@ -40,8 +41,12 @@ type Server struct {
 // NewServer returns the state of a connection that has just logged in, with the
 // parameters that were reported.
 func NewServer(params *Params, own Secret) *Server {
-	return &Server{params: params, base: params, secret: own, status: 'I'}
+	return &Server{params: params, base: params, secret: own, status: 'I', keeps: armor.DefaultPreparedStatements}
 }
+
+// KeepPrepared says how many statements the connection keeps prepared from now on, at least
+// one. When it has more, the next message about statements has the others closed.
+func (sv *Server) KeepPrepared(n int) { sv.keeps = max(n, 1) }
 
 // nameOf is what a statement is called on this connection, if it has it.
 func (sv *Server) nameOf(st *statement) string {

@@ -95,10 +95,6 @@ type named struct {
 	told  description // what the client was told of it; zero: nothing
 }
 
-// preparedLimit is how many statements one server connection keeps prepared
-// (PgBouncer's max_prepared_statements).
-const preparedLimit = 200
-
 // preparedSet is what a server connection has prepared, or will have once it has
 // worked off what was sent; the least recently used goes first.
 type preparedSet struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -174,6 +175,13 @@ func (l *lab) do(verb, rest string) {
 	case "owned": // by another client
 		name, owner, _ := strings.Cut(rest, " ")
 		l.servers[name].owner, l.servers[name].user = owner, 99
+	case "keeps": // so many statements prepared
+		name, count, _ := strings.Cut(rest, " ")
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.servers[name].KeepPrepared(n)
 	case "reset":
 		sv := l.servers[rest]
 		sv.params = sv.base // as PostgreSQL reports it

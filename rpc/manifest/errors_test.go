@@ -220,7 +220,7 @@ func TestAllErrorsOfAFileAreToldWithExcerpts(t *testing.T) {
 	text = strings.Replace(text, "10.2.0.0/16", "10.2.0.0", 1)
 	_, err := manifest.Parse("f.yaml", []byte(text))
 	for _, want := range []string{
-		"f.yaml:5:19: \"shut\"", "f.yaml:21:32: \"fast\"", "f.yaml:55:",
+		"f.yaml:5:19: \"shut\"", "f.yaml:21:32: \"fast\"", "f.yaml:60:",
 		"    5 | spec: {inventory: shut", "\n                          ^",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -57,8 +58,9 @@ func (t *translation) database(s *section) {
 		}
 	}
 	t.serverTLS(&d)
+	d.Query = t.query(s)
 	d.Roles = t.roles(s, d)
-	if slices.ContainsFunc(d.Roles, func(r armor.RoleAuth) bool { return t.proves(s, r.Role) }) {
+	if d.Query == (armor.AuthQuery{}) && slices.ContainsFunc(d.Roles, func(r armor.RoleAuth) bool { return t.proves(s, r.Role) }) {
 		d.Verifiers = VerifiersName
 	}
 	t.state.Databases = t.state.Databases.With(d)
@@ -135,7 +137,7 @@ func (t *translation) serverTLS(d *armor.Database) {
 func (t *translation) pools(s *section, d armor.Database) {
 	shared := 0
 	for _, r := range d.Roles {
-		if u := t.ownSettings(r.Role); u != nil {
+		if u := t.ownSettings(r.Role); u != nil && r.Role != d.Query.Role {
 			t.pool(where{t, u, s}, d, 1)
 			continue
 		}
@@ -200,6 +202,8 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 			"idle_transaction_timeout"),
 		QueryTimeout: w.duration("query_timeout", "query_timeout"), TransactionTimeout: w.duration("transaction_timeout", "transaction_timeout"),
 		MaxClients: w.count("max_db_client_connections", "max_db_client_connections"), MinSize: w.count("min_pool_size", "min_pool_size"),
+		MaxPreparedStatements: min(w.count("max_prepared_statements", "max_prepared_statements"), armor.MaxPreparedStatements),
+		PoolIdle:              t.poolIdle(w, d), LoginNotifyMessage: t.loginNotice(),
 	}
 	if p.QueryWait == 0 || p.QueryWait > armor.LongestQueryWait {
 		p.QueryWait = armor.LongestQueryWait // PgBouncer's 0 is for ever
@@ -218,6 +222,26 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 	// PgBouncer keeps the minimum without a client where the user is fixed.
 	p.WarmUp = p.MinSize > 0 && w.database.values["user"] != "" && !armor.IsTemplate(d.Name)
 	t.state.Pools = t.state.Pools.With(p)
+}
+
+// poolIdle is for ever with PgBouncer where it is 0.
+func (t *translation) poolIdle(w where, d armor.Database) time.Duration {
+	value, _, written := w.find("autodb_idle_timeout", "autodb_idle_timeout")
+	if !written || !armor.IsTemplate(d.Name) {
+		return 0
+	}
+	if isLongerThanAYear(value) {
+		return armor.LongestTimeOut
+	}
+	return cmp.Or(w.duration("autodb_idle_timeout", "autodb_idle_timeout"), armor.LongestTimeOut)
+}
+
+func (t *translation) loginNotice() string {
+	text := t.text("login_notify_message")
+	if len(text) > armor.MaxPoolText {
+		return ""
+	}
+	return text
 }
 
 func (t *translation) mode(w where) armor.PoolMode {

@@ -11,7 +11,7 @@ var differing = []struct{ key, pgbouncer, armor string }{
 	{"max_client_conn", "100", "10000 for each node: limits.maxClients in armord.yaml"},
 	{"client_login_timeout", "60", "10 s for the startup packet, and 10 s for a password"},
 	{"server_login_retry", "15", "1 s, then 2 s, up to 15 s"},
-	{"max_prepared_statements", "200 for each server connection", "8 MiB for each session"},
+	{"max_prepared_statements", "200 for each server connection", "the same, and 8 MiB for each session"},
 	{"dns_max_ttl", "15", "host names are resolved at every login"},
 }
 

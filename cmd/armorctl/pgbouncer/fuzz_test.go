@@ -16,6 +16,8 @@ func FuzzTranslate(f *testing.F) {
 	f.Add(small, users, "")
 	f.Add("[databases]\n* = host=/run,a password='x y' user=u\n[users]\nu = pool_size=3\n[pgbouncer]\nauth_type=hba\n", users,
 		"host all all 10.0.0.0/8 md5\nlocal all all peer\n")
+	f.Add("[databases]\n* = host=a auth_user=u\nb = auth_query='select $1'\n[pgbouncer]\nauth_user=v\nauth_dbname=c\nautodb_idle_timeout=1e9\n"+
+		"max_prepared_statements=20000\nlogin_notify_message=x\n", `"u" "x"`+"\n"+`"w" ""`, "")
 	f.Add("[pgbouncer]\n%include x\nreserve_pool_size=3\n[peers]\n1 = host=x\n", `"a" "SCRAM-SHA-256$4096:x$y:z"`, "")
 	f.Fuzz(func(t *testing.T, ini, userlist, hba string) {
 		r, err := Translate(files{ini: ini, userlist: userlist, hba: hba}.source(), options)

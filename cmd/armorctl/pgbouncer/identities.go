@@ -39,12 +39,16 @@ func (t *translation) roles(s *section, d armor.Database) (roles []armor.RoleAut
 		names = []string{forced}
 	}
 	for _, name := range names {
-		if s.values["user"] == "" && len(t.accesses(s.key, name)) == 0 {
+		if name == d.Query.Role || s.values["user"] == "" && len(t.accesses(s.key, name)) == 0 {
 			continue
 		}
 		roles = append(roles, armor.RoleAuth{Role: name, Secret: t.secretOf(s, d, name)})
 	}
-	if len(roles) == 0 {
+	known := len(roles) > 0
+	if d.Query.Role != "" {
+		roles = append(roles, armor.RoleAuth{Role: d.Query.Role, Secret: t.secretOf(s, d, d.Query.Role)})
+	}
+	if !known {
 		t.report.note(s.place, "databases."+s.key, "", outcome{why: "its users are not known",
 			instead: "name them with --userlist, or write auth.roles of the Database and an Identity for each"})
 	}
@@ -60,7 +64,13 @@ func (t *translation) secretOf(s *section, d armor.Database, role string) armor.
 	}
 	u, listed := t.listedUser(role)
 	if !listed || u.secret == "" {
-		return ""
+		if d.Query.Role == "" || d.Query.Role == role {
+			return ""
+		}
+		if own := t.userSection(role); !listed && own != nil {
+			u.place = own.place
+		}
+		return t.unknownPassword(u.place, role)
 	}
 	if password := u.password(); password != "" {
 		return t.keep(t.secretName(role), password, d.Hosts)
@@ -211,6 +221,10 @@ func (t *translation) makeIdentities() {
 		}
 	}
 	for _, name := range names {
+		if t.asker(name) && !slices.Contains(admins, name) && !slices.Contains(watchers, name) {
+			t.noteAsker(name)
+			continue
+		}
 		t.identity(name, slices.Contains(admins, name), slices.Contains(watchers, name))
 	}
 }
@@ -273,7 +287,7 @@ func (t *translation) grants(s *section, name string) (grants []armor.Grant) {
 	if forced := s.values["user"]; forced != "" {
 		role = forced
 	}
-	if _, known := d.Auth(role); !made || !known {
+	if _, known := d.Auth(role); !made || !known || role == d.Query.Role {
 		return nil
 	}
 	for _, a := range t.accesses(s.key, name) {
@@ -281,7 +295,7 @@ func (t *translation) grants(s *section, name string) (grants []armor.Grant) {
 		if role != name || s.values["user"] != "" {
 			g.SecondFactor = "" // it would be the forced user's, whom the client is not
 		}
-		if g.SecondFactor != "" {
+		if g.SecondFactor != "" && d.Query.Role == "" {
 			t.verify(name)
 		}
 		grants = append(grants, g)

@@ -1,8 +1,12 @@
 package pgbouncer
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // rule tells what becomes of a key; the value is as it is written.
@@ -75,7 +79,7 @@ var mainRules = map[string]rule{
 	"auth_file":       fieldBut("files for the nodes' secrets, and Identities", "read with --userlist"),
 	"auth_hba_file":   fieldBut("Identity spec.grants", "read with --hba"),
 	"auth_ident_file": never("no maps from certificate names to users", "an Identity's grants say which roles it may have: edit them"),
-	"auth_user":       authQuery, "auth_query": authQuery, "auth_dbname": authQuery,
+	"auth_user":       authUser, "auth_query": authQuery, "auth_dbname": authDBName,
 	"auth_ldap_options": never("no passwords by LDAP",
 		"the certificate says who it is; ask for the role's password beside it with secondFactor: scram"),
 	"admin_users":      fieldBut("Identity spec.grants of database pgbouncer", "clients give the user admin"),
@@ -105,8 +109,7 @@ var mainRules = map[string]rule{
 		"armorctl pool kill ends them; in transaction mode there is no difference"),
 	"server_round_robin": only(isOff, needless("off"), "the connection that was used last is lent first",
 		"leave it out: few connections with most of the load are what PostgreSQL does best with"),
-	"autodb_idle_timeout": only([]string{"3600", "3600.0"}, needless("an hour, always"),
-		"databases of the template are forgotten after an hour", "leave it out: server connections end by serverIdle before"),
+	"autodb_idle_timeout":    autoDBIdle,
 	"pool_idle_timeout":      needless("a role costs nothing while it is unused"),
 	"server_login_retry":     needless("after a failed login the next is tried after 1 s, then 2 s, up to 15 s"),
 	"client_login_timeout":   needless("a client has 10 s for its startup packet and 10 s for its password"),
@@ -121,12 +124,12 @@ var mainRules = map[string]rule{
 	"track_extra_parameters": needless("every setting of the startup packet is followed, in every mode"),
 	"ignore_startup_parameters": fieldBut(nothing,
 		"startup parameters are applied, not ignored; docs/pooling.md lists the few that are refused"),
-	"max_prepared_statements": needless("prepared statements are followed in every mode, within 8 MiB for each session"),
+	"max_prepared_statements": preparedStatements,
 	"disable_pqexec": only(isOff, needless("off"), "the simple query protocol cannot be refused",
 		"give the role the least privileges there are"),
 	"application_name_add_host": only(isOff, needless("off"), "the application name is the client's own",
 		"armorctl session list, and each node's log, have a session's address"),
-	"login_notify_message": only([]string{""}, needless("none"), "there is no greeting", "leave it out"),
+	"login_notify_message": loginNotice,
 	"max_packet_size": only([]string{"2147483647"}, needless("PostgreSQL's own limit"),
 		"messages are bounded as by PostgreSQL, and pass without being kept", "leave it out"),
 	"stats_period": only([]string{"60"}, needless("a minute, always"), "averages are of the last whole minute",
@@ -156,7 +159,7 @@ var databaseRules = map[string]rule{
 		"have the database's clients connect as this user, which their Identities are granted; "+
 			"no password of theirs is asked for, only the certificate"),
 	"password":  hidden("a file for the nodes' secrets"),
-	"auth_user": authQuery, "auth_query": authQuery, "auth_dbname": authQuery,
+	"auth_user": authUser, "auth_query": authQuery, "auth_dbname": authDBName,
 	"pool_size":     fieldBut("Pool spec.budget", "the budget is for the whole cluster: see the report's budgets"),
 	"min_pool_size": fieldBut("Pool spec.minSize", perNode), "reserve_pool_size": mainRules["reserve_pool_size"],
 	"reserve_pool": mainRules["reserve_pool_size"],
@@ -181,8 +184,10 @@ var userRules = map[string]rule{
 }
 
 var (
-	authQuery = never("roles are not looked up in PostgreSQL: the cluster configuration lists them, and nodes log in by secrets of their own",
-		"name the roles with --userlist; the Database's auth.query can then look up what clients' passwords are checked by (docs/operate.md)")
+	authUser = fieldBut("Database spec.auth.query", "passwords are looked up, users are not: each is named by --userlist or in [users], "+
+		"and nodes log in by secrets of their own")
+	authQuery         = fieldBut("Database spec.auth.query", "where there is an auth_user")
+	authDBName        = needless("the query is run in the database that the client asks for")
 	databaseSetting   = never("a database has no settings of its own", "ALTER DATABASE … SET …, in PostgreSQL; or let the client ask for it")
 	serverCertificate = never("each role names the certificate that it logs in with",
 		"write certificate: {secret: NAME} at the roles of the Database's auth, and put NAME.crt and NAME.key among the nodes' secrets")
@@ -194,6 +199,45 @@ func serverLifetime(value string) outcome {
 			instead: "the default, 1h, holds; serverLifetime can be as short as 100ms"}
 	}
 	return outcome{to: "Pool spec.serverLifetime"}
+}
+
+// preparedStatements: what is off in PgBouncer is always on here.
+func preparedStatements(value string) outcome {
+	switch n, err := strconv.Atoi(value); {
+	case err == nil && n == 0:
+		return outcome{to: nothing, note: fmt.Sprintf("prepared statements are followed in every mode: the default, %d, holds",
+			armor.DefaultPreparedStatements)}
+	case err == nil && n > armor.MaxPreparedStatements:
+		return outcome{why: fmt.Sprintf("a server connection keeps at most %d statements prepared", armor.MaxPreparedStatements),
+			instead: "that is written: more cost PostgreSQL more memory than they save"}
+	}
+	return outcome{to: "Pool spec.maxPreparedStatements", note: "within 8 MiB for each session"}
+}
+
+func autoDBIdle(value string) outcome {
+	const to, longest = "Pool spec.poolIdle", "the longest is a year"
+	switch seconds, err := strconv.ParseFloat(value, 64); {
+	case err == nil && seconds == 0:
+		return outcome{to: to, note: "of the template's pools; 0 is for ever, " + longest}
+	case isLongerThanAYear(value):
+		return outcome{why: longest, instead: "that is written"}
+	}
+	return outcome{to: to, note: "of the template's pools"}
+}
+
+func isLongerThanAYear(seconds string) bool {
+	n, err := strconv.ParseFloat(seconds, 64)
+	return err == nil && n > maxSeconds
+}
+
+func loginNotice(value string) outcome {
+	switch {
+	case value == "":
+		return outcome{to: nothing, note: "none"}
+	case len(value) > armor.MaxPoolText:
+		return outcome{why: fmt.Sprintf("a notice has at most %d bytes", armor.MaxPoolText), instead: "make it shorter: none is written"}
+	}
+	return outcome{to: "Pool spec.loginNotifyMessage"}
 }
 
 // resetAlways: what is off in PgBouncer is no less than by identity here.

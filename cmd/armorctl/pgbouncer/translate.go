@@ -254,6 +254,8 @@ func (t *translation) text(key string) string {
 var defaults = map[string]string{
 	"pool_mode": "session", "default_pool_size": "20", "reserve_pool_timeout": "5", "query_wait_timeout": "120", "query_wait_notify": "5",
 	"server_lifetime": "3600", "server_idle_timeout": "600", "unix_socket_dir": "/tmp", "auth_type": "md5",
+	"auth_query": "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END " +
+		"FROM pg_authid WHERE rolname=$1 AND rolcanlogin",
 }
 
 // name makes an object's name of what PgBouncer takes any text for. Two texts never get

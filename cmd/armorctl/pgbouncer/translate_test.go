@@ -135,15 +135,15 @@ func TestRulesAreForPgBouncersKeys(t *testing.T) {
 func TestWhatIsMappedToAFieldChangesIt(t *testing.T) {
 	whole := func(main, database, user string) files {
 		return files{
-			ini: "[databases]\norders = host=pg1,pg2 " + database + "\n[users]\nbatch = " + user +
-				"\n[pgbouncer]\ndefault_pool_size=7\nmin_pool_size=1\nreserve_pool_size=2\nauth_type=trust\n" + main,
+			ini: "[databases]\n* = host=pg1\norders = host=pg1,pg2 " + database + "\n[users]\nbatch = " + user +
+				"\n[pgbouncer]\ndefault_pool_size=7\nmin_pool_size=1\nreserve_pool_size=2\nauth_user=asker\nauth_type=trust\n" + main,
 			userlist: users + `"batch" "secret"` + "\n",
 		}
 	}
 	values := map[string]string{ // that change something; all others are tried with 3
 		"pool_mode": "statement", "auth_type": "md5", "admin_users": "checkout", "stats_users": "checkout", "server_tls_sslmode": "disable",
 		"load_balance_hosts": "disable", "target_session_attrs": "read-write", "user": "forced", "password": "x", "host": "elsewhere",
-		"dbname":             "d",
+		"dbname": "d", "auth_query": "'SELECT n, p FROM f($1)'",
 		"max_db_connections": "5", "reserve_pool_size": "4", "reserve_pool": "4",
 	}
 	without := yaml(t, translate(t, whole("", "", ""), options))
@@ -420,5 +420,51 @@ func TestRecordOfADatabaseThatOnlyTheTemplateServesIsLost(t *testing.T) {
 	r := translate(t, files{ini: strings.Replace(ini, "[pgbouncer]\n", "* = host=pg1\n[pgbouncer]\n", 1), userlist: users, hba: hba}, options)
 	if got := r.lost(); !slices.Equal(got, []string{"h.conf:2 hba", "h.conf:3 hba"}) {
 		t.Errorf("with one: %v", got)
+	}
+}
+
+func TestWhatAPoolDoesForItsSessions(t *testing.T) {
+	long := strings.Repeat("x", armor.MaxPoolText+1)
+	for _, c := range []struct {
+		main string
+		want armor.Pool // of the template
+		lost string
+	}{
+		{"", armor.Pool{}, ""},
+		{"max_prepared_statements = 100", armor.Pool{MaxPreparedStatements: 100}, ""},
+		{"max_prepared_statements = 0", armor.Pool{}, ""},
+		{"max_prepared_statements = 10001", armor.Pool{MaxPreparedStatements: 10000}, "max_prepared_statements"},
+		{"autodb_idle_timeout = 90.5", armor.Pool{PoolIdle: 90500 * time.Millisecond}, ""},
+		{"autodb_idle_timeout = 0", armor.Pool{PoolIdle: armor.LongestTimeOut}, ""},
+		{"autodb_idle_timeout = 1e9", armor.Pool{PoolIdle: armor.LongestTimeOut}, "autodb_idle_timeout"},
+		{"autodb_idle_timeout = 0.01", armor.Pool{PoolIdle: armor.ShortestTimeOut}, "autodb_idle_timeout"},
+		{"login_notify_message = Be brief; it's late", armor.Pool{LoginNotifyMessage: "Be brief; it's late"}, ""},
+		{"login_notify_message = " + long, armor.Pool{}, "login_notify_message"},
+	} {
+		r := translate(t, files{ini: "[databases]\norders = host=pg1\n* = host=pg1\n[pgbouncer]\nserver_tls_sslmode=disable\n" + c.main + "\n",
+			userlist: users}, options)
+		said := func(p armor.Pool) armor.Pool {
+			return armor.Pool{MaxPreparedStatements: p.MaxPreparedStatements, PoolIdle: p.PoolIdle, LoginNotifyMessage: p.LoginNotifyMessage}
+		}
+		if got := said(r.pool(t, "others")); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%.60s: %+v, want %+v", c.main, got, c.want)
+		}
+		c.want.PoolIdle = 0 // of a database that is listed
+		if got := said(r.pool(t, "orders")); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%.60s: %+v, want %+v", c.main, got, c.want)
+		}
+		if lost := strings.Join(r.lost(), " "); !strings.HasSuffix(lost, c.lost) || (lost == "") != (c.lost == "") {
+			t.Errorf("%.60s: lost %q", c.main, lost)
+		}
+	}
+}
+
+// TestStatementsThatPgBouncerDoesNotFollowAreFollowed, and it is said.
+func TestStatementsThatPgBouncerDoesNotFollowAreFollowed(t *testing.T) {
+	r := translate(t, files{ini: small + "max_prepared_statements = 0\n", userlist: users}, options)
+	if !slices.ContainsFunc(r.Report.Mapped, func(m Mapped) bool {
+		return m.Key == "max_prepared_statements" && strings.Contains(m.Note, "the default, 200, holds")
+	}) {
+		t.Errorf("it is not said: %+v", r.Report.Mapped)
 	}
 }
