@@ -188,7 +188,6 @@ func (s *Session) ServerLost(out *Output) {
 	if s.sv == nil || s.over {
 		return
 	}
-	s.releaseReady(out)                // the transaction is over
 	if s.ending && s.serverLeft == 0 { // PostgreSQL has said why
 		s.end(out)
 		out.Client = Hangup
@@ -249,6 +248,7 @@ func (s *Session) fail(e *pgwire.Error, out *Output) {
 		return
 	}
 	s.abandon(out)
+	s.releaseReady(out) // the transaction is over, whatever comes now
 	s.sayFatal(e, out)
 }
 
