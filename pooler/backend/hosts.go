@@ -72,6 +72,9 @@ func (a attempt) within(ctx context.Context, patience time.Duration) (*Conn, *di
 	if err == nil {
 		err = a.isFresh(ctx, c)
 	}
+	if err == nil {
+		err = c.begin(ctx)
+	}
 	if err != nil {
 		c.sayGoodbye()
 		return nil, &dialed{Conn: c.raw}, fmt.Errorf("%s: %w", a.host, err)

@@ -200,6 +200,7 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 			"idle_transaction_timeout"),
 		QueryTimeout: w.duration("query_timeout", "query_timeout"), TransactionTimeout: w.duration("transaction_timeout", "transaction_timeout"),
 		MaxClients: w.count("max_db_client_connections", "max_db_client_connections"), MinSize: w.count("min_pool_size", "min_pool_size"),
+		ConnectQuery: w.database.values["connect_query"],
 	}
 	if p.QueryWait == 0 || p.QueryWait > armor.LongestQueryWait {
 		p.QueryWait = armor.LongestQueryWait // PgBouncer's 0 is for ever
