@@ -27,7 +27,6 @@ type client struct {
 	keepSettings []string
 	key          armor.CancelKey // given before any request can name it: see keys
 
-	isolation   armor.Isolation
 	environment string
 	bounds      bounds
 	pinning     pinning

@@ -14,11 +14,12 @@ import (
 // borrower is who is lent a pool's server connections: a client, or the pooler itself when
 // it asks PostgreSQL something.
 type borrower struct {
-	part        part   // of the pool, that it is lent from; immutable, as is all down to application
+	part        part   // of the pool, that it is lent from; immutable, as is all down to isolation
 	terms       *terms // of the logins there; nil: those of everybody
 	id          uint64 // unique in the process
 	owner       string // who the client is: see ownerOf
 	application string // the client's name for itself
+	isolation   armor.Isolation
 
 	// Guarded by the pool's lock:
 	waiting *waiter             // nil: it does not
@@ -48,7 +49,7 @@ func (p *pool) acquire(by *borrower, grant func(*ServerConn, error)) (abandon fu
 	w := &waiter{by: by, since: now, from: now, grant: grant}
 	p.locked(func() []func() {
 		w.sub = p.partLocked(by)
-		if p.lendsAtOnceLocked(w.sub) {
+		if p.lendsAtOnceLocked(w.sub) && !w.sub.best(by).soiledFor(by) {
 			return p.lendLocked(w)
 		}
 		w.place = p.waiters.PushBack(w)
@@ -105,8 +106,8 @@ func (p *pool) takeIdle(by *borrower) *ServerConn {
 		return nil
 	}
 	i := sub.choose(by)
-	if !sub.idle[i].wire.Quiet() {
-		return nil // acquire looks at what has arrived
+	if c := sub.idle[i]; !c.wire.Quiet() || c.soiledFor(by) {
+		return nil // acquire looks at what has arrived, and resets
 	}
 	return sub.takeLocked(i, by)
 }
@@ -127,6 +128,9 @@ func (s *subpool) choose(by *borrower) int {
 	}
 	return max(unused, 0)
 }
+
+// best is the idle connection that choose chooses.
+func (s *subpool) best(by *borrower) *ServerConn { return s.idle[s.choose(by)] }
 
 // takeLocked lends an idle connection.
 func (s *subpool) takeLocked(i int, by *borrower) *ServerConn {
@@ -217,6 +221,9 @@ func (r *round) serve(w *waiter) []func() {
 	switch {
 	case p.retired:
 		return p.failLocked(w, retiredDenial())
+	case len(sub.idle) > 0 && sub.best(w.by).soiledFor(w.by):
+		sub.promised++
+		return p.renewLocked(sub.best(w.by))
 	case len(sub.idle) > 0:
 		return p.lendLocked(w)
 	case sub.promised < sub.coming:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/password"
 	"github.com/armordb/armordb/pooler/pgwire"
@@ -44,6 +45,7 @@ func (p *pool) takeFromClients(ctx context.Context, server *ServerConn) error {
 func (p *pool) askFor(ctx context.Context, q password.Question) (password.Reply, error) {
 	asker := &borrower{
 		part: part{role: q.Query.Role, dbname: q.DBName}, id: p.node.nextID.Add(1), owner: lookupOwner, application: "armor",
+		isolation: armor.NoIsolation, // it is reset here: see takeFromClients
 	}
 	server, err := p.await(ctx, asker)
 	if err != nil {

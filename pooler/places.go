@@ -21,6 +21,9 @@ func (p *pool) openLocked(sub *subpool) func() {
 	sub.opening++
 	sub.coming++
 	t := backend.Target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.firstHost}
+	if !sub.terms.once() { // a connection that replicates may not know SQL
+		t.Connect = backend.Connect{Query: p.cfg.ConnectQuery, Keep: p.cfg.KeepSettings, Settings: t.Parameters}
+	}
 	if sub.dbname != "" {
 		t.Database.DBName = sub.dbname
 	}

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,7 +83,7 @@ func (p *pool) locked(change func() []func()) {
 // server, in another way, or lent in another mode, end when they are idle.
 func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 	p.locked(func() (todo []func()) {
-		if !reflect.DeepEqual(database, p.database) || cfg.Mode != p.cfg.Mode {
+		if !reflect.DeepEqual(database, p.database) || cfg.Mode != p.cfg.Mode || connectsOtherwise(cfg, p.cfg) {
 			p.database = database
 			p.generation++
 			p.firstHost = ""
@@ -99,6 +100,12 @@ func (p *pool) configure(cfg armor.Pool, database armor.Database) {
 		p.lookAgainLocked()
 		return append(todo, p.settleLocked()...)
 	})
+}
+
+// connectsOtherwise reports whether a server connection has something else in force from its
+// login on.
+func connectsOtherwise(a, b armor.Pool) bool {
+	return a.ConnectQuery != b.ConnectQuery || a.ConnectQuery != "" && !slices.Equal(a.KeepSettings, b.KeepSettings)
 }
 
 // config returns the configuration in force.

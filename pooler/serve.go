@@ -107,10 +107,10 @@ func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Gues
 		return nil, g.Refuse(refused)
 	}
 	c := &client{
-		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), owner: ownerOf(g), application: r.application},
+		home: p, pool: pl, borrower: borrower{part: of, terms: r.terms, id: p.nextID.Add(1), owner: ownerOf(g), application: r.application,
+			isolation: access.Pool.Isolation},
 		guest: g, ending: &ending{Guest: g}, conn: conn, since: time.Now(),
 		mode: r.terms.mode(access.Pool.Mode), state: access.Pool.OnState, keepSettings: access.Pool.KeepSettings,
-		isolation:   access.Pool.Isolation,
 		environment: access.Environment, bounds: boundsOf(access),
 	}
 	c.pinning.c = c
@@ -235,10 +235,9 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 		server.Release(nil)
 		return params, nil
 	}
-	if err := p.apply(ctx, server, c.guest, backend.ResetQuery); err != nil { // it may have another client's
+	if err := p.takeFromOthers(ctx, server, c.guest); err != nil {
 		return nil, err
 	}
-	server.State().WasReset()
 	if err := p.apply(ctx, server, c.guest, statements); err != nil {
 		return nil, err
 	}
@@ -247,6 +246,35 @@ func (p *Pooler) ask(ctx context.Context, c *client, r *request, statements stri
 	c.pool.learn(server, statements, params)
 	server.Release(nil)
 	return params, nil
+}
+
+// takeFromOthers resets a server connection that is lent to a client that is logging in: it may
+// have another client's settings. It gives the connection back when it returns an error, which
+// the client may read.
+func (p *Pooler) takeFromOthers(ctx context.Context, server *ServerConn, g Guest) error {
+	if err := g.Live(); err != nil {
+		server.Release(nil)
+		return err
+	}
+	err := server.wire.Reset(ctx)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		server.Discard()
+		return context.Cause(ctx)
+	}
+	if said, ok := errors.AsType[*backend.LoginError](err); ok {
+		server.Discard()
+		return said
+	}
+	if refused, ok := errors.AsType[*pgwire.Error](err); ok {
+		server.Discard()
+		refused.Severity = pgwire.SeverityFatal
+		return refused
+	}
+	server.Lost(err)
+	return backend.Unreachable(err)
 }
 
 // await lends the client a server connection, or returns the cause with which it was

@@ -161,6 +161,22 @@ func (p *pool) misfitLocked(c *ServerConn) bool {
 	return p.database.TargetSessionAttrs != armor.AnySession && c.wire.Changed()
 }
 
+// soiledFor reports whether the pool has to reset a connection before a borrower has it. Mostly
+// the borrower's fence does that, in its first write; but what the pool's connectQuery has set
+// goes with the reset, and that may be several statements, which a fence cannot hold.
+func (c *ServerConn) soiledFor(by *borrower) bool {
+	state := c.State()
+	return state.Gifted() && state.MustReset(by.owner, by.id, by.isolation)
+}
+
+// renewLocked resets an idle connection, so that anybody may have it.
+func (p *pool) renewLocked(c *ServerConn) []func() {
+	c.sub.removeIdle(c)
+	c.owner = ""
+	c.State().Soil()
+	return p.refreshLocked(c)
+}
+
 // refreshLocked makes a connection fit for the next client, in an errand.
 func (p *pool) refreshLocked(c *ServerConn) []func() {
 	c.sub.coming++

@@ -15,7 +15,7 @@ import (
 // Conn is a connection to PostgreSQL that has logged in. It belongs to one goroutine at a
 // time, which alone calls its methods; but Quiet, Cancel and Close anybody may call.
 type Conn struct {
-	home    *Dialer      // immutable, as is all down to standby
+	home    *Dialer      // immutable, as is all down to connect
 	log     *slog.Logger // says whose it is
 	stream  net.Conn     // with TLS, if there is
 	raw     net.Conn     // below TLS
@@ -25,6 +25,7 @@ type Conn struct {
 	tls     *tls.Config // nil: no TLS; also for cancel requests
 	first   string      // the host that the next login should begin with
 	standby string      // in_hot_standby, when it had logged in
+	connect Connect     // what else a login and a reset are
 
 	state  *core.Server
 	rest   []byte       // read and not consumed

@@ -29,6 +29,7 @@ type stage struct {
 	target Target
 	log    bytes.Buffer
 	line   func(net.Conn) net.Conn // what stands between, if anything
+	dialed func(address string)    // is told; nil: nobody is
 
 	mu    sync.Mutex
 	asked []string // queries that PostgreSQL has seen
@@ -66,6 +67,9 @@ func onStage(t *testing.T, test func(t *testing.T, s *stage)) {
 }
 
 func (s *stage) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if s.dialed != nil {
+		s.dialed(address)
+	}
 	conn, err := s.fake.Dial(ctx, network, address)
 	if err == nil && s.line != nil {
 		conn = s.line(conn)

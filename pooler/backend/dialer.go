@@ -60,7 +60,8 @@ type Target struct {
 	Role       string
 	Parameters map[string]string // of the startup packet, beside database and role
 	First      string            // the host to begin with; empty: the database's order
-	Log        *slog.Logger      // says whose the connection will be
+	Connect    Connect
+	Log        *slog.Logger // says whose the connection will be
 }
 
 // Open logs in to the first host that lets it and is what it must be. The error wraps

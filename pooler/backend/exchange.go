@@ -58,24 +58,27 @@ func (c *Conn) refreshed(ping bool) error {
 // Reset takes off a connection that is idle what a client may have left there, in the
 // configured time and until ctx ends. If it fails the connection is to be ended.
 func (c *Conn) Reset(ctx context.Context) error {
-	var x core.Exchange
-	return c.wasReset(c.Ask(ctx, pgwire.AppendQuery(nil, ResetQuery), &x, c.home.cfg.ResetTimeout), &x)
+	return c.within(ctx, c.home.cfg.ResetTimeout, c.reset)
 }
 
 // reset is Reset where the caller has set the deadline.
 func (c *Conn) reset() error {
-	var x core.Exchange
-	return c.wasReset(c.converse(pgwire.AppendQuery(nil, ResetQuery), &x), &x)
-}
-
-func (c *Conn) wasReset(err error, x *core.Exchange) error {
-	switch {
-	case err != nil:
+	if err := c.run(ResetQuery); err != nil {
 		return err
-	case x.Err != nil:
-		return x.Err
 	}
 	c.state.WasReset()
+	return c.connected()
+}
+
+// run runs a query of which nothing but its success is wanted. The caller sets the deadline.
+func (c *Conn) run(sql string) error {
+	var x core.Exchange
+	if err := c.converse(pgwire.AppendQuery(nil, sql), &x); err != nil {
+		return err
+	}
+	if x.Err != nil {
+		return x.Err
+	}
 	return nil
 }
 
@@ -110,11 +113,16 @@ func (c *Conn) inspect() error {
 // Ask sends a request of the pooler's own on a connection that is idle and collects the
 // answer in x, within patience and until ctx ends.
 func (c *Conn) Ask(ctx context.Context, request []byte, x *core.Exchange, patience time.Duration) error {
+	return c.within(ctx, patience, func() error { return c.converse(request, x) })
+}
+
+// within does something on the connection, within patience and until ctx ends.
+func (c *Conn) within(ctx context.Context, patience time.Duration, do func() error) error {
 	if err := c.stream.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.stream.SetDeadline(time.Unix(1, 0)) }) // a closed one needs none
-	err := c.converse(request, x)
+	err := do()
 	if stop() && err == nil {
 		err = c.stream.SetDeadline(time.Time{})
 	}

@@ -29,7 +29,11 @@ func tries(d armor.Database, first string) []try {
 		hosts = slices.Insert(slices.Delete(hosts, i, i+1), 0, first)
 	}
 	if d.TargetSessionAttrs == armor.PreferStandby {
-		return append(wanting(hosts, armor.Standby), wanting(hosts, armor.AnySession)...)
+		otherwise := armor.AnySession
+		if d.MaxLag > 0 { // a standby that is too far behind is no better when it is asked again
+			otherwise = armor.Primary
+		}
+		return append(wanting(hosts, armor.Standby), wanting(hosts, otherwise)...)
 	}
 	return wanting(hosts, d.TargetSessionAttrs)
 }
@@ -64,7 +68,14 @@ func (a attempt) within(ctx context.Context, patience time.Duration) (*Conn, *di
 	if err != nil {
 		return nil, failed, a.explained(err)
 	}
-	if err := qualifies(c.state.Params(), a.want); err != nil {
+	err = qualifies(c.state.Params(), a.want)
+	if err == nil {
+		err = a.isFresh(ctx, c)
+	}
+	if err == nil {
+		err = c.begin(ctx)
+	}
+	if err != nil {
 		c.sayGoodbye()
 		return nil, &dialed{Conn: c.raw}, fmt.Errorf("%s: %w", a.host, err)
 	}
@@ -116,6 +127,6 @@ func noHost(d armor.Database, causes []error) error {
 	}
 	return &LoginError{Cause: errors.Join(causes...), Passing: true, Denial: &armor.Denial{
 		Reason: armor.ReasonServerLogin, Message: "PostgreSQL cannot be reached",
-		Detail: fmt.Sprintf("No host of the database is %s now.", d.TargetSessionAttrs),
+		Detail: fmt.Sprintf("No host of the database is %s now.", d.TargetSessionAttrs) + whoIsBehind(d, causes),
 	}}
 }

@@ -153,7 +153,7 @@ func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*Conn,
 	c := &Conn{
 		home: a.home, log: a.target.Log, stream: hijacked.Conn, raw: one.made.Conn,
 		pid: hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey), to: one.to, tls: hijacked.TLSConfig,
-		standby: standby, state: core.NewServer(params, own), rest: rest,
+		standby: standby, connect: a.target.Connect, state: core.NewServer(params, own), rest: rest,
 	}
 	if c.stream == net.Conn(one.made) {
 		c.stream = one.made.Conn

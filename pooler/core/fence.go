@@ -49,7 +49,7 @@ func (s *Session) Granted(sv *Server, out *Output) {
 	}
 	var texts [3]string
 	fences := texts[:0]
-	if s.mustReset(sv) {
+	if sv.MustReset(s.owner, s.id, s.isolation) {
 		fences = append(fences, ResetQuery)
 		sv.wipe()
 	}
@@ -57,7 +57,7 @@ func (s *Session) Granted(sv *Server, out *Output) {
 		fences = append(fences, forgetNumbers)
 		sv.numbers = 0
 	}
-	if set := turn(sv.settings, s.settings); set != "" {
+	if set := turn(sv.settings, s.settings, sv.given); set != "" {
 		fences = append(fences, set)
 	}
 	sv.settings, sv.owner, sv.user = s.settings, s.owner, s.id
@@ -74,18 +74,18 @@ func (s *Session) Granted(sv *Server, out *Output) {
 	sv.owed.push(op{kind: opFence})
 }
 
-// mustReset reports whether the client may not meet what the one before it has left,
-// whatever that was.
-func (s *Session) mustReset(sv *Server) bool {
+// MustReset reports whether a client may not meet what the one before it has left, whatever
+// that was. A fence sees to it, but not where the connection was given something: see Given.
+func (sv *Server) MustReset(owner string, id uint64, isolation armor.Isolation) bool {
 	switch {
-	case mutant == IsolationOff || sv.user == 0 || sv.user == s.id:
+	case mutant == IsolationOff || sv.user == 0 || sv.user == id:
 		return false
-	case s.isolation == armor.NoIsolation:
+	case isolation == armor.NoIsolation:
 		return false
-	case s.isolation == armor.IsolatedClients:
+	case isolation == armor.IsolatedClients:
 		return true
 	}
-	return sv.owner != s.owner
+	return sv.owner != owner
 }
 
 // behindFence returns the part of b that may be sent before the fence has held.

@@ -99,7 +99,7 @@ func (s *Session) ask(out *Output) {
 		return
 	}
 	s.kept.phase, s.kept.answer = asked, answer{full: s.kept.full()}
-	sql := s.kept.question(s.keepSettings)
+	sql := s.kept.question(s.sv.given.unlisted(s.keepSettings))
 	out.ToServer.compose(func(b []byte) []byte { return pgwire.AppendQuery(b, sql) })
 	s.sv.unnamedOwner = 0 // a simple query drops it
 	s.sv.owed.push(op{kind: opAsk})
@@ -179,12 +179,18 @@ func (s *Session) adopt(a answer) {
 		}
 	}
 	login, _ := s.sv.base.Get("session_authorization")
+	var set []string
 	for _, p := range a.settings {
 		if p.isUnset(login, touched.marks&sets != 0 && slices.Contains(touched.names, p.name)) {
 			continue
 		}
+		set = append(set, p.name)
+		if _, asked := first[p.name]; !asked && s.sv.given.has(p) {
+			continue // nobody's but the connection's
+		}
 		have[p.name], want[p.name] = p.value, p.value
 	}
+	s.missGiven(a.full, set)
 	s.sv.settings, s.settings = NewSettings(have), NewSettings(want)
 	if slices.Equal(s.sv.settings.list(), s.settings.list()) {
 		s.settings = s.sv.settings
@@ -223,6 +229,7 @@ func (s *Session) wasPlainReset(m marks) {
 	if k.pins.fixed() != 0 || k.undone || m&resetsAll == 0 || (m|k.touched.marks)&^plainResets != 0 {
 		return
 	}
+	s.sv.strip()
 	s.sv.settings = s.sv.settings.who(nil)
 	s.settings = s.settings.who(s.startup)
 	k.touched, k.over = reading{}, false

@@ -28,6 +28,7 @@ type Server struct {
 	unnamedTurn  uint32
 	numbers      uint64 // the session that has last drawn from a sequence; zero: none since the reset
 	dirty        bool
+	gift
 	// suspect: it may say more than is owed. A COPY behind which a Sync had been sent has
 	// failed, perhaps before PostgreSQL came to ignore the Sync.
 	suspect bool
@@ -68,7 +69,7 @@ func (sv *Server) Owner() string { return sv.owner }
 
 // Dirty reports whether a session may have left something behind, so that the
 // connection must be reset (DISCARD ALL) before it is lent again.
-func (sv *Server) Dirty() bool { return sv.dirty && mutant != ResetOff }
+func (sv *Server) Dirty() bool { return (sv.dirty || sv.stripped) && mutant != ResetOff }
 
 // Open reports whether a client has gone in the middle of a transaction block, which is to be
 // rolled back before anything else.

@@ -297,6 +297,7 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 	case "DISCARD ALL":
 		s.forgetNames()
 		s.sv.wipe()
+		s.sv.strip()
 		s.wereReset()
 		if s.keeps() && s.sv.owed.len() == 1 {
 			s.startAnew(out)

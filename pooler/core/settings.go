@@ -51,7 +51,7 @@ func NewSettings(values map[string]string) *Settings { return settingsOf(sortedP
 
 // SQL returns the statement that puts the settings in force on a server connection that has
 // none; empty when there are none.
-func (s *Settings) SQL() string { return turn(nil, s) }
+func (s *Settings) SQL() string { return turn(nil, s, nil) }
 
 func (s *Settings) list() []pair {
 	if s == nil {
@@ -94,15 +94,16 @@ func (s *Settings) without(name string) *Settings {
 
 // turn returns the statement that turns the settings that a server connection has into
 // those that a client wants; empty when they are the same. set_config takes the value of a
-// list such as search_path as it is, and NULL leads to what the login had: RESET.
-func turn(have, want *Settings) string {
+// list such as search_path as it is. What is not wanted any more is led back to what the
+// connection was given before any client, else by NULL to what the login had: RESET.
+func turn(have, want, given *Settings) string {
 	if have == want || slices.Equal(have.list(), want.list()) { // as it is, most of the time
 		return ""
 	}
 	var change turning
 	for _, p := range have.list() {
 		if _, kept := want.get(p.name); !kept {
-			change.add(p.name, "NULL")
+			change.add(p.name, given.literal(p.name))
 		}
 	}
 	for _, p := range want.list() {
@@ -111,6 +112,14 @@ func turn(have, want *Settings) string {
 		}
 	}
 	return change.sql()
+}
+
+// literal is a setting's value as SQL; NULL if it is not set.
+func (s *Settings) literal(name string) string {
+	if value, set := s.get(name); set {
+		return plain(value)
+	}
+	return "NULL"
 }
 
 // turning is the calls of one statement. PostgreSQL makes them in their order. Who the

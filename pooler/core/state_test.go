@@ -87,6 +87,7 @@ func TestTurnLeadsFromOneClientsSettingsToAnothers(t *testing.T) {
 		have, want *Settings
 		sql        string
 	}{
+		{set("g", "1", "h", "1"), set("h", "2"), "SELECT " + call + "('g', '7', false), " + call + "('h', '2', false)"},
 		{nil, nil, ""},
 		{set("a", "1"), set("a", "1"), ""},
 		{set("a", "1"), nil, "SELECT " + call + "('a', NULL, false)"},
@@ -98,7 +99,7 @@ func TestTurnLeadsFromOneClientsSettingsToAnothers(t *testing.T) {
 			"('session_authorization', 'z', false), " + call + "('a', '1', false), " + call + "('role', 'y', false)"},
 		{set("a", "1", "role", "x"), nil, "SELECT " + call + "('role', NULL, false), " + call + "('a', NULL, false)"},
 	} {
-		if got := turn(c.have, c.want); got != c.sql {
+		if got := turn(c.have, c.want, set("g", "7", "h", "8")); got != c.sql {
 			t.Errorf("from %v to %v:\ngot  %s\nwant %s", c.have.list(), c.want.list(), got, c.sql)
 		}
 	}

@@ -73,7 +73,12 @@ func (s *Session) attribute(reported, value string) (back bool) {
 	want := s.settings.with(name, value)
 	base, _ := s.sv.base.Get(reported)
 	first, asked := s.startup.get(name)
+	_, given := s.sv.given.get(name)
 	switch {
+	case given && !asked && s.wasReset && base != value: // it is led back before the next command
+		s.settings = s.settings.without(name)
+		s.sv.settings = s.sv.settings.with(name, value)
+		return
 	case base != value:
 	case asked && s.wasReset:
 		want, back = s.settings.with(name, first), true
@@ -108,7 +113,7 @@ func (s *Session) reinstate(out *Output) {
 	if s.sv.settings == s.settings || s.mode == armor.SessionMode || s.cycle || s.sv.status == 'E' || !s.sv.owed.empty() {
 		return
 	}
-	sql := turn(s.sv.settings, s.settings)
+	sql := turn(s.sv.settings, s.settings, s.sv.given)
 	if s.sv.settings = s.settings; sql != "" {
 		s.mayFall = s.sv.status == 'T'
 		s.ahead(sql, out)

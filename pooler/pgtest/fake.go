@@ -20,6 +20,8 @@ type Fake struct {
 	// connection ends Linger later.
 	Refuse func(packet string) []byte
 	Linger time.Duration
+	// Report returns what else is reported at a login, as messages; nil: nothing.
+	Report func() []byte
 	// Buffer is how many bytes a connection holds each way; default 64 KiB.
 	Buffer int
 
@@ -84,8 +86,11 @@ func (f *Fake) serve(conn *PipeConn) {
 			return
 		}
 	}
-	b.Say(Encode('R', int32(0)), Encode('S', "client_encoding", "UTF8"), Encode('S', "application_name", ""),
-		Encode('K', int32(b.PID), int32(b.PID)), Encode('Z', byte('I')))
+	b.Say(Encode('R', int32(0)), Encode('S', "client_encoding", "UTF8"), Encode('S', "application_name", ""))
+	if f.Report != nil {
+		b.Say(f.Report())
+	}
+	b.Say(Encode('K', int32(b.PID), int32(b.PID)), Encode('Z', byte('I')))
 	f.talk(b)
 }
 

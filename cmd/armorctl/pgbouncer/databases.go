@@ -204,6 +204,7 @@ func (t *translation) pool(w where, d armor.Database, roles int) {
 		MaxClients: w.count("max_db_client_connections", "max_db_client_connections"), MinSize: w.count("min_pool_size", "min_pool_size"),
 		MaxPreparedStatements: min(w.count("max_prepared_statements", "max_prepared_statements"), armor.MaxPreparedStatements),
 		PoolIdle:              t.poolIdle(w, d), LoginNotifyMessage: t.loginNotice(),
+		ConnectQuery: w.database.values["connect_query"],
 	}
 	if p.QueryWait == 0 || p.QueryWait > armor.LongestQueryWait {
 		p.QueryWait = armor.LongestQueryWait // PgBouncer's 0 is for ever

@@ -166,7 +166,7 @@ var databaseRules = map[string]rule{
 	"pool_mode":    field("Pool spec.mode"), "query_wait_timeout": field("Pool spec.queryWait"), "server_lifetime": serverLifetime,
 	"max_db_connections": mainRules["max_db_connections"], "max_db_client_connections": mainRules["max_db_client_connections"],
 	"load_balance_hosts": field("Database spec.loadBalanceHosts"), "target_session_attrs": field("Database spec.targetSessionAttrs"),
-	"connect_query":   never("nothing is run on a new server connection", "ALTER ROLE … IN DATABASE … SET …, in PostgreSQL"),
+	"connect_query":   field("Pool spec.connectQuery"),
 	"client_encoding": databaseSetting, "datestyle": databaseSetting, "timezone": databaseSetting,
 }
 

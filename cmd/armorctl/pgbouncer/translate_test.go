@@ -227,6 +227,14 @@ func TestDefaultsOfPgBouncerAreWrittenOut(t *testing.T) {
 	}
 }
 
+func TestConnectQueryIsThePools(t *testing.T) {
+	r := translate(t, files{ini: "[databases]\norders = host=pg1 connect_query='SET a.b = ''c''; SELECT 1'\n" +
+		"[pgbouncer]\nserver_tls_sslmode=disable\n", userlist: users}, options)
+	if got := r.pool(t, "orders").ConnectQuery; got != "SET a.b = 'c'; SELECT 1" || len(r.Report.NotTranslatable) > 0 {
+		t.Errorf("connectQuery %q, lost %v", got, r.lost())
+	}
+}
+
 func TestBudgetsAreWhatAllProcessesCouldOpen(t *testing.T) {
 	three := options
 	three.Processes = 3
