@@ -139,12 +139,12 @@ func TestLoginsBackOff(t *testing.T) {
 	})
 }
 
-// TestLoginsThatFailTogetherBackOffOnce: a server that crashes under load refuses all
-// logins that are under way, which says no more than one of them.
+// TestLoginsThatFailTogetherBackOffOnce: a server that is full refuses all logins that are
+// under way, which says no more than one of them.
 func TestLoginsThatFailTogetherBackOffOnce(t *testing.T) {
 	fake := &pgtest.Fake{Refuse: func(string) []byte {
 		time.Sleep(100 * time.Millisecond) // until all of them are under way
-		return pgtest.Encode('E', "SFATAL", "VFATAL", "C57P03", "Mthe database system is in recovery mode", byte(0))
+		return pgtest.Encode('E', "SFATAL", "VFATAL", "C53300", "Msorry, too many clients already", byte(0))
 	}}
 	const together = 5
 	inBubble(t, fake, func(b *bubble) {

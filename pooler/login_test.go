@@ -233,7 +233,7 @@ func TestLoginThatBreaksOffIsNotFollowedByAnotherConnection(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	h := newHouse(t, withHost(l.Addr().String()))
+	h := newHouse(t, withHost(l.Addr().String()), withQueryWait(200*time.Millisecond))
 	h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders"), "FATAL", "08006")
 	for range 30 {
 		time.Sleep(10 * time.Millisecond)

@@ -245,7 +245,7 @@ func TestMD5HashIsNoVerifier(t *testing.T) {
 
 // TestOutageIsToldAndNoDecoy: a right password must not read as a wrong one.
 func TestOutageIsToldAndNoDecoy(t *testing.T) {
-	l := withLookups(t)
+	l := withLookups(t, withQueryWait(500*time.Millisecond))
 	l.must(l.enter(pgtest.Password))
 	l.server.Halt()
 	_, err := l.Order(armor.PoolOrder{Verb: armor.ReconnectPool, Environment: "production", Pool: "orders"}) // what was found is forgotten

@@ -81,8 +81,11 @@ func (k *keeping) unsure() bool {
 	if k.pins.fixed() != 0 {
 		return k.touched.marks&(unmakes|mayChange|resetsAll) != 0
 	}
-	return len(k.touched.names) > 0 || k.touched.marks&(mayChange|resetsAll|pinning) != 0
+	return len(k.touched.names) > 0 || k.touched.marks&(mayChange|resetsAll|pinning) != 0 || k.fell()
 }
+
+// fell reports whether a RESET may have been rolled back: it is not known then what is in force.
+func (k *keeping) fell() bool { return k.undone && k.touched.marks&resets != 0 }
 
 // mustAsk reports whether the transaction that has just ended may have changed something that
 // PostgreSQL does not report.

@@ -50,11 +50,11 @@ func isUnlisted(name string) bool {
 // list does.
 func (k *keeping) full() bool {
 	m := k.touched.marks
-	if m&(mayChange|resetsAll) != 0 || k.over {
+	if m&(mayChange|resetsAll) != 0 || k.over || k.fell() {
 		return true
 	}
 	for _, name := range k.touched.names {
-		if !isUnlisted(name) && (m&resets != 0 || k.undone) {
+		if !isUnlisted(name) && (m&resets != 0 || k.undone) { // its value does not say whether it is set
 			return true
 		}
 	}

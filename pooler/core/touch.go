@@ -105,6 +105,7 @@ func (s *Session) wereReset() {
 func (s *Session) wasUndone() {
 	if s.kept.undone = true; s.mayFall && s.sv != nil {
 		s.wereReset()
+		s.kept.touched.marks |= resets
 	}
 }
 
