@@ -458,6 +458,9 @@ func TestStatsCountWhatClientsDo(t *testing.T) {
 	stats := h.console("stats")
 	c, other := h.client(), h.client()
 	before := h.show(stats, "SHOW STATS_TOTALS")
+	if n := number(t, before, "client_login_count"); n != 2 {
+		t.Errorf("%d logins", n)
+	}
 	h.query(c, "SELECT 1")
 	h.query(c, "BEGIN")
 	h.query(c, "SELECT repeat('x', 10000)")

@@ -26,7 +26,7 @@ import (
 	"github.com/armordb/armordb/pooler/pgtest"
 )
 
-// The columns of PgBouncer 1.25.2 and their types: t text, i int4, q int8, n numeric.
+// The columns of PgBouncer 1.26, and one of our own (pinned), and their types: t text, i int4, q int8, n numeric.
 var pgbouncerColumns = map[string]string{
 	"POOLS": "t database,t user,i cl_active,i cl_waiting,i cl_active_cancel_req,i cl_waiting_cancel_req,i sv_active,i sv_active_cancel," +
 		"i sv_being_canceled,i sv_idle,i sv_used,i sv_tested,i sv_login,i maxwait,i maxwait_us,t pool_mode,t load_balance_hosts",
@@ -35,8 +35,9 @@ var pgbouncerColumns = map[string]string{
 	"CLIENTS": sockets, "SERVERS": sockets, "SOCKETS": sockets + socketsDebug, "ACTIVE_SOCKETS": sockets + socketsDebug,
 	"STATS": "t database,n total_server_assignment_count,n total_xact_count,n total_query_count,n total_received,n total_sent,n total_xact_time," +
 		"n total_query_time,n total_wait_time,n total_client_parse_count,n total_server_parse_count,n total_bind_count," +
+		"n total_client_login_count," +
 		"n avg_server_assignment_count,n avg_xact_count,n avg_query_count,n avg_recv,n avg_sent,n avg_xact_time,n avg_query_time,n avg_wait_time," +
-		"n avg_client_parse_count,n avg_server_parse_count,n avg_bind_count",
+		"n avg_client_parse_count,n avg_server_parse_count,n avg_bind_count,n avg_client_login_count",
 	"STATS_TOTALS": statsPart, "STATS_AVERAGES": statsPart,
 	"TOTALS": "t name,n value",
 	"LISTS":  "t list,i items",
@@ -54,7 +55,7 @@ const (
 		"i close_needed,t ptr,t link,i remote_pid,t tls,t application_name,i prepared_statements,i id,t pinned"
 	socketsDebug = ",i recv_pos,i pkt_pos,i pkt_remain,i send_pos,i send_remain,i pkt_avail,i send_avail"
 	statsPart    = "t database,n server_assignment_count,n xact_count,n query_count,n bytes_received,n bytes_sent,n xact_time,n query_time,n wait_time," +
-		"n client_parse_count,n server_parse_count,n bind_count"
+		"n client_parse_count,n server_parse_count,n bind_count,n client_login_count"
 )
 
 // shape writes an answer's columns as above.

@@ -142,6 +142,7 @@ func (p *Pooler) welcome(ctx context.Context, conn net.Conn, c *client, r *reque
 		return nil, err
 	}
 	p.keys.give(c, r.startup, pid)
+	c.pool.counted.logins.Add(1)
 	_ = conn.SetReadDeadline(time.Time{}) // a dead connection shows at the next use
 	if err := c.greet(r, params); err != nil {
 		if server != nil {

@@ -10,12 +10,13 @@ import (
 	"github.com/armordb/armordb/pooler/core"
 )
 
-// counted is what is counted of a pool. The pool's lock guards all but waited.
+// counted is what is counted of a pool. The pool's lock guards all but waited and logins.
 type counted struct {
 	done   core.Counts // over server connections that have come back
 	loans  uint64      // that have ended
 	lent   time.Duration
 	waited atomic.Int64 // nanoseconds
+	logins atomic.Uint64
 
 	rates console.Rates  // of the last period
 	base  console.Totals // when this one began
@@ -32,7 +33,7 @@ func (p *pool) countLocked(c *ServerConn) {
 // totalsLocked adds up what is known now.
 func (p *pool) totalsLocked() console.Totals {
 	return console.Totals{
-		Counts: p.counted.done, Assignments: p.counted.loans + uint64(p.lentLocked()),
+		Counts: p.counted.done, Assignments: p.counted.loans + uint64(p.lentLocked()), Logins: p.counted.logins.Load(),
 		Waited: time.Duration(p.counted.waited.Load()), Lent: p.counted.lent,
 	}
 }

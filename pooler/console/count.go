@@ -12,6 +12,7 @@ import (
 type Totals struct {
 	core.Counts
 	Assignments uint64        // of a server connection to a client, those in force included
+	Logins      uint64        // of clients
 	Waited      time.Duration // clients, for a server connection
 	// Lent is how long server connections were lent, all together. It is sampled: no
 	// clock is read for a transaction.
@@ -40,8 +41,8 @@ func RatesOf(from, to Totals, took time.Duration) Rates {
 			ClientParses: per(from.ClientParses, to.ClientParses), ServerParses: per(from.ServerParses, to.ServerParses),
 			Binds: per(from.Binds, to.Binds),
 		},
-		Assignments: per(from.Assignments, to.Assignments),
-		Waited:      perTime(from.Waited, to.Waited), Lent: perTime(from.Lent, to.Lent),
+		Assignments: per(from.Assignments, to.Assignments), Logins: per(from.Logins, to.Logins),
+		Waited: perTime(from.Waited, to.Waited), Lent: perTime(from.Lent, to.Lent),
 	}}
 	r.Transaction = mean(to.Lent-from.Lent, to.Transactions-from.Transactions)
 	r.Query = mean(to.Lent-from.Lent, to.Queries-from.Queries)
@@ -59,6 +60,7 @@ func mean(sum time.Duration, n uint64) time.Duration {
 func (t *Totals) Add(o Totals) {
 	t.Counts.Add(o.Counts)
 	t.Assignments += o.Assignments
+	t.Logins += o.Logins
 	t.Waited += o.Waited
 	t.Lent += o.Lent
 }

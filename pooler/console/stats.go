@@ -6,12 +6,13 @@ import (
 )
 
 var statsNames = []string{"server_assignment_count", "xact_count", "query_count", "received", "sent", "xact_time", "query_time",
-	"wait_time", "client_parse_count", "server_parse_count", "bind_count"}
+	"wait_time", "client_parse_count", "server_parse_count", "bind_count", "client_login_count"}
 
-var statsColumns = columns("s"+"NNNNNNNNNNN"+"NNNNNNNNNNN", slices.Concat([]string{"database"}, prefixed("total_"), prefixed("avg_"))...)
+var statsColumns = columns("s"+"NNNNNNNNNNNN"+"NNNNNNNNNNNN", slices.Concat([]string{"database"}, prefixed("total_"), prefixed("avg_"))...)
 
-var statsPartColumns = columns("sNNNNNNNNNNN", "database", "server_assignment_count", "xact_count", "query_count",
-	"bytes_received", "bytes_sent", "xact_time", "query_time", "wait_time", "client_parse_count", "server_parse_count", "bind_count")
+var statsPartColumns = columns("sNNNNNNNNNNNN", "database", "server_assignment_count", "xact_count", "query_count",
+	"bytes_received", "bytes_sent", "xact_time", "query_time", "wait_time", "client_parse_count", "server_parse_count", "bind_count",
+	"client_login_count")
 
 // prefixed names the columns of SHOW STATS; one of them has two names.
 func prefixed(prefix string) []string {
@@ -29,7 +30,7 @@ func prefixed(prefix string) []string {
 func (t Totals) numbers() []any {
 	us := func(d time.Duration) int { return int(d / time.Microsecond) }
 	return []any{int(t.Assignments), int(t.Transactions), int(t.Queries), int(t.Received), int(t.Sent), us(t.Lent), us(t.Lent), us(t.Waited),
-		int(t.ClientParses), int(t.ServerParses), int(t.Binds)}
+		int(t.ClientParses), int(t.ServerParses), int(t.Binds), int(t.Logins)}
 }
 
 // numbers are the same by the second, but the times of transactions and queries, which
