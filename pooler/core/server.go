@@ -66,7 +66,7 @@ func (s *Session) broken(err error, out *Output) {
 // of our own, and lets the body follow.
 func (s *Session) forward(h pgwire.Header, b []byte, out *Output) int {
 	n := min(h.Size(), len(b))
-	s.serverLeft, s.serverDrop = h.Size()-n, s.swallows() || mutant == NoticeLost && h.Type == pgwire.NoticeResponse
+	s.serverLeft, s.serverDrop = h.Size()-n, s.swallows() && !s.notifies(h) || mutant == NoticeLost && h.Type == pgwire.NoticeResponse
 	if !s.serverDrop {
 		out.ToClient.pass(b[:n])
 	}
@@ -84,6 +84,10 @@ func (s *Session) swallows() bool {
 	}
 	return false
 }
+
+// notifies reports whether a message is what the client listens for, which comes when it comes:
+// also while a question of ours is answered. Ahead of a fence it was another client that listened.
+func (s *Session) notifies(h pgwire.Header) bool { return h.Type == pgwire.NotificationResponse && !s.due(opFence) }
 
 // reply deals with the head of a message.
 func (s *Session) reply(h pgwire.Header, b []byte, out *Output) int {
