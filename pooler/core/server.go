@@ -87,7 +87,9 @@ func (s *Session) swallows() bool {
 
 // notifies reports whether a message is what the client listens for, which comes when it comes:
 // also while a question of ours is answered. Ahead of a fence it was another client that listened.
-func (s *Session) notifies(h pgwire.Header) bool { return h.Type == pgwire.NotificationResponse && !s.due(opFence) }
+func (s *Session) notifies(h pgwire.Header) bool {
+	return h.Type == pgwire.NotificationResponse && !s.due(opFence)
+}
 
 // reply deals with the head of a message.
 func (s *Session) reply(h pgwire.Header, b []byte, out *Output) int {
