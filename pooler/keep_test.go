@@ -60,6 +60,33 @@ func TestSettingsAreKept(t *testing.T) {
 	}
 }
 
+// TestResetOfTheLoginsValueLeadsToTheStartupPacket though PostgreSQL reports nothing then.
+func TestResetOfTheLoginsValueLeadsToTheStartupPacket(t *testing.T) {
+	h := keeping(t, 1)
+	for _, reset := range []string{"RESET datestyle", "SET datestyle TO DEFAULT", "RESET ALL", "SET work_mem TO DEFAULT; RESET datestyle"} {
+		for _, steps := range [][]string{
+			{"SET datestyle TO iso", reset},
+			{"SET datestyle TO iso", "BEGIN", reset},
+			{"SET datestyle TO iso; " + reset},
+			{"SET datestyle TO sql", reset},
+			{"SET datestyle TO sql", "BEGIN", reset, "SELECT 1"},
+		} {
+			c := h.client("DateStyle", "Postgres, MDY")
+			for _, sql := range steps {
+				_, err := c.Query(sql)
+				h.must(err)
+			}
+			if got := c.Parameters["DateStyle"]; got != "Postgres, MDY" {
+				t.Errorf("%v: the client is told %s", steps, got)
+			}
+			h.want(c, "SELECT date '2026-02-01'", "02-01-2026")
+			_, err := c.Query("COMMIT; BEGIN; SET datestyle TO iso; COMMIT; BEGIN; " + reset + "; ROLLBACK")
+			h.must(err)
+			h.want(c, "SELECT date '2026-02-01'", "2026-02-01")
+		}
+	}
+}
+
 // TestARoleIsInForceBesideWhatItMayNotSet: of two clients in one role, one has set before what only
 // the login may set.
 func TestARoleIsInForceBesideWhatItMayNotSet(t *testing.T) {

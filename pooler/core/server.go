@@ -289,13 +289,16 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 		if m&harmlessSet == 0 {
 			s.leaves("a setting", m&sets, out)
 		}
+		if m&(sets|resets) == resets { // TO DEFAULT
+			s.wereReset(m)
+		}
 	case "PREPARE":
 		s.leaves("a statement prepared by SQL", m&preparesSQL, out)
 	case "LISTEN":
 		s.leaves("a LISTEN", m&listens, out)
 	case "RESET":
 		s.sv.dirty = s.sv.dirty || !s.keeps()
-		s.wereReset()
+		s.wereReset(m)
 	case "ROLLBACK":
 		s.wasUndone()
 	case "LOAD":
@@ -303,7 +306,7 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 	case "DISCARD ALL":
 		s.forgetNames()
 		s.sv.wipe()
-		s.wereReset()
+		s.wereReset(m)
 		if s.keeps() && s.sv.owed.len() == 1 {
 			s.startAnew(out)
 		}
@@ -423,6 +426,7 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 			s.learn(out)
 			return h.Size()
 		case opQuery, opFunction, opSync:
+			s.leadBack(out)
 			s.copying, s.both, s.ending, s.wasReset = false, false, false, false
 			s.settled++
 			if s.doubt--; s.doubt < 0 || s.sv.owed.empty() {
