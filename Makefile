@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos upgrade mutant bench bench-state image clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos upgrade mutant regress bench bench-state image clean
 .NOTPARALLEL:
 
 help:    ## list the targets
@@ -95,6 +95,9 @@ mutant:  needs-demo build ## prove that planted faults are caught: by the compar
 	  test $$code -eq 3 && grep -q "\"checker\": \"$$4\"" $$report || \
 	  { echo "the mutant $$1 was not caught: exit code $$code, report in $$report"; exit 1; }; }; \
 	run acknowledge failover 20s revocation && run unreset load 6s state && run swapped load 6s replies
+
+regress: needs-regress build ## PostgreSQL's own regression suite, directly and through each way of lending (half an hour)
+	tools/regress.sh $(REGRESS)
 
 bench:   needs-bench build ## what a query costs, beside PgBouncer's (BENCH_PGBOUNCER=/path for another, BENCH_ODYSSEY=/path for Odyssey, too)
 	$(GO) test -run '^$$' -bench . -benchmem ./pooler/core

@@ -60,6 +60,55 @@ func TestSettingsAreKept(t *testing.T) {
 	}
 }
 
+// TestResetOfTheLoginsValueLeadsToTheStartupPacket though PostgreSQL reports nothing then.
+func TestResetOfTheLoginsValueLeadsToTheStartupPacket(t *testing.T) {
+	h := keeping(t, 1)
+	for _, reset := range []string{"RESET datestyle", "SET datestyle TO DEFAULT", "RESET ALL", "SET work_mem TO DEFAULT; RESET datestyle"} {
+		for _, steps := range [][]string{
+			{"SET datestyle TO iso", reset},
+			{"SET datestyle TO iso", "BEGIN", reset},
+			{"SET datestyle TO iso; " + reset},
+			{"SET datestyle TO sql", reset},
+			{"SET datestyle TO sql", "BEGIN", reset, "SELECT 1"},
+		} {
+			c := h.client("DateStyle", "Postgres, MDY")
+			for _, sql := range steps {
+				_, err := c.Query(sql)
+				h.must(err)
+			}
+			if got := c.Parameters["DateStyle"]; got != "Postgres, MDY" {
+				t.Errorf("%v: the client is told %s", steps, got)
+			}
+			h.want(c, "SELECT date '2026-02-01'", "02-01-2026")
+			_, err := c.Query("COMMIT; BEGIN; SET datestyle TO iso; COMMIT; BEGIN; " + reset + "; ROLLBACK")
+			h.must(err)
+			h.want(c, "SELECT date '2026-02-01'", "2026-02-01")
+		}
+	}
+}
+
+// TestARoleIsInForceBesideWhatItMayNotSet: of two clients in one role, one has set before what only
+// the login may set.
+func TestARoleIsInForceBesideWhatItMayNotSet(t *testing.T) {
+	h := keeping(t, 1)
+	_, err := h.superuser(pgtest.Database).Query("DROP ROLE IF EXISTS kept_lesser; CREATE ROLE kept_lesser; GRANT kept_lesser TO " + pgtest.Role +
+		"; GRANT SET ON PARAMETER log_min_duration_statement TO " + pgtest.Role)
+	h.must(err)
+	c, other := h.client(), h.client()
+	for _, step := range []struct {
+		c   *pgtest.Client
+		sql string
+	}{{c, "SET log_min_duration_statement = '1h'"}, {c, "SET ROLE kept_lesser"}, {other, "SET ROLE kept_lesser"}} {
+		_, err := step.c.Query(step.sql)
+		h.must(err)
+	}
+	const settings = "SELECT current_setting('log_min_duration_statement') || ' ' || current_user"
+	for range 2 {
+		h.want(c, settings, "1h kept_lesser")
+		h.want(other, settings, "-1 kept_lesser")
+	}
+}
+
 // TestStateThatCannotFollowPins: the client finds it again, nobody else meets it or gets that
 // connection, and when it is gone the connection is anybody's.
 func TestStateThatCannotFollowPins(t *testing.T) {

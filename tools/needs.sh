@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What the demo and the tests need beside Go, git and make: one list, in one place.
 #
-#   tools/needs.sh demo|bench|test|check
+#   tools/needs.sh demo|bench|test|check|regress
 #
-# Each of the four also needs what stands before it. As root what is missing is
+# Each of the first four also needs what stands before it, regress what demo does. As root what is missing is
 # installed from Debian; anybody else is told the command. Whoever has a program from
 # elsewhere keeps it: what counts is that it is here, not where it came from.
 set -euo pipefail
@@ -27,6 +27,9 @@ test  node-pg                        node -e "require(\"pg\"); require(\"pg-curs
 check protobuf-compiler              command -v protoc
 check gcc                            command -v cc
 check libc6-dev                      test -e /usr/include/stdio.h
+regress gcc                          command -v cc
+regress libc6-dev                    test -e /usr/include/stdio.h
+regress bzip2                        command -v bzip2
 '
 export PATH=$PATH:/usr/sbin NODE_PATH=/usr/share/nodejs:/usr/local/share/nodejs
 
@@ -35,8 +38,9 @@ demo) wanted='demo' ;;
 bench) wanted='demo bench' ;;
 test) wanted='demo bench test' ;;
 check) wanted='demo bench test check' ;;
+regress) wanted='demo regress' ;;
 *)
-	echo "usage: tools/needs.sh demo|bench|test|check" >&2
+	echo "usage: tools/needs.sh demo|bench|test|check|regress" >&2
 	exit 2
 	;;
 esac

@@ -15,7 +15,7 @@ type gift struct {
 // has just logged in, or was reset. keep are the pool's keepSettings.
 func AskGiven(query string, keep []string) string {
 	var k keeping
-	k.touch(read([]byte(query)))
+	k.touch(read([]byte(query)), nil)
 	k.touched = reading{marks: resetsAll, names: k.touched.names}
 	return k.question(keep)
 }

@@ -48,11 +48,12 @@ const keptLimit = 32 << 10
 // keeps reports whether the client's state is kept.
 func (s *Session) keeps() bool { return s.onState == armor.KeepState && s.mode != armor.SessionMode }
 
-// touch notes what a text may change.
-func (k *keeping) touch(r reading) {
+// touch notes what a text may change. What PostgreSQL reports need not be asked for, unless it was
+// reset: the value does not tell whether what the startup packet said is to be in force again.
+func (k *keeping) touch(r reading, startup *Settings) {
 	k.touched.marks |= r.marks
 	for _, name := range r.names {
-		if isTracked(name) {
+		if _, first := startup.get(name); isTracked(name) && (r.marks&resets == 0 || !first) {
 			continue
 		}
 		k.touched.names = k.note(k.touched.names, name)

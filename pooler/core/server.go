@@ -66,7 +66,7 @@ func (s *Session) broken(err error, out *Output) {
 // of our own, and lets the body follow.
 func (s *Session) forward(h pgwire.Header, b []byte, out *Output) int {
 	n := min(h.Size(), len(b))
-	s.serverLeft, s.serverDrop = h.Size()-n, s.swallows() || mutant == NoticeLost && h.Type == pgwire.NoticeResponse
+	s.serverLeft, s.serverDrop = h.Size()-n, s.swallows() && !s.notifies(h) || mutant == NoticeLost && h.Type == pgwire.NoticeResponse
 	if !s.serverDrop {
 		out.ToClient.pass(b[:n])
 	}
@@ -83,6 +83,12 @@ func (s *Session) swallows() bool {
 		return true
 	}
 	return false
+}
+
+// notifies reports whether a message is what the client listens for, which comes when it comes:
+// also while a question of ours is answered. Ahead of a fence it was another client that listened.
+func (s *Session) notifies(h pgwire.Header) bool {
+	return h.Type == pgwire.NotificationResponse && !s.due(opFence)
 }
 
 // reply deals with the head of a message.
@@ -283,13 +289,16 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 		if m&harmlessSet == 0 {
 			s.leaves("a setting", m&sets, out)
 		}
+		if m&(sets|resets) == resets { // TO DEFAULT
+			s.wereReset(m)
+		}
 	case "PREPARE":
 		s.leaves("a statement prepared by SQL", m&preparesSQL, out)
 	case "LISTEN":
 		s.leaves("a LISTEN", m&listens, out)
 	case "RESET":
 		s.sv.dirty = s.sv.dirty || !s.keeps()
-		s.wereReset()
+		s.wereReset(m)
 	case "ROLLBACK":
 		s.wasUndone()
 	case "LOAD":
@@ -298,7 +307,7 @@ func (s *Session) noteTag(tag []byte, m marks, out *Output) {
 		s.forgetNames()
 		s.sv.wipe()
 		s.sv.strip()
-		s.wereReset()
+		s.wereReset(m)
 		if s.keeps() && s.sv.owed.len() == 1 {
 			s.startAnew(out)
 		}
@@ -418,6 +427,7 @@ func (s *Session) readyForQuery(h pgwire.Header, b, body []byte, out *Output) in
 			s.learn(out)
 			return h.Size()
 		case opQuery, opFunction, opSync:
+			s.leadBack(out)
 			s.copying, s.both, s.ending, s.wasReset = false, false, false, false
 			s.settled++
 			if s.doubt--; s.doubt < 0 || s.sv.owed.empty() {

@@ -96,6 +96,8 @@ type Session struct {
 	sets     bool          // while the server connection is lent, a text came that may have set a parameter
 	local    bool          // or only for the transaction
 	wasReset bool          // the command whose ReadyForQuery is due was a RESET
+	ledBack  []string      // the startup packet's reported parameters that a text on its way leads back to that
+	back     marks         // resets, resetsAll: such a text has run since the last ReadyForQuery
 	mayFall  bool          // a block is open in which settings were put in force again: a ROLLBACK takes them away
 	stats    Stats
 	heard    uint64 // events that brought something of the client

@@ -100,18 +100,18 @@ func turn(have, want, given *Settings) string {
 	if have == want || slices.Equal(have.list(), want.list()) { // as it is, most of the time
 		return ""
 	}
-	var change turning
+	var others []string
 	for _, p := range have.list() {
-		if _, kept := want.get(p.name); !kept {
-			change.add(p.name, given.literal(p.name))
+		if _, kept := want.get(p.name); !kept && !isWho(p.name) {
+			others = append(others, settingCall(p.name, given.literal(p.name)))
 		}
 	}
 	for _, p := range want.list() {
-		if value, set := have.get(p.name); !set || value != p.value {
-			change.add(p.name, plain(p.value))
+		if value, set := have.get(p.name); (!set || value != p.value) && !isWho(p.name) {
+			others = append(others, settingCall(p.name, plain(p.value)))
 		}
 	}
-	return change.sql()
+	return "SELECT " + strings.Join(byLogin(have, want, given, others), ", ")
 }
 
 // literal is a setting's value as SQL; NULL if it is not set.
@@ -122,29 +122,40 @@ func (s *Settings) literal(name string) string {
 	return "NULL"
 }
 
-// turning is the calls of one statement. PostgreSQL makes them in their order. Who the
-// session is comes first and the role last: a role may not be allowed what the session is,
-// and SET SESSION AUTHORIZATION ends a SET ROLE.
-type turning struct{ who, others, role []string }
-
-func (c *turning) add(name, value string) {
-	call := "pg_catalog.set_config(" + plain(name) + ", " + value + ", false)"
-	switch {
-	case name == "role" && value == "NULL", name == "session_authorization":
-		c.who = append(c.who, call)
-	case name == "role":
-		c.role = append(c.role, call)
-	default:
-		c.others = append(c.others, call)
-	}
+func settingCall(name, value string) string {
+	return "pg_catalog.set_config(" + plain(name) + ", " + value + ", false)"
 }
 
-func (c *turning) sql() string {
-	all := slices.Concat(c.who, c.others, c.role)
-	if len(all) == 0 {
-		return ""
+// isWho reports whether a parameter says who the session is.
+func isWho(name string) bool { return name == "role" || name == "session_authorization" }
+
+// byLogin returns the calls that make the session who it is to be, with the others in between: they
+// are made by who has logged in, since a role may not be allowed what that has set. PostgreSQL makes
+// them in their order. SET SESSION AUTHORIZATION ends a SET ROLE.
+func byLogin(have, want, given *Settings, others []string) []string {
+	var before, after []string
+	if _, set := have.get("role"); set {
+		before = append(before, settingCall("role", "NULL"))
 	}
-	return "SELECT " + strings.Join(all, ", ")
+	is, set := have.get("session_authorization")
+	becomes, wanted := want.get("session_authorization")
+	if leaves := set && (!wanted || is != becomes || len(others) > 0); leaves {
+		before, set = append(before, settingCall("session_authorization", "NULL")), false
+	}
+	if !wanted && len(before) > 0 { // back to what the connection was given
+		becomes, wanted = given.get("session_authorization")
+	}
+	if wanted && !set {
+		after = append(after, settingCall("session_authorization", plain(becomes)))
+	}
+	role, wanted := want.get("role")
+	if !wanted && len(before) > 0 {
+		role, wanted = given.get("role")
+	}
+	if wanted {
+		after = append(after, settingCall("role", plain(role)))
+	}
+	return slices.Concat(before, others, after)
 }
 
 // plain is a string as SQL that is read alike in every client_encoding and with every

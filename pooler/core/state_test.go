@@ -95,8 +95,13 @@ func TestTurnLeadsFromOneClientsSettingsToAnothers(t *testing.T) {
 			call + `('c', 'x "y", z', false)`},
 		{nil, set("a", "it's"), "SELECT " + call + "('a', pg_catalog.convert_from(pg_catalog.decode('69742773', 'hex'), " +
 			"pg_catalog.getdatabaseencoding()), false)"},
-		{set("role", "x"), set("a", "1", "role", "y", "session_authorization", "z"), "SELECT " + call +
-			"('session_authorization', 'z', false), " + call + "('a', '1', false), " + call + "('role', 'y', false)"},
+		{set("role", "x"), set("a", "1", "role", "y", "session_authorization", "z"), "SELECT " + call + "('role', NULL, false), " + call +
+			"('a', '1', false), " + call + "('session_authorization', 'z', false), " + call + "('role', 'y', false)"},
+		{set("role", "x", "session_authorization", "z"), set("a", "1", "role", "x", "session_authorization", "z"), "SELECT " + call +
+			"('role', NULL, false), " + call + "('session_authorization', NULL, false), " + call + "('a', '1', false), " + call +
+			"('session_authorization', 'z', false), " + call + "('role', 'x', false)"},
+		{set("role", "x", "session_authorization", "z"), set("role", "y", "session_authorization", "z"), "SELECT " + call +
+			"('role', NULL, false), " + call + "('role', 'y', false)"},
 		{set("a", "1", "role", "x"), nil, "SELECT " + call + "('role', NULL, false), " + call + "('a', NULL, false)"},
 	} {
 		if got := turn(c.have, c.want, set("g", "7", "h", "8")); got != c.sql {

@@ -18,11 +18,18 @@ const setsAny = sets | setsByCall | resets | resetsAll | mayChange
 func (s *Session) touches(told reading) {
 	m := told.marks
 	if s.keeps() {
-		s.kept.touch(told)
+		s.kept.touch(told, s.startup)
 	} else {
 		s.sv.dirty = s.sv.dirty || m&leavesState != 0
 	}
 	s.sets, s.local = s.sets || m&setsAny != 0, s.local || m&setsLocal != 0
+	if m&(sets|resets) == resets {
+		for _, name := range told.names {
+			if _, asked := s.startup.get(name); asked && isTracked(name) {
+				s.ledBack = appendOnce(s.ledBack, name)
+			}
+		}
+	}
 	if m&advances != 0 {
 		s.sv.numbers = s.id
 	}
@@ -93,18 +100,41 @@ func (s *Session) attribute(reported, value string) (back bool) {
 }
 
 // wereReset notes that a RESET has led to what the login had: what the startup packet said is
-// to be put in force again.
-func (s *Session) wereReset() {
+// to be put in force again. Of a text that sets something too it is not known here what it has
+// led back.
+func (s *Session) wereReset(m marks) {
 	s.wasReset = true
+	if m&sets == 0 {
+		s.back |= m & (resets | resetsAll)
+	}
 	for _, p := range s.startup.list() {
 		s.sv.settings = s.sv.settings.without(p.name)
 	}
 }
 
+// leadBack has the startup packet's parameters that were reset be in force again, also those
+// that PostgreSQL has not reported since they had the login's value before.
+func (s *Session) leadBack(out *Output) {
+	if s.back != 0 {
+		for reported, value := range s.login.All() {
+			name := strings.ToLower(reported)
+			first, asked := s.startup.get(name)
+			if asked && (s.back&resetsAll != 0 || slices.Contains(s.ledBack, name)) {
+				s.settings = s.settings.with(name, first)
+				s.tellOf(reported, value, out)
+			}
+		}
+	}
+	if s.back = 0; s.sv.owed.empty() {
+		s.ledBack = nil
+	}
+}
+
 // wasUndone notes that a transaction, or a part of one, was rolled back.
 func (s *Session) wasUndone() {
+	s.back = 0
 	if s.kept.undone = true; s.mayFall && s.sv != nil {
-		s.wereReset()
+		s.wereReset(sets)
 		s.kept.touched.marks |= resets
 	}
 }
