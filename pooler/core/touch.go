@@ -138,7 +138,7 @@ func (s *Session) reinstate(out *Output) {
 	if s.sv.settings == s.settings || s.mode == armor.SessionMode || s.cycle || s.sv.status == 'E' || !s.sv.owed.empty() {
 		return
 	}
-	sql := turn(s.sv.settings, s.settings)
+	sql := turnAgain(s.sv.settings, s.settings)
 	if s.sv.settings = s.settings; sql != "" {
 		s.mayFall = s.sv.status == 'T'
 		s.ahead(sql, out)
