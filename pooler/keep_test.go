@@ -109,6 +109,23 @@ func TestARoleIsInForceBesideWhatItMayNotSet(t *testing.T) {
 	}
 }
 
+// TestAResetLeavesNothingOfTheStartupPacket for the next client, whatever it has reset.
+func TestAResetLeavesNothingOfTheStartupPacket(t *testing.T) {
+	h := keeping(t, 1)
+	other := h.client()
+	for _, sql := range []string{"RESET timezone", "SET timezone TO DEFAULT", "SET timezone TO 'UTC'; RESET timezone", "RESET ALL", "RESET ALL; SELECT 1/0",
+		"RESET timezone; SELECT 1/0", "BEGIN; RESET timezone; ROLLBACK", "BEGIN; RESET ALL; ROLLBACK", "DISCARD ALL"} {
+		for _, startup := range [][]string{{"DateStyle", "German"}, {"DateStyle", "German", "TimeZone", "Asia/Tokyo"}} {
+			c := h.client(startup...)
+			for range 2 {
+				c.Query(sql)
+				h.want(other, "SELECT current_setting('datestyle') || ' ' || current_setting('timezone')", "ISO, MDY "+other.Parameters["TimeZone"])
+				h.want(c, "SELECT current_setting('datestyle')", "German, DMY")
+			}
+		}
+	}
+}
+
 // TestResetRoleHolds before it is asked for: in a block, and while the client is pinned.
 func TestResetRoleHolds(t *testing.T) {
 	h := keeping(t, 1, func(p *armor.Pool) { p.MaxPinned = 1 })
