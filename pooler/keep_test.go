@@ -109,6 +109,40 @@ func TestARoleIsInForceBesideWhatItMayNotSet(t *testing.T) {
 	}
 }
 
+// TestAResetLeavesNothingOfTheStartupPacket for the next client, whatever it has reset.
+func TestAResetLeavesNothingOfTheStartupPacket(t *testing.T) {
+	h := keeping(t, 1)
+	other := h.client()
+	for _, sql := range []string{"RESET timezone", "SET timezone TO DEFAULT", "SET timezone TO 'UTC'; RESET timezone", "RESET ALL", "RESET ALL; SELECT 1/0",
+		"RESET timezone; SELECT 1/0", "BEGIN; RESET timezone; ROLLBACK", "BEGIN; RESET ALL; ROLLBACK", "DISCARD ALL"} {
+		for _, startup := range [][]string{{"DateStyle", "German"}, {"DateStyle", "German", "TimeZone", "Asia/Tokyo"}} {
+			c := h.client(startup...)
+			for range 2 {
+				c.Query(sql)
+				h.want(other, "SELECT current_setting('datestyle') || ' ' || current_setting('timezone')", "ISO, MDY "+other.Parameters["TimeZone"])
+				h.want(c, "SELECT current_setting('datestyle')", "German, DMY")
+			}
+		}
+	}
+}
+
+// TestResetRoleHolds before it is asked for: in a block, and while the client is pinned.
+func TestResetRoleHolds(t *testing.T) {
+	h := keeping(t, 1, func(p *armor.Pool) { p.MaxPinned = 1 })
+	_, err := h.superuser(pgtest.Database).Query("DROP ROLE IF EXISTS kept_lesser; CREATE ROLE kept_lesser; GRANT kept_lesser TO " + pgtest.Role)
+	h.must(err)
+	c := h.client("DateStyle", "Postgres, MDY")
+	for _, begin := range []string{"BEGIN", "LISTEN x"} {
+		for _, sql := range []string{"SET ROLE kept_lesser", begin, "RESET ROLE", "RESET datestyle"} {
+			_, err := c.Query(sql)
+			h.must(err)
+		}
+		h.want(c, "SELECT current_user || ' ' || date '2026-02-01'", "orders_rw 02-01-2026")
+		_, err = c.Query("COMMIT")
+		h.must(err)
+	}
+}
+
 // TestStateThatCannotFollowPins: the client finds it again, nobody else meets it or gets that
 // connection, and when it is gone the connection is anybody's.
 func TestStateThatCannotFollowPins(t *testing.T) {

@@ -126,6 +126,18 @@ func settingCall(name, value string) string {
 	return "pg_catalog.set_config(" + plain(name) + ", " + value + ", false)"
 }
 
+// turnAgain is turn where the notes may be old as to who the session is: that has not been asked for
+// since. It is left as it is, unless they differ in it.
+func turnAgain(have, want, given *Settings) string {
+	for _, name := range []string{"role", "session_authorization"} {
+		is, set := have.get(name)
+		if becomes, wanted := want.get(name); set == wanted && is == becomes {
+			have, want = have.without(name), want.without(name)
+		}
+	}
+	return turn(have, want, given)
+}
+
 // isWho reports whether a parameter says who the session is.
 func isWho(name string) bool { return name == "role" || name == "session_authorization" }
 

@@ -99,6 +99,10 @@ func (s *Session) attribute(reported, value string) (back bool) {
 	return back
 }
 
+// uncertain is the value of a parameter that may have been reset, or not: no value is like it, so that
+// what a client wants is put in force.
+const uncertain = "\x00"
+
 // wereReset notes that a RESET has led to what the login had: what the startup packet said is
 // to be put in force again. Of a text that sets something too it is not known here what it has
 // led back.
@@ -108,7 +112,11 @@ func (s *Session) wereReset(m marks) {
 		s.back |= m & (resets | resetsAll)
 	}
 	for _, p := range s.startup.list() {
-		s.sv.settings = s.sv.settings.without(p.name)
+		if m&(sets|resetsAll) == resetsAll {
+			s.sv.settings = s.sv.settings.without(p.name)
+		} else {
+			s.sv.settings = s.sv.settings.with(p.name, uncertain)
+		}
 	}
 }
 
@@ -133,7 +141,7 @@ func (s *Session) leadBack(out *Output) {
 // wasUndone notes that a transaction, or a part of one, was rolled back.
 func (s *Session) wasUndone() {
 	s.back = 0
-	if s.kept.undone = true; s.mayFall && s.sv != nil {
+	if s.kept.undone = true; (s.mayFall || s.wasReset) && s.sv != nil {
 		s.wereReset(sets)
 		s.kept.touched.marks |= resets
 	}
@@ -144,7 +152,7 @@ func (s *Session) reinstate(out *Output) {
 	if s.sv.settings == s.settings || s.mode == armor.SessionMode || s.cycle || s.sv.status == 'E' || !s.sv.owed.empty() {
 		return
 	}
-	sql := turn(s.sv.settings, s.settings, s.sv.given)
+	sql := turnAgain(s.sv.settings, s.settings, s.sv.given)
 	if s.sv.settings = s.settings; sql != "" {
 		s.mayFall = s.sv.status == 'T'
 		s.ahead(sql, out)
