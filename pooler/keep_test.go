@@ -126,6 +126,22 @@ func TestAResetLeavesNothingOfTheStartupPacket(t *testing.T) {
 	}
 }
 
+// TestSessionAuthorizationEndsTheRole also on the next server connection.
+func TestSessionAuthorizationEndsTheRole(t *testing.T) {
+	h := keeping(t, 1)
+	_, err := h.superuser(pgtest.Database).Query("DROP ROLE IF EXISTS kept_lesser; CREATE ROLE kept_lesser; GRANT kept_lesser TO " + pgtest.Role)
+	h.must(err)
+	c, other := h.client(), h.client()
+	for _, sql := range []string{"RESET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION DEFAULT", "SET SESSION AUTHORIZATION " + pgtest.Role} {
+		for _, sql := range []string{"SET ROLE kept_lesser", sql} {
+			_, err := c.Query(sql)
+			h.must(err)
+			h.want(other, "SELECT current_user", pgtest.Role)
+		}
+		h.want(c, "SELECT current_user", pgtest.Role)
+	}
+}
+
 // TestResetRoleHolds before it is asked for: in a block, and while the client is pinned.
 func TestResetRoleHolds(t *testing.T) {
 	h := keeping(t, 1, func(p *armor.Pool) { p.MaxPinned = 1 })
