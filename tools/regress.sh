@@ -119,7 +119,8 @@ meet() {
 		while echo 'BEGIN;'; do
 			read -rt 0.01 -u 3 || true
 			echo 'COMMIT;'
-		done 3<> <(:) 2>/dev/null | (. "$dir/run/armor/env" && PGOPTIONS='' exec "$bin/psql" -Xq -c "SET $setting" -f -) >>"$dir/neighbours.log" 2>&1 &
+		done 3<> <(:) 2>/dev/null |
+			(. "$dir/run/armor/env" && PGOPTIONS='' exec "$bin/psql" -Xq -c "SET $setting" -f -) >>"$dir/neighbours.log" 2>&1 &
 		neighbours+=($!)
 	done
 }
