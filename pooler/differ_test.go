@@ -46,8 +46,11 @@ func TestIdentitiesThatShareConnectionsDoNotMeet(t *testing.T) {
 	d.search(differCount(20), 4)
 }
 
+// keepsState keeps app.tenant too where only a block of code has set it.
 func keepsState(pins int) option {
-	return withPool(func(p *armor.Pool) { p.OnState, p.MaxPinned = armor.KeepState, pins })
+	return withPool(func(p *armor.Pool) {
+		p.OnState, p.MaxPinned, p.KeepSettings = armor.KeepState, pins, []string{"app.tenant"}
+	})
 }
 
 // TestClientsThatShareConnectionsDoNotMeet: in transaction mode, more clients than

@@ -87,13 +87,19 @@ func TestResetOfTheLoginsValueLeadsToTheStartupPacket(t *testing.T) {
 	}
 }
 
+// lesserRole makes kept_lesser, which the clients may SET, and not what they may set.
+func (h *house) lesserRole() {
+	h.t.Helper()
+	_, err := h.superuser(pgtest.Database).Query("DROP ROLE IF EXISTS kept_lesser; CREATE ROLE kept_lesser; " +
+		"GRANT kept_lesser TO " + pgtest.Role + "; GRANT SET ON PARAMETER log_min_duration_statement TO " + pgtest.Role)
+	h.must(err)
+}
+
 // TestARoleIsInForceBesideWhatItMayNotSet: of two clients in one role, one has set before what only
 // the login may set.
 func TestARoleIsInForceBesideWhatItMayNotSet(t *testing.T) {
 	h := keeping(t, 1)
-	_, err := h.superuser(pgtest.Database).Query("DROP ROLE IF EXISTS kept_lesser; CREATE ROLE kept_lesser; GRANT kept_lesser TO " + pgtest.Role +
-		"; GRANT SET ON PARAMETER log_min_duration_statement TO " + pgtest.Role)
-	h.must(err)
+	h.lesserRole()
 	c, other := h.client(), h.client()
 	for _, step := range []struct {
 		c   *pgtest.Client
@@ -113,24 +119,40 @@ func TestARoleIsInForceBesideWhatItMayNotSet(t *testing.T) {
 func TestAResetLeavesNothingOfTheStartupPacket(t *testing.T) {
 	h := keeping(t, 1)
 	other := h.client()
-	for _, sql := range []string{"RESET timezone", "SET timezone TO DEFAULT", "SET timezone TO 'UTC'; RESET timezone", "RESET ALL", "RESET ALL; SELECT 1/0",
+	for _, sql := range []string{"RESET timezone", "SET timezone TO DEFAULT", "SET timezone TO 'UTC'; RESET timezone", "RESET ALL",
+		"RESET ALL; SELECT 1/0",
 		"RESET timezone; SELECT 1/0", "BEGIN; RESET timezone; ROLLBACK", "BEGIN; RESET ALL; ROLLBACK", "DISCARD ALL"} {
 		for _, startup := range [][]string{{"DateStyle", "German"}, {"DateStyle", "German", "TimeZone", "Asia/Tokyo"}} {
 			c := h.client(startup...)
 			for range 2 {
 				c.Query(sql)
-				h.want(other, "SELECT current_setting('datestyle') || ' ' || current_setting('timezone')", "ISO, MDY "+other.Parameters["TimeZone"])
+				h.want(other, "SELECT current_setting('datestyle') || ' ' || current_setting('timezone')",
+					"ISO, MDY "+other.Parameters["TimeZone"])
 				h.want(c, "SELECT current_setting('datestyle')", "German, DMY")
 			}
 		}
 	}
 }
 
+// TestSessionAuthorizationEndsTheRole also on the next server connection.
+func TestSessionAuthorizationEndsTheRole(t *testing.T) {
+	h := keeping(t, 1)
+	h.lesserRole()
+	c, other := h.client(), h.client()
+	for _, sql := range []string{"RESET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION DEFAULT", "SET SESSION AUTHORIZATION " + pgtest.Role} {
+		for _, sql := range []string{"SET ROLE kept_lesser", sql} {
+			_, err := c.Query(sql)
+			h.must(err)
+			h.want(other, "SELECT current_user", pgtest.Role)
+		}
+		h.want(c, "SELECT current_user", pgtest.Role)
+	}
+}
+
 // TestResetRoleHolds before it is asked for: in a block, and while the client is pinned.
 func TestResetRoleHolds(t *testing.T) {
 	h := keeping(t, 1, func(p *armor.Pool) { p.MaxPinned = 1 })
-	_, err := h.superuser(pgtest.Database).Query("DROP ROLE IF EXISTS kept_lesser; CREATE ROLE kept_lesser; GRANT kept_lesser TO " + pgtest.Role)
-	h.must(err)
+	h.lesserRole()
 	c := h.client("DateStyle", "Postgres, MDY")
 	for _, begin := range []string{"BEGIN", "LISTEN x"} {
 		for _, sql := range []string{"SET ROLE kept_lesser", begin, "RESET ROLE", "RESET datestyle"} {
@@ -138,7 +160,7 @@ func TestResetRoleHolds(t *testing.T) {
 			h.must(err)
 		}
 		h.want(c, "SELECT current_user || ' ' || date '2026-02-01'", "orders_rw 02-01-2026")
-		_, err = c.Query("COMMIT")
+		_, err := c.Query("COMMIT")
 		h.must(err)
 	}
 }

@@ -3,7 +3,10 @@
 # one client at a time: once directly, then through a node for each way of lending. What fails through Armor and not
 # directly is a difference, and its diff is kept.
 #
-#   tools/regress.sh [FOLDER [WAY...]]     FOLDER is bin/regress if not given; WAY is session, keep, reset or pin
+#   tools/regress.sh [FOLDER [WAY...]]     FOLDER is bin/regress if not given; WAY is session, keep, busy, reset or pin
+#
+# busy is keep with other clients that take the server connections in between, each with a setting of its own: alone, a
+# client meets mostly its own connection again.
 #
 # It exits with 1 when keep passes fewer files than it should, and needs `make build`. PostgreSQL refuses to run as
 # root, so root prepares, and then the user postgres goes on: FOLDER has to be where that can come.
@@ -11,7 +14,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 dir=$(realpath -m "${1:-$root/bin/regress}")
 ways=("${@:2}")
-[ "${#ways[@]}" -gt 0 ] || ways=(session keep reset)
+[ "${#ways[@]}" -gt 0 ] || ways=(session keep busy reset)
 enough=205 # of 217
 
 fail() { echo "tools/regress.sh: $*" >&2; exit 1; }
@@ -60,8 +63,9 @@ ended() {
 	wait "$1" || true
 }
 
-postgres='' armor=''
+postgres='' armor='' neighbours=()
 cleanup() {
+	part
 	ended "$armor" TERM
 	ended "$postgres" QUIT
 	rm -rf "$sockets" "$dir/run"
@@ -107,6 +111,28 @@ start_armor() {
 	ready 60 test -e "$dir/run/armor/ready" || fail "the node does not start; see $dir/armor.log"
 }
 
+# meet starts clients that take server connections in between. They have no snapshot, and leave nothing in PostgreSQL.
+meet() {
+	local setting
+	rm -f "$dir/neighbours.log"
+	for setting in 'enable_seqscan = off' "work_mem = '64kB'" "datestyle = 'German'" 'search_path = pg_catalog' 'timezone = UTC'; do
+		while echo 'BEGIN;'; do
+			read -rt 0.01 -u 3 || true
+			echo 'COMMIT;'
+		done 3<> <(:) 2>/dev/null |
+			(. "$dir/run/armor/env" && PGOPTIONS='' exec "$bin/psql" -Xq -c "SET $setting" -f -) >>"$dir/neighbours.log" 2>&1 &
+		neighbours+=($!)
+	done
+}
+
+part() {
+	local pid
+	for pid in "${neighbours[@]}"; do
+		ended "$pid" TERM
+	done
+	neighbours=()
+}
+
 # play WAY: runs the suite as the environment says, and leaves the names of what passes and fails in FOLDER/WAY.
 play() {
 	local out=$dir/$1
@@ -126,10 +152,15 @@ through() {
 	start_postgres
 	case $1 in
 	session) start_armor session keep ;;
+	busy)
+		start_armor transaction keep
+		meet
+		;;
 	*) start_armor transaction "$1" ;;
 	esac
 	# shellcheck disable=SC1091
 	(. "$dir/run/armor/env" && play "$1")
+	part
 	ended "$armor" TERM
 	cp "$dir/run/armor/n1/armord.log" "$dir/$1/armord.log"
 	ended "$postgres" QUIT

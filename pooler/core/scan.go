@@ -251,8 +251,11 @@ func (r *reader) into() {
 // nameCount is how many parameters one text may name; more may be any.
 const nameCount = 64
 
-// touches notes the name of a parameter.
+// touches notes the name of a parameter. SET SESSION AUTHORIZATION ends a SET ROLE.
 func (r *reader) touches(name string) {
+	if name == "session_authorization" {
+		r.touches("role")
+	}
 	switch {
 	case slices.Contains(r.names, name):
 	case name == "" || len(r.names) == nameCount:
