@@ -21,7 +21,7 @@ var normal = []normalisation{
 	{name: "notifier", mode: armor.TransactionMode, witness: block{query("BEGIN; LISTEN own_w0; NOTIFY own_w0; COMMIT")}, apply: each(hidePID)},
 	{name: "warning", mode: armor.TransactionMode, witness: block{query("SET work_mem = '7MB'")}, apply: dropWarnings},
 	{name: "failed", mode: armor.TransactionMode, witness: block{
-		call(99_999), parse("s", "SELECT 1"), syncCycle().waiting(untilReady), // a server connection that is reset afterwards
+		parse("s", "SELECT 1"), syncCycle(), call(99_999).waiting(untilReady), // after which the server connection is reset
 		query("BEGIN").waiting(untilReady), query("SELECT 1/0"), bind("", "s", nil), syncCycle(),
 	}, apply: hideFailedErrors},
 }
