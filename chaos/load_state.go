@@ -2,8 +2,11 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // lookQuery names everything in a session that the client has not asked for itself. Its
@@ -51,8 +54,9 @@ var stains = []string{
 	"DECLARE of_NAME CURSOR WITH HOLD FOR SELECT 'NAME'",
 }
 
-// stain leaves something behind, by a simple query or by an extended one. In session mode
-// it leaves, too, since it would only meet itself.
+// stain leaves something behind, by a simple query or by an extended one. The client leaves,
+// too, since it would only meet itself: also in transaction mode, which keeps its state for it.
+// Where too many keep a server connection for theirs it is refused, and that is an answer.
 func stain(l *loader, ctx context.Context) {
 	number := strings.NewReplacer("c", "", "-", "").Replace(l.nonce())
 	sql := strings.NewReplacer("NAME", l.name, "NUMBER", number).Replace(stains[l.random.IntN(len(stains))])
@@ -64,13 +68,18 @@ func stain(l *loader, ctx context.Context) {
 		} else {
 			_, err = readText(l.conn.ExecParams(ctx, sql, nil, nil, nil, nil))
 		}
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == tooManyPins {
+			err = nil
+		}
 		return nonce, err
 	})
 	l.listens = false
-	if l.mode == inSession {
-		l.leave(ctx)
-	}
+	l.leave(ctx)
 }
+
+// tooManyPins is the SQLSTATE of a command after which one client more would keep a server
+// connection than the pool allows.
+const tooManyPins = "53300"
 
 func notify(l *loader, ctx context.Context) {
 	l.ask(func(nonce string) (string, error) {
