@@ -241,7 +241,7 @@ func (s *Session) wasPlainReset(m marks) {
 
 // who returns other settings with who the session is of these: RESET ALL leaves that.
 func (s *Settings) who(others *Settings) *Settings {
-	for _, name := range []string{"role", "session_authorization"} {
+	for _, name := range whoNames {
 		if value, set := s.get(name); set {
 			others = others.with(name, value)
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/armordb/armordb/armor"
@@ -42,7 +43,7 @@ const (
 // isUnlisted reports whether pg_settings does not list a parameter: those that anybody may
 // make up, and who the session is.
 func isUnlisted(name string) bool {
-	return name == "role" || name == "session_authorization" || strings.Contains(name, ".")
+	return isWho(name) || strings.Contains(name, ".")
 }
 
 // full reports whether all that PostgreSQL lists must be asked for. The value of a parameter
@@ -68,7 +69,7 @@ func (k *keeping) question(keep []string) string {
 	names := k.touched.names
 	if k.full() {
 		parts = append(parts, listed)
-		names = []string{"role", "session_authorization"}
+		names = slices.Clone(whoNames)
 		for _, name := range append(k.named[:len(k.named):len(k.named)], keep...) {
 			names = appendOnce(names, name)
 		}
@@ -90,10 +91,8 @@ func (k *keeping) question(keep []string) string {
 }
 
 func appendOnce(names []string, name string) []string {
-	for _, have := range names {
-		if have == name {
-			return names
-		}
+	if slices.Contains(names, name) {
+		return names
 	}
 	return append(names, name)
 }

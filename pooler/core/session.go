@@ -25,7 +25,7 @@ type Config struct {
 	Tick func() uint64
 	// OnState says what becomes of commands that leave session state behind. Under
 	// armor.KeepState KeepSettings are the parameters that PostgreSQL does not list and that
-	// are asked for all the same, and Pins bounds who keeps a server connection; nil: nobody.
+	// are asked for all the same, and Pins bounds who keeps a server connection; nil: nothing does.
 	OnState      armor.OnState
 	KeepSettings []string
 	Pins         Pins
@@ -293,7 +293,12 @@ func (s *Session) end(out *Output) {
 // leavesBlock reports whether the client is between two commands of a transaction block, so that
 // a ROLLBACK ends it.
 func (s *Session) leavesBlock() bool {
-	return s.sv.Open() && s.sv.owed.empty() && !s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0
+	return s.sv.Open() && s.betweenCommands()
+}
+
+// betweenCommands reports whether nothing is under way on the server connection that is lent.
+func (s *Session) betweenCommands() bool {
+	return s.sv.owed.empty() && !s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0
 }
 
 // abandon ends the session and whatever PostgreSQL is doing for it.
@@ -349,6 +354,5 @@ func (s *Session) settle(out *Output) {
 // atRest reports whether the client's transaction is over and nothing is under way on the
 // server connection that is lent to it for no longer.
 func (s *Session) atRest() bool {
-	return s.sv != nil && !s.over && s.mode != armor.SessionMode && s.sv.status == 'I' && s.sv.owed.empty() &&
-		!s.cycle && !s.aborted && !s.copying && s.clientLeft == 0 && s.serverLeft == 0 && !s.ending
+	return s.sv != nil && !s.over && s.mode != armor.SessionMode && s.sv.status == 'I' && s.betweenCommands() && !s.ending
 }

@@ -129,7 +129,7 @@ func settingCall(name, value string) string {
 // turnAgain is turn where the notes may be old as to who the session is: that has not been asked for
 // since. It is left as it is, unless they differ in it.
 func turnAgain(have, want, given *Settings) string {
-	for _, name := range []string{"role", "session_authorization"} {
+	for _, name := range whoNames {
 		is, set := have.get(name)
 		if becomes, wanted := want.get(name); set == wanted && is == becomes {
 			have, want = have.without(name), want.without(name)
@@ -138,8 +138,10 @@ func turnAgain(have, want, given *Settings) string {
 	return turn(have, want, given)
 }
 
-// isWho reports whether a parameter says who the session is.
-func isWho(name string) bool { return name == "role" || name == "session_authorization" }
+// whoNames are the parameters that say who the session is.
+var whoNames = []string{"role", "session_authorization"}
+
+func isWho(name string) bool { return slices.Contains(whoNames, name) }
 
 // byLogin returns the calls that make the session who it is to be, with the others in between: they
 // are made by who has logged in, since a role may not be allowed what that has set. PostgreSQL makes
