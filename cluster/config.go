@@ -127,6 +127,9 @@ type mistakes struct {
 	countStaleAnswers bool // a confirmation counts answers to messages sent before the question
 	trustHeaders      bool // a Raft message is believed whatever its certificate says
 	forgetTombstones  bool // a new leader does not remember removed members' leases
+	inheritLate       bool // a life inherits by a grant that this leader gave it
+	believeReports    bool // a report may say more than the leader knows to be possible
+	believeAnybody    bool // freshness is taken from whoever answers
 }
 
 func (c Config) validate() (Config, error) {

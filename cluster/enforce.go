@@ -66,6 +66,10 @@ func checkRenewal(q armor.Renewal) error {
 func (n *Node) takeReport(t *tenure, q armor.Renewal) error {
 	state, _ := n.machine.Current()
 	member, removed := state.Members.Has(string(q.Node)), state.Tombstones.Has(string(q.Node))
+	if err := n.possible(q); err != nil {
+		n.suspect(&n.suspicions.reports, q.Node, "a node reports what cannot be")
+		return err
+	}
 	if member || removed {
 		t.lives.report(q)
 	}
@@ -73,6 +77,17 @@ func (n *Node) takeReport(t *tenure, q armor.Renewal) error {
 		return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, q.Node)
 	}
 	return nil
+}
+
+// possible refuses the report of a node that has enforced what it has not applied, or
+// applied what is not committed: such a word would count for changes that are still to come.
+func (n *Node) possible(q armor.Renewal) error {
+	committed := n.raft.Load().CommitIndex()
+	if q.Enforced <= q.Applied && q.Applied <= committed || n.cfg.mistakes.believeReports {
+		return nil
+	}
+	return fmt.Errorf("%w: node %q says that it has enforced revision %d and applied %d, and %d is committed",
+		armor.ErrInvalid, q.Node, q.Enforced, q.Applied, committed)
 }
 
 // AwaitEnforced waits until every member and every removed member has enforced the

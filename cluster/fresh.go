@@ -135,10 +135,11 @@ func (n *Node) stale(environment string, bound time.Duration) error {
 	return fmt.Errorf("%w: no proof within %s for environment %q", armor.ErrStale, bound, environment)
 }
 
-// leased reports whether any grant of ours may still let live sessions go on.
+// leased reports whether any grant of ours still runs, used or not: while it does, no
+// leader grants another life of this node anything.
 func (n *Node) leased() bool {
-	g := n.lease.live.Load()
-	return g != nil && g.holds(n.Moment(), g.bound)
+	g := n.lease.latest.Load()
+	return g != nil && n.cfg.Clock.Boot()-g.asked < g.bound
 }
 
 // Now is the clock by which certificates are judged: the later of our own and the
@@ -251,7 +252,8 @@ func (n *Node) whomToAsk(turn int) (armor.NodeID, bool) {
 	return others[turn%len(others)], true
 }
 
-// question asks one node and takes its answer.
+// question asks one node and takes its answer. Only the leader can know what is fresh:
+// whoever else answers is believed no more than that he names somebody to ask.
 func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 	q := n.renewal()
 	g := &grant{asked: n.cfg.Clock.Boot()}
@@ -260,11 +262,28 @@ func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 	if err != nil {
 		return err
 	}
+	if err := n.fromLeader(to, answer); err != nil {
+		return err
+	}
 	n.enforced.told(q.Closed)
 	g.index, g.bound, g.leaderTime, g.answered = answer.Index, answer.Bound, answer.Time, n.cfg.Clock.Boot()
 	n.lease.add(g)
 	n.lease.settle(n.machine.LastCommand(), n.enforced.upTo())
 	return nil
+}
+
+// fromLeader refuses an answer unless it is from the node that Raft, here and now, takes
+// for the leader of the present term.
+func (n *Node) fromLeader(from armor.NodeID, answer armor.Freshness) error {
+	leader, _ := n.Leader()
+	term := n.raft.Load().CurrentTerm()
+	if leader == from && answer.Term == term || n.cfg.mistakes.believeAnybody {
+		return nil
+	}
+	if leader != from {
+		n.suspect(&n.suspicions.answers, from, "a node that does not lead answered as the leader does")
+	}
+	return fmt.Errorf("%w: node %q answered for term %d, and the leader of term %d is %q", armor.ErrDenied, from, answer.Term, term, leader)
 }
 
 func (n *Node) carry(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error) {
@@ -276,10 +295,11 @@ func (n *Node) carry(ctx context.Context, to armor.NodeID, q armor.Renewal) (arm
 
 func (n *Node) renewal() armor.Renewal {
 	q := armor.Renewal{
-		Node: n.cfg.Node, Epoch: n.epoch, Applied: n.machine.LastCommand(), Draining: n.cfg.Draining(), Leased: n.leased(), Level: fsm.MaxLevel,
+		Node: n.cfg.Node, Epoch: n.epoch, Draining: n.cfg.Draining(), Leased: n.leased(), Level: fsm.MaxLevel,
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
 	}
 	q.Enforced, q.Closed = n.enforced.report()
+	q.Applied = n.machine.LastCommand() // read after what is enforced, so that it is no less
 	if n.dir != nil {
 		q.Succeeds = n.dir.succeeds
 	}

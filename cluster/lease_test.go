@@ -260,7 +260,7 @@ func TestRevocationWaitsForEveryLifeOfANode(t *testing.T) {
 		l.net.Isolate(n.cfg.Node)
 		result := l.do(l.revocation("a"))
 		q := question(n.cfg.Node, 12345)
-		q.Enforced = result.Revision
+		q.Applied, q.Enforced = result.Revision, result.Revision
 		leader.Answer(t.Context(), q)
 		e := l.await(leader, result, time.Minute)
 		if o := nodeOutcome(t, e, n.cfg.Node); !e.Complete || o.Enforced {
@@ -279,7 +279,7 @@ func TestProofThatTheFormerLifeIsOverEndsTheWaitForIt(t *testing.T) {
 		began := time.Now()
 		result := l.do(l.revocation("a"))
 		q := question(n.cfg.Node, 12345)
-		q.Succeeds, q.Enforced = n.epoch, result.Revision
+		q.Succeeds, q.Applied, q.Enforced = n.epoch, result.Revision, result.Revision
 		if _, err := leader.Answer(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,8 @@ import (
 // lives is the leader's memory of one tenure: until when each life of each node may
 // serve without having asked again, and what each has enforced.
 type lives struct {
-	clock Clock
+	clock    Clock
+	mistakes *mistakes
 
 	mu      sync.Mutex // guards all below
 	nodes   map[armor.NodeID]*nodeLives
@@ -53,7 +54,7 @@ const acksKept = 128
 // newLives begins with what earlier leaders may have granted: every member and every
 // removed member is taken to have been granted the longest lease just now.
 func (n *Node) newLives(began time.Duration) *lives {
-	l := &lives{clock: n.cfg.Clock, nodes: map[armor.NodeID]*nodeLives{}, changed: make(chan struct{})}
+	l := &lives{clock: n.cfg.Clock, mistakes: n.cfg.mistakes, nodes: map[armor.NodeID]*nodeLives{}, changed: make(chan struct{})}
 	until := began + stretch(time.Duration(n.adapter.longest.Load()))
 	state, _ := n.machine.Current()
 	for m := range state.Members.Values() {
@@ -89,7 +90,7 @@ func (l *lives) report(q armor.Renewal) {
 	now := l.clock.Boot()
 	a := l.nodeLocked(q.Node)
 	a.sweep(now, q)
-	me := a.meet(q)
+	me := l.meet(a, q)
 	me.last, me.seen, a.latest = q, now, q.Epoch
 	if q.Enforced > me.enforced || q.Closed > 0 {
 		me.enforced = max(me.enforced, q.Enforced)
@@ -102,24 +103,30 @@ func (l *lives) report(q armor.Renewal) {
 	l.changed = make(chan struct{})
 }
 
-// sweep forgets lives that are over, by proof or because nothing of theirs runs.
+// sweep forgets lives that are over, by proof or because nothing of theirs runs, and
+// what was inherited once it has run out.
 func (a *nodeLives) sweep(now time.Duration, q armor.Renewal) {
+	if now >= a.inherited {
+		a.inherited = 0
+	}
 	maps.DeleteFunc(a.lives, func(epoch uint64, l *life) bool {
 		return epoch != q.Epoch && (epoch == q.Succeeds || now >= l.bound)
 	})
 }
 
 // meet returns the asking life's record. What the node inherited becomes this life's
-// own when it is known to be the only one that can hold it: it still has a running
-// grant (no leader grants a second life while the first one's grant runs), or it has
-// proved the former life over.
-func (a *nodeLives) meet(q armor.Renewal) *life {
-	me := a.lives[q.Epoch]
-	if me == nil {
+// own when it is known to be the only one that can hold it: it came to this leader with
+// a running grant (no leader grants a second life while the first one's grant runs), or
+// it has proved the former life over. A grant that it shows later says nothing: it may
+// be this leader's.
+func (l *lives) meet(a *nodeLives, q armor.Renewal) *life {
+	me, known := a.lives[q.Epoch]
+	if !known {
 		me = &life{}
 		a.lives[q.Epoch] = me
 	}
-	if a.inherited != 0 && (q.Leased || q.Succeeds != 0) {
+	leased := q.Leased && (!known || l.mistakes.inheritLate)
+	if a.inherited != 0 && (leased || q.Succeeds != 0) {
 		me.bound = max(me.bound, a.inherited)
 		a.inherited, a.heir = 0, q.Epoch
 	}
@@ -129,16 +136,15 @@ func (a *nodeLives) meet(q armor.Renewal) *life {
 // grant notes that a life is about to be granted length from now on, before anything
 // is promised to it. read is called under the lock, so that whoever looks at the
 // bounds after a commit either sees this one or knows that the grant demands the
-// commit. A life must wait while another life of the same node may still serve.
+// commit. A life must wait while another life of the same node may still serve, also
+// one of which this leader knows no more than that it may be there.
 func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.Duration)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Boot()
 	a := l.nodeLocked(node)
-	for other, o := range a.lives {
-		if other != epoch && now < o.bound {
-			return fmt.Errorf("%w: another life of node %q may still serve for %s", armor.ErrConflict, node, (o.bound - now).Round(time.Millisecond))
-		}
+	if wait := a.othersServe(epoch) - now; wait > 0 {
+		return fmt.Errorf("%w: another life of node %q may still serve for %s", armor.ErrConflict, node, wait.Round(time.Millisecond))
 	}
 	me := a.lives[epoch]
 	if me == nil {
@@ -146,6 +152,17 @@ func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.
 	}
 	me.bound = max(me.bound, now+stretch(read()))
 	return nil
+}
+
+// othersServe is the boot instant until which a life other than the given one may serve.
+func (a *nodeLives) othersServe(epoch uint64) (until time.Duration) {
+	until = a.inherited
+	for other, o := range a.lives {
+		if other != epoch {
+			until = max(until, o.bound)
+		}
+	}
+	return until
 }
 
 // lastReport returns the latest life's last renewal and how old it is; ok is false
@@ -185,15 +202,7 @@ func (l *lives) onlyLife(node armor.NodeID) bool {
 	defer l.mu.Unlock()
 	now := l.clock.Boot()
 	a := l.nodes[node]
-	if a == nil || now < a.inherited {
-		return false
-	}
-	for epoch, o := range a.lives {
-		if epoch != a.latest && now < o.bound {
-			return false
-		}
-	}
-	return true
+	return a != nil && now >= a.othersServe(a.latest)
 }
 
 // watch returns a channel that is closed with the next report.

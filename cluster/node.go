@@ -27,19 +27,20 @@ type Node struct {
 	latch   *latch
 	epoch   uint64
 
-	transport *transport
-	raft      atomic.Pointer[raft.Raft]
-	dir       *dataDir // nil when the log is in memory; set before started
-	started   chan struct{}
-	ended     chan struct{}
-	startedAt time.Time     // set before started is closed
-	usableAt  time.Duration // boot instant from which server logins may begin; likewise
-	lease     lease
-	enforced  enforced
-	given     atomic.Pointer[limitsGiven]
-	vouched   vouched
-	gossip    atomic.Pointer[gossip]
-	tasks     tasks
+	transport  *transport
+	raft       atomic.Pointer[raft.Raft]
+	dir        *dataDir // nil when the log is in memory; set before started
+	started    chan struct{}
+	ended      chan struct{}
+	startedAt  time.Time     // set before started is closed
+	usableAt   time.Duration // boot instant from which server logins may begin; likewise
+	lease      lease
+	enforced   enforced
+	given      atomic.Pointer[limitsGiven]
+	vouched    vouched
+	suspicions suspicions
+	gossip     atomic.Pointer[gossip]
+	tasks      tasks
 
 	office struct {
 		sync.Mutex               // guards below
