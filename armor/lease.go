@@ -47,6 +47,19 @@ type Renewal struct {
 	PeerAddress, ClientAddress, OpsAddress string
 }
 
+// Ballot is one node's word on who leads in a term. A majority of the voters that names
+// one node is the proof that this node was elected.
+type Ballot struct {
+	Term uint64
+	// Leader is whom the node voted for in the term or, by such a proof, takes for its
+	// leader. Empty: neither.
+	Leader NodeID
+	// Successor is the node to which this one, leading, is handing its office over.
+	Successor NodeID
+	// Unsaid is true of a node whose release does not answer the question.
+	Unsaid bool
+}
+
 // NodeEnforcement is what became of one node when a revision was to be enforced.
 type NodeEnforcement struct {
 	Node     NodeID

@@ -29,6 +29,9 @@ type Network interface {
 type Courier interface {
 	// Renew asks the node to for a proof of freshness.
 	Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error)
+	// Ballot asks the node to who leads in a term: what its Node.Ballot returns, and Unsaid
+	// when its release has no answer.
+	Ballot(ctx context.Context, to armor.NodeID, term uint64) (armor.Ballot, error)
 }
 
 // Holder is whoever opens server connections. SetShares passes the limits in force,
@@ -130,6 +133,9 @@ type mistakes struct {
 	inheritLate       bool // a life inherits by a grant that this leader gave it
 	believeReports    bool // a report may say more than the leader knows to be possible
 	believeAnybody    bool // freshness is taken from whoever answers
+	believeVoters     bool // whoever votes may say that it leads
+	believeTerms      bool // whoever answers may raise the term
+	overwrite         bool // a leader may replace entries that were applied
 }
 
 func (c Config) validate() (Config, error) {

@@ -152,6 +152,17 @@ func (c labCourier) Renew(ctx context.Context, to armor.NodeID, q armor.Renewal)
 	return answer, err
 }
 
+func (c labCourier) Ballot(ctx context.Context, to armor.NodeID, term uint64) (armor.Ballot, error) {
+	if err := c.lab.net.Pass(ctx, c.from, to); err != nil {
+		return armor.Ballot{}, err
+	}
+	there := c.lab.get(to)
+	if there == nil {
+		return armor.Ballot{}, armor.ErrUnavailable
+	}
+	return there.Ballot(term), c.lab.net.Pass(ctx, to, c.from)
+}
+
 func (l *lab) get(id armor.NodeID) *labNode {
 	l.mu.Lock()
 	defer l.mu.Unlock()

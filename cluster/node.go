@@ -37,7 +37,10 @@ type Node struct {
 	lease      lease
 	enforced   enforced
 	given      atomic.Pointer[limitsGiven]
-	vouched    vouched
+	vouched    reminder // whom voters named as the leader: a node that slept through a change of voters learns it from the old ones
+	banned     reminder // who is not listened to
+	elections  elections
+	raised     raised
 	suspicions suspicions
 	gossip     atomic.Pointer[gossip]
 	tasks      tasks
@@ -161,8 +164,8 @@ func (r *run) serve(ctx context.Context) error {
 // start begins Raft, which replays the newest snapshot before it returns.
 func (r *run) start() error {
 	n := r.node
-	n.latch = newLatch(r.stores, n.failed)
-	n.transport = newTransport(n.cfg, n.maySpeak)
+	n.latch = newLatch(r.stores, n.failed, &n.elections)
+	n.transport = newTransport(n.cfg, n)
 	r.leading = make(chan bool, 8)
 	machine, err := raft.NewRaft(r.config(), n.adapter, n.latch, n.latch, r.stores.snapshots, n.transport)
 	if err != nil {

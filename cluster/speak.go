@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,38 +12,91 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// vouchTime is how long a voter's word that somebody leads is good for.
-const vouchTime = 10 * time.Second
+const (
+	// vouchTime is how long a voter's word that somebody leads is good for.
+	vouchTime = 10 * time.Second
+	// banTime is how long a node is not listened to that led us to undo what is done.
+	banTime = time.Minute
+	// maxTermGap is how far ahead of ours the term of a candidate may be. Terms are counted one
+	// by one; a number near their end would leave no room for another election.
+	maxTermGap = 1 << 20
+)
 
-// vouched remembers whom voters named as the leader. A node that slept through a
-// change of voters does not know its new leader; the old voters tell it.
-type vouched struct {
+// reminder remembers nodes until a boot instant.
+type reminder struct {
 	mu    sync.Mutex // guards below
 	until map[armor.NodeID]time.Duration
 }
 
-func (v *vouched) add(node armor.NodeID, until time.Duration) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.until == nil || len(v.until) > 64 {
-		v.until = map[armor.NodeID]time.Duration{}
+// maxReminded bounds what a reminder holds.
+const maxReminded = 64
+
+func (r *reminder) add(node armor.NodeID, until time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.until == nil || len(r.until) > maxReminded {
+		r.until = map[armor.NodeID]time.Duration{}
 	}
-	v.until[node] = until
+	r.until[node] = until
 }
 
-func (v *vouched) has(node armor.NodeID, now time.Duration) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return now < v.until[node]
+func (r *reminder) has(node armor.NodeID, now time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now < r.until[node]
 }
 
-// maySpeak says whether Raft messages of a node may be believed: it votes, or a node
-// that may speak has named it as the leader.
-func (n *Node) maySpeak(node armor.NodeID) error {
-	if n.knows(node) || n.vouched.has(node, n.cfg.Clock.Boot()) {
-		return nil
+// maySpeak says whether a Raft message of a node may be believed: the node votes, or a
+// node that may speak has named it as the leader; and it has the right to this message.
+// It may take the flag of a hand-over off a vote that is asked for.
+func (n *Node) maySpeak(ctx context.Context, node armor.NodeID, command any) error {
+	now := n.cfg.Clock.Boot()
+	if n.banned.has(node, now) {
+		return fmt.Errorf("%w: node %q is not listened to for now: it would have undone what is committed", armor.ErrDenied, node)
 	}
-	return fmt.Errorf("%w: node %q is not a voter here", armor.ErrDenied, node)
+	if !n.knows(node) {
+		if n.vouched.has(node, now) {
+			return nil
+		}
+		return fmt.Errorf("%w: node %q is not a voter here", armor.ErrDenied, node)
+	}
+	if len(n.voterIDs()) == 0 {
+		return nil // a joiner knows no voters yet, and believes those whom it was told of
+	}
+	return n.mayCommand(ctx, node, command)
+}
+
+// mayCommand judges the message of a voter.
+func (n *Node) mayCommand(ctx context.Context, node armor.NodeID, command any) error {
+	switch m := command.(type) {
+	case *raft.AppendEntriesRequest:
+		if err := n.elected(ctx, node, m.Term); err != nil {
+			return err
+		}
+		return n.undoesNothing(node, m)
+	case *raft.InstallSnapshotRequest:
+		if err := n.elected(ctx, node, m.Term); err != nil {
+			return err
+		}
+		return n.goesForward(node, m)
+	case *raft.RequestVoteRequest:
+		return n.mayRun(ctx, node, m)
+	case *raft.RequestPreVoteRequest:
+		return n.termInReach(node, m.Term)
+	case *raft.TimeoutNowRequest:
+		if leader, _ := n.Leader(); leader != node {
+			return fmt.Errorf("%w: node %q would have this node stand for election, and the leader is %q", armor.ErrDenied, node, leader)
+		}
+	}
+	return nil
+}
+
+// refused counts a message that was refused, and says so, now and then.
+func (n *Node) refused(node armor.NodeID, why error) {
+	n.suspicions.messages.Add(1)
+	if n.suspicions.due("message"+string(node), n.cfg.Clock.Boot()) {
+		n.cfg.Logger.Warn("refused a raft message", armor.KeyPeer, string(node), armor.KeyErr, why)
+	}
 }
 
 // knows reports whether a node votes by our own configuration or, while we have none,
@@ -66,4 +120,82 @@ func (n *Node) heardOfLeader(from, leader armor.NodeID) {
 	if leader != "" && leader != n.cfg.Node && n.knows(from) {
 		n.vouched.add(leader, n.cfg.Clock.Boot()+vouchTime)
 	}
+}
+
+// mayRun judges a candidate. Who asks for votes while there is a leader needs the
+// leader's word that it hands its office over; without it the flag that says so is taken
+// off, and Raft refuses the vote and keeps its term.
+func (n *Node) mayRun(ctx context.Context, candidate armor.NodeID, m *raft.RequestVoteRequest) error {
+	if err := n.termInReach(candidate, m.Term); err != nil {
+		return err
+	}
+	leader, known := n.Leader()
+	if !m.LeadershipTransfer || !known || leader == candidate {
+		return nil
+	}
+	m.LeadershipTransfer = n.handsOver(ctx, leader, candidate)
+	if !m.LeadershipTransfer {
+		n.suspect(&n.suspicions.messages, candidate, "a node asked for votes as if the leader had told it to")
+	}
+	return nil
+}
+
+func (n *Node) handsOver(ctx context.Context, leader, candidate armor.NodeID) bool {
+	term := n.raft.Load().CurrentTerm()
+	if leader == n.cfg.Node {
+		return n.Ballot(term).Successor == candidate
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timings.Transport)
+	defer cancel()
+	b, err := n.cfg.Courier.Ballot(ctx, leader, term)
+	return err == nil && (b.Unsaid || b.Successor == candidate)
+}
+
+func (n *Node) termInReach(node armor.NodeID, term uint64) error {
+	if own := n.raft.Load().CurrentTerm(); term > own+maxTermGap {
+		return fmt.Errorf("%w: node %q asks for votes in term %d, and this is term %d", armor.ErrDenied, node, term, own)
+	}
+	return nil
+}
+
+// undoesNothing refuses entries in the place of those that were applied here. What was
+// applied was committed, so no leader has another entry there: this one lost some of its log
+// or has been stolen. It is not listened to for a while, so that another is elected.
+func (n *Node) undoesNothing(leader armor.NodeID, m *raft.AppendEntriesRequest) error {
+	applied := *n.adapter.committed.Load()
+	places := []entryID{{m.PrevLogEntry, m.PrevLogTerm}}
+	for _, e := range m.Entries {
+		places = append(places, entryID{e.Index, e.Term})
+	}
+	for _, p := range places {
+		if p.index == 0 || p.index > applied.index || n.cfg.mistakes.overwrite {
+			continue
+		}
+		if term, ok := n.termAt(p.index, applied); ok && term != p.term {
+			n.banned.add(leader, n.cfg.Clock.Boot()+banTime)
+			return fmt.Errorf("%w: node %q has an entry of term %d at index %d, where one of term %d was applied here",
+				armor.ErrDenied, leader, p.term, p.index, term)
+		}
+	}
+	return nil
+}
+
+// termAt is the term of an entry that was applied here, if the log still has it.
+func (n *Node) termAt(index uint64, applied entryID) (term uint64, ok bool) {
+	if index == applied.index {
+		return applied.term, true
+	}
+	var entry raft.Log
+	if n.latch.GetLog(index, &entry) != nil {
+		return 0, false
+	}
+	return entry.Term, true
+}
+
+// goesForward refuses a snapshot that is older than what is published here.
+func (n *Node) goesForward(leader armor.NodeID, m *raft.InstallSnapshotRequest) error {
+	if published := n.machine.LastCommand(); m.LastLogIndex < published {
+		return fmt.Errorf("%w: node %q sent a snapshot of index %d, and revision %d is in force here", armor.ErrDenied, leader, m.LastLogIndex, published)
+	}
+	return nil
 }

@@ -47,17 +47,19 @@ func (f *failure) cause() error {
 // are unknown (Linux drops dirty pages after a failed fsync, and the next one reports
 // success), so no later write may succeed and the process must end.
 type latch struct {
-	log    raft.LogStore
-	stable raft.StableStore
-	failed *failure
+	log       raft.LogStore
+	stable    raft.StableStore
+	failed    *failure
+	elections *elections
 	// writing is when the write in progress began, in nanoseconds of the process
 	// clock; zero while there is none. The stall watch reads it.
 	writing atomic.Int64
 	began   time.Time
 }
 
-func newLatch(s *stores, failed *failure) *latch {
-	return &latch{log: s.log, stable: s.stable, failed: failed, began: time.Now()}
+func newLatch(s *stores, failed *failure, elections *elections) *latch {
+	elections.read(s.stable)
+	return &latch{log: s.log, stable: s.stable, failed: failed, elections: elections, began: time.Now()}
 }
 
 func (l *latch) write(what string, do func() error) error {
@@ -123,7 +125,11 @@ func (l *latch) DeleteRange(first, last uint64) error {
 }
 
 func (l *latch) Set(key, value []byte) error {
-	return l.write("store a Raft setting", func() error { return l.stable.Set(key, value) })
+	err := l.write("store a Raft setting", func() error { return l.stable.Set(key, value) })
+	if err == nil && string(key) == lastVoteFor {
+		l.elections.read(l.stable)
+	}
+	return err
 }
 
 func (l *latch) SetUint64(key []byte, value uint64) error {

@@ -13,7 +13,7 @@ import (
 type Suspicions struct {
 	Answers  uint64 // freshness from a node that does not lead
 	Reports  uint64 // enforcement of what is not committed
-	Messages uint64 // Raft messages that their sender had no right to send
+	Messages uint64 // Raft messages and answers that were refused
 }
 
 // suspicions are the counters behind Suspicions.

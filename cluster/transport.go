@@ -26,11 +26,14 @@ type transport struct {
 	network  Network
 	timeout  time.Duration
 	log      *slog.Logger
+	clock    Clock
 	consumer chan raft.RPC
 	// heartbeat is Raft's way to take heartbeats past its main loop.
 	heartbeat atomic.Pointer[func(raft.RPC)]
-	// speaks says whether a node may speak for the cluster.
-	speaks   func(armor.NodeID) error
+	guard     guard
+	// heir is to whom this node, leading, hands its office over.
+	heir atomic.Pointer[heir]
+
 	mistakes *mistakes
 
 	once sync.Once
@@ -47,10 +50,20 @@ const (
 	inFlight = 1
 )
 
-func newTransport(cfg Config, speaks func(armor.NodeID) error) *transport {
+// guard judges what other nodes say.
+type guard interface {
+	// maySpeak returns why a message of a node is not to be believed; nil: it is.
+	maySpeak(ctx context.Context, node armor.NodeID, command any) error
+	// mayRaise returns why a node's answer may not end a term.
+	mayRaise(node armor.NodeID, from, to uint64) error
+	// refused is told of each message that was refused.
+	refused(node armor.NodeID, why error)
+}
+
+func newTransport(cfg Config, guard guard) *transport {
 	t := &transport{
-		local: cfg.Node, network: cfg.Network, timeout: cfg.Timings.Transport, log: cfg.Logger,
-		consumer: make(chan raft.RPC), speaks: speaks, mistakes: cfg.mistakes, done: make(chan struct{}),
+		local: cfg.Node, network: cfg.Network, timeout: cfg.Timings.Transport, log: cfg.Logger, clock: cfg.Clock,
+		consumer: make(chan raft.RPC), guard: guard, mistakes: cfg.mistakes, done: make(chan struct{}),
 	}
 	t.NetworkTransport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: newOutgoing(cfg.Network, cfg.Node), MaxPool: pooledConns, MaxRPCsInFlight: inFlight, Timeout: t.timeout,
@@ -115,11 +128,11 @@ func (t *transport) serve(ctx context.Context, conn net.Conn) {
 		Logger: newLibraryLog(t.log, "raft transport"), MsgpackUseNewTimeFormat: true,
 	})
 	defer receiver.Close()
-	receiver.SetHeartbeatHandler(func(rpc raft.RPC) { t.pass(peer, stream, rpc, true) })
+	receiver.SetHeartbeatHandler(func(rpc raft.RPC) { t.pass(ctx, peer, stream, rpc, true) })
 	for {
 		select {
 		case rpc := <-receiver.Consumer():
-			t.pass(peer, stream, rpc, false)
+			t.pass(ctx, peer, stream, rpc, false)
 		case <-stream.done:
 			return
 		case <-t.done:
@@ -131,9 +144,9 @@ func (t *transport) serve(ctx context.Context, conn net.Conn) {
 }
 
 // pass gives a message to Raft, or refuses it.
-func (t *transport) pass(peer armor.NodeID, stream *incoming, rpc raft.RPC, heartbeat bool) {
-	if err := t.judge(peer, rpc); err != nil {
-		t.log.Warn("refused a raft message", armor.KeyPeer, string(peer), armor.KeyErr, err)
+func (t *transport) pass(ctx context.Context, peer armor.NodeID, stream *incoming, rpc raft.RPC, heartbeat bool) {
+	if err := t.judge(ctx, peer, rpc); err != nil {
+		t.guard.refused(peer, err)
 		rpc.Respond(nil, err)
 		if rpc.Reader != nil { // a snapshot follows on the wire, and nobody will read it
 			stream.Close()
@@ -154,7 +167,7 @@ func (t *transport) pass(peer armor.NodeID, stream *incoming, rpc raft.RPC, hear
 // judge holds a message against the certificate it came under. One stolen key of a node
 // must not be enough to steer the cluster: a node that does not vote cannot speak for a
 // leader.
-func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
+func (t *transport) judge(ctx context.Context, peer armor.NodeID, rpc raft.RPC) error {
 	if t.mistakes.trustHeaders {
 		return nil
 	}
@@ -171,7 +184,7 @@ func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
 			return fmt.Errorf("%w: node %q sent a raft message in the name of %.80q", armor.ErrDenied, peer, name)
 		}
 	}
-	return t.speaks(peer)
+	return t.guard.maySpeak(ctx, peer, rpc.Command)
 }
 
 // namedSenders are the older fields that name the sender a second time.

@@ -100,7 +100,9 @@ func TestVotersSpeakOnlyForThemselves(t *testing.T) {
 				voter = n
 			}
 		}
-		judge := func(m raft.WithRPCHeader) error { return victim.transport.judge(voter.cfg.Node, raft.RPC{Command: m}) }
+		judge := func(m raft.WithRPCHeader) error {
+			return victim.transport.judge(t.Context(), voter.cfg.Node, raft.RPC{Command: m})
+		}
 		named := func(name armor.NodeID) raft.RPCHeader { return raft.RPCHeader{ID: []byte(name), Addr: []byte(name)} }
 		own, other := named(voter.cfg.Node), named(leader.cfg.Node)
 		if err := judge(&raft.AppendEntriesRequest{RPCHeader: own, Leader: own.ID}); err != nil {
@@ -143,7 +145,7 @@ func TestNodesThatSleptThroughAChangeOfVotersFindTheNewLeader(t *testing.T) {
 }
 
 func TestBeliefInAVouchedLeaderEnds(t *testing.T) {
-	var v vouched
+	var v reminder
 	v.add("n9", 10*time.Second)
 	if !v.has("n9", 9*time.Second) || v.has("n9", 10*time.Second) || v.has("n8", 0) {
 		t.Fatal("wrong")

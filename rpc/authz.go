@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/peer"
@@ -33,6 +34,9 @@ func (s *Server) authorize(ctx context.Context, method string) error {
 		return err
 	}
 	service, call, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	if !slices.Contains(openToNodes, call) {
+		s.awaitKnowledge(ctx)
+	}
 	switch {
 	case service == armorpb.OperatorAPI_ServiceDesc.ServiceName && who.kind == pki.Operator:
 		return s.authorizeOperator(who, call)
@@ -40,6 +44,16 @@ func (s *Server) authorize(ctx context.Context, method string) error {
 		return s.authorizeNode(who, call)
 	}
 	return fmt.Errorf("%w: %s %q may not call %s", armor.ErrDenied, who.kind, who.name, method)
+}
+
+func (s *Server) awaitKnowledge(ctx context.Context) {
+	if s.cfg.Known == nil {
+		return
+	}
+	select {
+	case <-s.cfg.Known:
+	case <-ctx.Done():
+	}
 }
 
 // authorizeOperator lets every operator of the state read, and node admins act on nodes. Changes are judged where
@@ -67,10 +81,14 @@ func (s *Server) authorizeOperator(who caller, call string) error {
 	return nil
 }
 
-// authorizeNode lets members ask. Renew is open to every node, because the answer to
-// a removed one, or to one that this node has not heard of yet, is the leader's.
+// openToNodes are the calls that every node may make, because what this node knows of
+// the caller does not matter to the answer: Renew is the leader's to answer, also to a removed
+// node or to one that this node has not heard of yet, and a ballot is no secret.
+var openToNodes = []string{"Renew", "Poll"}
+
+// authorizeNode lets members ask.
 func (s *Server) authorizeNode(who caller, call string) error {
-	if call == "Renew" {
+	if slices.Contains(openToNodes, call) {
 		return nil
 	}
 	state, _ := s.cfg.Node.Current()

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
@@ -68,6 +70,31 @@ func callWithNothing(ctx context.Context, conn grpc.ClientConnInterface, method 
 	return stream.RecvMsg(&armorpb.Empty{})
 }
 
+func TestNodeThatKnowsNothingYetAnswersBallotsOnly(t *testing.T) {
+	l := newLab(t, 2)
+	known := make(chan struct{})
+	s, err := NewServer(ServerConfig{Node: l.nodes["n1"], Peers: l.nodes["n1"].peers, Known: known})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: caller{kind: pki.Node, name: "n2"}})
+	service := "/" + armorpb.PeerAPI_ServiceDesc.ServiceName + "/"
+	if err := s.authorize(as, service+"Poll"); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() { asked <- s.authorize(as, service+"Status") }()
+	select {
+	case err := <-asked:
+		t.Fatalf("judged before it knew its members: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(known)
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	operators := []string{
 		"OperatorAPI/Denial", "OperatorAPI/Nodes", "OperatorAPI/Preview", "OperatorAPI/Sessions",
@@ -77,7 +104,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
 		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/Drain",
-		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Preview", "PeerAPI/Propose",
+		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Poll", "PeerAPI/Preview", "PeerAPI/Propose",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate",
 	}
 	joiners := []string{"JoinAPI/File", "JoinAPI/Introduce", "JoinAPI/Result"}
@@ -98,7 +125,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 		{"operator with a replaced certificate", ALPN, []tls.Certificate{replaced}, judgedLater},
 		{"operator that was never registered", ALPN, []tls.Certificate{l.issue(pki.OperatorIdentity(labCluster, "eve"), false)}, judgedLater},
 		{"member", ALPN, []tls.Certificate{l.nodes["n2"].certificate}, nodes},
-		{"node that is not a member", ALPN, []tls.Certificate{l.issue(pki.NodeIdentity(labCluster, "n9"), true)}, []string{"PeerAPI/Renew"}},
+		{"node that is not a member", ALPN, []tls.Certificate{l.issue(pki.NodeIdentity(labCluster, "n9"), true)}, []string{"PeerAPI/Poll", "PeerAPI/Renew"}},
 		{"nobody", ALPN, nil, nil},
 		{"joiner", ALPNJoin, nil, joiners},
 		{"member at the join port", ALPNJoin, []tls.Certificate{l.nodes["n2"].certificate}, joiners},

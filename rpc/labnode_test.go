@@ -206,6 +206,8 @@ func (n *labNode) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness,
 	return armor.Freshness{Term: 3, Index: q.Applied, Bound: time.Second}, nil
 }
 
+func (n *labNode) Ballot(term uint64) armor.Ballot { return armor.Ballot{Term: term, Leader: "n1"} }
+
 func (n *labNode) Status() armor.NodeStatus {
 	return armor.NodeStatus{Node: n.id, Version: "lab", Revision: 10}
 }

@@ -22,6 +22,8 @@ type Leadership interface {
 	ID() armor.NodeID
 	// Leader is who leads, and whether it is known.
 	Leader() (armor.NodeID, bool)
+	// Ballot is this node's word on who leads in a term.
+	Ballot(term uint64) armor.Ballot
 }
 
 // Proposer is the leader's side of a change. Elsewhere Propose, Begin, AwaitEnforced and

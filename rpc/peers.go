@@ -121,6 +121,21 @@ func (p *Peers) Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (ar
 	return answer, err
 }
 
+// Ballot asks a node who leads in a term (cluster.Courier).
+func (p *Peers) Ballot(ctx context.Context, to armor.NodeID, term uint64) (ballot armor.Ballot, err error) {
+	err = p.read(ctx, to, func(api armorpb.PeerAPIClient) error {
+		reply, err := api.Poll(ctx, &armorpb.BallotQuestion{Term: term})
+		if err == nil {
+			ballot, err = fromMessage[armor.Ballot](reply)
+		}
+		return err
+	})
+	if lost, ok := errors.AsType[*transportError](err); ok && errors.Is(lost, armor.ErrInvalid) {
+		return armor.Ballot{Term: term, Unsaid: true}, nil // gRPC's own answer to an unknown call
+	}
+	return ballot, err
+}
+
 // isMute counts renewals that ran into their deadline on a connection that stood.
 func (n *peerLines) isMute(err error) bool {
 	lost, ok := errors.AsType[*transportError](err)

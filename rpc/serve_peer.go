@@ -37,6 +37,12 @@ func (p *peerService) Renew(ctx context.Context, q *armorpb.Renewal) (*armorpb.F
 	return toMessage[armorpb.Freshness](answer), nil
 }
 
+// Poll is this node's word on who leads in a term. It is answered to any node, by a
+// node that knows nothing yet, too: it is what an election is proved by.
+func (p *peerService) Poll(_ context.Context, q *armorpb.BallotQuestion) (*armorpb.Ballot, error) {
+	return toMessage[armorpb.Ballot](p.server.cfg.Node.Ballot(q.Term)), nil
+}
+
 // Cancel delivers a query cancel if the key is this node's.
 func (p *peerService) Cancel(ctx context.Context, q *armorpb.CancelRequest) (*armorpb.CancelReply, error) {
 	key, err := fromMessage[armor.CancelKey](q)

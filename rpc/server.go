@@ -19,6 +19,10 @@ import (
 type ServerConfig struct {
 	Node  Node
 	Peers *Peers
+	// Known is closed once the node knows what the cluster knows, or need not be waited for any
+	// longer: until then calls wait, since it would deny members and operators of whom it has
+	// yet to read in its log. Nil: it knows from the start.
+	Known <-chan struct{}
 	// GossipKey returns the key that a node is given once it is admitted.
 	GossipKey func() ([]byte, error)
 	// Logger takes refused calls at info level and panics at error level.

@@ -219,6 +219,8 @@ func (n *fakeNode) ID() armor.NodeID { return "n1" }
 
 func (n *fakeNode) Leader() (armor.NodeID, bool) { return "n1", !n.mishap().noLeader }
 
+func (n *fakeNode) Ballot(term uint64) armor.Ballot { return armor.Ballot{Term: term} }
+
 func (n *fakeNode) mishap() mishaps {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -16,6 +16,9 @@ func (a *api) Leader() (armor.NodeID, bool)             { return a.cluster.Leade
 func (a *api) Current() (*armor.State, <-chan struct{}) { return a.cluster.Current() }
 func (a *api) Validate(r armor.Request) error           { return a.cluster.Validate(r) }
 
+// Ballot is this node's word on who leads in a term.
+func (a *api) Ballot(term uint64) armor.Ballot { return a.cluster.Ballot(term) }
+
 // Propose makes a change; on the leader only.
 func (a *api) Propose(ctx context.Context, r armor.Request) (armor.Result, error) {
 	return a.cluster.Propose(ctx, r)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,7 @@ type node struct {
 	server  *keyPair // what clients see
 	link    *link.Link
 	cluster *cluster.Node
+	known   chan struct{} // closed once this node knows what the cluster knows, or that has been waited for long enough
 	peers   *rpc.Peers
 	api     *rpc.Server
 	holder  *holder
@@ -79,7 +81,7 @@ type clients struct {
 // newNode makes the rooms of an enrolled node, and starts nothing but the peer
 // listener's socket.
 func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, metrics: m, draining: draining, serving: serving, holder: &holder{}}
+	n := &node{cfg: cfg, log: log, metrics: m, draining: draining, serving: serving, holder: &holder{}, known: make(chan struct{})}
 	own, err := cfg.readMembership()
 	if err != nil {
 		return nil, err
@@ -98,7 +100,8 @@ func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *s
 	if n.cluster, err = n.newMember(machine, own); err != nil {
 		return nil, errors.Join(err, n.peers.Close())
 	}
-	n.api, err = rpc.NewServer(rpc.ServerConfig{Node: (*api)(n), Peers: n.peers, GossipKey: cfg.gossipKey, Logger: log})
+	m.watchSuspicions(n.cluster.Suspicions)
+	n.api, err = rpc.NewServer(rpc.ServerConfig{Node: (*api)(n), Peers: n.peers, Known: n.known, GossipKey: cfg.gossipKey, Logger: log})
 	return n, err
 }
 
@@ -194,10 +197,15 @@ func (n *node) runCluster(ctx context.Context) error {
 	return errors.Join(n.cluster.Run(ctx), n.peers.Close())
 }
 
-// serveAPI answers operators and nodes once this node knows what the cluster knows:
-// before, it would deny members and operators that it has yet to read of in its log.
+// serveAPI answers operators and nodes, most calls once this node knows what the cluster
+// knows.
 func (n *node) serveAPI(ctx context.Context) error {
-	n.awaitKnowledge(ctx)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	waiting.Go(func() {
+		n.awaitKnowledge(ctx)
+		close(n.known)
+	})
 	return n.api.Serve(ctx, n.link.Route(link.API))
 }
 

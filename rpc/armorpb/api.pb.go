@@ -1568,9 +1568,10 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
-	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf7\x05\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xb3\x06\n" +
 	"\aPeerAPI\x127\n" +
-	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12@\n" +
+	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12:\n" +
+	"\x04Poll\x12\x1c.armor.rpc.v1.BallotQuestion\x1a\x14.armor.rpc.v1.Ballot\x12@\n" +
 	"\x06Cancel\x12\x1b.armor.rpc.v1.CancelRequest\x1a\x19.armor.rpc.v1.CancelReply\x127\n" +
 	"\x06Status\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodeStatus\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
@@ -1643,9 +1644,11 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*wire.Bootstrap)(nil),  // 35: armor.wire.v1.Bootstrap
 	(*PoolOrder)(nil),       // 36: armor.rpc.v1.PoolOrder
 	(*Renewal)(nil),         // 37: armor.rpc.v1.Renewal
-	(*CancelRequest)(nil),   // 38: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 39: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 40: armor.rpc.v1.Freshness
+	(*BallotQuestion)(nil),  // 38: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 39: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 40: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 41: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 42: armor.rpc.v1.Ballot
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
@@ -1676,50 +1679,52 @@ var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	36, // 25: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
 	1,  // 26: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
 	37, // 27: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	38, // 28: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 29: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 30: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 31: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 32: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	36, // 33: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 34: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	17, // 35: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 36: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	18, // 37: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	20, // 38: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 39: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	20, // 40: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	21, // 41: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 42: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	25, // 43: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 44: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 45: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 46: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 47: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 48: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 49: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	39, // 50: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 51: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	0,  // 52: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	40, // 53: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	16, // 54: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	32, // 55: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 56: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 57: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	39, // 58: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	26, // 59: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 60: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	28, // 61: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 62: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	29, // 63: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 64: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	19, // 65: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 66: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	23, // 67: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	24, // 68: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 69: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	44, // [44:70] is the sub-list for method output_type
-	18, // [18:44] is the sub-list for method input_type
+	38, // 28: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	39, // 29: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 30: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 31: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 32: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 33: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	36, // 34: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 35: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
+	17, // 36: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 37: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	18, // 38: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	20, // 39: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 40: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	20, // 41: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	21, // 42: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 43: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	25, // 44: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 45: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 46: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 47: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 48: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 49: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 50: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	40, // 51: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 52: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	0,  // 53: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	41, // 54: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	42, // 55: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	16, // 56: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	32, // 57: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 58: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 59: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	40, // 60: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	26, // 61: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 62: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	28, // 63: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 64: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	29, // 65: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 66: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	19, // 67: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 68: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	23, // 69: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	24, // 70: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 71: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	45, // [45:72] is the sub-list for method output_type
+	18, // [18:45] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
 	18, // [18:18] is the sub-list for extension extendee
 	0,  // [0:18] is the sub-list for field type_name

@@ -1429,6 +1429,118 @@ func (x *Renewal) GetLevel() uint32 {
 	return 0
 }
 
+type BallotQuestion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BallotQuestion) Reset() {
+	*x = BallotQuestion{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BallotQuestion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BallotQuestion) ProtoMessage() {}
+
+func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BallotQuestion.ProtoReflect.Descriptor instead.
+func (*BallotQuestion) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *BallotQuestion) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type Ballot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Leader        string                 `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	Successor     string                 `protobuf:"bytes,3,opt,name=successor,proto3" json:"successor,omitempty"`
+	Unsaid        bool                   `protobuf:"varint,4,opt,name=unsaid,proto3" json:"unsaid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ballot) Reset() {
+	*x = Ballot{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ballot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ballot) ProtoMessage() {}
+
+func (x *Ballot) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ballot.ProtoReflect.Descriptor instead.
+func (*Ballot) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Ballot) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Ballot) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *Ballot) GetSuccessor() string {
+	if x != nil {
+		return x.Successor
+	}
+	return ""
+}
+
+func (x *Ballot) GetUnsaid() bool {
+	if x != nil {
+		return x.Unsaid
+	}
+	return false
+}
+
 type Freshness struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -1441,7 +1553,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1565,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1578,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -1632,7 +1744,14 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x05level\x18\x0e \x01(\rR\x05level\x1a7\n" +
 	"\tHeldEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"t\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"$\n" +
+	"\x0eBallotQuestion\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\"j\n" +
+	"\x06Ballot\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x1c\n" +
+	"\tsuccessor\x18\x03 \x01(\tR\tsuccessor\x12\x16\n" +
+	"\x06unsaid\x18\x04 \x01(\bR\x06unsaid\"t\n" +
 	"\tFreshness\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12'\n" +
@@ -1651,7 +1770,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -1669,34 +1788,36 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Enforcement)(nil),      // 13: armor.rpc.v1.Enforcement
 	(*CancelRequest)(nil),    // 14: armor.rpc.v1.CancelRequest
 	(*Renewal)(nil),          // 15: armor.rpc.v1.Renewal
-	(*Freshness)(nil),        // 16: armor.rpc.v1.Freshness
-	nil,                      // 17: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 18: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 19: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 20: armor.wire.v1.Certificate
+	(*BallotQuestion)(nil),   // 16: armor.rpc.v1.BallotQuestion
+	(*Ballot)(nil),           // 17: armor.rpc.v1.Ballot
+	(*Freshness)(nil),        // 18: armor.rpc.v1.Freshness
+	nil,                      // 19: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 20: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 21: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 22: armor.wire.v1.Certificate
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	18, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	19, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	18, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	20, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	21, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	20, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	20, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	20, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	22, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	22, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	18, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	20, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	20, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	18, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	22, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	20, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
 	9,  // 14: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	18, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	18, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	18, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	20, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	20, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	20, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
 	12, // 18: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	17, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	18, // 20: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	19, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	20, // 20: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
 	21, // [21:21] is the sub-list for method output_type
 	21, // [21:21] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
@@ -1715,7 +1836,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,134 @@
+package cluster
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/armordb/armordb/armor"
+)
+
+// What this node sends of Raft's messages, and what it believes of the answers.
+
+// AppendEntries sends entries or a heartbeat (raft.Transport).
+func (t *transport) AppendEntries(
+	id raft.ServerID, address raft.ServerAddress, m *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse,
+) error {
+	if err := t.NetworkTransport.AppendEntries(id, address, m, answer); err != nil {
+		return err
+	}
+	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+}
+
+// RequestVote asks for a vote (raft.Transport).
+func (t *transport) RequestVote(
+	id raft.ServerID, address raft.ServerAddress, m *raft.RequestVoteRequest, answer *raft.RequestVoteResponse,
+) error {
+	if err := t.NetworkTransport.RequestVote(id, address, m, answer); err != nil {
+		return err
+	}
+	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+}
+
+// RequestPreVote asks whether a vote would be given (raft.WithPreVote).
+func (t *transport) RequestPreVote(
+	id raft.ServerID, address raft.ServerAddress, m *raft.RequestPreVoteRequest, answer *raft.RequestPreVoteResponse,
+) error {
+	if err := t.NetworkTransport.RequestPreVote(id, address, m, answer); err != nil {
+		return err
+	}
+	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+}
+
+// InstallSnapshot sends a whole state (raft.Transport).
+func (t *transport) InstallSnapshot(
+	id raft.ServerID, address raft.ServerAddress, m *raft.InstallSnapshotRequest, answer *raft.InstallSnapshotResponse, state io.Reader,
+) error {
+	if err := t.NetworkTransport.InstallSnapshot(id, address, m, answer, state); err != nil {
+		return err
+	}
+	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+}
+
+// heir is the node to which an office is handed over, until a boot instant.
+type heir struct {
+	node  armor.NodeID
+	until time.Duration
+}
+
+// TimeoutNow has a node stand for election at once, to take this node's office over
+// (raft.Transport). The others ask this node whether it said so.
+func (t *transport) TimeoutNow(
+	id raft.ServerID, address raft.ServerAddress, m *raft.TimeoutNowRequest, answer *raft.TimeoutNowResponse,
+) error {
+	t.heir.Store(&heir{armor.NodeID(id), t.clock.Boot() + handOverTime})
+	return t.NetworkTransport.TimeoutNow(id, address, m, answer)
+}
+
+// handOverTime is how long an election may take that was begun by the leader.
+const handOverTime = 5 * time.Second
+
+// successor is to whom the office is being handed over, if to anybody.
+func (t *transport) successor(now time.Duration) armor.NodeID {
+	if h := t.heir.Load(); h != nil && now < h.until {
+		return h.node
+	}
+	return ""
+}
+
+// raised remembers how often each node's answers have ended a term.
+type raised struct {
+	mu    sync.Mutex // guards below
+	nodes map[armor.NodeID]*raisedBy
+}
+
+// raisedBy is one node's account: the next time it ends a term, and how long it has to
+// wait after that.
+type raisedBy struct {
+	next  time.Duration
+	pause time.Duration
+}
+
+const (
+	firstRaisePause = 2 * time.Second
+	maxRaisePause   = time.Minute
+)
+
+// take reports whether a node's answer may end a term now. A node that does it again and
+// again, which a majority of the cluster does not, has to wait longer each time.
+func (r *raised) take(node armor.NodeID, now time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.nodes == nil {
+		r.nodes = map[armor.NodeID]*raisedBy{}
+	}
+	by := r.nodes[node]
+	switch {
+	case by == nil || now >= by.next+2*by.pause:
+		by = &raisedBy{pause: firstRaisePause}
+		r.nodes[node] = by
+	case now < by.next:
+		return false
+	default:
+		by.pause = min(2*by.pause, maxRaisePause)
+	}
+	by.next = now + by.pause
+	return true
+}
+
+// mayRaise judges an answer that names a later term than the message did: at it, Raft gives
+// up its office or its candidacy. One node's word is enough for that, so it is not taken
+// often, nor for a term out of reach.
+func (n *Node) mayRaise(node armor.NodeID, from, to uint64) error {
+	if to <= from || n.cfg.mistakes.believeTerms {
+		return nil
+	}
+	if to <= from+maxTermGap && n.raised.take(node, n.cfg.Clock.Boot()) {
+		return nil
+	}
+	n.suspect(&n.suspicions.messages, node, "a node would end one term after the other")
+	return fmt.Errorf("%w: node %q answers a message of term %d with term %d", armor.ErrDenied, node, from, to)
+}
