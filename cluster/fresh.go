@@ -277,10 +277,12 @@ func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 func (n *Node) fromLeader(from armor.NodeID, answer armor.Freshness) error {
 	leader, _ := n.Leader()
 	term := n.raft.Load().CurrentTerm()
+	now := n.cfg.Clock.Boot()
 	if leader == from && answer.Term == term || n.cfg.mistakes.believeAnybody {
+		n.suspicions.pretends(from, now, false)
 		return nil
 	}
-	if leader != from {
+	if leader != from && n.suspicions.pretends(from, now, true) {
 		n.suspect(&n.suspicions.answers, from, "a node that does not lead answered as the leader does")
 	}
 	return fmt.Errorf("%w: node %q answered for term %d, and the leader of term %d is %q", armor.ErrDenied, from, answer.Term, term, leader)

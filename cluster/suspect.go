@@ -20,9 +20,15 @@ type Suspicions struct {
 type suspicions struct {
 	answers, reports, messages atomic.Uint64
 
-	mu   sync.Mutex // guards said
+	mu   sync.Mutex // guards below
 	said map[string]time.Duration
+	// pretending is since when a node answers as the leader whom Raft does not name.
+	pretending map[armor.NodeID]time.Duration
 }
+
+// hearsayTime is how much earlier than by Raft's own messages a node may learn of its
+// leader by an answer.
+const hearsayTime = 5 * time.Second
 
 // sayAgain is how long a suspicion of one node stays unsaid after it was said.
 const sayAgain = time.Minute
@@ -43,6 +49,25 @@ func (n *Node) suspect(count *atomic.Uint64, node armor.NodeID, what string) {
 
 // maxSaid bounds what is remembered of what was said.
 const maxSaid = 256
+
+// pretends notes that a node answered as the leader, rightly or not, and reports whether
+// it has done so wrongly for longer than a new leader needs to make itself known.
+func (s *suspicions) pretends(node armor.NodeID, now time.Duration, wrongly bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, before := s.pretending[node]
+	switch {
+	case !wrongly:
+		delete(s.pretending, node)
+		return false
+	case before:
+		return now-since > hearsayTime
+	case s.pretending == nil || len(s.pretending) >= maxSaid:
+		s.pretending = map[armor.NodeID]time.Duration{}
+	}
+	s.pretending[node] = now
+	return false
+}
 
 func (s *suspicions) due(what string, now time.Duration) bool {
 	s.mu.Lock()
