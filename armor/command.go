@@ -218,6 +218,9 @@ type Request struct {
 	// Signature is the operator's, over SigningDigest: ECDSA P-256, ASN.1. The
 	// cluster's own commands have none.
 	Signature []byte
+	// DryRun marks a question, whether the change would be accepted. It is signed for that
+	// purpose only, so that whoever gets hold of it cannot have it carried out.
+	DryRun bool
 }
 
 // NodePrincipal is the principal of commands that a node proposes by itself.
@@ -237,11 +240,15 @@ func (r Request) Digest() Digest {
 // change it.
 func (r Request) SigningDigest(clusterID string) Digest {
 	payload := r.Digest()
+	purpose := "armor request v1"
+	if r.DryRun {
+		purpose = "armor dry run v1"
+	}
 	return sha256.Sum256(Canonical(struct {
 		Purpose, Cluster, ID, Principal, Kind string
 		Expires                               time.Time
 		Payload                               Digest
-	}{"armor request v1", clusterID, string(r.ID), r.Principal, r.Command.Kind(), r.Expires, payload}))
+	}{purpose, clusterID, string(r.ID), r.Principal, r.Command.Kind(), r.Expires, payload}))
 }
 
 // Verify checks the signature against an operator's public key (a 65-byte

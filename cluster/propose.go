@@ -70,6 +70,9 @@ func (n *Node) finish(ctx context.Context, t *tenure, r armor.Request, entry []b
 
 // checked returns the log entry of a request that would be accepted now.
 func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, error) {
+	if r.DryRun {
+		return nil, nil, fmt.Errorf("%w: a dry run is not proposed", armor.ErrInvalid)
+	}
 	t, err := n.readyTenure(ctx)
 	if err != nil {
 		return nil, nil, err

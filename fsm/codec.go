@@ -48,6 +48,9 @@ func encode(r armor.Request, proposedAt time.Time) ([]byte, armor.Request, time.
 }
 
 func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
+	if r.DryRun {
+		return nil, refuse(armor.ErrInvalid, "a dry run of %s is no entry of the log", r.Command.Kind())
+	}
 	if !wire.IsCommand(r.Command) {
 		return nil, refuse(armor.ErrInvalid, "%T is no command of the log", r.Command)
 	}

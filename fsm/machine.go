@@ -82,11 +82,17 @@ func (m *Machine) publish(old, next *version) {
 
 // Check answers whether Apply would accept r now, by running it on the state in force
 // without publishing anything, and returns the entry to propose then. A request that was
-// applied already gives its first outcome. Check may run beside Apply.
+// applied already gives its first outcome. A dry run is judged in the same way, and has no
+// entry. Check may run beside Apply.
 func (m *Machine) Check(r armor.Request, now time.Time) (entry []byte, err error) {
+	dryRun := r.DryRun
+	r.DryRun = false
 	entry, r, proposedAt, err := encode(r, now)
 	if err != nil {
 		return nil, err
+	}
+	if dryRun {
+		entry, r.DryRun = nil, true
 	}
 	w := m.current.Load().world
 	if _, result := w.step(w.state.Revision+1, 0, proposedAt, r); result.Err != nil {

@@ -151,3 +151,25 @@ func TestPublishedStatesAreNeverTouchedAgain(t *testing.T) {
 		t.Fatal("an older state changed")
 	}
 }
+
+func TestSignatureOfADryRunMovesNothing(t *testing.T) {
+	l := governed(t, "n2")
+	question := l.request("ada", armor.PutEnvironment{Environment: armor.Environment{Name: "prod"}})
+	question.DryRun = true
+	question = l.sign(question)
+	if entry, err := l.machine.Check(question, l.now); err != nil || entry != nil {
+		t.Fatalf("the question: entry %x, %v", entry, err)
+	}
+	if _, err := Encode(question, l.now); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("as an entry: %v", err)
+	}
+	question.DryRun = false
+	if result := l.apply(question); !errors.Is(result.Err, armor.ErrDenied) {
+		t.Errorf("carried out: %v", result.Err)
+	}
+	question.DryRun = true
+	question.Signature = l.sign(armor.Request{ID: question.ID, Principal: "ada", Expires: question.Expires, Command: question.Command}).Signature
+	if _, err := l.machine.Check(question, l.now); !errors.Is(err, armor.ErrDenied) {
+		t.Errorf("an order as a question: %v", err)
+	}
+}

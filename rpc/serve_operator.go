@@ -192,6 +192,7 @@ func (s *Server) validateHere(r armor.Request) error {
 	if err := s.hasState(); err != nil {
 		return err
 	}
+	r.DryRun = true
 	return s.cfg.Node.Validate(r)
 }
 

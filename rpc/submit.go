@@ -32,7 +32,7 @@ func (c *Client) Submit(ctx context.Context, command armor.Command, options Subm
 		return Outcome{RequestID: options.RequestID}, err
 	}
 	out := Outcome{RequestID: options.RequestID}
-	request, err := c.sign(ctx, command, options.RequestID)
+	request, err := c.sign(ctx, armor.Request{ID: options.RequestID, Command: command})
 	if err != nil {
 		return out, err
 	}
@@ -107,7 +107,7 @@ func settle(ctx context.Context, out Outcome, err error, landed bool, wait Wait)
 // DryRun asks the leader whether it would accept the change now. Nothing is changed.
 // The error is what Submit's would be.
 func (c *Client) DryRun(ctx context.Context, command armor.Command) error {
-	request, err := c.sign(ctx, command, NewRequestID())
+	request, err := c.sign(ctx, armor.Request{ID: NewRequestID(), Command: command, DryRun: true})
 	if err != nil {
 		return err
 	}
@@ -117,22 +117,19 @@ func (c *Client) DryRun(ctx context.Context, command armor.Command) error {
 	})
 }
 
-// sign makes the operator's request.
-func (c *Client) sign(ctx context.Context, command armor.Command, id armor.RequestID) (*armorpb.Request, error) {
-	if command == nil {
+// sign makes the operator's request of one that names its id, its command and its purpose.
+func (c *Client) sign(ctx context.Context, r armor.Request) (*armorpb.Request, error) {
+	if r.Command == nil {
 		return nil, fmt.Errorf("%w: no command", armor.ErrInvalid)
 	}
 	cluster, err := c.cluster(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask for the cluster's id: %w", err)
 	}
-	r := armor.Request{
-		ID: id, Principal: c.operator, Command: command,
-		Expires: c.cfg.Now().Add(requestLife).UTC(),
-	}
+	r.Principal, r.Expires = c.operator, c.cfg.Now().Add(requestLife).UTC()
 	digest := r.SigningDigest(cluster)
 	if r.Signature, err = ecdsa.SignASN1(rand.Reader, c.key, digest[:]); err != nil {
-		return nil, fmt.Errorf("sign request %s: %w", id, err)
+		return nil, fmt.Errorf("sign request %s: %w", r.ID, err)
 	}
 	return requestMessage(r)
 }

@@ -3,13 +3,17 @@ package rpc
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/wire"
+	"github.com/armordb/armordb/rpc/armorpb"
 )
 
 var putEnvironment = armor.PutEnvironment{Environment: armor.Environment{Name: "production"}}
@@ -296,7 +300,7 @@ func TestOptionsThatMeanNothingAreRefused(t *testing.T) {
 func TestTheLeaderBelievesTheSignatureAndNotTheNode(t *testing.T) {
 	l := newLab(t, 2)
 	c := l.client(l.enrol("ada", armor.OperatorRoles()...), "n1")
-	m, err := c.sign(t.Context(), putEnvironment, NewRequestID())
+	m, err := c.sign(t.Context(), armor.Request{ID: NewRequestID(), Command: putEnvironment})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,5 +352,51 @@ func TestPanicsAreErrorsAndUncertain(t *testing.T) {
 	}
 	if _, err := c.Nodes(t.Context()); err != nil {
 		t.Errorf("the server did not survive: %v", err)
+	}
+}
+
+// robber is a node whose answers come from somebody who holds its key, and who keeps what
+// operators send.
+type robber struct {
+	armorpb.UnimplementedOperatorAPIServer
+	got chan *armorpb.Request
+}
+
+func (r *robber) Validate(_ context.Context, q *armorpb.ValidateRequest) (*armorpb.Empty, error) {
+	r.got <- q.Request
+	return &armorpb.Empty{}, nil
+}
+
+func TestDryRunIsNeverCarriedOut(t *testing.T) {
+	l := newLab(t, 2)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{l.nodes["n2"].certificate}, NextProtos: []string{ALPN},
+		ClientAuth: tls.RequireAnyClientCert,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief, server := &robber{got: make(chan *armorpb.Request, 1)}, grpc.NewServer()
+	armorpb.RegisterOperatorAPIServer(server, thief)
+	done := make(chan struct{})
+	go func() { defer close(done); server.Serve(listener) }()
+	defer func() { server.Stop(); <-done }()
+	c, err := Open(ClientConfig{
+		Addresses: []string{listener.Addr().String()}, Cluster: labCluster, Certificate: l.enrol("ada", armor.OperatorRoles()...), PeerCA: l.ca,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.clusterID = labClusterID
+	if err := c.DryRun(t.Context(), putEnvironment); err != nil {
+		t.Fatal(err)
+	}
+	request := <-thief.got
+	if _, err := l.nodes["n2"].peers.propose(t.Context(), "n1", request, false); !errors.Is(err, armor.ErrDenied) || len(l.proposals()) > 0 {
+		t.Fatalf("what was signed for a dry run: %v, %d proposed", err, len(l.proposals()))
+	}
+	if err := l.nodes["n2"].peers.validate(t.Context(), "n1", request); err != nil {
+		t.Fatalf("as the question that it is: %v", err)
 	}
 }
