@@ -65,6 +65,15 @@ func relative(t, now time.Time) string {
 	}
 }
 
+// stampAfter is stamp for an instant from which on something holds: what it shows is never
+// before it.
+func stampAfter(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return stamp(t.Add(time.Second - time.Nanosecond))
+}
+
 // stamp shows an instant to programs; the zero time is nothing.
 func stamp(t time.Time) string {
 	if t.IsZero() {

@@ -88,3 +88,13 @@ func TestInstantsForPeople(t *testing.T) {
 		t.Errorf("programs are shown %s", got)
 	}
 }
+
+func TestFenceInstantIsShownNoEarlierThanItHolds(t *testing.T) {
+	for _, fraction := range []time.Duration{0, 1, 430 * time.Millisecond, time.Second - 1} {
+		until := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC).Add(fraction)
+		shown, err := time.Parse(time.RFC3339, stampAfter(until))
+		if err != nil || shown.Before(until) || shown.Sub(until) >= time.Second {
+			t.Errorf("%s is shown as %s (%v)", until, shown, err)
+		}
+	}
+}

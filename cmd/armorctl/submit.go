@@ -148,7 +148,7 @@ func viewOfChange(o rpc.Outcome) changeView {
 		if n.Enforced {
 			e.AfterMs = milliseconds(n.After)
 		} else {
-			e.FencedBy = stamp(n.FencedBy)
+			e.FencedBy = stampAfter(n.FencedBy)
 		}
 		v.Nodes = append(v.Nodes, e)
 	}
@@ -174,9 +174,9 @@ func enforcedWords(n armor.NodeEnforcement, now time.Time) string {
 	case n.FencedBy.IsZero():
 		return "unknown"
 	case n.FencedBy.After(now):
-		return "no: serves nobody after " + stamp(n.FencedBy)
+		return "no: serves nobody after " + stampAfter(n.FencedBy)
 	default:
-		return "no: serves nobody since " + stamp(n.FencedBy)
+		return "no: serves nobody since " + stampAfter(n.FencedBy)
 	}
 }
 
