@@ -326,3 +326,39 @@ func TestConsoleIsGrantedAsADatabaseWithoutAPool(t *testing.T) {
 		}
 	}
 }
+
+// issuedAnew is a certificate of the same identity with the given dates.
+func issuedAnew(name string, notBefore time.Time) armor.Facts {
+	f := checkout()
+	f.Peer.Leaf.Fingerprint, f.Peer.Leaf.Key, f.Peer.Leaf.ID.Serial = digest(name), digest(name+" key"), "aa"
+	f.Peer.Leaf.NotBefore, f.Peer.Leaf.NotAfter = notBefore, notBefore.Add(time.Hour)
+	return f
+}
+
+func TestKeyCompromiseSparesNoCertificateThatNobodyVouchedForSince(t *testing.T) {
+	s := world()
+	emptied := armor.Selector{Kind: armor.SelectIdentity, Identity: "spiffe://production.acme/*", IssuedBefore: noon}
+	s.Revocations = s.Revocations.With(armor.Revocation{Selector: emptied, Reason: armor.KeyCompromise, At: noon})
+	register := func(f armor.Facts, at time.Time) {
+		s.Inventory = s.Inventory.With(armor.CertRecord{Certificate: f.Peer.Leaf, Environment: "production", IssuedAt: at})
+	}
+	for name, ahead := range map[string]time.Duration{"at once": 0, "20 s": 20 * time.Second, "45 s": 45 * time.Second, "a day": 24 * time.Hour} {
+		f := issuedAnew(name, noon.Add(ahead))
+		later := noon.Add(ahead)
+		if _, denial := s.Decide(f, later); denial == nil || denial.Reason != armor.ReasonRevoked {
+			t.Errorf("one that begins %s after it: %v", name, denial)
+		}
+		register(f, noon.Add(-time.Second))
+		if _, denial := s.Decide(f, later); denial == nil || denial.Reason != armor.ReasonRevoked {
+			t.Errorf("one that begins %s after it and was registered before: %v", name, denial)
+		}
+		register(f, noon.Add(time.Second))
+		if _, denial := s.Decide(f, later); denial != nil {
+			t.Errorf("one that begins %s after it and was registered since: %v", name, denial)
+		}
+	}
+	s.Revocations = s.Revocations.With(armor.Revocation{Selector: emptied, Reason: armor.Superseded, At: noon})
+	if _, denial := s.Decide(issuedAnew("superseded", noon), noon); denial != nil {
+		t.Errorf("for another reason dates are enough: %v", denial)
+	}
+}

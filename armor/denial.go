@@ -1,6 +1,9 @@
 package armor
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Reason is why a client was refused or cut: one word that metrics, logs and
 // armorctl explain share. The table of reasons and SQLSTATEs is in
@@ -113,6 +116,12 @@ func revokedDenial(leaf Certificate, r Revocation) *Denial {
 		SelectIssuer:      "the issuer of the client certificate is revoked",
 	}[r.Selector.Kind]
 	return deny(ReasonRevoked, what, leaf)
+}
+
+// unconfirmedDenial refuses a certificate of an identity whose key was out.
+func unconfirmedDenial(leaf Certificate, r Revocation) *Denial {
+	return deny(ReasonRevoked, fmt.Sprintf("identity %q was revoked for key compromise at %s, and this certificate was not registered since",
+		leaf.Identity, r.At.UTC().Format(time.RFC3339)), leaf)
 }
 
 func leafDetail(leaf Certificate) string {

@@ -164,6 +164,23 @@ func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {
 	return Revocation{}, false
 }
 
+// Compromised reports whether the leaf's identity was emptied because a key of it was out, and
+// nobody has said since that this certificate is good: an operator does so by registering
+// it. Its dates say nothing: whoever had the key may have had certificates signed
+// that begin later.
+func (s *State) Compromised(leaf Certificate) (Revocation, bool) {
+	for _, p := range leaf.Identity.Patterns() {
+		r, found := s.Revocations.Get(identityKey(p))
+		if !found || r.Reason != KeyCompromise {
+			continue
+		}
+		if record, ok := s.Inventory.Get(leaf.Fingerprint.String()); !ok || record.IssuedAt.Before(r.At) {
+			return r, true
+		}
+	}
+	return Revocation{}, false
+}
+
 func (s *State) revokesChain(chain []Certificate) (Revocation, bool) {
 	for _, c := range chain {
 		for _, key := range c.issuerKeys() {

@@ -146,6 +146,9 @@ func (s *State) trusts(p Peer, now time.Time) (Environment, TrustAnchor, *Denial
 	if r, found := s.revokesLeaf(leaf); found {
 		return Environment{}, TrustAnchor{}, revokedDenial(leaf, r)
 	}
+	if r, found := s.Compromised(leaf); found {
+		return Environment{}, TrustAnchor{}, unconfirmedDenial(leaf, r)
+	}
 	anchor, denial := s.vouchingAnchor(p, now)
 	if denial != nil {
 		return Environment{}, anchor, denial

@@ -18,7 +18,7 @@ import (
 
 func (a *app) certCommand() *cobra.Command {
 	return group("cert", "client certificates: issue them, find them, look into them",
-		a.certIssueCommand(), a.certListCommand(), a.certShowCommand(), a.certInspectCommand())
+		a.certIssueCommand(), a.certRegisterCommand(), a.certListCommand(), a.certShowCommand(), a.certInspectCommand())
 }
 
 // certView is a registered certificate as -o json shows it.
@@ -63,8 +63,11 @@ func viewOfCert(s *armor.State, r armor.CertRecord, now time.Time) certView {
 }
 
 // revocationOf looks at the certificate and, as far as it is a trust anchor, at its
-// issuer.
+// issuer. One that is not in the inventory yet is registered now, and so vouched for.
 func revocationOf(s *armor.State, c armor.Certificate) (armor.Revocation, bool) {
+	if r, found := s.Compromised(c); found && s.Inventory.Has(c.Fingerprint.String()) {
+		return r, true
+	}
 	for anchor := range s.Anchors.Values() {
 		if anchor.Certificate.Key == c.ID.Issuer {
 			return s.Revokes(c, []armor.Certificate{anchor.Certificate})
