@@ -40,6 +40,8 @@ type Renewal struct {
 	Draining bool
 	// Leased is true while this life still holds a running grant of any leader's.
 	Leased bool
+	// Ended is true in the last word of a life: it serves nobody and never will again.
+	Ended bool
 	// Level is the latest level of the log that the node applies; zero: it is of a
 	// release that does not say, which is level 3.
 	Level uint32

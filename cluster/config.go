@@ -135,6 +135,7 @@ type mistakes struct {
 	believeAnybody    bool // freshness is taken from whoever answers
 	believeVoters     bool // whoever votes may say that it leads
 	believeTerms      bool // whoever answers may raise the term
+	leaveMute         bool // a node ends without a last word
 	overwrite         bool // a leader may replace entries that were applied
 }
 

@@ -28,6 +28,9 @@ func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, er
 		return armor.Freshness{}, err
 	}
 	answer := armor.Freshness{Term: t.term}
+	if q.Ended {
+		return answer, nil // it said its last word, and asks for nothing
+	}
 	err = t.lives.grant(q.Node, q.Epoch, func() time.Duration {
 		state, _ := n.machine.Current()
 		answer.Index, answer.Bound = state.Revision, longestLive(state)

@@ -101,7 +101,7 @@ func (l *lease) age(c Clock) time.Duration {
 // AdmitNew returns nil when a new session may begin in the environment, else ErrStale.
 func (n *Node) AdmitNew(environment string) error {
 	fresh, _ := n.bounds(environment)
-	if n.failed.cause() == nil && n.lease.admit.Load().holds(n.Moment(), fresh) {
+	if n.serves() && n.lease.admit.Load().holds(n.Moment(), fresh) {
 		return nil
 	}
 	return n.stale(environment, fresh)
@@ -114,11 +114,13 @@ func (n *Node) KeepLive(environment string) error { return n.KeepLiveAt(environm
 // atomics.
 func (n *Node) KeepLiveAt(environment string, m armor.Moment) error {
 	_, live := n.bounds(environment)
-	if n.failed.cause() == nil && n.lease.live.Load().holds(m, live) {
+	if n.serves() && n.lease.live.Load().holds(m, live) {
 		return nil
 	}
 	return n.stale(environment, live)
 }
+
+func (n *Node) serves() bool { return n.failed.cause() == nil && !n.retired.Load() }
 
 // Moment reads the clocks.
 func (n *Node) Moment() armor.Moment {

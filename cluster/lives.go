@@ -92,6 +92,9 @@ func (l *lives) report(q armor.Renewal) {
 	a.sweep(now, q)
 	me := l.meet(a, q)
 	me.last, me.seen, a.latest = q, now, q.Epoch
+	if q.Ended {
+		me.bound = now
+	}
 	if q.Enforced > me.enforced || q.Closed > 0 {
 		me.enforced = max(me.enforced, q.Enforced)
 		me.acks = append(me.acks, ack{me.enforced, now, q.Closed})
@@ -205,6 +208,12 @@ func (l *lives) onlyLife(node armor.NodeID) bool {
 	return a != nil && now >= a.othersServe(a.latest)
 }
 
+// letGo reports whether the node's only life has ended and held no server connection then.
+func (l *lives) letGo(node armor.NodeID) bool {
+	q, _, ok := l.lastReport(node)
+	return ok && q.Ended && len(q.Held) == 0 && l.onlyLife(node)
+}
+
 // watch returns a channel that is closed with the next report.
 func (l *lives) watch() <-chan struct{} {
 	l.mu.Lock()
@@ -278,7 +287,7 @@ func (a *nodeLives) done(epoch, revision uint64) bool {
 		epoch = a.heir
 	}
 	me := a.lives[epoch]
-	return me == nil || me.enforced >= revision
+	return me == nil || me.last.Ended || me.enforced >= revision
 }
 
 // ackOf is the first report that covers a revision.

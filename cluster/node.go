@@ -40,6 +40,7 @@ type Node struct {
 	vouched    reminder // whom voters named as the leader: a node that slept through a change of voters learns it from the old ones
 	banned     reminder // who is not listened to
 	elections  elections
+	retired    atomic.Bool // serves nobody any more
 	raised     raised
 	suspicions suspicions
 	gossip     atomic.Pointer[gossip]
@@ -150,7 +151,7 @@ func (r *run) serve(ctx context.Context) error {
 
 	select {
 	case <-work.Done():
-		r.stepDown()
+		n.Retire(loops)
 	case <-n.failed.met:
 		n.cfg.Logger.Error("the node cannot go on", armor.KeyErr, n.failed.cause())
 	}
@@ -203,18 +204,6 @@ func (r *run) loops(ctx context.Context) {
 	}
 	if n.cfg.Gossip != nil {
 		r.work.Go(func() { n.gossips(ctx) })
-	}
-}
-
-// stepDown hands leadership over, so that the others need not find out that it is gone.
-func (r *run) stepDown() {
-	for range 3 {
-		if r.raft.State() != raft.Leader || r.node.voters() < 2 {
-			return
-		}
-		if err := r.raft.LeadershipTransfer().Error(); err == nil {
-			return
-		}
 	}
 }
 

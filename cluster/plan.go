@@ -44,8 +44,12 @@ func (p *planner) observe(state *armor.State) {
 }
 
 // settled reports whether a share's holder is known to hold no more than the target:
-// it says so, having seen the target, and no other life of it can hold more.
+// it says so, having seen the target, and no other life of it can hold more. A life that
+// ended without any has let go for good.
 func (p *planner) settled(s armor.Share) bool {
+	if p.t.lives.letGo(s.Node) {
+		return true
+	}
 	k, ok := p.known[armor.ShareKey(s.Pool, s.Node)]
 	q, _, reported := p.t.lives.lastReport(s.Node)
 	return ok && reported && q.HeldAt >= k.revision && q.Held[s.Pool] <= s.Target && p.t.lives.onlyLife(s.Node)

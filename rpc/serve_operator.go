@@ -159,8 +159,26 @@ func (s *Server) propose(ctx context.Context, r armor.Request, m *armorpb.Reques
 	case here:
 		return s.proposeHere(ctx, r, beginOnly)
 	default:
+		ctx, stop := s.whileLeading(ctx, leader)
+		defer stop()
 		return s.cfg.Peers.propose(ctx, leader, m, beginOnly)
 	}
+}
+
+// whileLeading is ctx as long as this node takes the given one for the leader: a leader that
+// is cut off is not waited for once another leads.
+func (s *Server) whileLeading(ctx context.Context, leader armor.NodeID) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for sleep(ctx, settling) {
+			if now, known := s.cfg.Node.Leader(); known && now != leader {
+				cancel(&armor.NotLeaderError{Leader: now})
+			}
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled); <-done }
 }
 
 // proposeHere is the leader's half. The signature is in the request, so a node that
@@ -228,6 +246,8 @@ func (s *Server) askEnforced(ctx context.Context, r armor.Result, patience time.
 	case here:
 		return s.awaitHere(ctx, r, patience)
 	default:
+		ctx, stop := s.whileLeading(ctx, leader)
+		defer stop()
 		return s.cfg.Peers.awaitEnforced(ctx, leader, r, patience)
 	}
 }

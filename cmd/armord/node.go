@@ -170,18 +170,20 @@ func (n *node) gossipers() []string {
 }
 
 // run takes part in the cluster and serves clients until ctx ends. The stages end in
-// the opposite order: clients leave under full enforcement, then the API goes, then
-// leadership, gossip and the stores, and the connections to other nodes at last.
+// the opposite order: clients leave under full enforcement, then leadership is handed over and
+// the last word said, then the API goes, then gossip and the stores, and the connections to
+// other nodes at last.
 func (n *node) run(ctx context.Context, f *founding) error {
 	stages := []stage{
 		{"link", n.link.Run},
 		{"cluster", n.runCluster},
 		{"api", n.serveAPI},
 		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(link.Join)) }},
+		{"office", n.retireAtEnd},
 		{"clients", func(ctx context.Context) error { return n.serveClients(ctx) }},
 	}
 	if f != nil {
-		stages = slices.Insert(stages, 4, stage{"founding", func(ctx context.Context) error {
+		stages = slices.Insert(stages, 5, stage{"founding", func(ctx context.Context) error {
 			if err := n.found(ctx, f); err != nil {
 				return err
 			}
@@ -195,6 +197,13 @@ func (n *node) run(ctx context.Context, f *founding) error {
 // runCluster ends the calls to other nodes after the member that makes them.
 func (n *node) runCluster(ctx context.Context) error {
 	return errors.Join(n.cluster.Run(ctx), n.peers.Close())
+}
+
+// retireAtEnd says the node's last word once its clients have gone.
+func (n *node) retireAtEnd(ctx context.Context) error {
+	<-ctx.Done()
+	n.cluster.Retire(context.WithoutCancel(ctx))
+	return nil
 }
 
 // serveAPI answers operators and nodes, most calls once this node knows what the cluster

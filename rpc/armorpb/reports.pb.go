@@ -1297,6 +1297,7 @@ type Renewal struct {
 	ClientAddress string                 `protobuf:"bytes,12,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
 	OpsAddress    string                 `protobuf:"bytes,13,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
 	Level         uint32                 `protobuf:"varint,14,opt,name=level,proto3" json:"level,omitempty"`
+	Ended         bool                   `protobuf:"varint,20,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1427,6 +1428,13 @@ func (x *Renewal) GetLevel() uint32 {
 		return x.Level
 	}
 	return 0
+}
+
+func (x *Renewal) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
 }
 
 type BallotQuestion struct {
@@ -1724,7 +1732,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\rR\x06secret\x12\x12\n" +
 	"\x04long\x18\x03 \x01(\fR\x04long\x12\x1c\n" +
-	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xd9\x03\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xef\x03\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1741,7 +1749,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x0eclient_address\x18\f \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vops_address\x18\r \x01(\tR\n" +
 	"opsAddress\x12\x14\n" +
-	"\x05level\x18\x0e \x01(\rR\x05level\x1a7\n" +
+	"\x05level\x18\x0e \x01(\rR\x05level\x12\x14\n" +
+	"\x05ended\x18\x14 \x01(\bR\x05ended\x1a7\n" +
 	"\tHeldEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"$\n" +
