@@ -305,7 +305,7 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	}
 	p, err := pooler.New(pooler.Config{
 		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
-		Hooks: n.metrics.poolerHooks(), Cancel: n.cancelProven, CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
+		Hooks: n.metrics.poolerHooks(), CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
 		DecoyKey: decoyKey,
 		Console:  console.Node{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
 	})
