@@ -221,6 +221,10 @@ func (n *Node) Hint(node armor.NodeID) (address string, ok bool) {
 	return m.PeerAddress, ok && m.PeerAddress != ""
 }
 
+// MaySpeak says whether a node that is no member, as far as is known here, may speak for
+// the cluster (link.Config).
+func (n *Node) MaySpeak(node armor.NodeID) bool { return n.maySpeak(node) == nil }
+
 // GossipAddress is where this node gossips, or "" while it does not.
 func (n *Node) GossipAddress() string {
 	g := n.gossip.Load()

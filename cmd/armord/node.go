@@ -116,17 +116,19 @@ func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, er
 		Certificate: func() (*tls.Certificate, error) { return pair.get() },
 		PeerCA:      func() (*x509.Certificate, error) { return ca, nil },
 		Seeds:       func() map[armor.NodeID]string { return own.Seeds },
-		Hint:        n.hint, Now: n.now, Logger: n.log,
+		Hint:        n.hint, Now: n.now, MaySpeak: n.maySpeak, Logger: n.log,
 	})
 }
 
-// hint and now may be asked while the rooms are being made: the link is made first.
+// hint, maySpeak and now may be asked while the rooms are being made: the link is made first.
 func (n *node) hint(id armor.NodeID) (string, bool) {
 	if n.cluster == nil {
 		return "", false
 	}
 	return n.cluster.Hint(id)
 }
+
+func (n *node) maySpeak(id armor.NodeID) bool { return n.cluster != nil && n.cluster.MaySpeak(id) }
 
 func (n *node) now() time.Time {
 	if n.cluster == nil {
