@@ -67,20 +67,24 @@ func (s *Server) authorizeOperator(who caller, call string) error {
 	return nil
 }
 
-// authorizeNode lets members ask. Renew is open to every node, because the answer to
-// a removed one, or to one that this node has not heard of yet, is the leader's.
+// authorizeNode lets members ask, which is who holds a member's key. Renew is open to
+// every node, because the answer to a removed one, or to one that this node has not heard
+// of yet, is the leader's; but to nobody in the name of somebody else.
 func (s *Server) authorizeNode(who caller, call string) error {
-	if call == "Renew" {
-		return nil
-	}
 	state, _ := s.cfg.Node.Current()
+	member, known := state.Members.Get(who.name)
+	tombstone, removed := state.Tombstones.Get(who.name)
 	switch {
+	case known && member.Certificate.Key != who.key:
+		return fmt.Errorf("%w: node %q is a member with another key", armor.ErrDenied, who.name)
+	case removed && !known && !tombstone.FormerKey.IsZero() && tombstone.FormerKey != who.key:
+		return fmt.Errorf("%w: node %q was removed, and had another key", armor.ErrDenied, who.name)
+	case call == "Renew", known:
+		return nil
 	case state.Cluster.ID == "":
 		return errNoState
-	case !state.Members.Has(who.name):
-		return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, who.name)
 	}
-	return nil
+	return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, who.name)
 }
 
 // errNoState is the answer of a node that has just started: it knows nobody yet, which
