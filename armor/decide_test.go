@@ -362,3 +362,29 @@ func TestKeyCompromiseSparesNoCertificateThatNobodyVouchedForSince(t *testing.T)
 		t.Errorf("for another reason dates are enough: %v", denial)
 	}
 }
+
+func TestWhoIsGrantedNothingHereIsDeniedEverything(t *testing.T) {
+	elsewhere := checkout().Peer
+	elsewhere.Source = netip.MustParseAddrPort("192.0.2.1:5555")
+	stranger := checkout().Peer
+	stranger.Leaf.Identity = "spiffe://production.acme/app/other"
+	revoked := world()
+	revoke(revoked, armor.Selector{Kind: armor.SelectKey, Key: digest("leaf-key")})
+	for _, c := range []struct {
+		name  string
+		state *armor.State
+		peer  armor.Peer
+		want  armor.Reason
+	}{
+		{"granted", world(), checkout().Peer, ""},
+		{"from elsewhere", world(), elsewhere, armor.ReasonAddress},
+		{"unknown identity", world(), stranger, armor.ReasonDatabase},
+		{"no grant", withIdentity(world()), checkout().Peer, armor.ReasonDatabase},
+		{"revoked", revoked, checkout().Peer, armor.ReasonRevoked},
+	} {
+		_, denial := c.state.DecideAny(c.peer, noon)
+		if denial == nil && c.want != "" || denial != nil && denial.Reason != c.want {
+			t.Errorf("%s: %+v", c.name, denial)
+		}
+	}
+}

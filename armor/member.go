@@ -49,6 +49,10 @@ func (m Member) Key() string { return string(m.ID) }
 type Tombstone struct {
 	ID        NodeID
 	RemovedAt time.Time
+	// FormerKey is the key that the node had, which its removal has revoked: with it the node may
+	// still say that it has let go, and nothing else. Zero: it may not (it was revoked
+	// before), or a level below 7 removed it.
+	FormerKey Digest
 }
 
 // Key is the tombstone's key in State.Tombstones.

@@ -140,6 +140,26 @@ func (s *State) Decide(f Facts, now time.Time) (Access, *Denial) {
 	return s.grants(access, f)
 }
 
+// DecideAny asks whether a peer may have anything at all from where it is: nil, or why
+// every session that it could ask for would be refused.
+func (s *State) DecideAny(p Peer, now time.Time) (Access, *Denial) {
+	f := Facts{Peer: p}
+	access, denial := s.Decide(f, now)
+	if denial != nil {
+		return access, denial
+	}
+	identity, _ := s.IdentityFor(access.Environment, p.Leaf.Identity)
+	if len(identity.Grants) == 0 {
+		return access, f.deny(ReasonDatabase, "identity %q of environment %q is granted nothing", p.Leaf.Identity, access.Environment)
+	}
+	for _, g := range identity.Grants {
+		if g.hasSource(p.Source.Addr()) {
+			return access, nil
+		}
+	}
+	return access, s.notGranted(access, f, "", otherSource)
+}
+
 // trusts finds the anchor that vouches for the peer and checks the certificate.
 func (s *State) trusts(p Peer, now time.Time) (Environment, TrustAnchor, *Denial) {
 	leaf := p.Leaf

@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -62,13 +64,15 @@ func splitAddress(address string) (host string, port int, err error) {
 // gossip is this node's part in gossip. What it learns is a hint: it shows who seems
 // to be there, and decides nothing.
 type gossip struct {
-	cfg  *GossipConfig
-	list *memberlist.Memberlist
-	self meta
+	cfg       *GossipConfig
+	list      *memberlist.Memberlist
+	transport *guardedTransport
+	self      meta
 
-	mu    sync.Mutex // guards all below; memberlist calls our delegates under its own locks
-	nodes map[armor.NodeID]meta
-	seen  map[armor.NodeID]string // gossip addresses, also of nodes that are gone
+	mu      sync.Mutex // guards all below; memberlist calls our delegates under its own locks
+	nodes   map[armor.NodeID]meta
+	seen    map[armor.NodeID]string // gossip addresses, also of nodes that are gone
+	sources map[netip.Addr]bool     // of the same
 }
 
 // maxSeen bounds the addresses remembered.
@@ -128,7 +132,7 @@ func (n *Node) startGossip(cluster string) (*gossip, error) {
 	g := &gossip{
 		cfg:   n.cfg.Gossip,
 		self:  meta{Cluster: cluster, Epoch: n.epoch, PeerAddress: n.cfg.PeerAddress, Version: n.cfg.Version},
-		nodes: map[armor.NodeID]meta{}, seen: map[armor.NodeID]string{},
+		nodes: map[armor.NodeID]meta{}, seen: map[armor.NodeID]string{}, sources: map[netip.Addr]bool{},
 	}
 	if _, err := g.self.encode(); err != nil {
 		return nil, err
@@ -137,7 +141,12 @@ func (n *Node) startGossip(cluster string) (*gossip, error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.list, err = memberlist.Create(cfg); err != nil {
+	if err = g.listen(cfg); err == nil {
+		if g.list, err = memberlist.Create(cfg); err != nil {
+			err = errors.Join(err, g.transport.Shutdown())
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", g.cfg.Listen, err)
 	}
 	return g, nil
@@ -165,7 +174,7 @@ func (g *gossip) config(n *Node) (*memberlist.Config, error) {
 	cfg.GossipVerifyIncoming, cfg.GossipVerifyOutgoing = true, true
 	cfg.DeadNodeReclaimTime = reclaimAfter
 	cfg.Delegate, cfg.Events, cfg.Alive = g, g, g
-	cfg.Logger = newLibraryLog(n.cfg.Logger, "gossip").StandardLogger(nil)
+	cfg.Logger = newLimitedLog(n.cfg.Logger, "gossip", gossipLines).StandardLogger(nil)
 	return cfg, nil
 }
 
@@ -275,6 +284,9 @@ func (g *gossip) note(peer *memberlist.Node) {
 	g.nodes[armor.NodeID(peer.Name)] = m
 	if len(g.seen) < maxSeen {
 		g.seen[armor.NodeID(peer.Name)] = peer.Address()
+	}
+	if at, ok := netip.AddrFromSlice(peer.Addr); ok && len(g.sources) < maxSeen {
+		g.sources[armor.SourceOf(at)] = true
 	}
 }
 

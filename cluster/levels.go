@@ -20,8 +20,8 @@ const unsaidLevel = 3
 func (n *Node) understood(ctx context.Context, t *tenure, c armor.Command) error {
 	for {
 		reported := t.lives.watch()
-		err := n.applicable(t, c)
 		patience := t.began + n.cfg.Timings.Renew + n.cfg.Timings.RenewTimeout - n.cfg.Clock.Boot()
+		err := n.applicable(t, c, patience <= 0)
 		if err == nil || patience <= 0 {
 			return err
 		}
@@ -40,16 +40,23 @@ func (n *Node) understood(ctx context.Context, t *tenure, c armor.Command) error
 	}
 }
 
-// applicable is understood as far as nodes have reported by now.
-func (n *Node) applicable(t *tenure, c armor.Command) error {
+// applicable is understood as far as nodes have reported by now; late says that they have
+// had the time. A removal waits for no node that does not report, since it is for nodes
+// that are gone: one of an older release that comes back stops at it, and says so.
+func (n *Node) applicable(t *tenure, c armor.Command, late bool) error {
 	level := fsm.LevelOf(c)
 	if level <= unsaidLevel {
 		return nil
 	}
 	var behind []string
 	state, _ := n.machine.Current()
+	removal, isRemoval := c.(armor.RemoveMember)
 	for m := range state.Members.Values() {
-		if q, _, met := t.lives.lastReport(m.ID); !met || q.Level < level {
+		q, _, met := t.lives.lastReport(m.ID)
+		if isRemoval && (m.ID == removal.Node || late && !met) {
+			continue
+		}
+		if !met || q.Level < level {
 			behind = append(behind, string(m.ID))
 		}
 	}

@@ -108,3 +108,28 @@ func TestPartsThatNobodyRevokedArePruned(t *testing.T) {
 		})
 	})
 }
+
+// TestDeadNodesAreRemovedOneAfterTheOther: a new leader has heard of none of them what it
+// applies. One that does report counts.
+func TestDeadNodesAreRemovedOneAfterTheOther(t *testing.T) {
+	inBubble(t, 5, func(t *testing.T, l *lab) {
+		dead := []*labNode{l.follower(), l.leader()}
+		for _, n := range dead {
+			if err := l.stop(n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, n := range dead {
+			if err := l.proposeSoon(l.request(armor.RemoveMember{Node: n.cfg.Node})); err != nil {
+				t.Errorf("remove %s: %v", n.cfg.Node, err)
+			}
+		}
+		older := l.follower().cfg.Node
+		l.restart(older, func(c *Config) { c.Courier = olderCourier{labCourier{l, older}} })
+		l.settle()
+		l.eventually("the older node has reported", func() bool {
+			err := l.leader().Validate(l.request(armor.RemoveMember{Node: l.leader().cfg.Node}))
+			return errors.Is(err, armor.ErrConflict) && strings.Contains(err.Error(), "older release")
+		})
+	})
+}

@@ -8,23 +8,30 @@ import (
 	"log/slog"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
 )
 
 // libraryLog lets hashicorp's libraries write to our log. They word their messages
 // themselves, so each becomes a line of ours that has theirs inside.
 type libraryLog struct {
-	log  *slog.Logger
-	name string
-	args []any
+	log   *slog.Logger
+	name  string
+	args  []any
+	limit *rate.Limiter // of lines; nil: none
 }
 
 func newLibraryLog(l *slog.Logger, name string) hclog.Logger {
 	return &libraryLog{log: l, name: name}
 }
 
+// newLimitedLog is for a library that has a line for whatever a stranger sends.
+func newLimitedLog(l *slog.Logger, name string, perSecond int) hclog.Logger {
+	return &libraryLog{log: l, name: name, limit: rate.NewLimiter(rate.Limit(perSecond), 10*perSecond)}
+}
+
 func (l *libraryLog) write(level slog.Level, msg string, args []any) {
 	ctx := context.Background() // no request is being served: libraries log on their own account
-	if !l.log.Enabled(ctx, level) {
+	if !l.log.Enabled(ctx, level) || l.limit != nil && !l.limit.Allow() {
 		return
 	}
 	detail := append(append([]any{slog.String("message", msg)}, l.args...), args...)
@@ -60,7 +67,7 @@ func (l *libraryLog) ResetNamed(string) hclog.Logger { return l }
 func (l *libraryLog) SetLevel(hclog.Level)           {}
 func (l *libraryLog) GetLevel() hclog.Level          { return hclog.Debug }
 func (l *libraryLog) With(args ...any) hclog.Logger {
-	return &libraryLog{l.log, l.name, append(l.args[:len(l.args):len(l.args)], args...)}
+	return &libraryLog{l.log, l.name, append(l.args[:len(l.args):len(l.args)], args...), l.limit}
 }
 func (l *libraryLog) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
 	return log.New(l, "", 0)

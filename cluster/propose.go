@@ -99,7 +99,7 @@ func (n *Node) Validate(r armor.Request) error {
 	if err != nil {
 		return nil // whoever leads knows what the members apply
 	}
-	return n.applicable(t, r.Command)
+	return n.applicable(t, r.Command, true)
 }
 
 // commit replicates an entry and waits until it is applied here.

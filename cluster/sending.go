@@ -20,7 +20,7 @@ func (t *transport) AppendEntries(
 	if err := t.NetworkTransport.AppendEntries(id, address, m, answer); err != nil {
 		return err
 	}
-	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
 }
 
 // RequestVote asks for a vote (raft.Transport).
@@ -30,7 +30,7 @@ func (t *transport) RequestVote(
 	if err := t.NetworkTransport.RequestVote(id, address, m, answer); err != nil {
 		return err
 	}
-	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
 }
 
 // RequestPreVote asks whether a vote would be given (raft.WithPreVote).
@@ -40,7 +40,7 @@ func (t *transport) RequestPreVote(
 	if err := t.NetworkTransport.RequestPreVote(id, address, m, answer); err != nil {
 		return err
 	}
-	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
 }
 
 // InstallSnapshot sends a whole state (raft.Transport).
@@ -50,7 +50,7 @@ func (t *transport) InstallSnapshot(
 	if err := t.NetworkTransport.InstallSnapshot(id, address, m, answer, state); err != nil {
 		return err
 	}
-	return t.guard.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
 }
 
 // heir is the node to which an office is handed over, until a boot instant.

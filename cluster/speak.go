@@ -46,22 +46,33 @@ func (r *reminder) has(node armor.NodeID, now time.Duration) bool {
 	return now < r.until[node]
 }
 
-// maySpeak says whether a Raft message of a node may be believed: the node votes, or a
-// node that may speak has named it as the leader; and it has the right to this message.
-// It may take the flag of a hand-over off a vote that is asked for.
-func (n *Node) maySpeak(ctx context.Context, node armor.NodeID, command any) error {
+// MaySpeak says whether a node that is no member, as far as is known here, may speak for
+// the cluster (link.Config).
+func (n *Node) MaySpeak(node armor.NodeID) bool { return n.listensTo(node) == nil }
+
+// listensTo returns why a node is not listened to: it neither votes, nor has a node that may
+// speak named it as the leader; or it would have undone what is committed.
+func (n *Node) listensTo(node armor.NodeID) error {
 	now := n.cfg.Clock.Boot()
-	if n.banned.has(node, now) {
+	switch {
+	case n.banned.has(node, now):
 		return fmt.Errorf("%w: node %q is not listened to for now: it would have undone what is committed", armor.ErrDenied, node)
+	case n.knows(node), n.vouched.has(node, now):
+		return nil
 	}
-	if !n.knows(node) {
-		if n.vouched.has(node, now) {
-			return nil
-		}
-		return fmt.Errorf("%w: node %q is not a voter here", armor.ErrDenied, node)
+	return fmt.Errorf("%w: node %q is not a voter here", armor.ErrDenied, node)
+}
+
+// maySpeak says whether a Raft message of a node may be believed: the node is listened to,
+// and has the right to this message. It may take the flag of a hand-over off a vote that
+// is asked for. A joiner knows no voters yet, and believes those whom it was told of; whom
+// a voter named cannot be proved to lead by the voters that this node knows.
+func (n *Node) maySpeak(ctx context.Context, node armor.NodeID, command any) error {
+	if err := n.listensTo(node); err != nil {
+		return err
 	}
-	if len(n.voterIDs()) == 0 {
-		return nil // a joiner knows no voters yet, and believes those whom it was told of
+	if !n.knows(node) || len(n.voterIDs()) == 0 {
+		return nil
 	}
 	return n.mayCommand(ctx, node, command)
 }

@@ -30,7 +30,7 @@ type transport struct {
 	consumer chan raft.RPC
 	// heartbeat is Raft's way to take heartbeats past its main loop.
 	heartbeat atomic.Pointer[func(raft.RPC)]
-	guard     guard
+	sentry    sentry
 	// heir is to whom this node, leading, hands its office over.
 	heir atomic.Pointer[heir]
 
@@ -50,8 +50,8 @@ const (
 	inFlight = 1
 )
 
-// guard judges what other nodes say.
-type guard interface {
+// sentry judges what other nodes say.
+type sentry interface {
 	// maySpeak returns why a message of a node is not to be believed; nil: it is.
 	maySpeak(ctx context.Context, node armor.NodeID, command any) error
 	// mayRaise returns why a node's answer may not end a term.
@@ -60,10 +60,10 @@ type guard interface {
 	refused(node armor.NodeID, why error)
 }
 
-func newTransport(cfg Config, guard guard) *transport {
+func newTransport(cfg Config, sentry sentry) *transport {
 	t := &transport{
 		local: cfg.Node, network: cfg.Network, timeout: cfg.Timings.Transport, log: cfg.Logger, clock: cfg.Clock,
-		consumer: make(chan raft.RPC), guard: guard, mistakes: cfg.mistakes, done: make(chan struct{}),
+		consumer: make(chan raft.RPC), sentry: sentry, mistakes: cfg.mistakes, done: make(chan struct{}),
 	}
 	t.NetworkTransport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: newOutgoing(cfg.Network, cfg.Node), MaxPool: pooledConns, MaxRPCsInFlight: inFlight, Timeout: t.timeout,
@@ -146,7 +146,7 @@ func (t *transport) serve(ctx context.Context, conn net.Conn) {
 // pass gives a message to Raft, or refuses it.
 func (t *transport) pass(ctx context.Context, peer armor.NodeID, stream *incoming, rpc raft.RPC, heartbeat bool) {
 	if err := t.judge(ctx, peer, rpc); err != nil {
-		t.guard.refused(peer, err)
+		t.sentry.refused(peer, err)
 		rpc.Respond(nil, err)
 		if rpc.Reader != nil { // a snapshot follows on the wire, and nobody will read it
 			stream.Close()
@@ -184,7 +184,7 @@ func (t *transport) judge(ctx context.Context, peer armor.NodeID, rpc raft.RPC) 
 			return fmt.Errorf("%w: node %q sent a raft message in the name of %.80q", armor.ErrDenied, peer, name)
 		}
 	}
-	return t.guard.maySpeak(ctx, peer, rpc.Command)
+	return t.sentry.maySpeak(ctx, peer, rpc.Command)
 }
 
 // namedSenders are the older fields that name the sender a second time.

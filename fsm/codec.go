@@ -29,22 +29,29 @@ var deterministic = proto.MarshalOptions{Deterministic: true}
 // armor.ErrInvalid for a request that no machine could read back: a malformed id or
 // principal, text that is not UTF-8, or more than MaxEntry bytes.
 func Encode(r armor.Request, proposedAt time.Time) ([]byte, error) {
-	entry, _, _, err := encode(r, proposedAt)
+	entry, _, err := encode(r, proposedAt)
 	return entry, err
 }
 
-// encode also returns the request and the time as every machine will read them: what was
-// written is read back before anyone else has to.
-func encode(r armor.Request, proposedAt time.Time) ([]byte, armor.Request, time.Time, error) {
+// proposal is what a log entry says.
+type proposal struct {
+	armor.Request
+	at    time.Time // when it was proposed
+	level uint32    // it means what it meant at this level
+}
+
+// encode also returns the proposal as every machine will read it: what was written is
+// read back before anyone else has to.
+func encode(r armor.Request, proposedAt time.Time) ([]byte, proposal, error) {
 	entry, err := write(r, proposedAt)
 	if err != nil {
-		return nil, r, proposedAt, err
+		return nil, proposal{}, err
 	}
-	read, at, err := Decode(entry)
+	p, err := read(entry)
 	if err != nil {
-		return nil, r, proposedAt, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
+		return nil, p, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
-	return entry, read, at, nil
+	return entry, p, nil
 }
 
 func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
@@ -89,46 +96,53 @@ func encodeID(r armor.Request) ([]byte, error) {
 // Decode reads a log entry. Any error means that this build must not apply it; it
 // wraps ErrCannotApply.
 func Decode(entry []byte) (armor.Request, time.Time, error) {
-	r, proposedAt, err := decode(entry)
-	if err != nil {
-		return armor.Request{}, time.Time{}, fmt.Errorf("%w: %w", ErrCannotApply, err)
-	}
-	return r, proposedAt, nil
+	p, err := read(entry)
+	return p.Request, p.at, err
 }
 
-func decode(entry []byte) (r armor.Request, proposedAt time.Time, err error) {
+// read is Decode with all that the entry says.
+func read(entry []byte) (proposal, error) {
+	p, err := decode(entry)
+	if err != nil {
+		return proposal{}, fmt.Errorf("%w: %w", ErrCannotApply, err)
+	}
+	return p, nil
+}
+
+func decode(entry []byte) (p proposal, err error) {
 	var e fsmpb.Envelope
 	if len(entry) > MaxEntry {
-		return r, proposedAt, fmt.Errorf("%d bytes, more than %d", len(entry), MaxEntry)
+		return p, fmt.Errorf("%d bytes, more than %d", len(entry), MaxEntry)
 	}
 	if err := wire.Log.UnmarshalMessage(entry, &e); err != nil {
-		return r, proposedAt, fmt.Errorf("envelope: %w", err)
+		return p, fmt.Errorf("envelope: %w", err)
 	}
 	if e.Version != envelopeVersion {
-		return r, proposedAt, fmt.Errorf("envelope version %d, and this build reads %d: run a newer armord", e.Version, envelopeVersion)
+		return p, fmt.Errorf("envelope version %d, and this build reads %d: run a newer armord", e.Version, envelopeVersion)
 	}
 	if e.Level < MinLevel || e.Level > MaxLevel {
-		return r, proposedAt, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
+		return p, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
 	}
-	if proposedAt, err = wire.Log.TimeOf(e.ProposedAt); err != nil {
-		return r, proposedAt, fmt.Errorf("proposed at: %w", err)
+	p.level = e.Level
+	if p.at, err = wire.Log.TimeOf(e.ProposedAt); err != nil {
+		return p, fmt.Errorf("proposed at: %w", err)
 	}
-	if proposedAt.Before(firstTime) || proposedAt.After(lastTime) {
-		return r, proposedAt, fmt.Errorf("proposed at %s, which no clock shows", stamp(proposedAt))
+	if p.at.Before(firstTime) || p.at.After(lastTime) {
+		return p, fmt.Errorf("proposed at %s, which no clock shows", stamp(p.at))
 	}
-	if r.Expires, err = wire.Log.TimeOf(e.Expires); err != nil {
-		return r, proposedAt, fmt.Errorf("expires: %w", err)
+	if p.Expires, err = wire.Log.TimeOf(e.Expires); err != nil {
+		return p, fmt.Errorf("expires: %w", err)
 	}
 	if len(e.RequestId) != 16 {
-		return r, proposedAt, fmt.Errorf("request id of %d bytes", len(e.RequestId))
+		return p, fmt.Errorf("request id of %d bytes", len(e.RequestId))
 	}
-	r.ID = armor.RequestID(hex.EncodeToString(e.RequestId))
-	r.Principal, r.Signature = e.Principal, e.Signature
-	if err = checkEnvelope(r); err != nil {
-		return r, proposedAt, err
+	p.ID = armor.RequestID(hex.EncodeToString(e.RequestId))
+	p.Principal, p.Signature = e.Principal, e.Signature
+	if err = checkEnvelope(p.Request); err != nil {
+		return p, err
 	}
-	r.Command, err = wire.Log.UnmarshalCommand(e.Kind, e.Payload)
-	return r, proposedAt, err
+	p.Command, err = wire.Log.UnmarshalCommand(e.Kind, e.Payload)
+	return p, err
 }
 
 func checkEnvelope(r armor.Request) error {

@@ -11,7 +11,7 @@ import (
 // make an old build compute another state takes a new one.
 const (
 	MinLevel = 1
-	MaxLevel = 6
+	MaxLevel = 7
 )
 
 // Level is what this build writes.
@@ -57,7 +57,8 @@ var kinds = byName(
 	means(1, func(d *draft, c armor.CreateJoinToken) error { return d.createJoinToken(c.Token) }),
 	means(1, (*draft).requestJoin),
 	means(1, (*draft).approveJoin),
-	means(1, (*draft).removeMember),
+	// 7: it revokes the node's key.
+	means(7, (*draft).removeMember),
 	means(1, (*draft).setMemberAddresses),
 	means(1, (*draft).setShares),
 	means(1, (*draft).buryTombstones),

@@ -63,11 +63,11 @@ func (m *Machine) Apply(index, term uint64, entry []byte) (armor.Result, error) 
 	if last := v.world.state.Revision; index <= last {
 		return armor.Result{}, fmt.Errorf("%w: entry %d comes after %d", ErrCannotApply, index, last)
 	}
-	r, proposedAt, err := Decode(entry)
+	p, err := read(entry)
 	if err != nil {
 		return armor.Result{}, fmt.Errorf("entry %d of term %d: %w", index, term, err)
 	}
-	next, result := v.world.step(index, term, proposedAt, r)
+	next, result := v.world.step(index, term, p)
 	m.publish(v, &version{world: next, chain: link(v.chain, index, term, entry)})
 	return result, nil
 }
@@ -87,15 +87,15 @@ func (m *Machine) publish(old, next *version) {
 func (m *Machine) Check(r armor.Request, now time.Time) (entry []byte, err error) {
 	dryRun := r.DryRun
 	r.DryRun = false
-	entry, r, proposedAt, err := encode(r, now)
+	entry, p, err := encode(r, now)
 	if err != nil {
 		return nil, err
 	}
 	if dryRun {
-		entry, r.DryRun = nil, true
+		entry, p.DryRun = nil, true
 	}
 	w := m.current.Load().world
-	if _, result := w.step(w.state.Revision+1, 0, proposedAt, r); result.Err != nil {
+	if _, result := w.step(w.state.Revision+1, 0, p); result.Err != nil {
 		return nil, result.Err
 	}
 	return entry, nil

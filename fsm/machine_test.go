@@ -173,3 +173,64 @@ func TestSignatureOfADryRunMovesNothing(t *testing.T) {
 		t.Errorf("an order as a question: %v", err)
 	}
 }
+
+// removal is a cluster of three without n3, which an entry of a level has removed.
+func removal(t *testing.T, level uint32) *lab {
+	t.Helper()
+	l := governed(t, "n2", "n3")
+	r := l.request("ada", armor.RemoveMember{Node: "n3"})
+	w := l.machine.current.Load().world
+	w, result := w.step(w.state.Revision+1, l.term, proposal{Request: r, at: l.now, level: level})
+	l.must(result)
+	old := l.machine.current.Load()
+	l.machine.publish(old, &version{world: w, chain: old.chain})
+	l.index = w.state.Revision
+	return l
+}
+
+// TestRemovalRevokesTheKeyOfTheNode, and a new key comes in under the old name.
+func TestRemovalRevokesTheKeyOfTheNode(t *testing.T) {
+	l := removal(t, Level)
+	key := l.nodeCert("n3").Key
+	r, found := l.state().Revokes(l.nodeCert("n3"), nil)
+	if !found || r.Selector.Key != key || r.Reason != armor.CessationOfOperation || r.By != "ada" {
+		t.Fatalf("%+v, %v", r, found)
+	}
+	if tomb, _ := l.state().Tombstones.Get("n3"); tomb.FormerKey != key {
+		t.Fatalf("%+v", tomb)
+	}
+	l.must(l.node("n1", armor.BuryTombstones{Nodes: []armor.NodeID{"n3"}}))
+	l.must(l.by("ada", l.token("n3", time.Hour)))
+	l.must(l.node("n1", l.join("n3")))
+	if result := l.by("ada", l.approve("n3")); !errors.Is(result.Err, armor.ErrRevoked) {
+		t.Fatalf("the old key is admitted again: %v", result.Err)
+	}
+	anew := l.approve("n3")
+	anew.Certificate.Key = digest("a new key")
+	l.must(l.by("ada", anew))
+}
+
+// TestRemovalOfAnOldLogMeansWhatItMeant.
+func TestRemovalOfAnOldLogMeansWhatItMeant(t *testing.T) {
+	l := removal(t, 6)
+	if _, found := l.state().Revokes(l.nodeCert("n3"), nil); found {
+		t.Fatal("it revokes")
+	}
+	if tomb, _ := l.state().Tombstones.Get("n3"); !tomb.FormerKey.IsZero() {
+		t.Fatalf("%+v", tomb)
+	}
+}
+
+// TestRevokedNodeHasNoLastWord when it is removed.
+func TestRevokedNodeHasNoLastWord(t *testing.T) {
+	l := governed(t, "n2", "n3")
+	key := armor.Selector{Kind: armor.SelectKey, Key: l.nodeCert("n3").Key}
+	l.must(l.by("ada", armor.Revoke{Selectors: []armor.Selector{key}, Reason: armor.KeyCompromise}))
+	l.must(l.by("ada", armor.RemoveMember{Node: "n3"}))
+	if tomb, found := l.state().Tombstones.Get("n3"); !found || !tomb.FormerKey.IsZero() {
+		t.Fatalf("%+v", tomb)
+	}
+	if r, _ := l.state().Revokes(l.nodeCert("n3"), nil); r.Reason != armor.KeyCompromise {
+		t.Fatalf("%+v", r)
+	}
+}

@@ -202,7 +202,8 @@ func checkIssued(c armor.ApproveJoin) error {
 }
 
 // removeMember takes a node out. What it holds stays counted until its tombstone is
-// buried: the node may not know yet, and its server connections may still be open.
+// buried: the node may not know yet, and its server connections may still be open. Its
+// key is revoked, so that nobody is that node again with it.
 func (d *draft) removeMember(c armor.RemoveMember) error {
 	member, found := d.Members.Get(string(c.Node))
 	if !found {
@@ -214,7 +215,11 @@ func (d *draft) removeMember(c armor.RemoveMember) error {
 	before := d.strength()
 	remove(d, armor.Members, member)
 	remove(d, armor.Joins, armor.JoinRequest{Node: c.Node})
-	put(d, armor.Tombstones, armor.Tombstone{ID: c.Node, RemovedAt: d.Time})
+	tombstone := armor.Tombstone{ID: c.Node, RemovedAt: d.Time}
+	if d.level >= 7 {
+		tombstone.FormerKey = d.revokeRemoved(member)
+	}
+	put(d, armor.Tombstones, tombstone)
 	after := d.strength()
 	if after.voters == 0 {
 		return refuse(armor.ErrConflict, "node %s is the last voter", c.Node)
@@ -223,6 +228,20 @@ func (d *draft) removeMember(c armor.RemoveMember) error {
 		return err
 	}
 	return d.levelPools()
+}
+
+// revokeRemoved revokes the key of a member that goes. It returns the key, with which the node may
+// say its last word; none when its certificate was revoked before.
+func (d *draft) revokeRemoved(m armor.Member) armor.Digest {
+	_, revoked := revokes(d.State, m.Certificate)
+	put(d, armor.Revoked, d.widened(armor.Revoke{
+		Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: m.Certificate.Key}},
+		Reason:    armor.CessationOfOperation, Comment: "node " + string(m.ID) + " was removed",
+	})...)
+	if revoked {
+		return armor.Digest{}
+	}
+	return m.Certificate.Key
 }
 
 func (d *draft) setMemberAddresses(c armor.SetMemberAddresses) error {

@@ -12,8 +12,9 @@ const maxLiveRequests = 10_000
 
 // step applies one request to the world. The world that follows always has the
 // entry's revision and time, also when the request is refused.
-func (w *world) step(index, term uint64, proposedAt time.Time, r armor.Request) (*world, armor.Result) {
-	d := w.open(index, term, proposedAt, r.Principal)
+func (w *world) step(index, term uint64, p proposal) (*world, armor.Result) {
+	r := p.Request
+	d := w.open(index, term, p.at, r.Principal)
 	digest := r.Digest()
 	if first, found := d.requests.Get(outcomeKey(r.Principal, r.ID)); found {
 		if first.Digest != digest {
@@ -27,7 +28,7 @@ func (w *world) step(index, term uint64, proposedAt time.Time, r armor.Request) 
 	}
 	opened := d.finish()
 	next := opened.edit()
-	next.term, next.by = term, r.Principal
+	next.term, next.level, next.by = term, p.level, r.Principal
 	err := next.perform(r)
 	if err != nil {
 		next = opened.edit()

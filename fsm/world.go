@@ -24,6 +24,7 @@ type world struct {
 type draft struct {
 	*armor.State        // the next one; nobody else has seen it
 	term         uint64 // of the entry that is being applied
+	level        uint32 // of the same: what its kind means
 	by           string // its principal
 
 	memory

@@ -1,10 +1,8 @@
 package pooler
 
 import (
-	"context"
 	"crypto/rand"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -29,9 +27,6 @@ type Config struct {
 	Logger  *slog.Logger
 	Hooks   Hooks
 	Dial    backend.Dial // nil: backend.DefaultDialer's
-	// Cancel carries a cancel request that came over TLS to the session that holds the
-	// key, on whatever node. Nil: to this node's sessions.
-	Cancel func(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
 	// CancelTLSOnly says whether an environment refuses cancel requests that come without
 	// TLS. It must not block. Nil: none does.
 	CancelTLSOnly func(environment string) bool

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"context"
 	"sync"
 
 	"github.com/armordb/armordb/armor"
@@ -34,6 +35,9 @@ type Guest interface {
 	// GoOn lets the session live on when ServeConn returns: it ends when end is called,
 	// once, from any goroutine. panicked is what it has ended with, or nil.
 	GoOn() (end func(panicked any))
+	// Cancel takes a cancel request that the client sent instead of a startup packet, and
+	// carries it to the session that holds the key, on whatever node, if the client may.
+	Cancel(ctx context.Context, key armor.CancelKey)
 	// Refuse records a denial made by the pooler and returns it with its id.
 	Refuse(d *armor.Denial) *armor.Denial
 	// SetState is for `armorctl session list`.

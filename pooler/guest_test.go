@@ -107,6 +107,8 @@ func (g *guest) HandOver(cut func(error, func())) error {
 	return nil
 }
 
+func (g *guest) Cancel(ctx context.Context, key armor.CancelKey) { g.home.Cancel(ctx, key, false) }
+
 func (g *guest) Refuse(d *armor.Denial) *armor.Denial {
 	g.mu.Lock()
 	defer g.mu.Unlock()

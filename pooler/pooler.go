@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -57,9 +56,6 @@ func New(cfg Config) (*Pooler, error) {
 	p.console = console.New(console.Config{
 		Node: cfg.Console, Pooler: desk{p}, Logger: cfg.Logger, StartupTimeout: cfg.StartupTimeout, LoginTimeout: cfg.LoginTimeout,
 	})
-	if cfg.Cancel == nil {
-		p.cfg.Cancel = func(ctx context.Context, key armor.CancelKey, _ netip.AddrPort) { p.Cancel(ctx, key, false) }
-	}
 	return p, nil
 }
 

@@ -30,7 +30,7 @@ func (p *Pooler) ServeConn(ctx context.Context, conn net.Conn, g Guest) {
 		return // there is nobody to talk to
 	case pgwire.IsCancel(packet):
 		if key, err := pgwire.ParseCancel(packet); err == nil {
-			p.cfg.Cancel(ctx, key, g.Peer().Source)
+			g.Cancel(ctx, key)
 		}
 		return // PostgreSQL does not answer either
 	}

@@ -86,19 +86,23 @@ func (s *Server) authorizeOperator(who caller, call string) error {
 // node or to one that this node has not heard of yet, and a ballot is no secret.
 var openToNodes = []string{"Renew", "Poll"}
 
-// authorizeNode lets members ask.
+// authorizeNode lets members ask, which is who holds a member's key. What is open to every
+// node is open to nobody in the name of somebody else.
 func (s *Server) authorizeNode(who caller, call string) error {
-	if slices.Contains(openToNodes, call) {
-		return nil
-	}
 	state, _ := s.cfg.Node.Current()
+	member, known := state.Members.Get(who.name)
+	tombstone, removed := state.Tombstones.Get(who.name)
 	switch {
+	case known && member.Certificate.Key != who.key:
+		return fmt.Errorf("%w: node %q is a member with another key", armor.ErrDenied, who.name)
+	case removed && !known && !tombstone.FormerKey.IsZero() && tombstone.FormerKey != who.key:
+		return fmt.Errorf("%w: node %q was removed, and had another key", armor.ErrDenied, who.name)
+	case known, slices.Contains(openToNodes, call):
+		return nil
 	case state.Cluster.ID == "":
 		return errNoState
-	case !state.Members.Has(who.name):
-		return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, who.name)
 	}
-	return nil
+	return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, who.name)
 }
 
 // errNoState is the answer of a node that has just started: it knows nobody yet, which

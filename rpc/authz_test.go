@@ -77,7 +77,7 @@ func TestNodeThatKnowsNothingYetAnswersBallotsOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	as := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: caller{kind: pki.Node, name: "n2"}})
+	as := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: caller{kind: pki.Node, name: "n2", key: pki.SPKI(l.nodes["n2"].certificate.Leaf)}})
 	service := "/" + armorpb.PeerAPI_ServiceDesc.ServiceName + "/"
 	if err := s.authorize(as, service+"Poll"); err != nil {
 		t.Fatal(err)
@@ -157,6 +157,36 @@ func TestRequestsOfStrangersAreNotProposed(t *testing.T) {
 	}
 	if len(l.proposals()) != 0 {
 		t.Errorf("proposed %v", l.proposals())
+	}
+}
+
+// TestAMemberIsWhoHasItsKey, also for renewals: nobody reports in the name of another.
+func TestAMemberIsWhoHasItsKey(t *testing.T) {
+	l := newLab(t, 2)
+	renew := func(c tls.Certificate, name armor.NodeID) error {
+		line := newLine("n1", nearConnect, handshaken{},
+			func(ctx context.Context) (net.Conn, error) { return dialLab(ctx, l.nodes["n1"].address, ALPN, c) })
+		defer line.close()
+		return line.use(t.Context(), func(conn grpc.ClientConnInterface) error {
+			_, err := armorpb.NewPeerAPIClient(conn).Renew(t.Context(), toMessage[armorpb.Renewal](armor.Renewal{Node: name}))
+			return err
+		})
+	}
+	former, other := l.issue(pki.NodeIdentity(labCluster, "n9"), true), l.issue(pki.NodeIdentity(labCluster, "n9"), true)
+	if err := renew(former, "n9"); errors.Is(err, armor.ErrDenied) {
+		t.Errorf("a node that is not known here yet: %v", err)
+	}
+	if err := renew(l.issue(pki.NodeIdentity(labCluster, "n2"), true), "n2"); !errors.Is(err, armor.ErrDenied) {
+		t.Errorf("another key of a member's name: %v", err)
+	}
+	l.change(func(s *armor.State) {
+		s.Tombstones = s.Tombstones.With(armor.Tombstone{ID: "n9", FormerKey: pki.SPKI(former.Leaf)})
+	})
+	if err := renew(former, "n9"); errors.Is(err, armor.ErrDenied) {
+		t.Errorf("the last word of a removed node: %v", err)
+	}
+	if err := renew(other, "n9"); !errors.Is(err, armor.ErrDenied) {
+		t.Errorf("another key of a removed node's name: %v", err)
 	}
 }
 

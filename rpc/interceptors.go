@@ -21,6 +21,12 @@ import (
 // authorizer says whether a call may be made; nil error: yes.
 type authorizer func(ctx context.Context, method string) error
 
+const (
+	prefaceTime = 5 * time.Second // from a proven connection to its first words of HTTP/2
+	maxStreams  = 256             // calls at once on one connection
+	maxHeaders  = 16 << 10        // of one call, in bytes
+)
+
 // newGRPC makes a server whose calls are logged, recovered from panics, authorized and
 // have their errors translated, in this order.
 func newGRPC(logger *slog.Logger, authorize authorizer, more ...grpc.ServerOption) *grpc.Server {
@@ -55,6 +61,9 @@ func newGRPC(logger *slog.Logger, authorize authorizer, more ...grpc.ServerOptio
 				return toStatus(handle(server, stream))
 			},
 		),
+		grpc.ConnectionTimeout(prefaceTime),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter / 2, PermitWithoutStream: true}),

@@ -226,41 +226,4 @@ func TestStrangersAreLimited(t *testing.T) {
 	if !errors.Is(err, armor.ErrExhausted) {
 		t.Errorf("after %d calls at once: %v", joinBurst+1, err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	limited := limitConns(listener, 1)
-	defer limited.Close()
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return conn
-	}
-	first := dial()
-	defer first.Close()
-	held, err := limited.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted := make(chan net.Conn, 1)
-	var accepting sync.WaitGroup
-	accepting.Go(func() {
-		if conn, err := limited.Accept(); err == nil {
-			accepted <- conn
-		}
-	})
-	surplus := dial()
-	defer surplus.Close()
-	if _, err := surplus.Read(make([]byte, 1)); err == nil {
-		t.Error("a surplus connection was served")
-	}
-	held.Close()
-	held.Close() // gives back one slot, not two
-	next := dial()
-	defer next.Close()
-	(<-accepted).Close()
-	accepting.Wait()
 }

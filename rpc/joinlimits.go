@@ -40,7 +40,7 @@ func (l *joinLimits) admit(ctx context.Context, _ string) error {
 	var source netip.Addr
 	if p, ok := peer.FromContext(ctx); ok {
 		if at, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
-			source = at.Addr().Unmap()
+			source = armor.SourceOf(at.Addr())
 		}
 	}
 	if !l.of(source).Allow() || !l.overall.Allow() {

@@ -79,6 +79,25 @@ func TestACancelIsAnsweredByTheNodeWhoseKeyItIs(t *testing.T) {
 	}
 }
 
+func TestOneNodeDoesNotGuessCancelKeysWithoutEnd(t *testing.T) {
+	l := newLab(t, 3)
+	for range cancelBurst {
+		l.nodes["n1"].server.cancels.admit("n2")
+	}
+	var err error
+	for range cancelBurst { // some come back meanwhile
+		if _, err = l.nodes["n2"].peers.Cancel(t.Context(), "n1", armor.CancelKey{PID: 8}, true); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, armor.ErrExhausted) {
+		t.Errorf("%v", err)
+	}
+	if found, err := l.nodes["n3"].peers.Cancel(t.Context(), "n1", armor.CancelKey{PID: 7}, false); err != nil || !found {
+		t.Errorf("another node pays for it: %v", err)
+	}
+}
+
 func TestAMuteConnectionIsGivenUpForRenewals(t *testing.T) {
 	l := newLab(t, 2)
 	peers := l.nodes["n2"].peers

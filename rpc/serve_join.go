@@ -24,7 +24,6 @@ const ALPNJoin = "armor-join/1"
 
 const (
 	maxJoinMessage = 64 << 10
-	maxJoinConns   = 64
 	maxJoinAge     = 10 * time.Minute // of one connection
 )
 
@@ -34,7 +33,8 @@ var errToken = fmt.Errorf("%w: the join token is not good for this node, was use
 	armor.ErrDenied)
 
 // ServeJoin answers nodes that have no certificate yet. l hands out *tls.Conn whose
-// handshake is over and whose client showed no certificate. It returns as Serve does.
+// handshake is over and whose client showed no certificate; how many there may be is the
+// listener's part. It returns as Serve does.
 func (s *Server) ServeJoin(ctx context.Context, l net.Listener) error {
 	if s.cfg.GossipKey == nil {
 		return fmt.Errorf("%w: serving joiners needs the gossip key", armor.ErrInvalid)
@@ -48,7 +48,7 @@ func (s *Server) ServeJoin(ctx context.Context, l net.Listener) error {
 		}),
 	)
 	armorpb.RegisterJoinAPIServer(server, &joinService{server: s})
-	err := serve(ctx, server, func() error { return server.Serve(limitConns(l, maxJoinConns)) })
+	err := serve(ctx, server, func() error { return server.Serve(l) })
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve joining nodes: %w", err)
 	}

@@ -49,6 +49,13 @@ func (p *peerService) Cancel(ctx context.Context, q *armorpb.CancelRequest) (*ar
 	if err != nil {
 		return nil, err
 	}
+	who, err := callerFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.server.cancels.admit(who.name); err != nil {
+		return nil, err
+	}
 	return &armorpb.CancelReply{Found: p.server.cfg.Node.Cancel(ctx, key, q.Plaintext)}, nil
 }
 

@@ -33,6 +33,7 @@ type ServerConfig struct {
 type Server struct {
 	cfg     ServerConfig
 	joining *joinLimits
+	cancels *cancelLimits
 }
 
 // NewServer checks the configuration and starts nothing.
@@ -43,7 +44,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, joining: newJoinLimits()}, nil
+	return &Server{cfg: cfg, joining: newJoinLimits(), cancels: newCancelLimits()}, nil
 }
 
 // Serve answers operators and nodes on connections whose TLS handshake is over and

@@ -55,9 +55,6 @@ func (handshaken) OverrideServerName(string) error { return nil }
 // callerOf reads who is at the other end. A connection without TLS is refused; one
 // without a certificate has neither kind nor name.
 func callerOf(conn net.Conn) (caller, error) {
-	if held, ok := conn.(*slotConn); ok {
-		conn = held.Conn
-	}
 	secured, ok := conn.(*tls.Conn)
 	if !ok || !secured.ConnectionState().HandshakeComplete {
 		return caller{}, fmt.Errorf("%w: a connection without a TLS handshake", armor.ErrDenied)

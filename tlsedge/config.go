@@ -14,35 +14,35 @@ import (
 // a browser's TLS, or anybody's, could be led here.
 const alpn = "postgresql"
 
-// door is what a handshake needs of one revision of the trust state. It is
+// terms is what a handshake needs of one revision of the trust state. It is
 // immutable.
-type door struct {
+type terms struct {
 	revision uint64
 	verifier *pki.Verifier
 	tls      *tls.Config
 	faults   error // of anchors that were left out
 }
 
-// doorNow returns the door of the state in force, made once for each revision.
-func (e *Edge) doorNow() *door {
+// termsNow returns the terms of the state in force, made once for each revision.
+func (e *Edge) termsNow() *terms {
 	s, _ := e.cfg.Trust.Current()
-	d, made := e.doorOf(s)
+	d, made := e.termsOf(s)
 	if made && d.faults != nil {
 		e.cfg.Logger.Warn("trust anchors left out", armor.KeyRevision, s.Revision, armor.KeyErr, d.faults)
 	}
 	return d
 }
 
-func (e *Edge) doorOf(s *armor.State) (d *door, made bool) {
-	e.doorMu.Lock()
-	defer e.doorMu.Unlock()
-	if e.door == nil || e.door.revision != s.Revision {
-		e.door, made = e.newDoor(s), true
+func (e *Edge) termsOf(s *armor.State) (t *terms, made bool) {
+	e.termsMu.Lock()
+	defer e.termsMu.Unlock()
+	if e.terms == nil || e.terms.revision != s.Revision {
+		e.terms, made = e.newTerms(s), true
 	}
-	return e.door, made
+	return e.terms, made
 }
 
-func (e *Edge) newDoor(s *armor.State) *door {
+func (e *Edge) newTerms(s *armor.State) *terms {
 	var anchors []armor.TrustAnchor
 	for a := range s.Anchors.Values() {
 		if e.serves(a.Environment) {
@@ -50,7 +50,7 @@ func (e *Edge) newDoor(s *armor.State) *door {
 		}
 	}
 	verifier, faults := pki.NewVerifier(anchors)
-	return &door{revision: s.Revision, verifier: verifier, faults: faults, tls: tlsConfig(verifier.Pool())}
+	return &terms{revision: s.Revision, verifier: verifier, faults: faults, tls: tlsConfig(verifier.Pool())}
 }
 
 func tlsConfig(hints *x509.CertPool) *tls.Config {
@@ -67,16 +67,16 @@ func tlsConfig(hints *x509.CertPool) *tls.Config {
 // is proven: verify runs earlier, on certificates that anyone may show.
 type proof struct {
 	edge   *Edge
-	door   *door
+	terms  *terms
 	direct bool
 	chains [][]armor.Certificate
 	broken bool             // the certificates lead to no anchor
 	served *tls.Certificate // what the client was shown
 }
 
-// config is the door's TLS configuration, with this proof's certificate and checks.
+// config is the terms' TLS configuration, with this proof's certificate and checks.
 func (p *proof) config() *tls.Config {
-	c := p.door.tls.Clone()
+	c := p.terms.tls.Clone()
 	c.VerifyConnection = p.verify
 	c.GetCertificate = p.certificate
 	if p.direct {
@@ -92,7 +92,7 @@ func (p *proof) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 func (p *proof) verify(cs tls.ConnectionState) error {
-	chains, err := p.door.verifier.Verify(cs.PeerCertificates, p.edge.cfg.Lease.Now())
+	chains, err := p.terms.verifier.Verify(cs.PeerCertificates, p.edge.cfg.Lease.Now())
 	p.chains, p.broken = chains, err != nil
 	return err
 }

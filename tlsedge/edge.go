@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 )
 
 // Lease says whether this node may rely on the trust state it has. Calls must not
@@ -44,8 +45,9 @@ type Handler interface {
 // Canceler carries a cancel request to the session that holds the key, wherever it
 // lives. It returns once the request was delivered or found to be nobody's.
 type Canceler interface {
-	// Cancel takes the key, and the address that the request came from.
-	Cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort)
+	// Cancel takes the key, and the address that the request came from; plaintext says that
+	// nobody has proved anything for it.
+	Cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort, plaintext bool)
 }
 
 // Reporter is told once every session here conforms to a revision.
@@ -83,14 +85,25 @@ type Config struct {
 	// Hooks are optional.
 	Hooks Hooks
 
-	MaxSessions            int           // connections in any stage; default 10,000
+	MaxSessions            int           // connections whose client is proven; default 10,000
 	MaxHandshakes          int           // connections whose client is not yet proven; default 1,024
 	MaxHandshakesPerSource int           // of one address, or one /64 of IPv6; default 512
-	CancelsPerSecond       float64       // cancel requests of one source; default 50, in bursts of twice as many
+	MaxHandshakesKnown     int           // places apart for sources that have proved a client before; default 512
+	FirstByte              time.Duration // how long a connection may say nothing; default 1 s
+	CancelsPerSecond       float64       // cancel requests of one source; default 50, in bursts of twice as many; of all, four times that
 	HandshakeTimeout       time.Duration // from accept to proof of possession; default 10 s
 	Sweep                  time.Duration // how often expiry and freshness are looked at; default 200 ms
 	Grace                  time.Duration // how long sessions may go on once Run's ctx has ended; default none
+
+	mistakes door.Mistakes // planted by tests
 }
+
+// The results of a cancel request.
+const (
+	CancelCarried = "carried" // to the session that holds the key, if there is one
+	CancelRefused = "refused" // its sender would be refused a session
+	CancelLimited = "limited" // too many of them
+)
 
 // Outcome is how the time from accept to proof of possession ended.
 type Outcome string
@@ -104,7 +117,8 @@ const (
 	OutcomeProxy     Outcome = "proxy"     // a load balancer that does not say whom it speaks for
 	OutcomeTimeout   Outcome = "timeout"   // no proof came in time
 	OutcomeAlert     Outcome = "alert"     // TLS failed: no certificate, an unknown CA, …
-	OutcomeLimited   Outcome = "limited"   // too many connections, handshakes or cancels
+	OutcomeLimited   Outcome = "limited"   // too many sessions or cancels
+	OutcomeEvicted   Outcome = "evicted"   // it made room for another: too many that are not proven
 )
 
 // Hooks tell what happens, for metrics. Each may be nil, is called from many
@@ -114,6 +128,7 @@ type Hooks struct {
 	Denied    func(reason armor.Reason)                             // a client was refused
 	Cut       func(reason armor.Reason)                             // a session was ended by us
 	Enforced  func(revision uint64, closed int, took time.Duration) // since the state was seen
+	Cancel    func(result string)                                   // a cancel request came, with TLS or without
 	Panicked  func()                                                // a session ended by a panic: always a bug
 }
 
@@ -121,7 +136,8 @@ type Hooks struct {
 type Edge struct {
 	cfg      Config
 	serving  map[string]bool // Config.Environments; nil: all
-	slots    *slots
+	door     *door.Door      // who is not proven
+	open     atomic.Int64    // proven clients, until their connections are closed
 	cancels  *cancels
 	registry *registry
 	denials  *denials
@@ -131,8 +147,8 @@ type Edge struct {
 	nextID  atomic.Uint64
 	conns   sync.WaitGroup
 
-	doorMu sync.Mutex // guards door; held while anchors are parsed
-	door   *door
+	termsMu sync.Mutex // guards terms; held while anchors are parsed
+	terms   *terms
 
 	// beforeCut runs between seeing a state and cutting; see mutant_on.go.
 	beforeCut func(ctx context.Context, e *Edge, s *armor.State)
@@ -146,6 +162,8 @@ func New(cfg Config) (*Edge, error) {
 	fill(&cfg.MaxSessions, 10_000)
 	fill(&cfg.MaxHandshakes, 1024)
 	fill(&cfg.MaxHandshakesPerSource, 512)
+	fill(&cfg.MaxHandshakesKnown, 512)
+	fill(&cfg.FirstByte, time.Second)
 	fill(&cfg.CancelsPerSecond, 50)
 	fill(&cfg.HandshakeTimeout, 10*time.Second)
 	fill(&cfg.Sweep, 200*time.Millisecond)
@@ -153,8 +171,11 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Wrap = func(c net.Conn) net.Conn { return c }
 	}
 	e := &Edge{
-		cfg:       cfg,
-		slots:     newSlots(cfg.MaxSessions, cfg.MaxHandshakes, cfg.MaxHandshakesPerSource),
+		cfg: cfg,
+		door: door.New(door.Config{
+			Unproven: cfg.MaxHandshakes, PerSource: cfg.MaxHandshakesPerSource, Reserve: cfg.MaxHandshakesKnown, FirstByte: cfg.FirstByte,
+			Mistakes: cfg.mistakes,
+		}),
 		cancels:   newCancels(cfg.CancelsPerSecond),
 		registry:  newRegistry(),
 		denials:   newDenials(cfg.Node),
@@ -277,18 +298,20 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// take reserves a slot and only then spends a goroutine.
+// take gives a connection its place at the door, and only then spends a goroutine. It
+// never waits: when there are too many, another goes.
 func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
-	source := addressOf(conn).Addr()
+	if e.open.Load() >= int64(e.cfg.MaxSessions) {
+		door.Drop(conn)
+		e.outcome(OutcomeLimited, time.Now())
+		return
+	}
+	source := door.AddressOf(conn).Addr()
 	if e.balancer(source) {
-		source = netip.Addr{} // the balancer will say whose it is: see slot.move
+		source = netip.Addr{} // the balancer will say whose it is: see Place.Move
 	}
-	place, evicted := e.slots.take(source, conn)
-	if evicted != nil {
-		drop(evicted)
-	}
+	place := e.door.Enter(source, conn)
 	if place == nil {
-		drop(conn)
 		e.outcome(OutcomeLimited, time.Now())
 		return
 	}
@@ -299,15 +322,15 @@ func (e *Edge) take(ctx, inside context.Context, conn net.Conn) {
 // serve is one connection's life, or its beginning: a session may go on without a
 // goroutine of its own. accepting ends when the edge takes no new clients any more;
 // inside, when it has stopped altogether.
-func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *slot) {
+func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *door.Place) {
 	leave := func() {
 		conn.Close()
-		place.free()
 		e.conns.Done()
 	}
-	proven := false // once true, the session gives the slot back
+	proven := false // once true, the session leaves
 	defer func() {
 		if !proven {
+			place.Leave()
 			leave()
 		}
 	}()
@@ -316,9 +339,11 @@ func (e *Edge) serve(accepting, inside context.Context, conn net.Conn, place *sl
 	if !ok {
 		return
 	}
-	place.proven()
 	proven = true
-	e.run(inside, client, leave)
+	e.run(inside, client, func() {
+		leave()
+		e.open.Add(-1)
+	})
 }
 
 // recovered lets a panic end one session and no more.
@@ -345,26 +370,6 @@ func (e *Edge) outcome(o Outcome, since time.Time) {
 	}
 }
 
-// addressOf returns the client's address; zero, which no grant with addresses
-// matches, for a connection that has none.
-func addressOf(conn net.Conn) netip.AddrPort {
-	a, ok := conn.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := a.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-// drop closes at once and leaves no TIME_WAIT behind: it is for connections whose orderly
-// end nobody needs.
-func drop(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // it is closed either way
-	}
-	conn.Close()
-}
-
 // Sessions returns the live sessions, in the order in which they began.
 func (e *Edge) Sessions() []armor.SessionInfo {
 	all := e.registry.all()
@@ -378,6 +383,9 @@ func (e *Edge) Sessions() []armor.SessionInfo {
 
 // Count returns the number of live sessions.
 func (e *Edge) Count() int { return e.registry.count() }
+
+// Unproven is what the door has seen of connections whose client is not proven.
+func (e *Edge) Unproven() door.Counts { return e.door.Counts() }
 
 // Denial returns what is remembered of a refusal: the latest 4,096 are.
 func (e *Edge) Denial(id string) (armor.DenialRecord, bool) { return e.denials.get(id) }

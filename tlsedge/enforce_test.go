@@ -307,10 +307,10 @@ func TestClientInItsHandshakeWhenTheEdgeEndsReadsWhy(t *testing.T) {
 }
 
 func TestSilentConnectionsDoNotHoldUpTheEnd(t *testing.T) {
-	r := unstarted(t, func(c *Config) { c.HandshakeTimeout = time.Hour })
+	r := unstarted(t, func(c *Config) { c.HandshakeTimeout, c.FirstByte = time.Hour, time.Hour })
 	done, stop := r.start(t)
 	conn := r.dial(t)
-	eventually(t, "it was accepted", func() bool { r.edge.slots.mu.Lock(); defer r.edge.slots.mu.Unlock(); return r.edge.slots.open == 1 })
+	eventually(t, "it was accepted", func() bool { return r.edge.Unproven().Open == 1 })
 	stop()
 	select {
 	case err := <-done:

@@ -158,7 +158,7 @@ type cancelled struct {
 	keys []armor.CancelKey
 }
 
-func (c *cancelled) Cancel(_ context.Context, key armor.CancelKey, _ netip.AddrPort) {
+func (c *cancelled) Cancel(_ context.Context, key armor.CancelKey, _ netip.AddrPort, _ bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.keys = append(c.keys, key)
@@ -187,12 +187,16 @@ type cutOrder struct {
 	confirm func()
 }
 
-func (h *echo) ServeConn(_ context.Context, c net.Conn, s *Session) {
+func (h *echo) ServeConn(ctx context.Context, c net.Conn, s *Session) {
 	if h.onServe != nil {
 		h.onServe(c, s)
 	}
 	_ = c.SetReadDeadline(time.Now().Add(patient))
-	database, role, err := readStartup(c)
+	database, role, key, err := readStartup(c)
+	if key != (armor.CancelKey{}) {
+		s.Cancel(ctx, key)
+		return
+	}
 	if err != nil {
 		if live := s.Live(); live != nil {
 			tellFatal(c, live)
@@ -248,14 +252,19 @@ func (h *echo) relay(c net.Conn, s *Session, orders chan cutOrder) {
 	}
 }
 
-func readStartup(c net.Conn) (database, role string, err error) {
+// readStartup reads a startup packet, or the key of a cancel request.
+func readStartup(c net.Conn) (database, role string, key armor.CancelKey, err error) {
 	var head [8]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return "", "", err
+		return "", "", key, err
 	}
 	body := make([]byte, min(binary.BigEndian.Uint32(head[:]), 10_000)-8)
 	if _, err := io.ReadFull(c, body); err != nil {
-		return "", "", err
+		return "", "", key, err
+	}
+	if binary.BigEndian.Uint32(head[4:]) == codeCancel {
+		key, _ = armor.ParseCancelKey(body)
+		return "", "", key, nil
 	}
 	fields := strings.Split(string(body), "\x00")
 	for i := 0; i+1 < len(fields); i += 2 {
@@ -266,7 +275,7 @@ func readStartup(c net.Conn) (database, role string, err error) {
 			database = fields[i+1]
 		}
 	}
-	return database, role, nil
+	return database, role, key, nil
 }
 
 func tellFatal(c net.Conn, err error) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -137,70 +136,6 @@ func TestDirectTLSNeedsTheProtocolName(t *testing.T) {
 		if (err == nil) != c.served {
 			t.Errorf("%q: %v", c.protocols, err)
 		}
-	}
-}
-
-func TestCancelsArePassedOnUntilOneSourceSendsTooMany(t *testing.T) {
-	limited := make(chan Outcome, 100)
-	r := newRig(t, func(c *Config) {
-		c.CancelsPerSecond = 0.001
-		c.Hooks.Handshake = func(o Outcome, _ time.Duration) { limited <- o }
-	})
-	var outcomes []Outcome
-	for range 3 {
-		conn := r.dial(t)
-		if _, err := conn.Write(cancelRequest(7, 9)); err != nil {
-			t.Fatal(err)
-		}
-		io.ReadAll(conn) // PostgreSQL answers by closing
-		outcomes = append(outcomes, <-limited)
-	}
-	if r.cancel.count() != 1 || outcomes[0] != OutcomeCancel || outcomes[2] != OutcomeLimited {
-		t.Fatalf("%d passed on, %q", r.cancel.count(), outcomes)
-	}
-}
-
-func TestSilentConnectionsGiveWayAndSpeakingOnesDoNot(t *testing.T) {
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	conn := func() net.Conn { return said() }
-	s := newSlots(10, 4, 3)
-	first := conn()
-	one, evicted := s.take(a, first)
-	if one == nil || evicted != nil {
-		t.Fatal("no place in an empty house")
-	}
-	two, _ := s.take(a, conn())
-	two.spoke()
-	s.take(a, conn())
-	if four, evicted := s.take(a, conn()); four == nil || evicted != first {
-		t.Fatal("a fourth of one source does not replace its oldest silent one")
-	}
-	s.take(b, conn())
-	if other, evicted := s.take(b, conn()); other == nil || evicted == nil {
-		t.Fatal("a full house does not make the biggest crowd give way")
-	}
-	one.free()
-	two.free()
-	if s.open != 4 {
-		t.Fatalf("%d open", s.open)
-	}
-}
-
-func TestPlacesAreGivenBack(t *testing.T) {
-	s := newSlots(1, 1, 1)
-	source := netip.MustParseAddr("2001:db8::1")
-	place, _ := s.take(source, said())
-	place.proven()
-	if again, _ := s.take(source, said()); again != nil {
-		t.Fatal("more sessions than there may be")
-	}
-	place.free()
-	if s.open != 0 || s.waiting != 0 || len(s.sources) != 0 {
-		t.Fatalf("%+v", s)
-	}
-	if armor.SourceOf(source) != armor.SourceOf(netip.MustParseAddr("2001:db8::ffff")) ||
-		armor.SourceOf(source) == armor.SourceOf(netip.MustParseAddr("2001:db8:0:1::1")) {
-		t.Fatal("an IPv6 /64 is one source")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 	"github.com/armordb/armordb/armor/pki"
 )
 
@@ -29,12 +30,15 @@ const lastHandshakes = time.Second
 
 // prove brings an accepted connection to the point where the client has proved
 // possession of its key, or to its end. ctx ends when the edge does.
-func (e *Edge) prove(ctx context.Context, conn net.Conn, place *slot) (client, bool) {
+func (e *Edge) prove(ctx context.Context, conn net.Conn, place *door.Place) (client, bool) {
 	began := time.Now()
 	_ = conn.SetDeadline(began.Add(e.cfg.HandshakeTimeout)) // a dead connection shows on the next read
 	hurry := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lastHandshakes)) })
 	c, outcome := e.greet(context.WithoutCancel(ctx), conn, place)
-	e.outcome(outcome, began)
+	if outcome == OutcomeProven {
+		outcome = e.enter(place)
+	}
+	e.outcome(fated(outcome, place), began)
 	if outcome != OutcomeProven {
 		hurry()
 		return client{}, false
@@ -45,12 +49,36 @@ func (e *Edge) prove(ctx context.Context, conn net.Conn, place *slot) (client, b
 	return c, true // in a hurry, the deadline is left as it is: the session will be refused
 }
 
-func (e *Edge) greet(ctx context.Context, conn net.Conn, place *slot) (client, Outcome) {
+// enter takes a proven client in, if there is room. From here on it has no place at the
+// door.
+func (e *Edge) enter(place *door.Place) Outcome {
+	if !place.Proven() {
+		return OutcomeEvicted
+	}
+	if e.open.Add(1) > int64(e.cfg.MaxSessions) {
+		e.open.Add(-1)
+		return OutcomeLimited
+	}
+	return OutcomeProven
+}
+
+// fated is the outcome, unless it was the door that has closed the connection.
+func fated(o Outcome, place *door.Place) Outcome {
+	switch place.Fate() {
+	case door.Evicted:
+		return OutcomeEvicted
+	case door.Silent:
+		return OutcomeTimeout
+	}
+	return o
+}
+
+func (e *Edge) greet(ctx context.Context, conn net.Conn, place *door.Place) (client, Outcome) {
 	conn, outcome := e.unproxied(conn, place)
 	if outcome != "" {
 		return client{}, outcome
 	}
-	o, err := negotiate(conn, place.spoke)
+	o, err := negotiate(conn, place.Spoke)
 	if err != nil {
 		return client{}, failure(o, err)
 	}
@@ -58,7 +86,7 @@ func (e *Edge) greet(ctx context.Context, conn net.Conn, place *slot) (client, O
 	case wantTLS:
 		return e.handshake(ctx, o)
 	case wantCancel:
-		return client{}, e.cancel(ctx, o.key, addressOf(conn))
+		return client{}, e.cancelPlain(ctx, o.key, door.AddressOf(conn))
 	case wantPlaintext:
 		e.refusePlaintext(conn)
 		return client{}, OutcomePlaintext
@@ -76,20 +104,8 @@ func (e *Edge) refusePlaintext(conn net.Conn) {
 	}
 }
 
-// cancel passes a plaintext cancel request on. PostgreSQL answers none, and closes
-// when it is done.
-func (e *Edge) cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort) Outcome {
-	if !e.cancels.allow(source.Addr()) {
-		return OutcomeLimited
-	}
-	ctx, stop := context.WithTimeout(ctx, e.cfg.HandshakeTimeout)
-	defer stop()
-	e.cfg.Canceler.Cancel(ctx, key, source)
-	return OutcomeCancel
-}
-
 func (e *Edge) handshake(ctx context.Context, o opening) (client, Outcome) {
-	p := &proof{edge: e, door: e.doorNow(), direct: o.direct}
+	p := &proof{edge: e, terms: e.termsNow(), direct: o.direct}
 	under := e.cfg.Wrap(o.conn)
 	conn := tls.Server(under, p.config())
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -97,7 +113,7 @@ func (e *Edge) handshake(ctx context.Context, o opening) (client, Outcome) {
 		return client{}, OutcomeAlert
 	}
 	presented := conn.ConnectionState().PeerCertificates
-	c := client{conn: conn, peer: peerOf(presented, p.chains, addressOf(o.conn)), fault: profileFault(presented), served: p.served}
+	c := client{conn: conn, peer: peerOf(presented, p.chains, door.AddressOf(o.conn)), fault: profileFault(presented), served: p.served}
 	// The connection would keep the parsed certificates, some 20 kB, for its life.
 	clear(presented)
 	return c, OutcomeProven
@@ -111,7 +127,7 @@ func (e *Edge) handshakeFailed(conn net.Conn, p *proof, err error) {
 	}
 	if e.failures.Allow() {
 		e.cfg.Logger.Info("client handshake failed",
-			armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err, armor.KeyRevision, p.door.revision)
+			armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err, armor.KeyRevision, p.terms.revision)
 	}
 	linger(conn)
 }

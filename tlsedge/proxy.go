@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 )
 
 // The PROXY protocol, by which a load balancer says whom it has taken a connection
@@ -48,9 +49,9 @@ func (p proxied) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(p.from) 
 // unproxied reads the header that a balancer must send. What the balancer sends on its
 // own behalf (a health check) or for somebody that it cannot name comes from the
 // balancer.
-func (e *Edge) unproxied(conn net.Conn, place *slot) (net.Conn, Outcome) {
+func (e *Edge) unproxied(conn net.Conn, place *door.Place) (net.Conn, Outcome) {
 	tcp, ok := conn.(*net.TCPConn)
-	if !ok || !e.balancer(addressOf(conn).Addr()) {
+	if !ok || !e.balancer(door.AddressOf(conn).Addr()) {
 		return conn, ""
 	}
 	client, err := readProxyHeader(tcp)
@@ -65,14 +66,10 @@ func (e *Edge) unproxied(conn net.Conn, place *slot) (net.Conn, Outcome) {
 		return nil, failure(opening{}, err)
 	}
 	if !client.IsValid() {
-		client = addressOf(conn)
+		client = door.AddressOf(conn)
 	}
-	evicted, ok := place.move(client.Addr())
-	if evicted != nil {
-		drop(evicted)
-	}
-	if !ok {
-		return nil, OutcomeLimited
+	if !place.Move(client.Addr()) {
+		return nil, OutcomeEvicted
 	}
 	return proxied{tcp, client}, ""
 }

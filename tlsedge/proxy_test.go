@@ -253,18 +253,17 @@ func TestEachClientBehindABalancerHasItsOwnBounds(t *testing.T) {
 	for n := range 6 { // of as many clients
 		speaking(fmt.Sprintf("127.0.1.%d:1", n))
 	}
-	speaking("127.0.2.1:1")
+	first := speaking("127.0.2.1:1")
 	speaking("127.0.2.1:2")
-	eventually(t, "all have spoken", func() bool { return spoken(r.edge.slots) == 8 })
-	if o.count(OutcomeLimited) != 0 {
+	eventually(t, "all have spoken", func() bool { return r.edge.Unproven().Open == 8 })
+	if o.count(OutcomeEvicted) != 0 {
 		t.Errorf("outcomes %v", o.all)
 	}
-	if _, err := speaking("127.0.2.1:3").Read(make([]byte, 1)); err == nil {
-		t.Error("a third of one client is kept")
+	speaking("127.0.2.1:3")
+	if _, err := first.Read(make([]byte, 1)); err == nil {
+		t.Error("of three of one client all are kept")
 	}
-	if o.count(OutcomeLimited) != 1 {
-		t.Errorf("outcomes %v", o.all)
-	}
+	eventually(t, "it is told", func() bool { return o.count(OutcomeEvicted) == 1 })
 	cancel := func(client string) {
 		_, _ = io.ReadAll(r.dialFrom(t, balancerAddress, v2From(client)+string(cancelRequest(1, 2))))
 	}
@@ -277,20 +276,6 @@ func TestEachClientBehindABalancerHasItsOwnBounds(t *testing.T) {
 	if cancel("127.0.3.2:1"); r.cancel.count() != 3 {
 		t.Error("another client pays for them")
 	}
-}
-
-// spoken counts the unproven that have said something.
-func spoken(s *slots) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, list := range s.sources {
-		for _, p := range list {
-			if !p.silent {
-				n++
-			}
-		}
-	}
-	return n
 }
 
 // TestHAProxySaysWhomItSpeaksFor, and its health checks are no clients.

@@ -389,6 +389,7 @@ type Tombstone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	RemovedAt     *Time                  `protobuf:"bytes,2,opt,name=removed_at,json=removedAt,proto3" json:"removed_at,omitempty"`
+	FormerKey     []byte                 `protobuf:"bytes,3,opt,name=former_key,json=formerKey,proto3" json:"former_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,6 +434,13 @@ func (x *Tombstone) GetId() string {
 func (x *Tombstone) GetRemovedAt() *Time {
 	if x != nil {
 		return x.RemovedAt
+	}
+	return nil
+}
+
+func (x *Tombstone) GetFormerKey() []byte {
+	if x != nil {
+		return x.FormerKey
 	}
 	return nil
 }
@@ -3283,11 +3291,13 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"opsAddress\x12\x14\n" +
 	"\x05voter\x18\a \x01(\bR\x05voter\x124\n" +
 	"\vadmitted_at\x18\b \x01(\v2\x13.armor.wire.v1.TimeR\n" +
-	"admittedAt\"O\n" +
+	"admittedAt\"n\n" +
 	"\tTombstone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
 	"\n" +
-	"removed_at\x18\x02 \x01(\v2\x13.armor.wire.v1.TimeR\tremovedAt\"\x88\x01\n" +
+	"removed_at\x18\x02 \x01(\v2\x13.armor.wire.v1.TimeR\tremovedAt\x12\x1d\n" +
+	"\n" +
+	"former_key\x18\x03 \x01(\fR\tformerKey\"\x88\x01\n" +
 	"\tJoinToken\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +

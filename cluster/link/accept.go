@@ -9,19 +9,16 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 )
 
 // acceptPause is how long the port rests after it could not accept, which is mostly for
 // want of file descriptors.
 const acceptPause = 50 * time.Millisecond
 
+// accept never waits for a handshake: when there are too many, the door closes one.
 func (l *Link) accept(ctx context.Context, running *sync.WaitGroup) {
 	for {
-		select {
-		case l.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		raw, err := l.listener.Accept()
 		switch {
 		case ctx.Err() != nil:
@@ -30,7 +27,6 @@ func (l *Link) accept(ctx context.Context, running *sync.WaitGroup) {
 			}
 			return
 		case err != nil:
-			<-l.slots
 			l.cfg.Logger.Warn("cannot accept a node's connection", armor.KeyErr, err)
 			select {
 			case <-time.After(acceptPause):
@@ -39,33 +35,55 @@ func (l *Link) accept(ctx context.Context, running *sync.WaitGroup) {
 			}
 			continue
 		}
-		running.Go(func() {
-			l.handshake(ctx, raw)
-			<-l.slots
-		})
+		if place := l.door.Enter(door.AddressOf(raw).Addr(), raw); place != nil {
+			running.Go(func() { l.handshake(ctx, raw, place) })
+		}
 	}
 }
 
 // handshake proves who came and hands the connection to its protocol's listener.
-func (l *Link) handshake(ctx context.Context, raw net.Conn) {
+func (l *Link) handshake(ctx context.Context, raw net.Conn, place *door.Place) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	tracked := l.track(raw)
+	tracked := l.track(place.Guard())
 	conn := tls.Server(tracked, &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
 		GetConfigForClient:     l.serverConfig,
 	})
-	if err := conn.HandshakeContext(ctx); err != nil {
-		l.cfg.Logger.Warn("refused a node's connection", armor.KeySource, raw.RemoteAddr().String(), armor.KeyErr, err)
+	err := conn.HandshakeContext(ctx)
+	if err == nil {
+		err = l.welcome(tracked, raw, place, conn.ConnectionState())
+	}
+	if err != nil {
+		if l.refusals.Allow() {
+			l.cfg.Logger.Warn("refused a node's connection", armor.KeySource, raw.RemoteAddr().String(), armor.KeyErr, err)
+		}
 		tracked.Close()
 		return
 	}
-	state := conn.ConnectionState()
-	l.proven(tracked, state)
-	if r := l.routeOf(state.NegotiatedProtocol); r == nil || !r.deliver(ctx, conn) {
+	if r := l.routeOf(conn.ConnectionState().NegotiatedProtocol); r == nil || !r.deliver(ctx, conn) {
 		conn.Close()
 	}
+}
+
+var errEvicted = fmt.Errorf("%w: it made room for another connection", armor.ErrExhausted)
+
+// welcome gives a connection whose handshake is over its place inside. Who has proved
+// nothing, as it has yet to join, goes from one door to the next.
+func (l *Link) welcome(tracked *trackedConn, raw net.Conn, place *door.Place, state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		place.Leave()
+		seat := l.joiners.Enter(door.AddressOf(raw).Addr(), raw)
+		if seat == nil || !tracked.seated(seat) {
+			return errEvicted
+		}
+		return nil
+	}
+	if !place.Proven() {
+		return errEvicted
+	}
+	return l.believe(tracked, claim{chain: state.PeerCertificates, alpn: state.NegotiatedProtocol})
 }
 
 // serverConfig answers one hello. A client that speaks nothing but the join protocol

@@ -82,7 +82,10 @@ func (l *Link) dial(ctx context.Context, node armor.NodeID, address, alpn string
 		tracked.Close()
 		return nil, err
 	}
-	l.proven(tracked, conn.ConnectionState())
+	if err := l.believe(tracked, claim{chain: conn.ConnectionState().PeerCertificates, alpn: alpn, server: node}); err != nil {
+		tracked.Close()
+		return nil, err
+	}
 	return conn, nil
 }
 

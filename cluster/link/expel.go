@@ -2,12 +2,12 @@ package link
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 )
 
 // expiryCheck is how late the end of a peer's certificate may end its connections.
@@ -20,8 +20,8 @@ func (l *Link) expel(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		_, superseded := l.cfg.Trust.Current()
-		for conn, leaf := range l.provenConns() {
-			if _, _, err := l.verify([]*x509.Certificate{leaf}); err != nil {
+		for conn, c := range l.provenConns() {
+			if err := l.judge(*c); err != nil {
 				l.cfg.Logger.Warn("closing a node's connection", armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err)
 				conn.Close()
 			}
@@ -39,13 +39,21 @@ func (l *Link) expel(ctx context.Context) {
 type trackedConn struct {
 	net.Conn
 	link *Link
+	seat *door.Place // of a joiner; guarded by link.mu
 }
 
 // Close closes the connection and forgets it.
 func (c *trackedConn) Close() error {
 	c.link.mu.Lock()
+	seat := c.seat
+	if proven := c.link.open[c]; proven != nil {
+		c.link.forgetLocked(c, proven.key())
+	}
 	delete(c.link.open, c)
 	c.link.mu.Unlock()
+	if seat != nil {
+		seat.Leave()
+	}
 	return c.Conn.Close()
 }
 
@@ -57,24 +65,64 @@ func (l *Link) track(raw net.Conn) *trackedConn {
 	return c
 }
 
-func (l *Link) proven(c *trackedConn, state tls.ConnectionState) {
-	if len(state.PeerCertificates) == 0 {
-		return
+// seated gives a joiner's connection its place; false: it has been closed meanwhile.
+func (c *trackedConn) seated(seat *door.Place) bool {
+	c.link.mu.Lock()
+	_, open := c.link.open[c]
+	c.seat = seat
+	c.link.mu.Unlock()
+	if !open {
+		seat.Leave()
 	}
+	return open
+}
+
+// believe takes a connection whose peer has proved what it claims among those that each
+// new revision judges, and judges it once more: a revision that was published during its
+// handshake found it there, or is seen now.
+func (l *Link) believe(c *trackedConn, proven claim) error {
+	if oldest := l.admit(c, &proven); oldest != nil {
+		oldest.Close()
+	}
+	if l.cfg.mistakes.verifyOnce {
+		return nil
+	}
+	return l.judge(proven)
+}
+
+// admit notes what is proven, and returns a connection of the same peer that has to go.
+func (l *Link) admit(c *trackedConn, proven *claim) (oldest *trackedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, open := l.open[c]; open {
-		l.open[c] = state.PeerCertificates[0]
+	if _, open := l.open[c]; !open {
+		return nil
+	}
+	l.open[c] = proven
+	if proven.server != "" {
+		return nil
+	}
+	key := proven.key()
+	l.guests[key] = append(l.guests[key], c)
+	if len(l.guests[key]) > maxPerKey {
+		oldest = l.guests[key][0]
+	}
+	return oldest
+}
+
+func (l *Link) forgetLocked(c *trackedConn, key armor.Digest) {
+	l.guests[key] = slices.DeleteFunc(l.guests[key], func(o *trackedConn) bool { return o == c })
+	if len(l.guests[key]) == 0 {
+		delete(l.guests, key)
 	}
 }
 
-func (l *Link) provenConns() map[*trackedConn]*x509.Certificate {
+func (l *Link) provenConns() map[*trackedConn]*claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := make(map[*trackedConn]*x509.Certificate, len(l.open))
-	for c, leaf := range l.open {
-		if leaf != nil {
-			all[c] = leaf
+	all := make(map[*trackedConn]*claim, len(l.open))
+	for c, proven := range l.open {
+		if proven != nil {
+			all[c] = proven
 		}
 	}
 	return all

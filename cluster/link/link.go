@@ -8,7 +8,8 @@
 // Invariant: what Route delivers and Dial returns is TLS 1.3 whose other end has proved
 // that it holds the key of a certificate that is valid now, unrevoked, and may speak
 // that protocol; it is closed when that is revoked, and within a minute of its expiry.
-// Only the join protocol admits a client that has no certificate.
+// A member is who has the member's key, whatever other certificate carries its name. Only
+// the join protocol admits a client that has no certificate.
 package link
 
 import (
@@ -19,9 +20,13 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 )
 
 // Config is what a Link is made of. Certificate and PeerCA are asked on each handshake,
@@ -41,8 +46,24 @@ type Config struct {
 	Seeds func() map[armor.NodeID]string
 	Hint  func(armor.NodeID) (address string, ok bool)
 	Now   func() time.Time // validity clock; nil: the wall clock
+	// MaySpeak says whether a node that is no member, as far as is known here, may speak
+	// Raft all the same: this node may have slept through its admission, or have joined just
+	// now. Nil: none may.
+	MaySpeak func(node armor.NodeID) bool
 	// Logger takes refused peers at warn level.
 	Logger *slog.Logger
+
+	MaxHandshakes          int // connections whose peer is not yet proven; default 256, and as many of sources that are known
+	MaxHandshakesPerSource int // of one address, or one /64 of IPv6; default 64
+
+	mistakes mistakes // planted by tests
+}
+
+// mistakes are what the mutants of tests do wrong. Nothing else sets them.
+type mistakes struct {
+	door       door.Mistakes
+	verifyOnce bool // a peer is not judged again once it is among the open connections
+	ignoreKeys bool // whoever has a certificate with a member's name is that member
 }
 
 // Link is the node-to-node port of one node. All methods may be called from any
@@ -50,18 +71,27 @@ type Config struct {
 type Link struct {
 	cfg      Config
 	listener net.Listener
-	slots    chan struct{} // one for each handshake in progress
+	door     *door.Door    // handshakes
+	joiners  *door.Door    // who has no certificate yet, from its handshake to its end
+	refusals *rate.Limiter // of log lines about strangers
+	hosts    atomic.Pointer[hosts]
 	closed   chan struct{} // when Run has ended
 
 	mu     sync.Mutex // guards all below; held for map operations only
 	ended  bool       // Run has ended: routes deliver nothing any more
 	routes map[string]*route
-	open   map[*trackedConn]*x509.Certificate // nil until the peer is proven
+	open   map[*trackedConn]*claim         // nil until the peer is proven
+	guests map[armor.Digest][]*trackedConn // that came, by their certificate's key, the oldest first
 }
 
 const (
-	handshakeTimeout    = 5 * time.Second
-	handshakeConcurrent = 128 // a slot is taken before accept
+	handshakeTimeout = 5 * time.Second
+	firstByte        = time.Second // how long a connection may say nothing
+
+	maxJoiners          = 64
+	maxJoinersPerSource = 16
+	// maxPerKey bounds the connections that come with one certificate's key; the oldest goes.
+	maxPerKey = 128
 )
 
 // Listen binds the port. Connections are accepted once Run runs.
@@ -78,15 +108,33 @@ func Listen(cfg Config) (*Link, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.MaySpeak == nil {
+		cfg.MaySpeak = func(armor.NodeID) bool { return false }
+	}
+	if cfg.MaxHandshakes <= 0 {
+		cfg.MaxHandshakes = 256
+	}
+	if cfg.MaxHandshakesPerSource <= 0 {
+		cfg.MaxHandshakesPerSource = 64
+	}
 	listener, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for nodes on %s: %w", cfg.Address, err)
 	}
-	return &Link{
-		cfg: cfg, listener: listener, slots: make(chan struct{}, handshakeConcurrent), closed: make(chan struct{}),
-		routes: map[string]*route{}, open: map[*trackedConn]*x509.Certificate{},
-	}, nil
+	l := &Link{
+		cfg: cfg, listener: listener, closed: make(chan struct{}), refusals: rate.NewLimiter(10, 100),
+		routes: map[string]*route{}, open: map[*trackedConn]*claim{}, guests: map[armor.Digest][]*trackedConn{},
+	}
+	l.door = door.New(door.Config{
+		Unproven: cfg.MaxHandshakes, PerSource: cfg.MaxHandshakesPerSource, Reserve: cfg.MaxHandshakes, FirstByte: firstByte,
+		Member: l.isMember, Mistakes: cfg.mistakes.door,
+	})
+	l.joiners = door.New(door.Config{Unproven: maxJoiners, PerSource: maxJoinersPerSource, Mistakes: cfg.mistakes.door})
+	return l, nil
 }
+
+// Unproven is what the doors have seen: of peers in their handshake, and of joining nodes.
+func (l *Link) Unproven() (peers, joiners door.Counts) { return l.door.Counts(), l.joiners.Counts() }
 
 // Addr is the address bound.
 func (l *Link) Addr() net.Addr { return l.listener.Addr() }

@@ -99,11 +99,21 @@ func newEnds(t *testing.T) *ends {
 	e := &ends{ca: newPeerCA(t, "Acme"), trust: newShownTrust()}
 	e.a, e.b = e.link(t, "a", nil), e.link(t, "b", nil)
 	e.trust.change(func(s *armor.State) {
-		for id, l := range map[string]*Link{"a": e.a, "b": e.b} {
-			s.Members = s.Members.With(armor.Member{ID: armor.NodeID(id), PeerAddress: l.Addr().String()})
+		for _, l := range []*Link{e.a, e.b} {
+			s.Members = s.Members.With(e.member(l))
 		}
 	})
 	return e
+}
+
+// member is the row of a link's node.
+func (e *ends) member(l *Link) armor.Member {
+	certificate, _ := l.cfg.Certificate()
+	return armor.Member{ID: l.cfg.Node, PeerAddress: l.Addr().String(), Certificate: e.facts(certificate)}
+}
+
+func (e *ends) facts(c *tls.Certificate) armor.Certificate {
+	return pki.Facts(c.Leaf, pki.SPKI(e.ca.cert))
 }
 
 // link runs the link of a node until the test ends.
@@ -221,6 +231,9 @@ func TestStrangersAreRefusedByTheHandshake(t *testing.T) {
 		"an operator to raft":         {operator, []string{Raft}},
 		"no protocol":                 {e.ca.node(t, "a"), nil},
 		"unknown protocol":            {e.ca.node(t, "a"), []string{"http/1.1"}},
+		"no member to raft":           {e.ca.node(t, "c"), []string{Raft}},
+		"a member's name to raft":     {e.ca.node(t, "a"), []string{Raft}},
+		"a member's name to the API":  {e.ca.node(t, "a"), []string{API}},
 	} {
 		if err := e.tell(t, c.certificate, c.protocols...); err == nil || !strings.Contains(err.Error(), "remote error: tls:") {
 			t.Errorf("%s: %v, want an alert", name, err)

@@ -289,5 +289,5 @@ func (a *app) sayRemoval(s *armor.State, survey rpc.SessionSurvey, node armor.No
 	if slices.ContainsFunc(survey.Silent, func(n rpc.SilentNode) bool { return n.Node == node }) {
 		known = "client sessions that cannot be counted, since it does not answer"
 	}
-	a.say("node %s has %s and holds %d server connections of the pools", node, known, granted)
+	a.say("node %s has %s and holds %d server connections of the pools; its key is revoked with it", node, known, granted)
 }

@@ -8,21 +8,11 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// Cancel carries a cancel request that came without TLS (tlsedge.Canceler).
-func (n *node) Cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort) {
-	n.carryCancel(ctx, key, source, true)
-}
-
-// cancelProven carries one that came over TLS, from a client that has proved who it is.
-func (n *node) cancelProven(ctx context.Context, key armor.CancelKey, source netip.AddrPort) {
-	n.carryCancel(ctx, key, source, false)
-}
-
-// carryCancel carries a cancel request to the node that holds the session, wherever the
+// Cancel carries a cancel request to the node that holds the session, wherever the
 // load balancer has let the request in. Our own sessions come first; then the one or two
 // nodes that the key may name are asked, and only the one that made the key knows it. A
-// guess at a key of protocol 3.2 costs other nodes nothing.
-func (n *node) carryCancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort, plaintext bool) {
+// guess at a key of protocol 3.2 costs other nodes nothing (tlsedge.Canceler).
+func (n *node) Cancel(ctx context.Context, key armor.CancelKey, source netip.AddrPort, plaintext bool) {
 	if (*api)(n).Cancel(ctx, key, plaintext) || !key.Genuine(n.cancelSigner) {
 		return
 	}

@@ -27,6 +27,7 @@ type metrics struct {
 	passwords   *prometheus.CounterVec
 	lookups     *prometheus.CounterVec
 	pins        *prometheus.CounterVec
+	cancels     *prometheus.CounterVec
 	panics      prometheus.Counter
 }
 
@@ -64,6 +65,9 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		pins: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "armor_pool_pins_total", Help: "Clients that asked to keep a server connection between transactions, by whether there was room.",
 		}, []string{"pool", "result"}),
+		cancels: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "armor_cancel_requests_total", Help: "Cancel requests of clients, with TLS or without, by what became of them.",
+		}, []string{"result"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "armor_session_panics_total", Help: "Sessions that a bug has ended. Anything above 0 is worth a report.",
 		}),
@@ -73,7 +77,11 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.lookups, m.pins, m.panics,
+	for _, result := range []string{tlsedge.CancelCarried, tlsedge.CancelRefused, tlsedge.CancelLimited} {
+		m.cancels.WithLabelValues(result)
+	}
+	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.lookups, m.pins, m.cancels,
+		m.panics,
 		statusCollector{status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -101,6 +109,7 @@ func (m *metrics) edgeHooks() tlsedge.Hooks {
 			m.denials.WithLabelValues(string(reason)).Inc()
 		},
 		Enforced: func(_ uint64, _ int, took time.Duration) { m.enforced.Observe(took.Seconds()) },
+		Cancel:   func(result string) { m.cancels.WithLabelValues(result).Inc() },
 		Panicked: m.panics.Inc,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 	"github.com/armordb/armordb/pooler/console"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/tlsedge"
@@ -93,6 +94,26 @@ func TestPgbouncerNamesAreEmitted(t *testing.T) {
 	} {
 		if !strings.Contains(scrape.Body.String(), want+"\n") {
 			t.Errorf("%q is not in the metrics:\n%s", want, scrape.Body)
+		}
+	}
+}
+
+// TestDoorsHaveTheirMetricsFromTheStart, before any port is open.
+func TestDoorsHaveTheirMetricsFromTheStart(t *testing.T) {
+	m := newMetrics(func() armor.NodeStatus { return armor.NodeStatus{} })
+	m.registry.MustRegister(doorsCollector{func() map[string]door.Counts {
+		return map[string]door.Counts{portPeer: {Open: 3, Evicted: 2, Refused: 1}}
+	}})
+	scrape := httptest.NewRecorder()
+	m.handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{
+		`armor_unproven_connections{port="peer"} 3`, `armor_unproven_evicted_total{port="peer"} 2`, `armor_unproven_refused_total{port="peer"} 1`,
+		`armor_unproven_connections{port="client"} 0`, `armor_unproven_evicted_total{port="join"} 0`,
+		`armor_unproven_refused_total{port="gossip"} 0`, `armor_unproven_connections{port="ops"} 0`,
+		`armor_cancel_requests_total{result="refused"} 0`, `armor_cancel_requests_total{result="limited"} 0`,
+	} {
+		if !strings.Contains(scrape.Body.String(), want) {
+			t.Errorf("%q is not in the metrics", want)
 		}
 	}
 }

@@ -119,17 +119,19 @@ func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, er
 		Certificate: func() (*tls.Certificate, error) { return pair.get() },
 		PeerCA:      func() (*x509.Certificate, error) { return ca, nil },
 		Seeds:       func() map[armor.NodeID]string { return own.Seeds },
-		Hint:        n.hint, Now: n.now, Logger: n.log,
+		Hint:        n.hint, Now: n.now, MaySpeak: n.maySpeak, Logger: n.log,
 	})
 }
 
-// hint and now may be asked while the rooms are being made: the link is made first.
+// hint, maySpeak and now may be asked while the rooms are being made: the link is made first.
 func (n *node) hint(id armor.NodeID) (string, bool) {
 	if n.cluster == nil {
 		return "", false
 	}
 	return n.cluster.Hint(id)
 }
+
+func (n *node) maySpeak(id armor.NodeID) bool { return n.cluster != nil && n.cluster.MaySpeak(id) }
 
 func (n *node) now() time.Time {
 	if n.cluster == nil {
@@ -322,7 +324,7 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	}
 	p, err := pooler.New(pooler.Config{
 		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
-		Hooks: n.metrics.poolerHooks(), Cancel: n.cancelProven, CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
+		Hooks: n.metrics.poolerHooks(), CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
 		DecoyKey: decoyKey,
 		Console:  console.Node{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 )
 
 // probe is one condition of readiness: nil, or why a load balancer should send no new
@@ -20,9 +21,16 @@ type probe struct {
 	check func() error
 }
 
+const (
+	opsConns          = 128 // at once; when there are more, the oldest of the address that has most goes
+	opsConnsPerSource = 32
+	opsAnswerTime     = 10 * time.Second // to take an answer, profiles aside
+)
+
 // ops is the HTTP listener for load balancers and monitoring.
 type ops struct {
 	listener net.Listener
+	door     *door.Door
 	handler  http.Handler
 	log      *slog.Logger
 }
@@ -30,9 +38,9 @@ type ops struct {
 // newOps puts the handlers together; it starts nothing.
 func newOps(l net.Listener, probes []probe, metrics http.Handler, withPprof bool, log *slog.Logger) *ops {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { answerReady(w, r, probes) })
-	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("GET /livez", soon(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
+	mux.HandleFunc("GET /readyz", soon(func(w http.ResponseWriter, r *http.Request) { answerReady(w, r, probes) }))
+	mux.HandleFunc("GET /metrics", soon(metrics.ServeHTTP))
 	if withPprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -40,7 +48,18 @@ func newOps(l net.Listener, probes []probe, metrics http.Handler, withPprof bool
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return &ops{listener: l, handler: mux, log: log}
+	guard := door.New(door.Config{Unproven: opsConns, PerSource: opsConnsPerSource, FirstByte: time.Second})
+	return &ops{listener: guard.Listener(l), door: guard, handler: mux, log: log}
+}
+
+// soon gives whoever asked a bounded time to send the rest, if there is one, and to take
+// the answer.
+func soon(answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		limit, control := time.Now().Add(opsAnswerTime), http.NewResponseController(w)
+		_ = errors.Join(control.SetReadDeadline(limit), control.SetWriteDeadline(limit)) // a dead connection shows on use
+		answer(w, r)
+	}
 }
 
 // answerReady says 200 when every probe is content, else 503. With ?verbose it names

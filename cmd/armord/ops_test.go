@@ -81,3 +81,23 @@ func TestPprofIsServedOnlyWhenAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestHealthIsAnsweredUnderAFlood of connections that say nothing, or a part of a request.
+func TestHealthIsAnsweredUnderAFlood(t *testing.T) {
+	url := startOps(t, nil, false)
+	address := strings.TrimPrefix(url, "http://")
+	for n := range 4 * opsConns {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(n%4+1))}}
+		conn, err := d.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if n%2 == 0 {
+			io.WriteString(conn, "GET /livez HTTP/1.1\r\n")
+		}
+	}
+	if code, _ := get(t, url+"/livez"); code != 200 {
+		t.Errorf("code %d", code)
+	}
+}

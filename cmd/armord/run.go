@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/door"
 	"github.com/armordb/armordb/cmd/armord/config"
 )
 
@@ -76,6 +77,7 @@ func runNode(ctx context.Context, cfg home, logs io.Writer) error {
 	}
 	probes := readiness(p.status, p.admits, p.hasCertificate)
 	health := newOps(listener, probes, p.metrics.handler(), cfg.Ops.Pprof, p.log)
+	p.metrics.registry.MustRegister(doorsCollector{func() map[string]door.Counts { return p.doors(health) }})
 	leaving := context.AfterFunc(ctx, p.leave)
 	defer leaving()
 	return runStages(ctx, []stage{{"health", health.Run}, {"node", p.runMember}}, drainPatience+brokenPatience, p.log)
@@ -151,6 +153,16 @@ func (p *process) status() armor.NodeStatus {
 		return (*api)(n).Status()
 	}
 	return armor.NodeStatus{Node: armor.NodeID(p.cfg.Node), Version: version, FreshAge: -1, Draining: p.draining.Load()}
+}
+
+// doors are what the doors of all ports have seen, also while the node is none yet.
+func (p *process) doors(health *ops) map[string]door.Counts {
+	all := map[string]door.Counts{}
+	if n := p.node.Load(); n != nil {
+		all = n.doors()
+	}
+	all[portOps] = health.door.Counts()
+	return all
 }
 
 // admits is for /readyz: why no new client can be served.

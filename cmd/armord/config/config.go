@@ -143,8 +143,8 @@ type Log struct {
 
 // Limits bounds what clients may cost this node.
 type Limits struct {
-	// MaxClients is how many client connections may be open at once, including
-	// those that are still in their handshake. Default: 10000.
+	// MaxClients is how many clients may be connected at once; those that are still in
+	// their handshake are bounded apart. Default: 10000.
 	MaxClients int `yaml:"maxClients"`
 	// Loops is how many threads move clients' bytes; each carries some ten thousands
 	// of queries a second. Default: one for every four processors.
