@@ -14,13 +14,13 @@ import (
 // releases do since the one that came after that level.
 const unsaidLevel = 3
 
-// understood refuses a command at which some member would have to stop: one of a level
+// understood refuses an entry at which some member would have to stop: one of a level
 // that not every member has said to this leader that it applies. A leader that is new
 // gives the nodes time to ask it.
-func (n *Node) understood(ctx context.Context, t *tenure, c armor.Command) error {
+func (n *Node) understood(ctx context.Context, t *tenure, entry []byte) error {
 	for {
 		reported := t.lives.watch()
-		err := n.applicable(t, c)
+		err := n.applicable(t, entry)
 		patience := t.began + n.cfg.Timings.Renew + n.cfg.Timings.RenewTimeout - n.cfg.Clock.Boot()
 		if err == nil || patience <= 0 {
 			return err
@@ -41,8 +41,8 @@ func (n *Node) understood(ctx context.Context, t *tenure, c armor.Command) error
 }
 
 // applicable is understood as far as nodes have reported by now.
-func (n *Node) applicable(t *tenure, c armor.Command) error {
-	level := fsm.LevelOf(c)
+func (n *Node) applicable(t *tenure, entry []byte) error {
+	kind, level := fsm.LevelOf(entry)
 	if level <= unsaidLevel {
 		return nil
 	}
@@ -58,9 +58,9 @@ func (n *Node) applicable(t *tenure, c armor.Command) error {
 		return nil
 	case 1:
 		return fmt.Errorf("%w: node %s runs an older release that cannot apply %s, or has not reported to this leader yet",
-			armor.ErrConflict, behind[0], c.Kind())
+			armor.ErrConflict, behind[0], kind)
 	default:
 		return fmt.Errorf("%w: nodes %s run an older release that cannot apply %s, or have not reported to this leader yet",
-			armor.ErrConflict, strings.Join(behind, ", "), c.Kind())
+			armor.ErrConflict, strings.Join(behind, ", "), kind)
 	}
 }

@@ -78,7 +78,7 @@ func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, e
 	if err != nil {
 		return nil, nil, err
 	}
-	return t, entry, n.understood(ctx, t, r.Command)
+	return t, entry, n.understood(ctx, t, entry)
 }
 
 // ProposeOwn proposes a command of the cluster's own, in this node's name. What is
@@ -89,14 +89,15 @@ func (n *Node) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, e
 
 // Validate answers whether the change would be accepted now, as far as this node knows.
 func (n *Node) Validate(r armor.Request) error {
-	if _, err := n.machine.Check(r, n.Now()); err != nil {
+	entry, err := n.machine.Check(r, n.Now())
+	if err != nil {
 		return err
 	}
 	t, err := n.tenure()
 	if err != nil {
 		return nil // whoever leads knows what the members apply
 	}
-	return n.applicable(t, r.Command)
+	return n.applicable(t, entry)
 }
 
 // commit replicates an entry and waits until it is applied here.

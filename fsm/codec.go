@@ -29,28 +29,36 @@ var deterministic = proto.MarshalOptions{Deterministic: true}
 // armor.ErrInvalid for a request that no machine could read back: a malformed id or
 // principal, text that is not UTF-8, or more than MaxEntry bytes.
 func Encode(r armor.Request, proposedAt time.Time) ([]byte, error) {
-	entry, _, _, err := encode(r, proposedAt)
-	return entry, err
-}
-
-// encode also returns the request and the time as every machine will read them: what was
-// written is read back before anyone else has to.
-func encode(r armor.Request, proposedAt time.Time) ([]byte, armor.Request, time.Time, error) {
-	entry, err := write(r, proposedAt)
-	if err != nil {
-		return nil, r, proposedAt, err
-	}
-	read, at, err := Decode(entry)
-	if err != nil {
-		return nil, r, proposedAt, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
-	}
-	return entry, read, at, nil
-}
-
-func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
 	if !wire.IsCommand(r.Command) {
 		return nil, refuse(armor.ErrInvalid, "%T is no command of the log", r.Command)
 	}
+	b, _, err := encode(entry{r, proposedAt, kinds[r.Command.Kind()].level})
+	return b, err
+}
+
+// entry is a log entry as it is read.
+type entry struct {
+	request    armor.Request
+	proposedAt time.Time
+	level      uint32
+}
+
+// encode also returns the entry as every machine will read it: what was written is read
+// back before anyone else has to.
+func encode(e entry) ([]byte, entry, error) {
+	b, err := write(e)
+	if err != nil {
+		return nil, e, err
+	}
+	read, err := decode(b)
+	if err != nil {
+		return nil, e, refuse(armor.ErrInvalid, "encode %s: %v", e.request.Command.Kind(), err)
+	}
+	return b, read, nil
+}
+
+func write(e entry) ([]byte, error) {
+	r := e.request
 	id, err := encodeID(r)
 	if err != nil {
 		return nil, err
@@ -59,18 +67,18 @@ func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
-	entry, err := deterministic.Marshal(&fsmpb.Envelope{
-		Version: envelopeVersion, Kind: r.Command.Kind(), Level: kinds[r.Command.Kind()].level, RequestId: id, Principal: r.Principal,
-		ProposedAt: wire.TimeMessage(proposedAt), Expires: wire.TimeMessage(r.Expires), Signature: r.Signature, Payload: payload,
+	b, err := deterministic.Marshal(&fsmpb.Envelope{
+		Version: envelopeVersion, Kind: r.Command.Kind(), Level: e.level, RequestId: id, Principal: r.Principal,
+		ProposedAt: wire.TimeMessage(e.proposedAt), Expires: wire.TimeMessage(r.Expires), Signature: r.Signature, Payload: payload,
 	})
 	if err != nil {
 		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
-	if len(entry) > MaxEntry {
+	if len(b) > MaxEntry {
 		return nil, refuse(armor.ErrInvalid,
-			"%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(entry), MaxEntry)
+			"%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(b), MaxEntry)
 	}
-	return entry, nil
+	return b, nil
 }
 
 func encodeID(r armor.Request) ([]byte, error) {
@@ -85,47 +93,53 @@ func encodeID(r armor.Request) ([]byte, error) {
 
 // Decode reads a log entry. Any error means that this build must not apply it; it
 // wraps ErrCannotApply.
-func Decode(entry []byte) (armor.Request, time.Time, error) {
-	r, proposedAt, err := decode(entry)
+func Decode(b []byte) (armor.Request, time.Time, error) {
+	e, err := decode(b)
 	if err != nil {
 		return armor.Request{}, time.Time{}, fmt.Errorf("%w: %w", ErrCannotApply, err)
 	}
-	return r, proposedAt, nil
+	return e.request, e.proposedAt, nil
 }
 
-func decode(entry []byte) (r armor.Request, proposedAt time.Time, err error) {
+func decode(b []byte) (entry, error) {
 	var e fsmpb.Envelope
-	if len(entry) > MaxEntry {
-		return r, proposedAt, fmt.Errorf("%d bytes, more than %d", len(entry), MaxEntry)
+	if len(b) > MaxEntry {
+		return entry{}, fmt.Errorf("%d bytes, more than %d", len(b), MaxEntry)
 	}
-	if err := wire.Log.UnmarshalMessage(entry, &e); err != nil {
-		return r, proposedAt, fmt.Errorf("envelope: %w", err)
+	if err := wire.Log.UnmarshalMessage(b, &e); err != nil {
+		return entry{}, fmt.Errorf("envelope: %w", err)
 	}
 	if e.Version != envelopeVersion {
-		return r, proposedAt, fmt.Errorf("envelope version %d, and this build reads %d: run a newer armord", e.Version, envelopeVersion)
+		return entry{}, fmt.Errorf("envelope version %d, and this build reads %d: run a newer armord", e.Version, envelopeVersion)
 	}
 	if e.Level < MinLevel || e.Level > MaxLevel {
-		return r, proposedAt, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
+		return entry{}, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
 	}
-	if proposedAt, err = wire.Log.TimeOf(e.ProposedAt); err != nil {
-		return r, proposedAt, fmt.Errorf("proposed at: %w", err)
+	proposedAt, err := wire.Log.TimeOf(e.ProposedAt)
+	if err != nil {
+		return entry{}, fmt.Errorf("proposed at: %w", err)
 	}
 	if proposedAt.Before(firstTime) || proposedAt.After(lastTime) {
-		return r, proposedAt, fmt.Errorf("proposed at %s, which no clock shows", stamp(proposedAt))
+		return entry{}, fmt.Errorf("proposed at %s, which no clock shows", stamp(proposedAt))
 	}
+	r, err := requestOf(&e)
+	return entry{r, proposedAt, e.Level}, err
+}
+
+func requestOf(e *fsmpb.Envelope) (r armor.Request, err error) {
 	if r.Expires, err = wire.Log.TimeOf(e.Expires); err != nil {
-		return r, proposedAt, fmt.Errorf("expires: %w", err)
+		return r, fmt.Errorf("expires: %w", err)
 	}
 	if len(e.RequestId) != 16 {
-		return r, proposedAt, fmt.Errorf("request id of %d bytes", len(e.RequestId))
+		return r, fmt.Errorf("request id of %d bytes", len(e.RequestId))
 	}
 	r.ID = armor.RequestID(hex.EncodeToString(e.RequestId))
 	r.Principal, r.Signature = e.Principal, e.Signature
 	if err = checkEnvelope(r); err != nil {
-		return r, proposedAt, err
+		return r, err
 	}
 	r.Command, err = wire.Log.UnmarshalCommand(e.Kind, e.Payload)
-	return r, proposedAt, err
+	return r, err
 }
 
 func checkEnvelope(r armor.Request) error {

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"time"
+
 	"github.com/armordb/armordb/armor"
 )
 
@@ -25,6 +27,9 @@ type draft struct {
 	*armor.State        // the next one; nobody else has seen it
 	term         uint64 // of the entry that is being applied
 	by           string // its principal
+	// judged is the time that the request's life and its operator's certificate are held
+	// against: log time, but for what must work while log time is wrong.
+	judged time.Time
 
 	memory
 	configured uint64
