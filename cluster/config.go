@@ -29,6 +29,9 @@ type Network interface {
 type Courier interface {
 	// Renew asks the node to for a proof of freshness.
 	Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error)
+	// Clock asks the node to for its WallClock. ErrInvalid: it is of a release that does
+	// not tell.
+	Clock(ctx context.Context, to armor.NodeID) (time.Time, error)
 }
 
 // Holder is whoever opens server connections. SetShares passes the limits in force,
@@ -53,6 +56,7 @@ type Timings struct {
 	Renew                            time.Duration // 500 ms between questions
 	RenewTimeout                     time.Duration // 1 s for an answer
 	Chores                           time.Duration // 1 s between the leader's rounds of chores
+	Clocks                           time.Duration // 2 s between the questions what time it is
 	DiskStall                        time.Duration // 10 s: a write that takes longer ends the process
 }
 
@@ -66,6 +70,7 @@ func (t Timings) withDefaults() Timings {
 		{&t.Transport, time.Second}, {&t.SnapshotInterval, 2 * time.Minute},
 		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
 		{&t.Chores, time.Second}, {&t.DiskStall, 10 * time.Second},
+		{&t.Clocks, 2 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.standard
@@ -106,7 +111,10 @@ type Config struct {
 
 	Timings Timings
 	Clock   Clock // nil: the machine's
-	Logger  *slog.Logger
+	// ClockSkew is how far this node's wall clock may be from what a majority of the
+	// voters' shows while it leads. Zero: DefaultClockSkew.
+	ClockSkew time.Duration
+	Logger    *slog.Logger
 
 	stores   *stores   // tests in a bubble keep the log in memory
 	mistakes *mistakes // tests plant mistakes to see that they are noticed
@@ -127,6 +135,8 @@ type mistakes struct {
 	countStaleAnswers bool // a confirmation counts answers to messages sent before the question
 	trustHeaders      bool // a Raft message is believed whatever its certificate says
 	forgetTombstones  bool // a new leader does not remember removed members' leases
+	believeOneClock   bool // the validity clock follows whichever node shows the latest time, and no clock is too far off to lead
+	ownClockInLog     bool // the leader's entries carry its own clock's time
 }
 
 func (c Config) validate() (Config, error) {
@@ -147,6 +157,9 @@ func (c Config) validate() (Config, error) {
 	c.Timings = c.Timings.withDefaults()
 	if c.Clock == nil {
 		c.Clock = bootClock{}
+	}
+	if c.ClockSkew == 0 {
+		c.ClockSkew = DefaultClockSkew
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

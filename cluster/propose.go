@@ -74,7 +74,11 @@ func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, e
 	if err != nil {
 		return nil, nil, err
 	}
-	entry, err := n.machine.Check(r, n.Now())
+	now, err := n.timeToPropose(ctx, r.Command)
+	if err != nil {
+		return nil, nil, err
+	}
+	entry, err := n.machine.Check(r, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +93,11 @@ func (n *Node) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, e
 
 // Validate answers whether the change would be accepted now, as far as this node knows.
 func (n *Node) Validate(r armor.Request) error {
-	entry, err := n.machine.Check(r, n.Now())
+	now, known := n.agreedTime()
+	if !known {
+		now = n.WallClock()
+	}
+	entry, err := n.machine.Check(r, now)
 	if err != nil {
 		return err
 	}
@@ -138,13 +146,18 @@ func (n *Node) raftError(err error) error {
 	}
 }
 
-// own makes a request of this node's own.
+// own makes a request of this node's own. Where log time is ahead of every clock, it lives
+// by that: the cluster keeps house until log time is mended.
 func (n *Node) own(c armor.Command) armor.Request {
 	var id [16]byte
 	rand.Read(id[:])
+	now := n.Now()
+	if state, _ := n.machine.Current(); state.Time.After(now) {
+		now = state.Time
+	}
 	return armor.Request{
 		ID: armor.RequestID(hex.EncodeToString(id[:])), Principal: armor.NodePrincipal(n.cfg.Node),
-		Expires: n.Now().Add(ownRequestLife), Command: c,
+		Expires: now.Add(ownRequestLife), Command: c,
 	}
 }
 

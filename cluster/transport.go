@@ -30,7 +30,9 @@ type transport struct {
 	// heartbeat is Raft's way to take heartbeats past its main loop.
 	heartbeat atomic.Pointer[func(raft.RPC)]
 	// speaks says whether a node may speak for the cluster.
-	speaks   func(armor.NodeID) error
+	speaks func(armor.NodeID) error
+	// mayLead says why this node must not seek to lead; nil when it may.
+	mayLead  func() error
 	mistakes *mistakes
 
 	once sync.Once
@@ -50,7 +52,7 @@ const (
 func newTransport(cfg Config, speaks func(armor.NodeID) error) *transport {
 	t := &transport{
 		local: cfg.Node, network: cfg.Network, timeout: cfg.Timings.Transport, log: cfg.Logger,
-		consumer: make(chan raft.RPC), speaks: speaks, mistakes: cfg.mistakes, done: make(chan struct{}),
+		consumer: make(chan raft.RPC), speaks: speaks, mayLead: func() error { return nil }, mistakes: cfg.mistakes, done: make(chan struct{}),
 	}
 	t.NetworkTransport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: newOutgoing(cfg.Network, cfg.Node), MaxPool: pooledConns, MaxRPCsInFlight: inFlight, Timeout: t.timeout,
@@ -171,7 +173,13 @@ func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
 			return fmt.Errorf("%w: node %q sent a raft message in the name of %.80q", armor.ErrDenied, peer, name)
 		}
 	}
-	return t.speaks(peer)
+	if err := t.speaks(peer); err != nil {
+		return err
+	}
+	if _, handed := rpc.Command.(*raft.TimeoutNowRequest); handed {
+		return t.mayLead()
+	}
+	return nil
 }
 
 // namedSenders are the older fields that name the sender a second time.

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 	"github.com/armordb/armordb/rpc/armorpb"
 )
 
@@ -35,6 +36,11 @@ func (p *peerService) Renew(ctx context.Context, q *armorpb.Renewal) (*armorpb.F
 		return nil, err
 	}
 	return toMessage[armorpb.Freshness](answer), nil
+}
+
+// Clock tells what this node's clock shows.
+func (p *peerService) Clock(context.Context, *armorpb.Empty) (*armorpb.ClockReading, error) {
+	return &armorpb.ClockReading{Time: wire.TimeMessage(p.server.cfg.Node.WallClock())}, nil
 }
 
 // Cancel delivers a query cancel if the key is this node's.

@@ -215,6 +215,8 @@ func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {
 
 func (n *fakeNode) Current() (*armor.State, <-chan struct{}) { return n.machine.Current() }
 
+func (n *fakeNode) WallClock() time.Time { return time.Now() }
+
 func (n *fakeNode) ID() armor.NodeID { return "n1" }
 
 func (n *fakeNode) Leader() (armor.NodeID, bool) { return "n1", !n.mishap().noLeader }
