@@ -55,6 +55,8 @@ type mishaps struct {
 	silent    bool // a second node neither enforces nor can be known to have fenced itself
 	fenced    bool // a second node has fenced itself
 	hung      bool // proposals are never answered
+	// clockAhead is how far the node's clock is.
+	clockAhead time.Duration
 }
 
 // startFake runs a node until the test ends.
@@ -268,6 +270,22 @@ func (n *fakeNode) apply(r armor.Request) (armor.Result, error) {
 	return result, result.Err
 }
 
+// poison carries log time into the future, as a clock that was believed could.
+func (n *fakeNode) poison(by time.Duration) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	late := time.Now().Add(by)
+	entry, err := fsm.Encode(armor.Request{
+		ID: "00000000000000000000000000000bad", Principal: "node/n1", Expires: late, Command: armor.PruneExpired{},
+	}, late)
+	if err != nil {
+		return err
+	}
+	n.index++
+	_, err = n.machine.Apply(n.index, 3, entry)
+	return err
+}
+
 func (n *fakeNode) ProposeOwn(_ context.Context, c armor.Command) (armor.Result, error) {
 	return n.apply(armor.Request{
 		ID: rpc.NewRequestID(), Principal: armor.NodePrincipal(n.ID()),
@@ -324,7 +342,7 @@ func (n *fakeNode) Status() armor.NodeStatus {
 		Node: n.ID(), Version: "test", Leader: n.ID(), Role: "leader", Term: 3, Revision: state.Revision, Enforced: state.Revision,
 		FreshAge: 120 * time.Millisecond, Sessions: len(n.Sessions()), Gossip: []armor.NodeID{"n1"},
 		PeerAddress: n.listen.Addr().String(), ClientAddress: "127.0.0.1:6432", OpsAddress: "127.0.0.1:6435",
-		StartedAt: n.startedAt(),
+		StartedAt: n.startedAt(), ClockCompared: true, ClockSkew: n.mishap().clockAhead,
 	}
 	if n.mishap().noLeader {
 		s.Role, s.Leader, s.FreshAge = "candidate", "", -1
