@@ -50,7 +50,8 @@ func (a *app) mendTime(ctx context.Context, client *rpc.Client) error {
 	}
 	if !state.Time.After(a.now().Add(armor.RequestWindow)) {
 		return fault.Hinted(
-			fmt.Errorf("%w: log time is %s, which is not ahead of this machine's clock: there is nothing to mend", armor.ErrConflict, stamp(state.Time)),
+			fmt.Errorf("%w: log time is %s, which is not ahead of this machine's clock: there is nothing to mend",
+				armor.ErrConflict, stamp(state.Time)),
 			"armorctl status shows the nodes' clocks")
 	}
 	a.say("log time is %s (%s by this machine's clock)", stamp(state.Time), relative(state.Time, a.now()))

@@ -162,8 +162,8 @@ func nodeTable(views []nodeView) table {
 		if v.Draining {
 			role += ", draining"
 		}
-		t.row(string(v.Node), role, v.known(v.Revision), v.known(v.Enforced), v.freshWords(), v.clockWords(), v.known(v.Sessions), v.ClientAddress,
-			v.Address, v.Version, v.known(v.Term), v.StartedAt, strings.Join(v.Gossip, ","), v.Unreachable)
+		t.row(string(v.Node), role, v.known(v.Revision), v.known(v.Enforced), v.freshWords(), v.clockWords(), v.known(v.Sessions),
+			v.ClientAddress, v.Address, v.Version, v.known(v.Term), v.StartedAt, strings.Join(v.Gossip, ","), v.Unreachable)
 	}
 	return t
 }
