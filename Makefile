@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos upgrade mutant regress bench bench-state image clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos clocks upgrade mutant regress bench bench-state image clean
 .NOTPARALLEL:
 
 help:    ## list the targets
@@ -81,6 +81,9 @@ fuzz:    ## every fuzz target for FUZZ each
 chaos:   needs-demo build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one)
 	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
 	$(BIN)/armor-chaos run load --seed $(firstword $(SEEDS)) --duration $(LOAD)
+
+clocks:  needs-demo ## move the wall clocks of a minority of real nodes by seconds to years and back, under load (some minutes; NODES=5)
+	tools/clocks.sh
 
 upgrade: needs-demo ## let this build go on with the data directories of an earlier one (some minutes; needs git's history)
 	$(GO) test -tags upgrade -count=1 -timeout 25m -v -run TestDataOfAnEarlierBuildGoesOn ./chaos

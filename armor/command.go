@@ -29,7 +29,7 @@ func Commands() []Command {
 	return []Command{
 		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
-		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{},
+		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
 	}
 }
 
@@ -156,6 +156,15 @@ type BuryTombstones struct{ Nodes []NodeID }
 // At.
 type PruneExpired struct{ At time.Time }
 
+// MendTime takes log time back to what the voters' clocks agree on, after an entry has
+// carried it into the future. It is judged by the time at which it was proposed, since by
+// log time every request is over.
+type MendTime struct {
+	// From is log time as the operator saw it. What is not as late any more was mended
+	// meanwhile.
+	From time.Time
+}
+
 // Kind is the stable name of each command: see Command.
 func (Bootstrap) Kind() string           { return "bootstrap" }
 func (PutEnvironment) Kind() string      { return "put-environment" }
@@ -174,6 +183,7 @@ func (BuryTombstones) Kind() string      { return "bury-tombstones" }
 func (PruneExpired) Kind() string        { return "prune-expired" }
 func (StageRevocations) Kind() string    { return "stage-revocations" }
 func (RevokeStaged) Kind() string        { return "revoke-staged" }
+func (MendTime) Kind() string            { return "mend-time" }
 
 // Needs is the role that each asks of an operator: see Command.
 func (Bootstrap) Needs() OperatorRole           { return "" }
@@ -193,6 +203,7 @@ func (BuryTombstones) Needs() OperatorRole      { return "" }
 func (PruneExpired) Needs() OperatorRole        { return "" }
 func (StageRevocations) Needs() OperatorRole    { return Revoker }
 func (RevokeStaged) Needs() OperatorRole        { return Revoker }
+func (MendTime) Needs() OperatorRole            { return CAAdmin }
 
 // RequestWindow is the longest life of a request. Within it a retry with the same
 // id returns the first outcome; after it the request is refused, never run again.

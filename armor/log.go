@@ -23,4 +23,5 @@ const (
 	KeyTook     = "took"
 	KeyCount    = "count"
 	KeyAddress  = "address"
+	KeySkew     = "skew_seconds"
 )

@@ -59,6 +59,10 @@ type NodeStatus struct {
 	ClientAddress string
 	OpsAddress    string
 	StartedAt     time.Time
+	// ClockSkew is how far the node's wall clock is ahead of the voters' median. It says
+	// something only if ClockCompared: the node has heard of a majority of the voters.
+	ClockSkew     time.Duration
+	ClockCompared bool
 	// Unreachable is why another node could not ask it; the rest is then empty but
 	// for Node and the addresses.
 	Unreachable string

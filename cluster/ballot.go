@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -185,15 +184,4 @@ func (n *Node) count(ctx context.Context, e election) error {
 func (n *Node) agreesTo(ctx context.Context, voter armor.NodeID, e election) bool {
 	b, err := n.cfg.Courier.Ballot(ctx, voter, e.term)
 	return err == nil && (b.Unsaid || b.Term == e.term && b.Leader == e.node)
-}
-
-func (n *Node) voterIDs() []armor.NodeID {
-	var all []armor.NodeID
-	for _, s := range servers(n.raft.Load()) {
-		if s.Suffrage == raft.Voter {
-			all = append(all, armor.NodeID(s.ID))
-		}
-	}
-	slices.Sort(all)
-	return all
 }

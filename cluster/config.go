@@ -32,6 +32,9 @@ type Courier interface {
 	// Ballot asks the node to who leads in a term: what its Node.Ballot returns, and Unsaid
 	// when its release has no answer.
 	Ballot(ctx context.Context, to armor.NodeID, term uint64) (armor.Ballot, error)
+	// Clock asks the node to for its WallClock. ErrInvalid: it is of a release that does
+	// not tell.
+	Clock(ctx context.Context, to armor.NodeID) (time.Time, error)
 }
 
 // Holder is whoever opens server connections. SetShares passes the limits in force,
@@ -56,6 +59,7 @@ type Timings struct {
 	Renew                            time.Duration // 500 ms between questions
 	RenewTimeout                     time.Duration // 1 s for an answer
 	Chores                           time.Duration // 1 s between the leader's rounds of chores
+	Clocks                           time.Duration // 2 s between the questions what time it is
 	DiskStall                        time.Duration // 10 s: a write that takes longer ends the process
 }
 
@@ -69,6 +73,7 @@ func (t Timings) withDefaults() Timings {
 		{&t.Transport, time.Second}, {&t.SnapshotInterval, 2 * time.Minute},
 		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
 		{&t.Chores, time.Second}, {&t.DiskStall, 10 * time.Second},
+		{&t.Clocks, 2 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.standard
@@ -109,7 +114,10 @@ type Config struct {
 
 	Timings Timings
 	Clock   Clock // nil: the machine's
-	Logger  *slog.Logger
+	// ClockSkew is how far this node's wall clock may be from what a majority of the
+	// voters' shows while it leads. Zero: DefaultClockSkew.
+	ClockSkew time.Duration
+	Logger    *slog.Logger
 
 	stores   *stores   // tests in a bubble keep the log in memory
 	mistakes *mistakes // tests plant mistakes to see that they are noticed
@@ -137,6 +145,8 @@ type mistakes struct {
 	believeTerms      bool // whoever answers may raise the term
 	leaveMute         bool // a node ends without a last word
 	overwrite         bool // a leader may replace entries that were applied
+	believeOneClock   bool // the validity clock follows whichever node shows the latest time, and no clock is too far off to lead
+	ownClockInLog     bool // the leader's entries carry its own clock's time
 }
 
 func (c Config) validate() (Config, error) {
@@ -157,6 +167,9 @@ func (c Config) validate() (Config, error) {
 	c.Timings = c.Timings.withDefaults()
 	if c.Clock == nil {
 		c.Clock = bootClock{}
+	}
+	if c.ClockSkew == 0 {
+		c.ClockSkew = DefaultClockSkew
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

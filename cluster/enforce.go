@@ -47,7 +47,7 @@ func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, er
 	if !n.holdsOffice(t) {
 		return armor.Freshness{}, n.notLeader()
 	}
-	answer.Time = n.Now()
+	answer.Time = n.WallClock()
 	return answer, nil
 }
 

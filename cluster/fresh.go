@@ -21,12 +21,10 @@ const clockJump = 500 * time.Millisecond
 // grant is one answer to "how much must I know?". It is good from the instant the
 // question was sent.
 type grant struct {
-	index      uint64        // what must be known
-	bound      time.Duration // it ends at asked+bound for every environment
-	asked      time.Duration // boot clock
-	answered   time.Duration // boot clock
-	leaderTime time.Time
-	ahead      time.Duration // wall clock less boot clock when it was asked
+	index uint64        // what must be known
+	bound time.Duration // it ends at asked+bound for every environment
+	asked time.Duration // boot clock
+	ahead time.Duration // wall clock less boot clock when it was asked
 }
 
 // lease is what a node may still do by its grants. A grant lets new sessions in once
@@ -35,7 +33,7 @@ type grant struct {
 // have cut, and the leader need wait only for grants given before the change.
 type lease struct {
 	admit, live atomic.Pointer[grant]
-	latest      atomic.Pointer[grant] // also one that does not hold yet: for the validity clock
+	latest      atomic.Pointer[grant] // also one that does not hold yet
 
 	mu      sync.Mutex // guards waiting
 	waiting []*grant   // in the order they were asked for
@@ -144,19 +142,6 @@ func (n *Node) leased() bool {
 	return g != nil && n.cfg.Clock.Boot()-g.asked < g.bound
 }
 
-// Now is the clock by which certificates are judged: the later of our own and the
-// leader's in its last answer, carried on by the boot clock. Setting a clock back
-// revives nothing.
-func (n *Node) Now() time.Time {
-	now := n.cfg.Clock.Wall()
-	if g := n.lease.latest.Load(); g != nil {
-		if theirs := g.leaderTime.Add(n.cfg.Clock.Boot() - g.answered); theirs.After(now) {
-			return theirs
-		}
-	}
-	return now
-}
-
 // enforced is how far every session here conforms.
 type enforced struct {
 	revision atomic.Uint64
@@ -208,6 +193,9 @@ func (n *Node) renewals(ctx context.Context) {
 	tick := time.NewTicker(n.cfg.Timings.Renew)
 	defer tick.Stop()
 	for turn := 0; ; turn++ {
+		if n.clocks.agreed.Load() == nil || n.clockJumped() {
+			n.askClocks(ctx, clockPatience) // what the new proof lets in is judged by an agreed time
+		}
 		n.renew(ctx, turn)
 		select {
 		case <-tick.C:
@@ -268,7 +256,8 @@ func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 		return err
 	}
 	n.enforced.told(q.Closed)
-	g.index, g.bound, g.leaderTime, g.answered = answer.Index, answer.Bound, answer.Time, n.cfg.Clock.Boot()
+	g.index, g.bound = answer.Index, answer.Bound
+	n.clocks.read(to, readingOf(answer.Time, g.asked, n.cfg.Clock.Boot()))
 	n.lease.add(g)
 	n.lease.settle(n.machine.LastCommand(), n.enforced.upTo())
 	return nil

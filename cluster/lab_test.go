@@ -163,6 +163,18 @@ func (c labCourier) Ballot(ctx context.Context, to armor.NodeID, term uint64) (a
 	return there.Ballot(term), c.lab.net.Pass(ctx, to, c.from)
 }
 
+func (c labCourier) Clock(ctx context.Context, to armor.NodeID) (time.Time, error) {
+	if err := c.lab.net.Pass(ctx, c.from, to); err != nil {
+		return time.Time{}, err
+	}
+	there := c.lab.get(to)
+	if there == nil {
+		return time.Time{}, armor.ErrUnavailable
+	}
+	shown := there.WallClock()
+	return shown, c.lab.net.Pass(ctx, to, c.from)
+}
+
 func (l *lab) get(id armor.NodeID) *labNode {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,14 +14,14 @@ import (
 // releases do since the one that came after that level.
 const unsaidLevel = 3
 
-// understood refuses a command at which some member would have to stop: one of a level
+// understood refuses an entry at which some member would have to stop: one of a level
 // that not every member has said to this leader that it applies. A leader that is new
 // gives the nodes time to ask it.
-func (n *Node) understood(ctx context.Context, t *tenure, c armor.Command) error {
+func (n *Node) understood(ctx context.Context, t *tenure, entry []byte, c armor.Command) error {
 	for {
 		reported := t.lives.watch()
 		patience := t.began + n.cfg.Timings.Renew + n.cfg.Timings.RenewTimeout - n.cfg.Clock.Boot()
-		err := n.applicable(t, c, patience <= 0)
+		err := n.applicable(t, entry, c, patience <= 0)
 		if err == nil || patience <= 0 {
 			return err
 		}
@@ -43,8 +43,8 @@ func (n *Node) understood(ctx context.Context, t *tenure, c armor.Command) error
 // applicable is understood as far as nodes have reported by now; late says that they have
 // had the time. A removal waits for no node that does not report, since it is for nodes
 // that are gone: one of an older release that comes back stops at it, and says so.
-func (n *Node) applicable(t *tenure, c armor.Command, late bool) error {
-	level := fsm.LevelOf(c)
+func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) error {
+	kind, level := fsm.LevelOf(entry)
 	if level <= unsaidLevel {
 		return nil
 	}
@@ -65,9 +65,9 @@ func (n *Node) applicable(t *tenure, c armor.Command, late bool) error {
 		return nil
 	case 1:
 		return fmt.Errorf("%w: node %s runs an older release that cannot apply %s, or has not reported to this leader yet",
-			armor.ErrConflict, behind[0], c.Kind())
+			armor.ErrConflict, behind[0], kind)
 	default:
 		return fmt.Errorf("%w: nodes %s run an older release that cannot apply %s, or have not reported to this leader yet",
-			armor.ErrConflict, strings.Join(behind, ", "), c.Kind())
+			armor.ErrConflict, strings.Join(behind, ", "), kind)
 	}
 }

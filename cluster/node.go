@@ -43,6 +43,7 @@ type Node struct {
 	retired    atomic.Bool // serves nobody any more
 	raised     raised
 	suspicions suspicions
+	clocks     clocks
 	gossip     atomic.Pointer[gossip]
 	tasks      tasks
 
@@ -51,7 +52,8 @@ type Node struct {
 		tenure     *tenure       // nil unless this node leads and is ready
 		changed    chan struct{} // closed and replaced when tenure changes
 	}
-	ask chan struct{} // asks the leader at once
+	ask         chan struct{} // asks the leader at once
+	clockStands clockState    // what was last said of our clock; watchClocks' own
 }
 
 // New checks the configuration and starts nothing.
@@ -66,6 +68,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.adapter = newAdapter(cfg, n.failed)
 	n.office.changed = make(chan struct{})
+	n.clocks.init()
 	n.given.Store(&limitsGiven{})
 	n.tasks.init()
 	return n, nil
@@ -198,6 +201,7 @@ func (r *run) loops(ctx context.Context) {
 	r.work.Go(func() { n.lead(ctx, r.leading) })
 	r.work.Go(func() { n.followState(ctx) })
 	r.work.Go(func() { n.renewals(ctx) })
+	r.work.Go(func() { n.watchClocks(ctx) })
 	r.work.Go(func() { n.latch.watch(n.cfg.Timings.DiskStall, ctx.Done()) })
 	if n.cfg.Holder != nil {
 		r.work.Go(func() { n.holdShares(ctx) })
@@ -300,6 +304,7 @@ func (n *Node) Status() armor.NodeStatus {
 	s.StartedAt, s.Term = n.startedAt, r.CurrentTerm()
 	s.Leader, _ = n.Leader()
 	s.Role = n.role(r)
+	s.ClockSkew, s.ClockCompared = n.skew()
 	if g := n.gossip.Load(); g != nil {
 		s.Gossip = g.alive()
 	}

@@ -77,11 +77,15 @@ func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, e
 	if err != nil {
 		return nil, nil, err
 	}
-	entry, err := n.machine.Check(r, n.Now())
+	now, err := n.timeToPropose(ctx, r.Command)
 	if err != nil {
 		return nil, nil, err
 	}
-	return t, entry, n.understood(ctx, t, r.Command)
+	entry, err := n.machine.Check(r, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, entry, n.understood(ctx, t, entry, r.Command)
 }
 
 // ProposeOwn proposes a command of the cluster's own, in this node's name. What is
@@ -92,14 +96,19 @@ func (n *Node) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, e
 
 // Validate answers whether the change would be accepted now, as far as this node knows.
 func (n *Node) Validate(r armor.Request) error {
-	if _, err := n.machine.Check(r, n.Now()); err != nil {
+	now, known := n.agreedTime()
+	if !known {
+		now = n.WallClock()
+	}
+	entry, err := n.machine.Check(r, now)
+	if err != nil {
 		return err
 	}
 	t, err := n.tenure()
 	if err != nil {
 		return nil // whoever leads knows what the members apply
 	}
-	return n.applicable(t, r.Command, true)
+	return n.applicable(t, entry, r.Command, true)
 }
 
 // commit replicates an entry and waits until it is applied here.
@@ -140,13 +149,18 @@ func (n *Node) raftError(err error) error {
 	}
 }
 
-// own makes a request of this node's own.
+// own makes a request of this node's own. Where log time is ahead of every clock, it lives
+// by that: the cluster keeps house until log time is mended.
 func (n *Node) own(c armor.Command) armor.Request {
 	var id [16]byte
 	rand.Read(id[:])
+	now := n.Now()
+	if state, _ := n.machine.Current(); state.Time.After(now) {
+		now = state.Time
+	}
 	return armor.Request{
 		ID: armor.RequestID(hex.EncodeToString(id[:])), Principal: armor.NodePrincipal(n.cfg.Node),
-		Expires: n.Now().Add(ownRequestLife), Command: c,
+		Expires: now.Add(ownRequestLife), Command: c,
 	}
 }
 

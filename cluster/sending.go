@@ -23,20 +23,26 @@ func (t *transport) AppendEntries(
 	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
 }
 
-// RequestVote asks for a vote (raft.Transport).
+// RequestVote asks for a vote, unless this node must not lead (raft.Transport).
 func (t *transport) RequestVote(
 	id raft.ServerID, address raft.ServerAddress, m *raft.RequestVoteRequest, answer *raft.RequestVoteResponse,
 ) error {
+	if err := t.sentry.mayLead(); err != nil {
+		return err
+	}
 	if err := t.NetworkTransport.RequestVote(id, address, m, answer); err != nil {
 		return err
 	}
 	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
 }
 
-// RequestPreVote asks whether a vote would be given (raft.WithPreVote).
+// RequestPreVote asks whether a vote would be given, on the same condition (raft.WithPreVote).
 func (t *transport) RequestPreVote(
 	id raft.ServerID, address raft.ServerAddress, m *raft.RequestPreVoteRequest, answer *raft.RequestPreVoteResponse,
 ) error {
+	if err := t.sentry.mayLead(); err != nil {
+		return err
+	}
 	if err := t.NetworkTransport.RequestPreVote(id, address, m, answer); err != nil {
 		return err
 	}

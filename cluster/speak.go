@@ -98,6 +98,7 @@ func (n *Node) mayCommand(ctx context.Context, node armor.NodeID, command any) e
 		if leader, _ := n.Leader(); leader != node {
 			return fmt.Errorf("%w: node %q would have this node stand for election, and the leader is %q", armor.ErrDenied, node, leader)
 		}
+		return n.mayLead()
 	}
 	return nil
 }

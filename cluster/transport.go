@@ -50,8 +50,10 @@ const (
 	inFlight = 1
 )
 
-// sentry judges what other nodes say.
+// sentry judges what other nodes say, and what this one may.
 type sentry interface {
+	// mayLead returns why this node must not seek to lead; nil when it may.
+	mayLead() error
 	// maySpeak returns why a message of a node is not to be believed; nil: it is.
 	maySpeak(ctx context.Context, node armor.NodeID, command any) error
 	// mayRaise returns why a node's answer may not end a term.

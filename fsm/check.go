@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"strings"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -65,11 +66,13 @@ func (d *draft) checkOwn(c armor.Certificate, want armor.Identity) error {
 
 // usable returns why a certificate of the cluster's own does not count now, by log
 // time; nil when it does.
-func (d *draft) usable(c armor.Certificate) error {
+func (d *draft) usable(c armor.Certificate) error { return d.usableAt(c, d.Time) }
+
+func (d *draft) usableAt(c armor.Certificate, now time.Time) error {
 	if r, found := revokes(d.State, c); found {
 		return refuse(armor.ErrRevoked, "%s is revoked", r.Selector)
 	}
-	if d.Time.After(c.NotAfter) {
+	if now.After(c.NotAfter) {
 		return refuse(armor.ErrInvalid, "certificate %s expired at %s", c.ID.Serial, stamp(c.NotAfter))
 	}
 	return nil

@@ -29,38 +29,39 @@ var deterministic = proto.MarshalOptions{Deterministic: true}
 // armor.ErrInvalid for a request that no machine could read back: a malformed id or
 // principal, text that is not UTF-8, or more than MaxEntry bytes.
 func Encode(r armor.Request, proposedAt time.Time) ([]byte, error) {
-	entry, _, err := encode(r, proposedAt)
-	return entry, err
-}
-
-// proposal is what a log entry says.
-type proposal struct {
-	armor.Request
-	at    time.Time // when it was proposed
-	level uint32    // it means what it meant at this level
-}
-
-// encode also returns the proposal as every machine will read it: what was written is
-// read back before anyone else has to.
-func encode(r armor.Request, proposedAt time.Time) ([]byte, proposal, error) {
-	entry, err := write(r, proposedAt)
-	if err != nil {
-		return nil, proposal{}, err
-	}
-	p, err := read(entry)
-	if err != nil {
-		return nil, p, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
-	}
-	return entry, p, nil
-}
-
-func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
-	if r.DryRun {
-		return nil, refuse(armor.ErrInvalid, "a dry run of %s is no entry of the log", r.Command.Kind())
-	}
 	if !wire.IsCommand(r.Command) {
 		return nil, refuse(armor.ErrInvalid, "%T is no command of the log", r.Command)
 	}
+	if r.DryRun {
+		return nil, refuse(armor.ErrInvalid, "a dry run of %s is no entry of the log", r.Command.Kind())
+	}
+	b, _, err := encode(entry{r, proposedAt, kinds[r.Command.Kind()].level})
+	return b, err
+}
+
+// entry is a log entry as it is read.
+type entry struct {
+	request    armor.Request
+	proposedAt time.Time
+	level      uint32
+}
+
+// encode also returns the entry as every machine will read it: what was written is read
+// back before anyone else has to.
+func encode(e entry) ([]byte, entry, error) {
+	b, err := write(e)
+	if err != nil {
+		return nil, e, err
+	}
+	read, err := decode(b)
+	if err != nil {
+		return nil, e, refuse(armor.ErrInvalid, "encode %s: %v", e.request.Command.Kind(), err)
+	}
+	return b, read, nil
+}
+
+func write(e entry) ([]byte, error) {
+	r := e.request
 	id, err := encodeID(r)
 	if err != nil {
 		return nil, err
@@ -69,18 +70,18 @@ func write(r armor.Request, proposedAt time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
-	entry, err := deterministic.Marshal(&fsmpb.Envelope{
-		Version: envelopeVersion, Kind: r.Command.Kind(), Level: kinds[r.Command.Kind()].level, RequestId: id, Principal: r.Principal,
-		ProposedAt: wire.TimeMessage(proposedAt), Expires: wire.TimeMessage(r.Expires), Signature: r.Signature, Payload: payload,
+	b, err := deterministic.Marshal(&fsmpb.Envelope{
+		Version: envelopeVersion, Kind: r.Command.Kind(), Level: e.level, RequestId: id, Principal: r.Principal,
+		ProposedAt: wire.TimeMessage(e.proposedAt), Expires: wire.TimeMessage(r.Expires), Signature: r.Signature, Payload: payload,
 	})
 	if err != nil {
 		return nil, refuse(armor.ErrInvalid, "encode %s: %v", r.Command.Kind(), err)
 	}
-	if len(entry) > MaxEntry {
+	if len(b) > MaxEntry {
 		return nil, refuse(armor.ErrInvalid,
-			"%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(entry), MaxEntry)
+			"%s of %d bytes exceeds the %d bytes of a log entry: make several requests of it", r.Command.Kind(), len(b), MaxEntry)
 	}
-	return entry, nil
+	return b, nil
 }
 
 func encodeID(r armor.Request) ([]byte, error) {
@@ -95,54 +96,53 @@ func encodeID(r armor.Request) ([]byte, error) {
 
 // Decode reads a log entry. Any error means that this build must not apply it; it
 // wraps ErrCannotApply.
-func Decode(entry []byte) (armor.Request, time.Time, error) {
-	p, err := read(entry)
-	return p.Request, p.at, err
-}
-
-// read is Decode with all that the entry says.
-func read(entry []byte) (proposal, error) {
-	p, err := decode(entry)
+func Decode(b []byte) (armor.Request, time.Time, error) {
+	e, err := decode(b)
 	if err != nil {
-		return proposal{}, fmt.Errorf("%w: %w", ErrCannotApply, err)
+		return armor.Request{}, time.Time{}, fmt.Errorf("%w: %w", ErrCannotApply, err)
 	}
-	return p, nil
+	return e.request, e.proposedAt, nil
 }
 
-func decode(entry []byte) (p proposal, err error) {
+func decode(b []byte) (entry, error) {
 	var e fsmpb.Envelope
-	if len(entry) > MaxEntry {
-		return p, fmt.Errorf("%d bytes, more than %d", len(entry), MaxEntry)
+	if len(b) > MaxEntry {
+		return entry{}, fmt.Errorf("%d bytes, more than %d", len(b), MaxEntry)
 	}
-	if err := wire.Log.UnmarshalMessage(entry, &e); err != nil {
-		return p, fmt.Errorf("envelope: %w", err)
+	if err := wire.Log.UnmarshalMessage(b, &e); err != nil {
+		return entry{}, fmt.Errorf("envelope: %w", err)
 	}
 	if e.Version != envelopeVersion {
-		return p, fmt.Errorf("envelope version %d, and this build reads %d: run a newer armord", e.Version, envelopeVersion)
+		return entry{}, fmt.Errorf("envelope version %d, and this build reads %d: run a newer armord", e.Version, envelopeVersion)
 	}
 	if e.Level < MinLevel || e.Level > MaxLevel {
-		return p, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
+		return entry{}, fmt.Errorf("entry of level %d, and this build applies %d to %d: run a newer armord", e.Level, MinLevel, MaxLevel)
 	}
-	p.level = e.Level
-	if p.at, err = wire.Log.TimeOf(e.ProposedAt); err != nil {
-		return p, fmt.Errorf("proposed at: %w", err)
+	proposedAt, err := wire.Log.TimeOf(e.ProposedAt)
+	if err != nil {
+		return entry{}, fmt.Errorf("proposed at: %w", err)
 	}
-	if p.at.Before(firstTime) || p.at.After(lastTime) {
-		return p, fmt.Errorf("proposed at %s, which no clock shows", stamp(p.at))
+	if proposedAt.Before(firstTime) || proposedAt.After(lastTime) {
+		return entry{}, fmt.Errorf("proposed at %s, which no clock shows", stamp(proposedAt))
 	}
-	if p.Expires, err = wire.Log.TimeOf(e.Expires); err != nil {
-		return p, fmt.Errorf("expires: %w", err)
+	r, err := requestOf(&e)
+	return entry{r, proposedAt, e.Level}, err
+}
+
+func requestOf(e *fsmpb.Envelope) (r armor.Request, err error) {
+	if r.Expires, err = wire.Log.TimeOf(e.Expires); err != nil {
+		return r, fmt.Errorf("expires: %w", err)
 	}
 	if len(e.RequestId) != 16 {
-		return p, fmt.Errorf("request id of %d bytes", len(e.RequestId))
+		return r, fmt.Errorf("request id of %d bytes", len(e.RequestId))
 	}
-	p.ID = armor.RequestID(hex.EncodeToString(e.RequestId))
-	p.Principal, p.Signature = e.Principal, e.Signature
-	if err = checkEnvelope(p.Request); err != nil {
-		return p, err
+	r.ID = armor.RequestID(hex.EncodeToString(e.RequestId))
+	r.Principal, r.Signature = e.Principal, e.Signature
+	if err = checkEnvelope(r); err != nil {
+		return r, err
 	}
-	p.Command, err = wire.Log.UnmarshalCommand(e.Kind, e.Payload)
-	return p, err
+	r.Command, err = wire.Log.UnmarshalCommand(e.Kind, e.Payload)
+	return r, err
 }
 
 func checkEnvelope(r armor.Request) error {

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
+	"github.com/armordb/armordb/fsm/fsmpb"
 )
 
 // The levels of the log and snapshot format that this build reads. A level only ever
@@ -48,6 +50,7 @@ var kinds = byName(
 	means(3, func(d *draft, c armor.PutEnvironment) error { return d.putEnvironment(c.Environment) }),
 	means(1, func(d *draft, c armor.PutAnchor) error { return d.putAnchor(c.Anchor) }),
 	means(1, (*draft).registerCertificate),
+	// 7, where time is in the way: an entry of level 7 is not judged by it.
 	means(1, (*draft).revoke),
 	// 2: time-outs, sizes, several hosts, second factors. 3: templates, reserves, warm-up,
 	// replication, cancel requests, queries for verifiers, certificates, MD5. 5: isolation. 6: what a pool keeps
@@ -65,11 +68,18 @@ var kinds = byName(
 	means(1, (*draft).pruneExpired),
 	means(4, (*draft).stageRevocations),
 	means(4, (*draft).revokeStaged),
+	means(7, (*draft).mendTime),
 )
 
-// LevelOf returns the level that a kind of command came with: a build that applies only
-// earlier ones stops at it.
-func LevelOf(c armor.Command) uint32 { return kinds[c.Kind()].level }
+// LevelOf returns the kind of command in an entry that Check or Encode made, and the level
+// of the entry: a build that applies only earlier ones stops at it.
+func LevelOf(entry []byte) (kind string, level uint32) {
+	var e fsmpb.Envelope
+	if err := wire.Log.UnmarshalMessage(entry, &e); err != nil {
+		return "", MaxLevel
+	}
+	return e.Kind, e.Level
+}
 
 func byName(all ...kind) map[string]kind {
 	table := make(map[string]kind, len(all))

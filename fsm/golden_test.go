@@ -162,6 +162,12 @@ func everyCommand(t *testing.T) *lab {
 	l.must(l.by("ada", armor.Apply{Pools: []armor.Pool{keeping}}))
 	l.now = l.now.Add(2 * time.Hour)
 	l.must(l.node("n1", armor.PruneExpired{At: l.now}))
+	l.poisoned(24*time.Hour, func() {
+		l.must(l.by("ada", l.token("n9", time.Hour)))
+		l.must(l.by("ada", armor.StageRevocations{Batch: batchID("late"), Part: 1, Selectors: everySelector()[:1]}))
+	})
+	l.must(l.by("ada", armor.Revoke{Selectors: everySelector()[1:2], Reason: armor.Superseded}))
+	l.must(l.by("ada", armor.MendTime{From: l.state().Time}))
 	return l
 }
 

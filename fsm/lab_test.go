@@ -100,13 +100,15 @@ func (l *lab) node(n string, c armor.Command) armor.Result {
 func (l *lab) apply(r armor.Request) armor.Result {
 	l.t.Helper()
 	revision, chain, state := l.machine.Hash()
-	_, foreseen := l.machine.Check(r, l.now)
+	entry, foreseen := l.machine.Check(r, l.now)
 	if gotRevision, gotChain, gotState := l.machine.Hash(); gotRevision != revision || gotChain != chain || gotState != state {
 		l.t.Fatal("Check changed the state")
 	}
-	entry, err := Encode(r, l.now)
-	if err != nil {
-		l.t.Fatalf("encode %s: %v", r.Command.Kind(), err)
+	var err error
+	if foreseen != nil {
+		if entry, err = Encode(r, l.now); err != nil {
+			l.t.Fatalf("encode %s: %v", r.Command.Kind(), err)
+		}
 	}
 	l.index++
 	result, err := l.machine.Apply(l.index, l.term, entry)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 )
 
 // Machine is the replicated state machine. Its published state may be read from any
@@ -56,19 +57,19 @@ func (m *Machine) Hash() (revision uint64, chain, state armor.Digest) {
 // Result is the cluster's answer, refusals included. The error is non-nil only when
 // this build cannot apply the entry (it wraps ErrCannotApply): nothing was changed,
 // and the caller must stop the node.
-func (m *Machine) Apply(index, term uint64, entry []byte) (armor.Result, error) {
+func (m *Machine) Apply(index, term uint64, b []byte) (armor.Result, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.current.Load()
 	if last := v.world.state.Revision; index <= last {
 		return armor.Result{}, fmt.Errorf("%w: entry %d comes after %d", ErrCannotApply, index, last)
 	}
-	p, err := read(entry)
+	e, err := decode(b)
 	if err != nil {
-		return armor.Result{}, fmt.Errorf("entry %d of term %d: %w", index, term, err)
+		return armor.Result{}, fmt.Errorf("entry %d of term %d: %w: %w", index, term, ErrCannotApply, err)
 	}
-	next, result := v.world.step(index, term, p)
-	m.publish(v, &version{world: next, chain: link(v.chain, index, term, entry)})
+	next, result := v.world.step(index, term, e)
+	m.publish(v, &version{world: next, chain: link(v.chain, index, term, b)})
 	return result, nil
 }
 
@@ -82,21 +83,37 @@ func (m *Machine) publish(old, next *version) {
 
 // Check answers whether Apply would accept r now, by running it on the state in force
 // without publishing anything, and returns the entry to propose then. A request that was
-// applied already gives its first outcome. A dry run is judged in the same way, and has no
-// entry. Check may run beside Apply.
-func (m *Machine) Check(r armor.Request, now time.Time) (entry []byte, err error) {
-	dryRun := r.DryRun
-	r.DryRun = false
-	entry, p, err := encode(r, now)
+// applied already gives its first outcome. What only takes access away is proposed as an
+// entry that time does not judge, if time is in its way. The entry of a dry run would be
+// refused: it is signed for another purpose. Check may run beside Apply.
+func (m *Machine) Check(r armor.Request, now time.Time) (b []byte, err error) {
+	if !wire.IsCommand(r.Command) {
+		return nil, refuse(armor.ErrInvalid, "%T is no command of the log", r.Command)
+	}
+	e := entry{r, now, kinds[r.Command.Kind()].level}
+	b, err = m.try(e)
+	if err == nil || !TakesAway(r.Command) {
+		return b, err
+	}
+	e.level = timelessLevel
+	if timeless, never := m.try(e); never == nil {
+		return timeless, nil
+	}
+	return nil, err
+}
+
+// try returns an entry as bytes if the state in force accepts it.
+func (m *Machine) try(e entry) ([]byte, error) {
+	dryRun := e.request.DryRun
+	e.request.DryRun = false
+	b, e, err := encode(e)
 	if err != nil {
 		return nil, err
 	}
-	if dryRun {
-		entry, p.DryRun = nil, true
-	}
+	e.request.DryRun = dryRun
 	w := m.current.Load().world
-	if _, result := w.step(w.state.Revision+1, 0, p); result.Err != nil {
+	if _, result := w.step(w.state.Revision+1, 0, e); result.Err != nil {
 		return nil, result.Err
 	}
-	return entry, nil
+	return b, nil
 }

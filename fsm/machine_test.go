@@ -157,9 +157,14 @@ func TestSignatureOfADryRunMovesNothing(t *testing.T) {
 	question := l.request("ada", armor.PutEnvironment{Environment: armor.Environment{Name: "prod"}})
 	question.DryRun = true
 	question = l.sign(question)
-	if entry, err := l.machine.Check(question, l.now); err != nil || entry != nil {
-		t.Fatalf("the question: entry %x, %v", entry, err)
+	entry, err := l.machine.Check(question, l.now)
+	if err != nil {
+		t.Fatal("the question:", err)
 	}
+	if result, err := l.machine.Apply(l.index+1, l.term, entry); err != nil || !errors.Is(result.Err, armor.ErrDenied) {
+		t.Fatalf("its entry: %v, %v", result.Err, err)
+	}
+	l.index++
 	if _, err := Encode(question, l.now); !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("as an entry: %v", err)
 	}
@@ -180,7 +185,7 @@ func removal(t *testing.T, level uint32) *lab {
 	l := governed(t, "n2", "n3")
 	r := l.request("ada", armor.RemoveMember{Node: "n3"})
 	w := l.machine.current.Load().world
-	w, result := w.step(w.state.Revision+1, l.term, proposal{Request: r, at: l.now, level: level})
+	w, result := w.step(w.state.Revision+1, l.term, entry{r, l.now, level})
 	l.must(result)
 	old := l.machine.current.Load()
 	l.machine.publish(old, &version{world: w, chain: old.chain})

@@ -12,9 +12,9 @@ const maxLiveRequests = 10_000
 
 // step applies one request to the world. The world that follows always has the
 // entry's revision and time, also when the request is refused.
-func (w *world) step(index, term uint64, p proposal) (*world, armor.Result) {
-	r := p.Request
-	d := w.open(index, term, p.at, r.Principal)
+func (w *world) step(index, term uint64, e entry) (*world, armor.Result) {
+	r := e.request
+	d := w.open(index, term, e)
 	digest := r.Digest()
 	if first, found := d.requests.Get(outcomeKey(r.Principal, r.ID)); found {
 		if first.Digest != digest {
@@ -23,20 +23,20 @@ func (w *world) step(index, term uint64, p proposal) (*world, armor.Result) {
 		d.prolong(first, r.Expires)
 		return d.finish(), first.result()
 	}
-	if err := d.admit(r); err != nil {
+	if err := d.admit(e); err != nil {
 		return d.refused(err)
 	}
 	opened := d.finish()
 	next := opened.edit()
-	next.term, next.level, next.by = term, p.level, r.Principal
+	next.term, next.level, next.by, next.judged = term, e.level, r.Principal, d.judged
 	err := next.perform(r)
 	if err != nil {
 		next = opened.edit()
 	}
 	code, text := encodeError(err)
 	first := outcome{
-		Principal: r.Principal, Request: r.ID, Digest: digest, Expires: r.Expires,
-		Revision: index, Term: term, Time: d.Time, Code: code, Text: text,
+		Principal: r.Principal, Request: r.ID, Digest: digest, Expires: next.keptUntil(e, err),
+		Revision: index, Term: term, Time: next.Time, Code: code, Text: text,
 	}
 	next.remember(first)
 	result := first.result()
@@ -45,11 +45,15 @@ func (w *world) step(index, term uint64, p proposal) (*world, armor.Result) {
 }
 
 // open moves the world to the entry's revision and time and forgets what is over.
-func (w *world) open(index, term uint64, proposedAt time.Time, by string) *draft {
+func (w *world) open(index, term uint64, e entry) *draft {
 	d := w.edit()
-	d.Revision, d.term, d.by = index, term, by
-	if proposedAt.After(d.Time) {
-		d.Time = proposedAt
+	d.Revision, d.term, d.by = index, term, e.request.Principal
+	if e.proposedAt.After(d.Time) {
+		d.Time = e.proposedAt
+	}
+	d.judged = d.Time
+	if e.ownTime() {
+		d.judged = e.proposedAt
 	}
 	d.forgetOver()
 	return d
@@ -63,15 +67,19 @@ func (d *draft) refused(err error) (*world, armor.Result) {
 
 // admit judges what does not depend on the command's meaning. What it refuses is not
 // remembered: nobody may use up another's request ids, or the table.
-func (d *draft) admit(r armor.Request) error {
+func (d *draft) admit(e entry) error {
+	r := e.request
 	switch {
-	case r.Expires.Before(d.Time):
+	case e.timeless(): // neither of the next two
+	case r.Expires.Before(d.judged):
 		return refuse(armor.ErrExpired,
-			"request %s was good until %s, and it is %s: look at the state, then make a new request", r.ID, stamp(r.Expires), stamp(d.Time))
-	case r.Expires.After(d.Time.Add(armor.RequestWindow)):
+			"request %s was good until %s, and it is %s: look at the state, then make a new request", r.ID, stamp(r.Expires), stamp(d.judged))
+	case r.Expires.After(d.judged.Add(armor.RequestWindow)):
 		return refuse(armor.ErrInvalid,
 			"request %s expires at %s, later than %s after %s: make a shorter one, and compare the clocks",
-			r.ID, stamp(r.Expires), armor.RequestWindow, stamp(d.Time))
+			r.ID, stamp(r.Expires), armor.RequestWindow, stamp(d.judged))
+	}
+	switch {
 	case d.liveRequests(r.Principal) >= maxLiveRequests:
 		return refuse(armor.ErrExhausted,
 			"%s made %d requests within %s: wait, or put more into each", r.Principal, maxLiveRequests, armor.RequestWindow)
@@ -133,7 +141,7 @@ func (d *draft) authorize(r armor.Request) error {
 	if role == "" {
 		return refuse(armor.ErrDenied, "%s is proposed by nodes only", r.Command.Kind())
 	}
-	if err := d.usable(operator.Certificate); err != nil {
+	if err := d.usableAt(operator.Certificate, d.judged); err != nil {
 		return refuse(armor.ErrDenied, "operator %s may not act: %v", operator.Name, err)
 	}
 	if !operator.Has(role) {

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"time"
+
 	"github.com/armordb/armordb/armor"
 )
 
@@ -26,6 +28,9 @@ type draft struct {
 	term         uint64 // of the entry that is being applied
 	level        uint32 // of the same: what its kind means
 	by           string // its principal
+	// judged is the time that the request's life and its operator's certificate are held
+	// against: log time, but for what must work while log time is wrong.
+	judged time.Time
 
 	memory
 	configured uint64

@@ -135,6 +135,7 @@ func (c *Client) State(ctx context.Context, tables ...Table) (*armor.State, erro
 	if c.clusterID == "" {
 		c.clusterID = s.Cluster.ID // what requests are signed for
 	}
+	c.logTime = s.Time
 	return s, nil
 }
 

@@ -103,7 +103,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
-		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/Drain",
+		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Clock", "PeerAPI/Denial", "PeerAPI/Drain",
 		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Poll", "PeerAPI/Preview", "PeerAPI/Propose",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate",
 	}

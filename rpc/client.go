@@ -53,6 +53,7 @@ type Client struct {
 	first     int        // index of the address that answered last
 	clusterID string     // empty until it is known
 	seen      uint64     // revision of the latest change of our own
+	logTime   time.Time  // as it was read last
 }
 
 // Open checks the configuration. It connects with the first call, not now. It returns

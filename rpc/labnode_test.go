@@ -33,7 +33,9 @@ type labNode struct {
 	behind   *armor.State // what it has applied, when that is not everything
 	catchUp  func() bool  // whether it catches up once it was asked for its state
 	asked    []armor.Renewal
-	answer   func(ctx context.Context, q armor.Renewal) (armor.Freshness, error)
+	// clockAhead is set before the node listens.
+	clockAhead time.Duration
+	answer     func(ctx context.Context, q armor.Renewal) (armor.Freshness, error)
 }
 
 // listen serves the node's API until stop.
@@ -87,6 +89,8 @@ func (n *labNode) Dial(ctx context.Context, node armor.NodeID, alpn string) (net
 	}
 	return dialLab(ctx, m.PeerAddress, alpn, n.certificate)
 }
+
+func (n *labNode) WallClock() time.Time { return time.Now().Add(n.clockAhead) }
 
 func (n *labNode) ID() armor.NodeID { return n.id }
 

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -43,6 +44,8 @@ type Proposer interface {
 	AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforcement, error)
 	// Answer answers a node that wants to know whether it is fresh.
 	Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error)
+	// WallClock is what this node's own clock shows.
+	WallClock() time.Time
 }
 
 // Witness is what a node knows that no other does. Calls must not block, but Cancel.

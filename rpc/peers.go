@@ -136,7 +136,26 @@ func (p *Peers) Ballot(ctx context.Context, to armor.NodeID, term uint64) (ballo
 	return ballot, err
 }
 
-// isMute counts renewals that ran into their deadline on a connection that stood.
+// Clock asks a node what its clock shows (cluster.Courier).
+func (p *Peers) Clock(ctx context.Context, to armor.NodeID) (shown time.Time, err error) {
+	n, err := p.lines(to)
+	if err != nil {
+		return shown, err
+	}
+	err = n.renewals.use(ctx, func(conn grpc.ClientConnInterface) error {
+		reply, err := armorpb.NewPeerAPIClient(conn).Clock(ctx, &armorpb.Empty{})
+		if err == nil {
+			shown, err = codec.TimeOf(reply.Time)
+		}
+		return err
+	})
+	if n.isMute(err) {
+		n.renewals.hangUp()
+	}
+	return shown, err
+}
+
+// isMute counts renewals and questions for the time that ran into their deadline on a connection that stood.
 func (n *peerLines) isMute(err error) bool {
 	lost, ok := errors.AsType[*transportError](err)
 	n.mu.Lock()

@@ -98,6 +98,16 @@ func TestOneNodeDoesNotGuessCancelKeysWithoutEnd(t *testing.T) {
 	}
 }
 
+func TestANodeTellsWhatItsOwnClockShows(t *testing.T) {
+	l := newLab(t, 2)
+	l.nodes["n1"].clockAhead = -time.Hour
+	began := time.Now()
+	shown, err := l.nodes["n2"].peers.Clock(t.Context(), "n1")
+	if off := shown.Add(time.Hour).Sub(began); err != nil || off < 0 || off > time.Since(began) {
+		t.Errorf("%s, %v", shown, err)
+	}
+}
+
 func TestAMuteConnectionIsGivenUpForRenewals(t *testing.T) {
 	l := newLab(t, 2)
 	peers := l.nodes["n2"].peers

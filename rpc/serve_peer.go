@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/wire"
 	"github.com/armordb/armordb/rpc/armorpb"
 )
 
@@ -41,6 +42,11 @@ func (p *peerService) Renew(ctx context.Context, q *armorpb.Renewal) (*armorpb.F
 // node that knows nothing yet, too: it is what an election is proved by.
 func (p *peerService) Poll(_ context.Context, q *armorpb.BallotQuestion) (*armorpb.Ballot, error) {
 	return toMessage[armorpb.Ballot](p.server.cfg.Node.Ballot(q.Term)), nil
+}
+
+// Clock tells what this node's clock shows.
+func (p *peerService) Clock(context.Context, *armorpb.Empty) (*armorpb.ClockReading, error) {
+	return &armorpb.ClockReading{Time: wire.TimeMessage(p.server.cfg.Node.WallClock())}, nil
 }
 
 // Cancel delivers a query cancel if the key is this node's.

@@ -126,12 +126,24 @@ func (c *Client) sign(ctx context.Context, r armor.Request) (*armorpb.Request, e
 	if err != nil {
 		return nil, fmt.Errorf("ask for the cluster's id: %w", err)
 	}
-	r.Principal, r.Expires = c.operator, c.cfg.Now().Add(requestLife).UTC()
+	r.Principal, r.Expires = c.operator, c.signingTime().Add(requestLife).UTC()
 	digest := r.SigningDigest(cluster)
 	if r.Signature, err = ecdsa.SignASN1(rand.Reader, c.key, digest[:]); err != nil {
 		return nil, fmt.Errorf("sign request %s: %w", r.ID, err)
 	}
 	return requestMessage(r)
+}
+
+// signingTime is when a request's life begins: now, or by log time where that is a little
+// ahead, as it is after it was mended. No node's word makes a signature live long.
+func (c *Client) signingTime() time.Time {
+	now := c.cfg.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ahead := c.logTime.Sub(now); ahead > 0 && ahead <= armor.RequestWindow {
+		return c.logTime
+	}
+	return now
 }
 
 // cluster returns the cluster's id, asking for it the first time.

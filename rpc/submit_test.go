@@ -400,3 +400,25 @@ func TestDryRunIsNeverCarriedOut(t *testing.T) {
 		t.Fatalf("as the question that it is: %v", err)
 	}
 }
+
+func TestRequestIsSignedForLogTimeThatIsALittleAhead(t *testing.T) {
+	l := newLab(t, 1)
+	for ahead, signedFor := range map[time.Duration]time.Duration{
+		armor.RequestWindow - time.Minute: armor.RequestWindow - time.Minute, // it was mended a minute ago
+		armor.RequestWindow + time.Minute: 0, -time.Hour: 0,
+	} {
+		c := l.client(l.enrol("ada", armor.OperatorRoles()...), "n1")
+		began := time.Now()
+		l.mu.Lock()
+		l.state.Time = began.Add(ahead)
+		l.mu.Unlock()
+		if _, err := c.Submit(t.Context(), putEnvironment, SubmitOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		all := l.proposals()
+		expires := all[len(all)-1].Expires
+		if off := expires.Sub(began.Add(signedFor + requestLife)); off < 0 || off > time.Since(began) {
+			t.Errorf("log time is %s ahead, and the request is signed until %s", ahead, expires)
+		}
+	}
+}

@@ -2933,6 +2933,50 @@ func (x *RevokeStaged) GetComment() string {
 	return ""
 }
 
+type MendTime struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *Time                  `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MendTime) Reset() {
+	*x = MendTime{}
+	mi := &file_armor_wire_words_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MendTime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MendTime) ProtoMessage() {}
+
+func (x *MendTime) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
+func (*MendTime) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *MendTime) GetFrom() *Time {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
 // Command is one of the above; the field's name is armor.Command.Kind.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2955,6 +2999,7 @@ type Command struct {
 	//	*Command_PruneExpired
 	//	*Command_StageRevocations
 	//	*Command_RevokeStaged
+	//	*Command_MendTime
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2962,7 +3007,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2974,7 +3019,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2987,7 +3032,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3150,6 +3195,15 @@ func (x *Command) GetRevokeStaged() *RevokeStaged {
 	return nil
 }
 
+func (x *Command) GetMendTime() *MendTime {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_MendTime); ok {
+			return x.MendTime
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3222,6 +3276,10 @@ type Command_RevokeStaged struct {
 	RevokeStaged *RevokeStaged `protobuf:"bytes,17,opt,name=revoke_staged,json=revokeStaged,proto3,oneof"`
 }
 
+type Command_MendTime struct {
+	MendTime *MendTime `protobuf:"bytes,18,opt,name=mend_time,json=mendTime,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3255,6 +3313,8 @@ func (*Command_PruneExpired) isCommand_Kind() {}
 func (*Command_StageRevocations) isCommand_Kind() {}
 
 func (*Command_RevokeStaged) isCommand_Kind() {}
+
+func (*Command_MendTime) isCommand_Kind() {}
 
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
@@ -3506,7 +3566,9 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x05parts\x18\x02 \x01(\x03R\x05parts\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\fR\x06digest\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
-	"\acomment\x18\x05 \x01(\tR\acomment\"\x91\t\n" +
+	"\acomment\x18\x05 \x01(\tR\acomment\"3\n" +
+	"\bMendTime\x12'\n" +
+	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"\xc9\t\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3527,7 +3589,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x0fbury_tombstones\x18\x0e \x01(\v2\x1d.armor.wire.v1.BuryTombstonesH\x00R\x0eburyTombstones\x12B\n" +
 	"\rprune_expired\x18\x0f \x01(\v2\x1b.armor.wire.v1.PruneExpiredH\x00R\fpruneExpired\x12N\n" +
 	"\x11stage_revocations\x18\x10 \x01(\v2\x1f.armor.wire.v1.StageRevocationsH\x00R\x10stageRevocations\x12B\n" +
-	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStagedB\x06\n" +
+	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStaged\x126\n" +
+	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTimeB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3542,7 +3605,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3584,7 +3647,8 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*PruneExpired)(nil),        // 37: armor.wire.v1.PruneExpired
 	(*StageRevocations)(nil),    // 38: armor.wire.v1.StageRevocations
 	(*RevokeStaged)(nil),        // 39: armor.wire.v1.RevokeStaged
-	(*Command)(nil),             // 40: armor.wire.v1.Command
+	(*MendTime)(nil),            // 40: armor.wire.v1.MendTime
+	(*Command)(nil),             // 41: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3628,28 +3692,30 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	19, // 38: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
 	0,  // 39: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
 	12, // 40: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	22, // 41: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 42: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 43: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 44: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 45: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 46: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 47: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 48: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 49: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 50: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 51: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	34, // 52: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	35, // 53: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	36, // 54: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	37, // 55: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	38, // 56: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	39, // 57: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	0,  // 41: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	22, // 42: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 43: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 44: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 45: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 46: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 47: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 48: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	30, // 49: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	31, // 50: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	32, // 51: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	33, // 52: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	34, // 53: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	35, // 54: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	36, // 55: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	37, // 56: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	38, // 57: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	39, // 58: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	40, // 59: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	60, // [60:60] is the sub-list for method output_type
+	60, // [60:60] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -3657,7 +3723,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[40].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[41].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -3675,6 +3741,7 @@ func file_armor_wire_words_proto_init() {
 		(*Command_PruneExpired)(nil),
 		(*Command_StageRevocations)(nil),
 		(*Command_RevokeStaged)(nil),
+		(*Command_MendTime)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3682,7 +3749,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

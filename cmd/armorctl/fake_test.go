@@ -55,6 +55,8 @@ type mishaps struct {
 	silent    bool // a second node neither enforces nor can be known to have fenced itself
 	fenced    bool // a second node has fenced itself
 	hung      bool // proposals are never answered
+	// clockAhead is how far the node's clock is.
+	clockAhead time.Duration
 }
 
 // startFake runs a node until the test ends.
@@ -215,6 +217,8 @@ func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {
 
 func (n *fakeNode) Current() (*armor.State, <-chan struct{}) { return n.machine.Current() }
 
+func (n *fakeNode) WallClock() time.Time { return time.Now() }
+
 func (n *fakeNode) ID() armor.NodeID { return "n1" }
 
 func (n *fakeNode) Leader() (armor.NodeID, bool) { return "n1", !n.mishap().noLeader }
@@ -266,6 +270,22 @@ func (n *fakeNode) apply(r armor.Request) (armor.Result, error) {
 		return armor.Result{}, err
 	}
 	return result, result.Err
+}
+
+// poison carries log time into the future, as a clock that was believed could.
+func (n *fakeNode) poison(by time.Duration) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	late := time.Now().Add(by)
+	entry, err := fsm.Encode(armor.Request{
+		ID: "00000000000000000000000000000bad", Principal: "node/n1", Expires: late, Command: armor.PruneExpired{},
+	}, late)
+	if err != nil {
+		return err
+	}
+	n.index++
+	_, err = n.machine.Apply(n.index, 3, entry)
+	return err
 }
 
 func (n *fakeNode) ProposeOwn(_ context.Context, c armor.Command) (armor.Result, error) {
@@ -324,7 +344,7 @@ func (n *fakeNode) Status() armor.NodeStatus {
 		Node: n.ID(), Version: "test", Leader: n.ID(), Role: "leader", Term: 3, Revision: state.Revision, Enforced: state.Revision,
 		FreshAge: 120 * time.Millisecond, Sessions: len(n.Sessions()), Gossip: []armor.NodeID{"n1"},
 		PeerAddress: n.listen.Addr().String(), ClientAddress: "127.0.0.1:6432", OpsAddress: "127.0.0.1:6435",
-		StartedAt: n.startedAt(),
+		StartedAt: n.startedAt(), ClockCompared: true, ClockSkew: n.mishap().clockAhead,
 	}
 	if n.mishap().noLeader {
 		s.Role, s.Leader, s.FreshAge = "candidate", "", -1

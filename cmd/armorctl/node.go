@@ -34,6 +34,8 @@ type nodeView struct {
 	Enforced      uint64       `json:"enforced"`
 	Fresh         bool         `json:"fresh"`
 	FreshAgeMs    float64      `json:"freshAgeMs"`
+	ClockCompared bool         `json:"clockCompared"` // with a majority of the voters'
+	ClockSkewMs   float64      `json:"clockSkewMs"`   // how far its clock is ahead of their median
 	Sessions      int          `json:"sessions"`
 	Draining      bool         `json:"draining"`
 	Address       string       `json:"address"` // of the operator API
@@ -64,6 +66,7 @@ func viewOfNode(n armor.NodeStatus) nodeView {
 	v := nodeView{
 		Node: n.Node, Role: n.Role, Leader: n.Leader, Version: n.Version, Term: n.Term, Revision: n.Revision, Enforced: n.Enforced,
 		Fresh: n.FreshAge >= 0, FreshAgeMs: milliseconds(max(n.FreshAge, 0)), Sessions: n.Sessions, Draining: n.Draining,
+		ClockCompared: n.ClockCompared, ClockSkewMs: milliseconds(n.ClockSkew),
 		Address: n.PeerAddress, ClientAddress: n.ClientAddress, OpsAddress: n.OpsAddress, StartedAt: stamp(n.StartedAt),
 		Unreachable: n.Unreachable, Gossip: []string{}, Pools: []poolView{},
 	}
@@ -98,6 +101,29 @@ func (v nodeView) freshWords() string {
 	return span(time.Duration(v.FreshAgeMs * float64(time.Millisecond)))
 }
 
+// clockWords tells people how far the node's clock is ahead of the voters' median.
+func (v nodeView) clockWords() string {
+	skew := time.Duration(v.ClockSkewMs * float64(time.Millisecond))
+	switch {
+	case !v.ClockCompared:
+		return v.known("not compared")
+	case skew < 0:
+		return "-" + span(-skew)
+	}
+	return "+" + span(skew)
+}
+
+// clockOff is from which difference on people are told to do something.
+const clockOff = time.Second
+
+// clockAdvice says what to do about the node's clock; nothing when it is good.
+func (v nodeView) clockAdvice() string {
+	if time.Duration(v.ClockSkewMs*float64(time.Millisecond)).Abs() < clockOff {
+		return ""
+	}
+	return fmt.Sprintf("the clock of %s is %s from the voters' median: look at that machine's time service", v.Node, v.clockWords())
+}
+
 func (a *app) nodeListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "list the nodes and what each of them enforces", Example: "  armorctl node list -o json", Args: noArgs,
@@ -128,7 +154,7 @@ func nodeViews(nodes []armor.NodeStatus) []nodeView {
 
 func nodeTable(views []nodeView) table {
 	t := table{
-		columns: []string{"node", "role", "revision", "enforced", "fresh", "sessions", "clients at"},
+		columns: []string{"node", "role", "revision", "enforced", "fresh", "clock", "sessions", "clients at"},
 		wide:    []string{"address", "version", "term", "started", "gossip sees", "unreachable"},
 	}
 	for _, v := range views {
@@ -136,8 +162,8 @@ func nodeTable(views []nodeView) table {
 		if v.Draining {
 			role += ", draining"
 		}
-		t.row(string(v.Node), role, v.known(v.Revision), v.known(v.Enforced), v.freshWords(), v.known(v.Sessions), v.ClientAddress,
-			v.Address, v.Version, v.known(v.Term), v.StartedAt, strings.Join(v.Gossip, ","), v.Unreachable)
+		t.row(string(v.Node), role, v.known(v.Revision), v.known(v.Enforced), v.freshWords(), v.clockWords(), v.known(v.Sessions),
+			v.ClientAddress, v.Address, v.Version, v.known(v.Term), v.StartedAt, strings.Join(v.Gossip, ","), v.Unreachable)
 	}
 	return t
 }

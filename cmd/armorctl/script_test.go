@@ -144,6 +144,10 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	node := ts.Value(fakeKey{}).(*fakeNode)
 	on := args[1] == "on"
+	if args[0] == "poisoned" && on {
+		ts.Check(node.poison(365 * day))
+		return
+	}
 	node.setMishap(func(m *mishaps) {
 		switch args[0] {
 		case "no-leader":
@@ -156,6 +160,8 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 			m.fenced = on
 		case "hung":
 			m.hung = on
+		case "clock-ahead":
+			m.clockAhead = map[bool]time.Duration{true: 3 * time.Second}[on]
 		default:
 			ts.Fatalf("no such mishap: %s", args[0])
 		}

@@ -33,10 +33,13 @@ type statusView struct {
 	Leader    armor.NodeID `json:"leader"`
 	Term      uint64       `json:"term"`
 	Revision  uint64       `json:"revision"`
+	// Log time is what requests are judged by; it never is ahead of the clocks by much.
+	LogTime string `json:"logTime"`
 	// Without more than half of the voters the cluster changes nothing.
 	VotersAnswering int               `json:"votersAnswering"`
 	Voters          int               `json:"voters"`
 	Quorum          bool              `json:"quorum"`
+	LogTimeAhead    bool              `json:"logTimeAhead"` // cluster mend-time takes it back
 	Nodes           []nodeView        `json:"nodes"`
 	Pools           []clusterPoolView `json:"pools"`
 	Expiring        []certView        `json:"expiring"` // client certificates, within 30 days
@@ -80,6 +83,7 @@ func (a *app) status(ctx context.Context) error {
 func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
 	v := statusView{
 		Cluster: s.Cluster.Name, ClusterID: s.Cluster.ID, Revision: s.Revision, Nodes: nodes,
+		LogTime: stamp(s.Time), LogTimeAhead: s.Time.After(a.now().Add(armor.RequestWindow)),
 		Pools: clusterPools(s, nodes), Expiring: expiring(s, a.now()), Joining: []armor.NodeID{},
 	}
 	for m := range s.Members.Values() {
@@ -143,6 +147,14 @@ func (a *app) statusTables(v statusView) []table {
 		[2]string{"cluster", v.Cluster + " (" + v.ClusterID + ")"}, [2]string{"leader", leaderWords(v)},
 		[2]string{"quorum", fmt.Sprintf("%s: %d of %d voters answer", yesNo(v.Quorum), v.VotersAnswering, v.Voters)},
 		[2]string{"revision", fmt.Sprint(v.Revision)})
+	if v.LogTimeAhead {
+		head.row("log time:", v.LogTime+", in the future, so that changes are refused: armorctl cluster mend-time")
+	}
+	for _, n := range v.Nodes {
+		if advice := n.clockAdvice(); advice != "" {
+			head.row("clock:", advice)
+		}
+	}
 	for _, n := range v.Joining {
 		head.row("waits to join:", fmt.Sprintf("%s (armorctl node approve %s --peer-ca DIR)", n, n))
 	}

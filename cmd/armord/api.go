@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -36,6 +37,9 @@ func (a *api) ProposeOwn(ctx context.Context, c armor.Command) (armor.Result, er
 func (a *api) AwaitEnforced(ctx context.Context, r armor.Result) (armor.Enforcement, error) {
 	return a.cluster.AwaitEnforced(ctx, r)
 }
+
+// WallClock is what this machine's clock shows.
+func (a *api) WallClock() time.Time { return a.cluster.WallClock() }
 
 // Answer answers a freshness question; on the leader only.
 func (a *api) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error) {

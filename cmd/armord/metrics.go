@@ -151,6 +151,8 @@ var (
 	leaderDesc   = prometheus.NewDesc("armor_raft_is_leader", "1 on the leader.", nil, nil)
 	termDesc     = prometheus.NewDesc("armor_raft_term", "Raft term.", nil, nil)
 	enforcedDesc = prometheus.NewDesc("armor_raft_enforced_index", "Revision to which every session here conforms.", nil, nil)
+	clockDesc    = prometheus.NewDesc("armor_clock_skew_seconds",
+		"How far this node's clock is ahead of the voters' median; 0 while it has not heard of a majority of them.", nil, nil)
 	limitDesc    = prometheus.NewDesc("armor_pool_limit", "Server connections this node may have.", []string{"pool"}, nil)
 	openDesc     = prometheus.NewDesc("armor_pool_open", "Server connections open or being opened.", []string{"pool"}, nil)
 	idleDesc     = prometheus.NewDesc("armor_pool_idle", "Server connections lent to nobody.", []string{"pool"}, nil)
@@ -163,7 +165,7 @@ var (
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc,
+	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, clockDesc, limitDesc, openDesc,
 		idleDesc, waitingDesc, pinnedDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
@@ -187,6 +189,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(freshnessDesc, fresh)
 	gauge(appliedDesc, float64(s.Revision))
 	gauge(enforcedDesc, float64(s.Enforced))
+	gauge(clockDesc, s.ClockSkew.Seconds())
 	gauge(leaderDesc, leads)
 	gauge(termDesc, float64(s.Term))
 	for _, p := range s.Pools {

@@ -450,6 +450,7 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 const (
 	PeerAPI_Renew_FullMethodName         = "/armor.rpc.v1.PeerAPI/Renew"
 	PeerAPI_Poll_FullMethodName          = "/armor.rpc.v1.PeerAPI/Poll"
+	PeerAPI_Clock_FullMethodName         = "/armor.rpc.v1.PeerAPI/Clock"
 	PeerAPI_Cancel_FullMethodName        = "/armor.rpc.v1.PeerAPI/Cancel"
 	PeerAPI_Status_FullMethodName        = "/armor.rpc.v1.PeerAPI/Status"
 	PeerAPI_Sessions_FullMethodName      = "/armor.rpc.v1.PeerAPI/Sessions"
@@ -471,6 +472,8 @@ const (
 type PeerAPIClient interface {
 	Renew(ctx context.Context, in *Renewal, opts ...grpc.CallOption) (*Freshness, error)
 	Poll(ctx context.Context, in *BallotQuestion, opts ...grpc.CallOption) (*Ballot, error)
+	// Clock is what the node's wall clock shows, whatever others' show.
+	Clock(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*ClockReading, error)
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelReply, error)
 	Status(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodeStatus, error)
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
@@ -507,6 +510,16 @@ func (c *peerAPIClient) Poll(ctx context.Context, in *BallotQuestion, opts ...gr
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Ballot)
 	err := c.cc.Invoke(ctx, PeerAPI_Poll_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerAPIClient) Clock(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*ClockReading, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClockReading)
+	err := c.cc.Invoke(ctx, PeerAPI_Clock_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -649,6 +662,8 @@ func (c *peerAPIClient) FileJoin(ctx context.Context, in *JoinFiling, opts ...gr
 type PeerAPIServer interface {
 	Renew(context.Context, *Renewal) (*Freshness, error)
 	Poll(context.Context, *BallotQuestion) (*Ballot, error)
+	// Clock is what the node's wall clock shows, whatever others' show.
+	Clock(context.Context, *Empty) (*ClockReading, error)
 	Cancel(context.Context, *CancelRequest) (*CancelReply, error)
 	Status(context.Context, *Empty) (*NodeStatus, error)
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
@@ -676,6 +691,9 @@ func (UnimplementedPeerAPIServer) Renew(context.Context, *Renewal) (*Freshness, 
 }
 func (UnimplementedPeerAPIServer) Poll(context.Context, *BallotQuestion) (*Ballot, error) {
 	return nil, status.Error(codes.Unimplemented, "method Poll not implemented")
+}
+func (UnimplementedPeerAPIServer) Clock(context.Context, *Empty) (*ClockReading, error) {
+	return nil, status.Error(codes.Unimplemented, "method Clock not implemented")
 }
 func (UnimplementedPeerAPIServer) Cancel(context.Context, *CancelRequest) (*CancelReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -763,6 +781,24 @@ func _PeerAPI_Poll_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PeerAPIServer).Poll(ctx, req.(*BallotQuestion))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerAPI_Clock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerAPIServer).Clock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerAPI_Clock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerAPIServer).Clock(ctx, req.(*Empty))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -965,6 +1001,10 @@ var PeerAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Poll",
 			Handler:    _PeerAPI_Poll_Handler,
+		},
+		{
+			MethodName: "Clock",
+			Handler:    _PeerAPI_Clock_Handler,
 		},
 		{
 			MethodName: "Cancel",

@@ -908,6 +908,8 @@ type NodeStatus struct {
 	OpsAddress    string                 `protobuf:"bytes,15,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
 	StartedAt     *wire.Time             `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	Unreachable   string                 `protobuf:"bytes,17,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	ClockSkew     int64                  `protobuf:"varint,18,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"` // nanoseconds
+	ClockCompared bool                   `protobuf:"varint,19,opt,name=clock_compared,json=clockCompared,proto3" json:"clock_compared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1059,6 +1061,20 @@ func (x *NodeStatus) GetUnreachable() string {
 		return x.Unreachable
 	}
 	return ""
+}
+
+func (x *NodeStatus) GetClockSkew() int64 {
+	if x != nil {
+		return x.ClockSkew
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetClockCompared() bool {
+	if x != nil {
+		return x.ClockCompared
+	}
+	return false
 }
 
 type NodeEnforcement struct {
@@ -1693,7 +1709,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\tPoolOrder\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
-	"\x04pool\x18\x03 \x01(\tR\x04pool\"\x90\x04\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\"\xd6\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -1715,7 +1731,10 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"opsAddress\x122\n" +
 	"\n" +
 	"started_at\x18\x10 \x01(\v2\x13.armor.wire.v1.TimeR\tstartedAt\x12 \n" +
-	"\vunreachable\x18\x11 \x01(\tR\vunreachable\"\xa1\x01\n" +
+	"\vunreachable\x18\x11 \x01(\tR\vunreachable\x12\x1d\n" +
+	"\n" +
+	"clock_skew\x18\x12 \x01(\x03R\tclockSkew\x12%\n" +
+	"\x0eclock_compared\x18\x13 \x01(\bR\rclockCompared\"\xa1\x01\n" +
 	"\x0fNodeEnforcement\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\benforced\x18\x02 \x01(\bR\benforced\x12\x14\n" +

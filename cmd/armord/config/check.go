@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -54,6 +55,7 @@ func (c *Config) check() *fieldError {
 		{"$.gossip.join", checkAddresses(c.Gossip.Join)},
 		{"$.ops.listen", checkListen(c.Ops.Listen)},
 		{"$.adminSocket", checkSocket(c.AdminSocket)},
+		{"$.clockSkew", checkClockSkew(c.ClockSkew)},
 		{"$.join.addresses", c.Join.check()},
 		{"$.log.level", checkLevel(c.Log.Level)},
 		{"$.log.format", checkOneOf(c.Log.Format, "auto", "json", "text")},
@@ -77,6 +79,13 @@ func required(s string) error {
 func checkNode(s string) error {
 	_, err := armor.ParseNodeID(s)
 	return err
+}
+
+func checkClockSkew(d time.Duration) error {
+	if d < time.Second || d > time.Minute {
+		return fmt.Errorf("%w: %s is not 1s to 1m", armor.ErrInvalid, d)
+	}
+	return nil
 }
 
 // checkCluster also demands that the name makes a trust domain.

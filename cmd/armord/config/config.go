@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -45,6 +46,10 @@ type Config struct {
 	// AdminSocket is the Unix socket on which an uninitialised node answers
 	// `armorctl init`. Default: dataDir/admin.sock.
 	AdminSocket string `yaml:"adminSocket"`
+
+	// ClockSkew is how far this node's clock may be from what a majority of the voters'
+	// shows while it leads, 1s to 1m. Default: 5s.
+	ClockSkew time.Duration `yaml:"clockSkew"`
 
 	Join   Join   `yaml:"join"`
 	Log    Log    `yaml:"log"`
@@ -210,6 +215,7 @@ func (c *Config) setDefaults(folder string) {
 	c.Gossip.KeyFile = absolute(c.Gossip.KeyFile, folder, in("peer/gossip.key"))
 	c.Ops.Listen = cmp.Or(c.Ops.Listen, "127.0.0.1:6435")
 	c.Join.TokenFile = absolute(c.Join.TokenFile, folder, "")
+	c.ClockSkew = cmp.Or(c.ClockSkew, 5*time.Second)
 	c.Log.Level = cmp.Or(c.Log.Level, "info")
 	c.Log.Format = cmp.Or(c.Log.Format, "auto")
 	if c.Limits.MaxClients == 0 {
