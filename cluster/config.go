@@ -117,6 +117,7 @@ type stores struct {
 	log       raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
+	dir       string // where they are; empty in memory
 	close     func() error
 }
 
@@ -127,6 +128,7 @@ type mistakes struct {
 	countStaleAnswers bool // a confirmation counts answers to messages sent before the question
 	trustHeaders      bool // a Raft message is believed whatever its certificate says
 	forgetTombstones  bool // a new leader does not remember removed members' leases
+	trustDisk         bool // a log entry is believed whatever its checksum says
 }
 
 func (c Config) validate() (Config, error) {

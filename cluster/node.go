@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,16 +161,55 @@ func (r *run) serve(ctx context.Context) error {
 // start begins Raft, which replays the newest snapshot before it returns.
 func (r *run) start() error {
 	n := r.node
-	n.latch = newLatch(r.stores, n.failed)
+	n.latch = newLatch(r.stores, n)
 	n.transport = newTransport(n.cfg, n.maySpeak)
 	r.leading = make(chan bool, 8)
-	machine, err := raft.NewRaft(r.config(), n.adapter, n.latch, n.latch, r.stores.snapshots, n.transport)
+	machine, err := r.begin()
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), n.transport.Close())
 	}
+	n.latch.running.Store(true)
 	r.raft = machine
 	n.raft.Store(machine)
 	return nil
+}
+
+// begin makes Raft in a goroutine of its own, which ends when the log turns out to be
+// damaged.
+func (r *run) begin() (*raft.Raft, error) {
+	n := r.node
+	var machine *raft.Raft
+	err := n.failed.cause()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		machine, err = raft.NewRaft(r.config(), n.adapter, n.latch, n.latch, r.stores.snapshots, n.transport)
+	}()
+	<-done
+	if cause := n.failed.cause(); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		err = errors.Join(err, r.unreadableSnapshot())
+	}
+	return machine, err
+}
+
+// unreadableSnapshot says what is wrong with the newest snapshot, if anything is. Raft
+// says no more than that it could not be used.
+func (r *run) unreadableSnapshot() error {
+	all, err := r.stores.snapshots.List()
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	_, file, err := r.stores.snapshots.Open(all[0].ID)
+	if err == nil {
+		err = newAdapter(Config{Machine: fsm.New()}, newFailure()).Restore(file)
+	}
+	if err == nil || errors.Is(err, fsm.ErrCannotApply) || errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return damaged(filepath.Join(r.stores.dir, "snapshots", all[0].ID), err.Error())
 }
 
 func (r *run) config() *raft.Config {

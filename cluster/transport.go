@@ -171,7 +171,25 @@ func (t *transport) judge(peer armor.NodeID, rpc raft.RPC) error {
 			return fmt.Errorf("%w: node %q sent a raft message in the name of %.80q", armor.ErrDenied, peer, name)
 		}
 	}
+	if err := checkEntries(rpc.Command); err != nil {
+		return err
+	}
 	return t.speaks(peer)
+}
+
+// checkEntries refuses entries that are not what their sender sealed: what this node
+// stores gets a seal of its own, which would hide it.
+func checkEntries(command any) error {
+	m, ok := command.(*raft.AppendEntriesRequest)
+	if !ok {
+		return nil
+	}
+	for _, entry := range m.Entries {
+		if err := checkSeal(entry); err != nil {
+			return fmt.Errorf("%w: log entry %d came damaged: %w", armor.ErrInvalid, entry.Index, err)
+		}
+	}
+	return nil
 }
 
 // namedSenders are the older fields that name the sender a second time.
