@@ -59,6 +59,9 @@ type NodeStatus struct {
 	ClientAddress string
 	OpsAddress    string
 	StartedAt     time.Time
+	// Divergences is how often this node has found, or was told, that another has a different
+	// state at the same revision.
+	Divergences uint64
 	// Unreachable is why another node could not ask it; the rest is then empty but
 	// for Node and the addresses.
 	Unreachable string

@@ -29,6 +29,8 @@ type Network interface {
 type Courier interface {
 	// Renew asks the node to for a proof of freshness.
 	Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error)
+	// Attest asks the node to what it knows of a revision.
+	Attest(ctx context.Context, to armor.NodeID, revision uint64) (armor.Attestation, error)
 }
 
 // Holder is whoever opens server connections. SetShares passes the limits in force,
@@ -128,6 +130,7 @@ type mistakes struct {
 	countStaleAnswers bool // a confirmation counts answers to messages sent before the question
 	trustHeaders      bool // a Raft message is believed whatever its certificate says
 	forgetTombstones  bool // a new leader does not remember removed members' leases
+	trustMarks        bool // what a node says of its state is not compared
 	trustDisk         bool // a log entry is believed whatever its checksum says
 }
 

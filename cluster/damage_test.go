@@ -52,17 +52,7 @@ func spoil(t *testing.T, mistake func(*mistakes)) (err error, knows bool) {
 		l.do(l.revocation("a"))
 		l.eventually("it knows", func() bool { return l.revokedOn(n, "a") })
 		l.stop(n)
-		digest := l.digest("client key", "a")
-		last, _ := n.disk.log.LastIndex()
-		for i := range last {
-			var e raft.Log
-			if n.disk.log.GetLog(i+1, &e) != nil {
-				continue
-			}
-			if at := bytes.Index(e.Data, digest[:]); at >= 0 {
-				e.Data[at+5] ^= 1
-			}
-		}
+		l.alter(n.disk, false)
 		l.net.Heal()
 		again := l.start(n.cfg.Node, n.disk, nil)
 		select {
@@ -75,6 +65,30 @@ func spoil(t *testing.T, mistake func(*mistakes)) (err error, knows bool) {
 	return err, knows
 }
 
+// alter flips a bit of a revocation in a log; whoever does it on purpose reseals it.
+func (l *lab) alter(disk *stores, reseal bool) {
+	l.t.Helper()
+	digest := l.digest("client key", "a")
+	last, _ := disk.log.LastIndex()
+	for i := range last {
+		var e raft.Log
+		if disk.log.GetLog(i+1, &e) != nil {
+			continue
+		}
+		at := bytes.Index(e.Data, digest[:])
+		if at < 0 {
+			continue
+		}
+		e.Data[at+5] ^= 1
+		if reseal {
+			sealed([]*raft.Log{&e})
+		}
+		if err := disk.log.StoreLog(&e); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
 func TestDamagedLogEntryEndsTheNode(t *testing.T) {
 	err, _ := spoil(t, func(*mistakes) {})
 	if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "checksum") {
@@ -83,7 +97,7 @@ func TestDamagedLogEntryEndsTheNode(t *testing.T) {
 }
 
 func TestNodeThatTrustsItsDiskForgetsARevocation(t *testing.T) {
-	err, knows := spoil(t, func(m *mistakes) { m.trustDisk = true })
+	err, knows := spoil(t, func(m *mistakes) { m.trustDisk, m.trustMarks = true, true })
 	if err != nil || knows {
 		t.Fatalf("the damage does nothing: %v, knows %v", err, knows)
 	}

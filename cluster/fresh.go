@@ -261,6 +261,10 @@ func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 		return err
 	}
 	n.enforced.told(q.Closed)
+	if answer.Differs {
+		n.diverged(to, q.Mark, answer.Mark)
+		return fmt.Errorf("%w: node %s has another", ErrDiverged, to)
+	}
 	g.index, g.bound, g.leaderTime, g.answered = answer.Index, answer.Bound, answer.Time, n.cfg.Clock.Boot()
 	n.lease.add(g)
 	n.lease.settle(n.machine.LastCommand(), n.enforced.upTo())
@@ -275,8 +279,9 @@ func (n *Node) carry(ctx context.Context, to armor.NodeID, q armor.Renewal) (arm
 }
 
 func (n *Node) renewal() armor.Renewal {
+	mark := n.machine.Mark()
 	q := armor.Renewal{
-		Node: n.cfg.Node, Epoch: n.epoch, Applied: n.machine.LastCommand(), Draining: n.cfg.Draining(), Leased: n.leased(), Level: fsm.MaxLevel,
+		Node: n.cfg.Node, Epoch: n.epoch, Applied: mark.Revision, Mark: mark, Draining: n.cfg.Draining(), Leased: n.leased(), Level: fsm.MaxLevel,
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
 	}
 	q.Enforced, q.Closed = n.enforced.report()

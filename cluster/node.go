@@ -28,19 +28,20 @@ type Node struct {
 	latch   *latch
 	epoch   uint64
 
-	transport *transport
-	raft      atomic.Pointer[raft.Raft]
-	dir       *dataDir // nil when the log is in memory; set before started
-	started   chan struct{}
-	ended     chan struct{}
-	startedAt time.Time     // set before started is closed
-	usableAt  time.Duration // boot instant from which server logins may begin; likewise
-	lease     lease
-	enforced  enforced
-	given     atomic.Pointer[limitsGiven]
-	vouched   vouched
-	gossip    atomic.Pointer[gossip]
-	tasks     tasks
+	transport  *transport
+	raft       atomic.Pointer[raft.Raft]
+	dir        *dataDir // nil when the log is in memory; set before started
+	started    chan struct{}
+	ended      chan struct{}
+	startedAt  time.Time     // set before started is closed
+	usableAt   time.Duration // boot instant from which server logins may begin; likewise
+	lease      lease
+	enforced   enforced
+	given      atomic.Pointer[limitsGiven]
+	vouched    vouched
+	divergence divergence
+	gossip     atomic.Pointer[gossip]
+	tasks      tasks
 
 	office struct {
 		sync.Mutex               // guards below
@@ -334,7 +335,7 @@ func (n *Node) Status() armor.NodeStatus {
 		Node: n.cfg.Node, Version: n.cfg.Version, Revision: n.machine.LastCommand(),
 		Enforced: n.enforced.upTo(), FreshAge: n.lease.age(n.cfg.Clock), Draining: n.cfg.Draining(),
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
-		Role: "stopped",
+		Role: "stopped", Divergences: n.divergence.count.Load(),
 	}
 	select {
 	case <-n.ended:

@@ -11,11 +11,14 @@ import (
 var (
 	// ErrDamaged says that what this node's disk gave back is not what was written to it.
 	ErrDamaged = errors.New("the data of this node is damaged")
+	// ErrDiverged says that this node's history or state is not the cluster's.
+	ErrDiverged = errors.New("this node has another state than the cluster")
 )
 
 // Where operators read how to go on.
 const (
-	seeDamaged = `replace the node: docs/operate.md, "A node that ends for good"`
+	seeDamaged  = `replace the node: docs/operate.md, "A node that ends for good"`
+	seeDiverged = `keep its data directory for a report, and replace the node: docs/operate.md, "A node that ends for good"`
 )
 
 // damaged says which file is damaged and how to go on.

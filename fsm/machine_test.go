@@ -56,7 +56,7 @@ func TestFollowersEndOnTheLastState(t *testing.T) {
 				if seen = s.Revision; seen == target {
 					return
 				}
-				l.machine.Hash()
+				l.machine.Mark()
 				<-superseded
 			}
 		})

@@ -76,7 +76,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
-		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/Drain",
+		"PeerAPI/Attest", "PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Denial", "PeerAPI/Drain",
 		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Preview", "PeerAPI/Propose",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate",
 	}

@@ -121,6 +121,18 @@ func (p *Peers) Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (ar
 	return answer, err
 }
 
+// Attest asks a node what it knows of a revision (cluster.Courier).
+func (p *Peers) Attest(ctx context.Context, to armor.NodeID, revision uint64) (a armor.Attestation, err error) {
+	err = p.read(ctx, to, func(api armorpb.PeerAPIClient) error {
+		reply, err := api.Attest(ctx, &armorpb.AttestRequest{Revision: revision})
+		if err == nil {
+			a, err = fromMessage[armor.Attestation](reply)
+		}
+		return err
+	})
+	return a, err
+}
+
 // isMute counts renewals that ran into their deadline on a connection that stood.
 func (n *peerLines) isMute(err error) bool {
 	lost, ok := errors.AsType[*transportError](err)

@@ -37,6 +37,15 @@ func (p *peerService) Renew(ctx context.Context, q *armorpb.Renewal) (*armorpb.F
 	return toMessage[armorpb.Freshness](answer), nil
 }
 
+// Attest says what this node knows of a revision.
+func (p *peerService) Attest(_ context.Context, q *armorpb.AttestRequest) (*armorpb.Attestation, error) {
+	a, err := p.server.cfg.Node.Attest(q.Revision)
+	if err != nil {
+		return nil, err
+	}
+	return toMessage[armorpb.Attestation](a), nil
+}
+
 // Cancel delivers a query cancel if the key is this node's.
 func (p *peerService) Cancel(ctx context.Context, q *armorpb.CancelRequest) (*armorpb.CancelReply, error) {
 	key, err := fromMessage[armor.CancelKey](q)

@@ -45,6 +45,8 @@ func exitCode(err error) int {
 		return 2
 	case errors.Is(err, cluster.ErrDamaged):
 		return 3
+	case errors.Is(err, cluster.ErrDiverged):
+		return 4
 	default:
 		return 1
 	}

@@ -142,6 +142,8 @@ var (
 	leaderDesc   = prometheus.NewDesc("armor_raft_is_leader", "1 on the leader.", nil, nil)
 	termDesc     = prometheus.NewDesc("armor_raft_term", "Raft term.", nil, nil)
 	enforcedDesc = prometheus.NewDesc("armor_raft_enforced_index", "Revision to which every session here conforms.", nil, nil)
+	divergedDesc = prometheus.NewDesc("armor_divergence_total",
+		"How often this node and another were found to have different states at the same revision.", nil, nil)
 	limitDesc    = prometheus.NewDesc("armor_pool_limit", "Server connections this node may have.", []string{"pool"}, nil)
 	openDesc     = prometheus.NewDesc("armor_pool_open", "Server connections open or being opened.", []string{"pool"}, nil)
 	idleDesc     = prometheus.NewDesc("armor_pool_idle", "Server connections lent to nobody.", []string{"pool"}, nil)
@@ -154,7 +156,7 @@ var (
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, limitDesc, openDesc,
+	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, divergedDesc, limitDesc, openDesc,
 		idleDesc, waitingDesc, pinnedDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
@@ -180,6 +182,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(enforcedDesc, float64(s.Enforced))
 	gauge(leaderDesc, leads)
 	gauge(termDesc, float64(s.Term))
+	ch <- prometheus.MustNewConstMetric(divergedDesc, prometheus.CounterValue, float64(s.Divergences))
 	for _, p := range s.Pools {
 		gauge(limitDesc, float64(p.Limit), p.Pool)
 		gauge(openDesc, float64(p.Open), p.Pool)

@@ -20,6 +20,7 @@ func TestEachEndForGoodHasAnExitCode(t *testing.T) {
 		1: errors.New("something"),
 		2: &config.Mistake{Err: errors.New("something")},
 		3: cluster.ErrDamaged,
+		4: cluster.ErrDiverged,
 	} {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("cluster: %w", err), errors.New("link: closed"))

@@ -837,6 +837,50 @@ func (x *DenialRequest) GetId() string {
 	return ""
 }
 
+type AttestRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestRequest) Reset() {
+	*x = AttestRequest{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestRequest) ProtoMessage() {}
+
+func (x *AttestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
+func (*AttestRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AttestRequest) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type CancelReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Found         bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
@@ -846,7 +890,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +902,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +915,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CancelReply) GetFound() bool {
@@ -891,7 +935,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +947,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +960,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProposeRequest) GetRequest() *Request {
@@ -943,7 +987,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +999,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1012,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AwaitRequest) GetResult() *Result {
@@ -994,7 +1038,7 @@ type Introduction struct {
 
 func (x *Introduction) Reset() {
 	*x = Introduction{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1050,7 @@ func (x *Introduction) String() string {
 func (*Introduction) ProtoMessage() {}
 
 func (x *Introduction) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1063,7 @@ func (x *Introduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introduction.ProtoReflect.Descriptor instead.
 func (*Introduction) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Introduction) GetPeerCa() []byte {
@@ -1043,7 +1087,7 @@ type JoinFiling struct {
 
 func (x *JoinFiling) Reset() {
 	*x = JoinFiling{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1099,7 @@ func (x *JoinFiling) String() string {
 func (*JoinFiling) ProtoMessage() {}
 
 func (x *JoinFiling) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1112,7 @@ func (x *JoinFiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinFiling.ProtoReflect.Descriptor instead.
 func (*JoinFiling) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JoinFiling) GetSecret() []byte {
@@ -1124,7 +1168,7 @@ type JoinQuestion struct {
 
 func (x *JoinQuestion) Reset() {
 	*x = JoinQuestion{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1180,7 @@ func (x *JoinQuestion) String() string {
 func (*JoinQuestion) ProtoMessage() {}
 
 func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1193,7 @@ func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinQuestion.ProtoReflect.Descriptor instead.
 func (*JoinQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JoinQuestion) GetNode() string {
@@ -1176,7 +1220,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1232,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1245,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Voter) GetId() string {
@@ -1233,7 +1277,7 @@ type JoinAnswer struct {
 
 func (x *JoinAnswer) Reset() {
 	*x = JoinAnswer{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1289,7 @@ func (x *JoinAnswer) String() string {
 func (*JoinAnswer) ProtoMessage() {}
 
 func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1302,7 @@ func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
 func (*JoinAnswer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinAnswer) GetApproved() bool {
@@ -1324,7 +1368,7 @@ type InitIdentity struct {
 
 func (x *InitIdentity) Reset() {
 	*x = InitIdentity{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1380,7 @@ func (x *InitIdentity) String() string {
 func (*InitIdentity) ProtoMessage() {}
 
 func (x *InitIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1393,7 @@ func (x *InitIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitIdentity.ProtoReflect.Descriptor instead.
 func (*InitIdentity) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InitIdentity) GetNode() string {
@@ -1405,7 +1449,7 @@ type InitData struct {
 
 func (x *InitData) Reset() {
 	*x = InitData{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1461,7 @@ func (x *InitData) String() string {
 func (*InitData) ProtoMessage() {}
 
 func (x *InitData) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1474,7 @@ func (x *InitData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitData.ProtoReflect.Descriptor instead.
 func (*InitData) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InitData) GetChain() [][]byte {
@@ -1508,7 +1552,9 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x0ePreviewRequest\x125\n" +
 	"\tselectors\x18\x01 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\"\x1f\n" +
 	"\rDenialRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"#\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"+\n" +
+	"\rAttestRequest\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\"#\n" +
 	"\vCancelReply\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\"`\n" +
 	"\x0eProposeRequest\x12/\n" +
@@ -1568,9 +1614,10 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
-	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf7\x05\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xb9\x06\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12@\n" +
+	"\x06Attest\x12\x1b.armor.rpc.v1.AttestRequest\x1a\x19.armor.rpc.v1.Attestation\x12@\n" +
 	"\x06Cancel\x12\x1b.armor.rpc.v1.CancelRequest\x1a\x19.armor.rpc.v1.CancelReply\x127\n" +
 	"\x06Status\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodeStatus\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
@@ -1603,7 +1650,7 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
 	(*DrainRequest)(nil),    // 1: armor.rpc.v1.DrainRequest
@@ -1621,51 +1668,53 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*SessionChunk)(nil),    // 13: armor.rpc.v1.SessionChunk
 	(*PreviewRequest)(nil),  // 14: armor.rpc.v1.PreviewRequest
 	(*DenialRequest)(nil),   // 15: armor.rpc.v1.DenialRequest
-	(*CancelReply)(nil),     // 16: armor.rpc.v1.CancelReply
-	(*ProposeRequest)(nil),  // 17: armor.rpc.v1.ProposeRequest
-	(*AwaitRequest)(nil),    // 18: armor.rpc.v1.AwaitRequest
-	(*Introduction)(nil),    // 19: armor.rpc.v1.Introduction
-	(*JoinFiling)(nil),      // 20: armor.rpc.v1.JoinFiling
-	(*JoinQuestion)(nil),    // 21: armor.rpc.v1.JoinQuestion
-	(*Voter)(nil),           // 22: armor.rpc.v1.Voter
-	(*JoinAnswer)(nil),      // 23: armor.rpc.v1.JoinAnswer
-	(*InitIdentity)(nil),    // 24: armor.rpc.v1.InitIdentity
-	(*InitData)(nil),        // 25: armor.rpc.v1.InitData
-	(*PoolStatus)(nil),      // 26: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 27: armor.rpc.v1.Request
-	(*Result)(nil),          // 28: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 29: armor.rpc.v1.Enforcement
-	(*wire.Time)(nil),       // 30: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 31: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 32: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 33: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 34: armor.wire.v1.Selector
-	(*wire.Bootstrap)(nil),  // 35: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 36: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 37: armor.rpc.v1.Renewal
-	(*CancelRequest)(nil),   // 38: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 39: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 40: armor.rpc.v1.Freshness
+	(*AttestRequest)(nil),   // 16: armor.rpc.v1.AttestRequest
+	(*CancelReply)(nil),     // 17: armor.rpc.v1.CancelReply
+	(*ProposeRequest)(nil),  // 18: armor.rpc.v1.ProposeRequest
+	(*AwaitRequest)(nil),    // 19: armor.rpc.v1.AwaitRequest
+	(*Introduction)(nil),    // 20: armor.rpc.v1.Introduction
+	(*JoinFiling)(nil),      // 21: armor.rpc.v1.JoinFiling
+	(*JoinQuestion)(nil),    // 22: armor.rpc.v1.JoinQuestion
+	(*Voter)(nil),           // 23: armor.rpc.v1.Voter
+	(*JoinAnswer)(nil),      // 24: armor.rpc.v1.JoinAnswer
+	(*InitIdentity)(nil),    // 25: armor.rpc.v1.InitIdentity
+	(*InitData)(nil),        // 26: armor.rpc.v1.InitData
+	(*PoolStatus)(nil),      // 27: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 28: armor.rpc.v1.Request
+	(*Result)(nil),          // 29: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 30: armor.rpc.v1.Enforcement
+	(*wire.Time)(nil),       // 31: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 32: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 33: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 34: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 35: armor.wire.v1.Selector
+	(*wire.Bootstrap)(nil),  // 36: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 37: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 38: armor.rpc.v1.Renewal
+	(*CancelRequest)(nil),   // 39: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 40: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 41: armor.rpc.v1.Freshness
+	(*Attestation)(nil),     // 42: armor.rpc.v1.Attestation
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	26, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	27, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	28, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	29, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	27, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	27, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	28, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	29, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	30, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	28, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
 	10, // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
 	9,  // 7: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	30, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	31, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	32, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	33, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	31, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	32, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	33, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	34, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
 	12, // 12: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	34, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	27, // 14: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	28, // 15: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	22, // 16: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	35, // 17: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	35, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	28, // 14: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	29, // 15: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	23, // 16: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	36, // 17: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
 	4,  // 18: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
 	6,  // 19: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
 	7,  // 20: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
@@ -1673,53 +1722,55 @@ var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	0,  // 22: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
 	14, // 23: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
 	15, // 24: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	36, // 25: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	37, // 25: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
 	1,  // 26: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	37, // 27: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	38, // 28: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 29: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 30: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 31: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 32: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	36, // 33: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 34: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	17, // 35: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 36: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	18, // 37: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	20, // 38: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 39: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	20, // 40: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	21, // 41: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 42: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	25, // 43: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 44: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 45: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 46: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 47: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 48: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 49: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	39, // 50: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 51: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	0,  // 52: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	40, // 53: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	16, // 54: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	32, // 55: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 56: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 57: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	39, // 58: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	26, // 59: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 60: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	28, // 61: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 62: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	29, // 63: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 64: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	19, // 65: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 66: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	23, // 67: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	24, // 68: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 69: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	44, // [44:70] is the sub-list for method output_type
-	18, // [18:44] is the sub-list for method input_type
+	38, // 27: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	16, // 28: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	39, // 29: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 30: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 31: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 32: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 33: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	37, // 34: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 35: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
+	18, // 36: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 37: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	19, // 38: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	21, // 39: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 40: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	21, // 41: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	22, // 42: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 43: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	26, // 44: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 45: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 46: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 47: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 48: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 49: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 50: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	40, // 51: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 52: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	0,  // 53: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	41, // 54: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	42, // 55: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	17, // 56: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	33, // 57: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 58: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 59: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	40, // 60: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	27, // 61: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 62: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	29, // 63: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 64: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	30, // 65: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 66: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	20, // 67: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 68: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	24, // 69: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	25, // 70: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 71: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	45, // [45:72] is the sub-list for method output_type
+	18, // [18:45] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
 	18, // [18:18] is the sub-list for extension extendee
 	0,  // [0:18] is the sub-list for field type_name
@@ -1737,7 +1788,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -449,6 +449,7 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 
 const (
 	PeerAPI_Renew_FullMethodName         = "/armor.rpc.v1.PeerAPI/Renew"
+	PeerAPI_Attest_FullMethodName        = "/armor.rpc.v1.PeerAPI/Attest"
 	PeerAPI_Cancel_FullMethodName        = "/armor.rpc.v1.PeerAPI/Cancel"
 	PeerAPI_Status_FullMethodName        = "/armor.rpc.v1.PeerAPI/Status"
 	PeerAPI_Sessions_FullMethodName      = "/armor.rpc.v1.PeerAPI/Sessions"
@@ -469,6 +470,8 @@ const (
 // PeerAPI answers other nodes about this node alone: nothing here is passed on.
 type PeerAPIClient interface {
 	Renew(ctx context.Context, in *Renewal, opts ...grpc.CallOption) (*Freshness, error)
+	// Attest says what this node knows of a revision, and where its log ends.
+	Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Attestation, error)
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelReply, error)
 	Status(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodeStatus, error)
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
@@ -495,6 +498,16 @@ func (c *peerAPIClient) Renew(ctx context.Context, in *Renewal, opts ...grpc.Cal
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Freshness)
 	err := c.cc.Invoke(ctx, PeerAPI_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerAPIClient) Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Attestation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attestation)
+	err := c.cc.Invoke(ctx, PeerAPI_Attest_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -636,6 +649,8 @@ func (c *peerAPIClient) FileJoin(ctx context.Context, in *JoinFiling, opts ...gr
 // PeerAPI answers other nodes about this node alone: nothing here is passed on.
 type PeerAPIServer interface {
 	Renew(context.Context, *Renewal) (*Freshness, error)
+	// Attest says what this node knows of a revision, and where its log ends.
+	Attest(context.Context, *AttestRequest) (*Attestation, error)
 	Cancel(context.Context, *CancelRequest) (*CancelReply, error)
 	Status(context.Context, *Empty) (*NodeStatus, error)
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
@@ -660,6 +675,9 @@ type UnimplementedPeerAPIServer struct{}
 
 func (UnimplementedPeerAPIServer) Renew(context.Context, *Renewal) (*Freshness, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedPeerAPIServer) Attest(context.Context, *AttestRequest) (*Attestation, error) {
+	return nil, status.Error(codes.Unimplemented, "method Attest not implemented")
 }
 func (UnimplementedPeerAPIServer) Cancel(context.Context, *CancelRequest) (*CancelReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -729,6 +747,24 @@ func _PeerAPI_Renew_Handler(srv interface{}, ctx context.Context, dec func(inter
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PeerAPIServer).Renew(ctx, req.(*Renewal))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerAPI_Attest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerAPIServer).Attest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerAPI_Attest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerAPIServer).Attest(ctx, req.(*AttestRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -927,6 +963,10 @@ var PeerAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _PeerAPI_Renew_Handler,
+		},
+		{
+			MethodName: "Attest",
+			Handler:    _PeerAPI_Attest_Handler,
 		},
 		{
 			MethodName: "Cancel",

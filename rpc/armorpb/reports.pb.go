@@ -908,6 +908,7 @@ type NodeStatus struct {
 	OpsAddress    string                 `protobuf:"bytes,15,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
 	StartedAt     *wire.Time             `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	Unreachable   string                 `protobuf:"bytes,17,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	Divergences   uint64                 `protobuf:"varint,18,opt,name=divergences,proto3" json:"divergences,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1059,6 +1060,13 @@ func (x *NodeStatus) GetUnreachable() string {
 		return x.Unreachable
 	}
 	return ""
+}
+
+func (x *NodeStatus) GetDivergences() uint64 {
+	if x != nil {
+		return x.Divergences
+	}
+	return 0
 }
 
 type NodeEnforcement struct {
@@ -1297,6 +1305,7 @@ type Renewal struct {
 	ClientAddress string                 `protobuf:"bytes,12,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
 	OpsAddress    string                 `protobuf:"bytes,13,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
 	Level         uint32                 `protobuf:"varint,14,opt,name=level,proto3" json:"level,omitempty"`
+	Mark          *Mark                  `protobuf:"bytes,15,opt,name=mark,proto3" json:"mark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1429,12 +1438,21 @@ func (x *Renewal) GetLevel() uint32 {
 	return 0
 }
 
+func (x *Renewal) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
 type Freshness struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Time          *wire.Time             `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	Bound         int64                  `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`
+	Differs       bool                   `protobuf:"varint,5,opt,name=differs,proto3" json:"differs,omitempty"`
+	Mark          *Mark                  `protobuf:"bytes,6,opt,name=mark,proto3" json:"mark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1493,6 +1511,141 @@ func (x *Freshness) GetTime() *wire.Time {
 func (x *Freshness) GetBound() int64 {
 	if x != nil {
 		return x.Bound
+	}
+	return 0
+}
+
+func (x *Freshness) GetDiffers() bool {
+	if x != nil {
+		return x.Differs
+	}
+	return false
+}
+
+func (x *Freshness) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
+// Mark is where a history stands after a revision.
+type Mark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Chain         []byte                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
+	State         []byte                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Mark) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Mark) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Mark) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+type Attestation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mark          *Mark                  `protobuf:"bytes,1,opt,name=mark,proto3" json:"mark,omitempty"`
+	LastIndex     uint64                 `protobuf:"varint,2,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	LastTerm      uint64                 `protobuf:"varint,3,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attestation) Reset() {
+	*x = Attestation{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attestation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attestation) ProtoMessage() {}
+
+func (x *Attestation) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
+func (*Attestation) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Attestation) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
+func (x *Attestation) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *Attestation) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
 	}
 	return 0
 }
@@ -1573,7 +1726,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\tPoolOrder\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
-	"\x04pool\x18\x03 \x01(\tR\x04pool\"\x90\x04\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\"\xb2\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -1595,7 +1748,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"opsAddress\x122\n" +
 	"\n" +
 	"started_at\x18\x10 \x01(\v2\x13.armor.wire.v1.TimeR\tstartedAt\x12 \n" +
-	"\vunreachable\x18\x11 \x01(\tR\vunreachable\"\xa1\x01\n" +
+	"\vunreachable\x18\x11 \x01(\tR\vunreachable\x12 \n" +
+	"\vdivergences\x18\x12 \x01(\x04R\vdivergences\"\xa1\x01\n" +
 	"\x0fNodeEnforcement\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\benforced\x18\x02 \x01(\bR\benforced\x12\x14\n" +
@@ -1612,7 +1766,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\rR\x06secret\x12\x12\n" +
 	"\x04long\x18\x03 \x01(\fR\x04long\x12\x1c\n" +
-	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xd9\x03\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\x81\x04\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1629,15 +1783,27 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x0eclient_address\x18\f \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vops_address\x18\r \x01(\tR\n" +
 	"opsAddress\x12\x14\n" +
-	"\x05level\x18\x0e \x01(\rR\x05level\x1a7\n" +
+	"\x05level\x18\x0e \x01(\rR\x05level\x12&\n" +
+	"\x04mark\x18\x0f \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x1a7\n" +
 	"\tHeldEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"t\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xb6\x01\n" +
 	"\tFreshness\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12'\n" +
 	"\x04time\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\x12\x14\n" +
-	"\x05bound\x18\x04 \x01(\x03R\x05boundB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
+	"\x05bound\x18\x04 \x01(\x03R\x05bound\x12\x18\n" +
+	"\adiffers\x18\x05 \x01(\bR\adiffers\x12&\n" +
+	"\x04mark\x18\x06 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\"N\n" +
+	"\x04Mark\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\fR\x05state\"q\n" +
+	"\vAttestation\x12&\n" +
+	"\x04mark\x18\x01 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12\x1b\n" +
+	"\tlast_term\x18\x03 \x01(\x04R\blastTermB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
 
 var (
 	file_rpc_armorpb_reports_proto_rawDescOnce sync.Once
@@ -1651,7 +1817,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -1670,38 +1836,43 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*CancelRequest)(nil),    // 14: armor.rpc.v1.CancelRequest
 	(*Renewal)(nil),          // 15: armor.rpc.v1.Renewal
 	(*Freshness)(nil),        // 16: armor.rpc.v1.Freshness
-	nil,                      // 17: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 18: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 19: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 20: armor.wire.v1.Certificate
+	(*Mark)(nil),             // 17: armor.rpc.v1.Mark
+	(*Attestation)(nil),      // 18: armor.rpc.v1.Attestation
+	nil,                      // 19: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 20: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 21: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 22: armor.wire.v1.Certificate
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	18, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	19, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	18, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	20, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	21, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	20, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	20, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	20, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	22, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	22, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	18, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	20, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	20, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	18, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	22, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	20, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
 	9,  // 14: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	18, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	18, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	18, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	20, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	20, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	20, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
 	12, // 18: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	17, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	18, // 20: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	19, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	17, // 20: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
+	20, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	17, // 22: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
+	17, // 23: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -1715,7 +1886,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
