@@ -112,6 +112,13 @@ func TestEntryThatComesDamagedIsRefused(t *testing.T) {
 	}
 }
 
+// bareNode is as much of a node as a latch needs.
+func bareNode() *Node {
+	n := &Node{failed: newFailure(), cfg: Config{mistakes: &mistakes{}}}
+	n.adapter = newAdapter(n.cfg, n.failed)
+	return n
+}
+
 // logFile writes a log of n entries and returns the folder of its stores.
 func logFile(t *testing.T, n int) string {
 	t.Helper()
@@ -120,7 +127,7 @@ func logFile(t *testing.T, n int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLatch(s, &Node{failed: newFailure(), cfg: Config{mistakes: &mistakes{}}})
+	l := newLatch(s, bareNode())
 	for i := range n {
 		if err := l.StoreLog(entryOf(uint64(i + 1))); err != nil {
 			t.Fatal(err)
@@ -140,8 +147,9 @@ func readBack(dir string, n int) (err error) {
 	if err != nil {
 		return err
 	}
-	failed := newFailure()
-	l := newLatch(s, &Node{failed: failed, cfg: Config{mistakes: &mistakes{}}})
+	bare := bareNode()
+	failed := bare.failed
+	l := newLatch(s, bare)
 	wrong := make(chan error, 1)
 	go func() {
 		defer close(wrong)
@@ -253,4 +261,67 @@ func TestDamagedMetaDataOfASnapshotIsNotBelieved(t *testing.T) {
 	if _, _, err := s.snapshots.Open(sink.ID()); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("opened: %v", err)
 	}
+}
+
+func TestCommittedEntryIsNotTakenBack(t *testing.T) {
+	for name, prepare := range map[string]func(*Node, *latch){
+		"in this life": func(n *Node, _ *latch) { n.adapter.commits(entryID{5, 1}) },
+		"in the life before": func(_ *Node, l *latch) {
+			l.SetUint64(keyCommitted, 5)
+			if err := l.recall(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		tail := func(first uint64, mistake bool) error {
+			log := raft.NewInmemStore()
+			n := bareNode()
+			n.cfg.mistakes.takeBack = mistake
+			l := newLatch(&stores{log: log, stable: log}, n)
+			for i := range uint64(8) {
+				if err := l.StoreLog(entryOf(i + 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			prepare(n, l)
+			return errors.Join(l.DeleteRange(first, 8), n.failed.cause())
+		}
+		if err := tail(6, false); err != nil {
+			t.Errorf("%s: an entry that was not committed stays: %v", name, err)
+		}
+		if err := tail(5, false); !errors.Is(err, ErrDiverged) {
+			t.Errorf("%s: a committed entry is taken back: %v", name, err)
+		}
+		if err := tail(5, true); err != nil {
+			t.Errorf("%s: the mutant does not take it back: %v", name, err)
+		}
+	}
+}
+
+func TestEntriesBehindASnapshotAreDeleted(t *testing.T) {
+	log := raft.NewInmemStore()
+	n := bareNode()
+	l := newLatch(&stores{log: log, stable: log}, n)
+	for i := range uint64(8) {
+		l.StoreLog(entryOf(i + 1))
+	}
+	n.adapter.commits(entryID{8, 2})
+	if err := errors.Join(l.DeleteRange(1, 6), n.failed.cause()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNodeRemembersWhatItSawCommittedAcrossARestart(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		n := l.follower()
+		result := l.do(l.revocation("a"))
+		time.Sleep(2 * commitNoted)
+		l.crash(n)
+		l.net.Heal()
+		again := l.start(n.cfg.Node, n.disk, nil)
+		<-again.started
+		if got := again.latch.recalled.Load(); got < result.Revision {
+			t.Errorf("it remembers entry %d, not %d", got, result.Revision)
+		}
+	})
 }

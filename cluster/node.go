@@ -114,6 +114,9 @@ func (n *Node) open() (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(err, dir.close(false))
 	}
+	if err := dir.remembers(s); err != nil {
+		return nil, errors.Join(err, s.close(), dir.close(false))
+	}
 	n.dir = dir
 	n.usableAt = n.cfg.Clock.Boot() + dir.wait
 	return s, nil
@@ -163,6 +166,9 @@ func (r *run) serve(ctx context.Context) error {
 func (r *run) start() error {
 	n := r.node
 	n.latch = newLatch(r.stores, n)
+	if err := n.latch.recall(); err != nil {
+		return err
+	}
 	n.transport = newTransport(n.cfg, n.maySpeak)
 	r.leading = make(chan bool, 8)
 	machine, err := r.begin()
@@ -234,6 +240,7 @@ func (r *run) loops(ctx context.Context) {
 	r.work.Go(func() { n.lead(ctx, r.leading) })
 	r.work.Go(func() { n.followState(ctx) })
 	r.work.Go(func() { n.renewals(ctx) })
+	r.work.Go(func() { n.latch.follow(ctx) })
 	r.work.Go(func() { n.latch.watch(n.cfg.Timings.DiskStall, ctx.Done()) })
 	if n.cfg.Holder != nil {
 		r.work.Go(func() { n.holdShares(ctx) })

@@ -13,6 +13,8 @@ var (
 	ErrDamaged = errors.New("the data of this node is damaged")
 	// ErrDiverged says that this node's history or state is not the cluster's.
 	ErrDiverged = errors.New("this node has another state than the cluster")
+	// ErrForgot says that this node's log is gone.
+	ErrForgot = errors.New("this node has lost its log")
 )
 
 // Where operators read how to go on.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -65,10 +66,17 @@ type latch struct {
 	// running is set once Raft has read its log: from then on it may ask for entries
 	// that are not there any more.
 	running atomic.Bool
+	// recalled is the last entry that an earlier life saw to be committed; committed says
+	// that of this life. No entry up to either may be taken back.
+	recalled  atomic.Uint64
+	committed func() uint64
 }
 
 func newLatch(s *stores, n *Node) *latch {
-	return &latch{log: s.log, stable: s.stable, file: s.logFile(), failed: n.failed, mistakes: n.cfg.mistakes, began: time.Now()}
+	return &latch{
+		log: s.log, stable: s.stable, file: s.logFile(), failed: n.failed, mistakes: n.cfg.mistakes, began: time.Now(),
+		committed: func() uint64 { return n.adapter.committed.Load().index },
+	}
 }
 
 func (l *latch) write(what string, do func() error) error {
@@ -192,8 +200,18 @@ func (l *latch) StoreLogs(entries []*raft.Log) error {
 	return l.write("store log entries", func() error { return l.log.StoreLogs(entries) })
 }
 
-// DeleteRange deletes entries.
+// DeleteRange deletes entries: old ones that a snapshot covers, or the newest when a leader
+// has others in their place. The latter it may not do to an entry that was committed.
 func (l *latch) DeleteRange(first, last uint64) error {
+	end, err := l.LastIndex()
+	if err != nil {
+		return err
+	}
+	if known := max(l.recalled.Load(), l.committed()); last >= end && first <= known && !l.mistakes.takeBack {
+		l.failed.fail(fmt.Errorf("%w: a leader has another log entry %d, and up to %d they were committed here: %s",
+			ErrDiverged, first, known, seeDiverged))
+		return l.failed.cause()
+	}
 	return l.write("delete log entries", func() error { return l.log.DeleteRange(first, last) })
 }
 
@@ -238,6 +256,40 @@ func (l *latch) read(err error) error {
 	}
 	return err
 }
+
+// keyCommitted is where the last entry that was seen to be committed is kept.
+var keyCommitted = []byte("ArmorCommitted")
+
+// recall reads what an earlier life saw to be committed.
+func (l *latch) recall() error {
+	index, err := l.GetUint64(keyCommitted)
+	if err != nil && err.Error() != "not found" { // as Raft tells it
+		return fmt.Errorf("read what was committed: %w", err)
+	}
+	l.recalled.Store(index)
+	return nil
+}
+
+// follow keeps up with what is committed, and now and then writes it down: a second that
+// is forgotten in a crash takes the log's last entries of that second out of protection.
+func (l *latch) follow(ctx context.Context) {
+	tick := time.NewTicker(commitNoted)
+	defer tick.Stop()
+	written := l.recalled.Load()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		if index := l.committed(); index > written && l.failed.cause() == nil {
+			written = index
+			l.SetUint64(keyCommitted, index)
+		}
+	}
+}
+
+// commitNoted is how often that is written down.
+const commitNoted = time.Second
 
 // logFile is where the log is, for people.
 func (s *stores) logFile() string {

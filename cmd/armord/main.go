@@ -47,6 +47,8 @@ func exitCode(err error) int {
 		return 3
 	case errors.Is(err, cluster.ErrDiverged):
 		return 4
+	case errors.Is(err, cluster.ErrForgot):
+		return 5
 	default:
 		return 1
 	}

@@ -21,6 +21,7 @@ func TestEachEndForGoodHasAnExitCode(t *testing.T) {
 		2: &config.Mistake{Err: errors.New("something")},
 		3: cluster.ErrDamaged,
 		4: cluster.ErrDiverged,
+		5: cluster.ErrForgot,
 	} {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("cluster: %w", err), errors.New("link: closed"))
@@ -65,5 +66,21 @@ func TestNodeOfADamagedLogEndsInWordsThatHelp(t *testing.T) {
 	err = runNode(t.Context(), c, &syncBuffer{})
 	if !errors.Is(err, cluster.ErrDamaged) || !strings.Contains(err.Error(), path) || exitCode(err) != 3 {
 		t.Fatalf("ended by %v", err)
+	}
+}
+
+func TestNodeWhoseLogIsGoneDoesNotStart(t *testing.T) {
+	for _, lost := range []string{"raft", filepath.Join("raft", "log.db")} {
+		s := newSite(t)
+		c := oldNode(s)
+		if err := os.RemoveAll(filepath.Join(c.DataDir, lost)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // nor at the next try, when the empty files are there
+			err := runNode(t.Context(), c, &syncBuffer{})
+			if !errors.Is(err, cluster.ErrForgot) || exitCode(err) != 5 || !strings.Contains(err.Error(), s.cluster.ID) {
+				t.Fatalf("without %s: ended by %v", lost, err)
+			}
+		}
 	}
 }
