@@ -130,6 +130,7 @@ type mistakes struct {
 	countStaleAnswers bool // a confirmation counts answers to messages sent before the question
 	trustHeaders      bool // a Raft message is believed whatever its certificate says
 	forgetTombstones  bool // a new leader does not remember removed members' leases
+	takeSnapshots     bool // a snapshot is taken whoever else has that state
 	takeBack          bool // an entry that was committed is deleted when a leader says so
 	trustMarks        bool // what a node says of its state is not compared
 	trustDisk         bool // a log entry is believed whatever its checksum says

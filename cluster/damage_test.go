@@ -18,7 +18,8 @@ import (
 )
 
 func entryOf(index uint64) *raft.Log {
-	return &raft.Log{Index: index, Term: 1 + index/7, Type: raft.LogCommand, Data: bytes.Repeat(fmt.Append(nil, index, " "), 20), AppendedAt: time.Unix(int64(index), 0)}
+	data := bytes.Repeat(fmt.Append(nil, index, " "), 20)
+	return &raft.Log{Index: index, Term: 1 + index/7, Type: raft.LogCommand, Data: data, AppendedAt: time.Unix(int64(index), 0)}
 }
 
 func TestSealCoversAllThatAnEntrySays(t *testing.T) {

@@ -40,6 +40,7 @@ type Node struct {
 	given      atomic.Pointer[limitsGiven]
 	vouched    vouched
 	divergence divergence
+	refreshed  atomic.Int64 // boot clock of the last snapshot that was made because others doubted one
 	gossip     atomic.Pointer[gossip]
 	tasks      tasks
 
@@ -170,6 +171,7 @@ func (r *run) start() error {
 		return err
 	}
 	n.transport = newTransport(n.cfg, n.maySpeak)
+	n.transport.examine, n.transport.doubted = n.examine, n.snapshotSoon
 	r.leading = make(chan bool, 8)
 	machine, err := r.begin()
 	if err != nil {

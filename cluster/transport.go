@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -30,7 +32,12 @@ type transport struct {
 	// heartbeat is Raft's way to take heartbeats past its main loop.
 	heartbeat atomic.Pointer[func(raft.RPC)]
 	// speaks says whether a node may speak for the cluster.
-	speaks   func(armor.NodeID) error
+	speaks func(armor.NodeID) error
+	// examine reads a snapshot that a node sends, and returns it when it may be taken.
+	examine func(peer armor.NodeID, m *raft.InstallSnapshotRequest, body io.Reader) (io.Reader, error)
+	// doubted is called when another node did not take our snapshot because too few voters
+	// knew its revision.
+	doubted  func()
 	mistakes *mistakes
 
 	once sync.Once
@@ -140,6 +147,18 @@ func (t *transport) pass(peer armor.NodeID, stream *incoming, rpc raft.RPC, hear
 		}
 		return
 	}
+	if m, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
+		body, err := t.examine(peer, m, rpc.Reader)
+		if err != nil {
+			t.log.Error("refused a snapshot", armor.KeyPeer, string(peer), armor.KeyErr, err)
+			rpc.Respond(nil, err)
+			if errors.Is(err, errUnread) { // the rest is still on the wire
+				stream.Close()
+			}
+			return
+		}
+		rpc.Reader = body
+	}
 	if handle := t.heartbeat.Load(); heartbeat && handle != nil {
 		(*handle)(rpc)
 		return
@@ -185,11 +204,27 @@ func checkEntries(command any) error {
 		return nil
 	}
 	for _, entry := range m.Entries {
-		if err := checkSeal(entry); err != nil {
+		err := checkSeal(entry)
+		if err == nil {
+			err = checkKind(entry)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: log entry %d came damaged: %w", armor.ErrInvalid, entry.Index, err)
 		}
 	}
 	return nil
+}
+
+// checkKind refuses entries over which Raft would panic.
+func checkKind(entry *raft.Log) error {
+	if entry.Type > raft.LogConfiguration {
+		return fmt.Errorf("it is of kind %d", entry.Type)
+	}
+	if entry.Type != raft.LogConfiguration {
+		return nil
+	}
+	_, err := decodeServers(entry.Data)
+	return err
 }
 
 // namedSenders are the older fields that name the sender a second time.

@@ -72,7 +72,7 @@ func describe(m armor.Mark) string { return fmt.Sprintf("history %s, state %s", 
 func (n *Node) inquire(ours armor.Mark) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Timings.RenewTimeout) // a task: Run waits for it
 	defer cancel()
-	answers := n.askVoters(ctx, ours.Revision)
+	answers := n.askVoters(ctx, votersAmong(servers(n.raft.Load())), ours.Revision)
 	against := 0
 	var other armor.Mark
 	for _, a := range answers {
@@ -87,15 +87,24 @@ func (n *Node) inquire(ours armor.Mark) {
 		ErrDiverged, ours.Revision, describe(ours), against, n.voters(), describe(other), seeDiverged))
 }
 
-// askVoters asks all other voters about a revision at the same time, and returns what came
-// back before ctx ended.
-func (n *Node) askVoters(ctx context.Context, revision uint64) map[armor.NodeID]armor.Attestation {
+// votersAmong are those of a configuration's servers that vote.
+func votersAmong(all []raft.Server) (voters []armor.NodeID) {
+	for _, s := range all {
+		if s.Suffrage == raft.Voter {
+			voters = append(voters, armor.NodeID(s.ID))
+		}
+	}
+	return voters
+}
+
+// askVoters asks all of them but this node about a revision at the same time, and returns
+// what came back before ctx ended.
+func (n *Node) askVoters(ctx context.Context, voters []armor.NodeID, revision uint64) map[armor.NodeID]armor.Attestation {
 	var mu sync.Mutex // guards answers
 	answers := map[armor.NodeID]armor.Attestation{}
 	var asking sync.WaitGroup
-	for _, s := range servers(n.raft.Load()) {
-		id := armor.NodeID(s.ID)
-		if s.Suffrage != raft.Voter || id == n.cfg.Node {
+	for _, id := range voters {
+		if id == n.cfg.Node {
 			continue
 		}
 		asking.Go(func() {
