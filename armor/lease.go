@@ -21,6 +21,32 @@ type Freshness struct {
 	Index uint64        // the node is fresh once it has applied and published this revision
 	Time  time.Time     // the leader's wall clock when it answered
 	Bound time.Duration // longest T_live that any environment had: when the node has fenced itself at the latest
+	// Differs says that the leader's history or state at the asker's revision is another:
+	// then nothing is granted, and Mark is the leader's.
+	Differs bool
+	Mark    Mark
+}
+
+// Mark is where one history stands after a revision: the digest of all entries that led
+// to it and of the state that they led to. Nodes that have applied the same revision have
+// the same mark, or one of them is wrong.
+type Mark struct {
+	Revision uint64
+	Chain    Digest
+	State    Digest
+}
+
+// IsZero reports whether the mark says nothing: it is of a node that has applied nothing,
+// or of a release that does not say.
+func (m Mark) IsZero() bool { return m == Mark{} }
+
+// Attestation is a node's answer to the question what it knows of a revision.
+type Attestation struct {
+	// Mark is the node's at that revision; zero when it has not applied it yet, or so long
+	// ago that it does not know any more.
+	Mark Mark
+	// LastIndex and LastTerm are of the last entry in the node's log.
+	LastIndex, LastTerm uint64
 }
 
 // Renewal is a node's question, and its report.
@@ -31,6 +57,7 @@ type Renewal struct {
 	// over: same data directory, same boot of the same machine, and the lock is ours.
 	Succeeds uint64
 	Applied  uint64 // last revision applied and published
+	Mark     Mark   // where that revision stands; zero: the node is of a release that does not say
 	Enforced uint64 // last revision to which every session here conforms
 	Closed   int    // sessions closed by enforcing it
 	// Held is, per pool key, how many server connections are open or being opened,

@@ -63,6 +63,9 @@ type NodeStatus struct {
 	// something only if ClockCompared: the node has heard of a majority of the voters.
 	ClockSkew     time.Duration
 	ClockCompared bool
+	// Divergences is how often this node has found, or was told, that another has a different
+	// state at the same revision.
+	Divergences uint64
 	// Unreachable is why another node could not ask it; the rest is then empty but
 	// for Node and the addresses.
 	Unreachable string

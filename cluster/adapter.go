@@ -20,9 +20,10 @@ type entryID struct{ index, term uint64 }
 
 // adapter feeds the machine from Raft's log. It implements raft.FSM.
 type adapter struct {
-	machine *fsm.Machine
-	clock   Clock
-	failed  *failure
+	machine  *fsm.Machine
+	clock    Clock
+	failed   *failure
+	mistakes *mistakes
 
 	// committed is the highest entry this node knows to be committed.
 	committed atomic.Pointer[entryID]
@@ -46,7 +47,7 @@ type outcome struct {
 }
 
 func newAdapter(cfg Config, failed *failure) *adapter {
-	a := &adapter{machine: cfg.Machine, clock: cfg.Clock, failed: failed}
+	a := &adapter{machine: cfg.Machine, clock: cfg.Clock, failed: failed, mistakes: cfg.mistakes}
 	a.committed.Store(&entryID{})
 	a.longest.Store(int64(armor.DefaultFreshLive))
 	return a
@@ -56,6 +57,11 @@ func newAdapter(cfg Config, failed *failure) *adapter {
 // ends the node: skipping it would make this node a different cluster.
 func (a *adapter) Apply(entry *raft.Log) any {
 	if err := a.failed.cause(); err != nil {
+		return outcome{err: err}
+	}
+	if err := checkSeal(entry); err != nil && !a.mistakes.trustDisk {
+		err = fmt.Errorf("apply log entry %d: %w", entry.Index, damaged("memory", err.Error()))
+		a.failed.fail(err)
 		return outcome{err: err}
 	}
 	result, err := a.machine.Apply(entry.Index, entry.Term, entry.Data)

@@ -35,6 +35,8 @@ type Courier interface {
 	// Clock asks the node to for its WallClock. ErrInvalid: it is of a release that does
 	// not tell.
 	Clock(ctx context.Context, to armor.NodeID) (time.Time, error)
+	// Attest asks the node to what it knows of a revision.
+	Attest(ctx context.Context, to armor.NodeID, revision uint64) (armor.Attestation, error)
 }
 
 // Holder is whoever opens server connections. SetShares passes the limits in force,
@@ -128,6 +130,7 @@ type stores struct {
 	log       raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
+	dir       string // where they are; empty in memory
 	close     func() error
 }
 
@@ -147,6 +150,10 @@ type mistakes struct {
 	overwrite         bool // a leader may replace entries that were applied
 	believeOneClock   bool // the validity clock follows whichever node shows the latest time, and no clock is too far off to lead
 	ownClockInLog     bool // the leader's entries carry its own clock's time
+	takeSnapshots     bool // a snapshot is taken whoever else has that state
+	takeBack          bool // an entry that was committed is deleted when a leader says so
+	trustMarks        bool // what a node says of its state is not compared
+	trustDisk         bool // a log entry is believed whatever its checksum says
 }
 
 func (c Config) validate() (Config, error) {

@@ -30,19 +30,22 @@ const (
 // held for as long as the life lasts. So a process that holds this lock, in the same boot
 // of the same machine, knows that the life is over.
 type lifeRecord struct {
-	Node    armor.NodeID `json:"node"`
-	Cluster string       `json:"cluster,omitempty"`
-	Epoch   uint64       `json:"epoch"`
-	BootID  string       `json:"boot_id"`
-	Device  uint64       `json:"device"`
-	Inode   uint64       `json:"inode"`
-	Clean   bool         `json:"clean"` // it ended with no server connection open
+	Node armor.NodeID `json:"node"`
+	// Cluster is written once the log says it: from then on the log is never empty again.
+	Cluster string `json:"cluster,omitempty"`
+	Epoch   uint64 `json:"epoch"`
+	BootID  string `json:"boot_id"`
+	Device  uint64 `json:"device"`
+	Inode   uint64 `json:"inode"`
+	Clean   bool   `json:"clean"` // it ended with no server connection open
 }
 
 // dataDir is a locked data directory.
 type dataDir struct {
 	path string
 	lock *os.File
+	// expected is the cluster that this node was told it belongs to; empty: it was not.
+	expected string
 	// succeeds is the epoch of the former life when it is proven over, else zero.
 	succeeds uint64
 	// wait is how long former server connections may still be open.
@@ -63,8 +66,8 @@ func openDataDir(path string, node armor.NodeID, cluster string, epoch uint64) (
 	if err != nil {
 		return nil, err
 	}
-	d := &dataDir{path: path, lock: lock}
-	if err := d.begin(node, cluster, epoch); err != nil {
+	d := &dataDir{path: path, lock: lock, expected: cluster}
+	if err := d.begin(node, epoch); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return d, nil
@@ -81,7 +84,7 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-func (d *dataDir) begin(node armor.NodeID, cluster string, epoch uint64) error {
+func (d *dataDir) begin(node armor.NodeID, epoch uint64) error {
 	now, err := d.describe(node, epoch)
 	if err != nil {
 		return err
@@ -91,14 +94,11 @@ func (d *dataDir) begin(node armor.NodeID, cluster string, epoch uint64) error {
 		return err
 	}
 	if former != nil {
-		if err := former.mayBecome(d.path, node, cluster); err != nil {
+		if err := former.mayBecome(d.path, node, d.expected); err != nil {
 			return err
 		}
 		now.Cluster = former.Cluster
 		d.succeeds, d.wait = former.end(now)
-	}
-	if cluster != "" {
-		now.Cluster = cluster
 	}
 	d.record = now
 	return d.write()
@@ -187,11 +187,32 @@ func (d *dataDir) belongsTo(cluster string) error {
 	if d.record.Cluster == cluster {
 		return nil
 	}
+	if d.expected != "" && d.expected != cluster {
+		return fmt.Errorf("%w: the log is of cluster %s, and this node was to join %s", armor.ErrConflict, cluster, d.expected)
+	}
 	if d.record.Cluster != "" {
 		return fmt.Errorf("%w: the log is of cluster %s, and the data directory of %s", armor.ErrConflict, cluster, d.record.Cluster)
 	}
 	d.record.Cluster = cluster
 	return d.write()
+}
+
+// remembers refuses an empty log in the directory of a node that had one: as a voter it
+// may have acknowledged what it does not know any more.
+func (d *dataDir) remembers(s *stores) error {
+	if d.record.Cluster == "" {
+		return nil
+	}
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	snapshots, err := s.snapshots.List()
+	if err != nil || last > 0 || len(snapshots) > 0 {
+		return err
+	}
+	return fmt.Errorf("%w: by %s it is of cluster %s, and %s is empty: bring that folder back as it was when the node last ran, or %s",
+		ErrForgot, d.file(), d.record.Cluster, s.dir, seeDamaged)
 }
 
 // close records how the life ended and gives up the lock.

@@ -57,7 +57,8 @@ func TestFormerLifeIsProvenOverOnlyByItsLockInTheSameBoot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := t.TempDir()
-			if err := openDir(t, path, "n1", labCluster, 1).close(c.clean); err != nil {
+			first := openDir(t, path, "n1", labCluster, 1)
+			if err := errors.Join(first.belongsTo(labCluster), first.close(c.clean)); err != nil {
 				t.Fatal(err)
 			}
 			if c.change != nil {
@@ -121,4 +122,34 @@ func FuzzParseLife(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestOnlyADirectoryThatHadALogMissesIt(t *testing.T) {
+	path := t.TempDir()
+	empty := newDisk()
+	d := openDir(t, path, "n1", labCluster, 1)
+	if err := d.remembers(empty); err != nil {
+		t.Errorf("a node that joins: %v", err)
+	}
+	if err := d.belongsTo("another"); !errors.Is(err, armor.ErrConflict) {
+		t.Errorf("it joined another cluster than it was told to: %v", err)
+	}
+	if err := d.close(false); err != nil { // before anything of the log has come
+		t.Fatal(err)
+	}
+	d = openDir(t, path, "n1", labCluster, 2)
+	if err := errors.Join(d.remembers(empty), d.belongsTo(labCluster), d.close(false)); err != nil {
+		t.Fatal(err)
+	}
+	d = openDir(t, path, "n1", labCluster, 3)
+	defer d.close(false)
+	if err := d.remembers(empty); !errors.Is(err, ErrForgot) {
+		t.Errorf("a log that is gone: %v", err)
+	}
+	if err := empty.log.StoreLog(entryOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.remembers(empty); err != nil {
+		t.Errorf("a log that is there: %v", err)
+	}
 }

@@ -15,7 +15,8 @@ const maxHeld = 10_000
 // Answer is the leader's side of the freshness question. The caller must have proved
 // that q.Node is who asks. It is a NotLeaderError elsewhere, ErrDenied for a node that
 // is not a member, ErrConflict while another life of the node may still serve, and
-// ErrNoQuorum when the voters did not confirm in time.
+// ErrNoQuorum when the voters did not confirm in time. A node whose state is another than
+// ours is told so and granted nothing.
 func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, error) {
 	if err := checkRenewal(q); err != nil {
 		return armor.Freshness{}, err
@@ -26,6 +27,13 @@ func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, er
 	}
 	if err := n.takeReport(t, q); err != nil {
 		return armor.Freshness{}, err
+	}
+	if ours, yes := n.differs(q.Mark); yes {
+		n.diverged(q.Node, ours, q.Mark)
+		return armor.Freshness{Term: t.term, Differs: true, Mark: ours}, nil
+	}
+	if n.contradicted(t) {
+		return armor.Freshness{}, fmt.Errorf("%w: half of the voters have another state than their leader", armor.ErrNoQuorum)
 	}
 	answer := armor.Freshness{Term: t.term}
 	if q.Ended {
@@ -58,7 +66,7 @@ func checkRenewal(q armor.Renewal) error {
 	if q.Epoch == 0 || q.Epoch == q.Succeeds {
 		return fmt.Errorf("%w: the renewal of node %q names no life of its own", armor.ErrInvalid, q.Node)
 	}
-	if len(q.Held) > maxHeld || q.Closed < 0 {
+	if len(q.Held) > maxHeld || q.Closed < 0 || !q.Mark.IsZero() && q.Mark.Revision != q.Applied {
 		return fmt.Errorf("%w: the renewal of node %q is out of bounds", armor.ErrInvalid, q.Node)
 	}
 	return nil

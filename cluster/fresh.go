@@ -256,6 +256,10 @@ func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 		return err
 	}
 	n.enforced.told(q.Closed)
+	if answer.Differs {
+		n.diverged(to, q.Mark, answer.Mark)
+		return fmt.Errorf("%w: node %s has another", ErrDiverged, to)
+	}
 	g.index, g.bound = answer.Index, answer.Bound
 	n.clocks.read(to, readingOf(answer.Time, g.asked, n.cfg.Clock.Boot()))
 	n.lease.add(g)
@@ -292,7 +296,8 @@ func (n *Node) renewal() armor.Renewal {
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
 	}
 	q.Enforced, q.Closed = n.enforced.report()
-	q.Applied = n.machine.LastCommand() // read after what is enforced, so that it is no less
+	q.Mark = n.machine.Mark() // read after what is enforced, so that it is no less
+	q.Applied = q.Mark.Revision
 	if n.dir != nil {
 		q.Succeeds = n.dir.succeeds
 	}

@@ -175,6 +175,21 @@ func (c labCourier) Clock(ctx context.Context, to armor.NodeID) (time.Time, erro
 	return shown, c.lab.net.Pass(ctx, to, c.from)
 }
 
+func (c labCourier) Attest(ctx context.Context, to armor.NodeID, revision uint64) (armor.Attestation, error) {
+	if err := c.lab.net.Pass(ctx, c.from, to); err != nil {
+		return armor.Attestation{}, err
+	}
+	there := c.lab.get(to)
+	if there == nil {
+		return armor.Attestation{}, armor.ErrUnavailable
+	}
+	answer, err := there.Attest(revision)
+	if passed := c.lab.net.Pass(ctx, to, c.from); passed != nil {
+		return armor.Attestation{}, passed
+	}
+	return answer, err
+}
+
 func (l *lab) get(id armor.NodeID) *labNode {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,8 @@ type Node struct {
 	raised     raised
 	suspicions suspicions
 	clocks     clocks
+	divergence divergence
+	refreshed  atomic.Int64 // boot clock of the last snapshot that was made because others doubted one
 	gossip     atomic.Pointer[gossip]
 	tasks      tasks
 
@@ -120,6 +123,9 @@ func (n *Node) open() (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(err, dir.close(false))
 	}
+	if err := dir.remembers(s); err != nil {
+		return nil, errors.Join(err, s.close(), dir.close(false))
+	}
 	n.dir = dir
 	n.usableAt = n.cfg.Clock.Boot() + dir.wait
 	return s, nil
@@ -168,16 +174,58 @@ func (r *run) serve(ctx context.Context) error {
 // start begins Raft, which replays the newest snapshot before it returns.
 func (r *run) start() error {
 	n := r.node
-	n.latch = newLatch(r.stores, n.failed, &n.elections)
+	n.latch = newLatch(r.stores, n)
+	if err := n.latch.recall(); err != nil {
+		return err
+	}
 	n.transport = newTransport(n.cfg, n)
 	r.leading = make(chan bool, 8)
-	machine, err := raft.NewRaft(r.config(), n.adapter, n.latch, n.latch, r.stores.snapshots, n.transport)
+	machine, err := r.begin()
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), n.transport.Close())
 	}
+	n.latch.running.Store(true)
 	r.raft = machine
 	n.raft.Store(machine)
 	return nil
+}
+
+// begin makes Raft in a goroutine of its own, which ends when the log turns out to be
+// damaged.
+func (r *run) begin() (*raft.Raft, error) {
+	n := r.node
+	var machine *raft.Raft
+	err := n.failed.cause()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		machine, err = raft.NewRaft(r.config(), n.adapter, n.latch, n.latch, r.stores.snapshots, n.transport)
+	}()
+	<-done
+	if cause := n.failed.cause(); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		err = errors.Join(err, r.unreadableSnapshot())
+	}
+	return machine, err
+}
+
+// unreadableSnapshot says what is wrong with the newest snapshot, if anything is. Raft
+// says no more than that it could not be used.
+func (r *run) unreadableSnapshot() error {
+	all, err := r.stores.snapshots.List()
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	_, file, err := r.stores.snapshots.Open(all[0].ID)
+	if err == nil {
+		err = newAdapter(Config{Machine: fsm.New()}, newFailure()).Restore(file)
+	}
+	if err == nil || errors.Is(err, fsm.ErrCannotApply) || errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return damaged(filepath.Join(r.stores.dir, "snapshots", all[0].ID), err.Error())
 }
 
 func (r *run) config() *raft.Config {
@@ -202,6 +250,7 @@ func (r *run) loops(ctx context.Context) {
 	r.work.Go(func() { n.followState(ctx) })
 	r.work.Go(func() { n.renewals(ctx) })
 	r.work.Go(func() { n.watchClocks(ctx) })
+	r.work.Go(func() { n.latch.follow(ctx) })
 	r.work.Go(func() { n.latch.watch(n.cfg.Timings.DiskStall, ctx.Done()) })
 	if n.cfg.Holder != nil {
 		r.work.Go(func() { n.holdShares(ctx) })
@@ -291,7 +340,7 @@ func (n *Node) Status() armor.NodeStatus {
 		Node: n.cfg.Node, Version: n.cfg.Version, Revision: n.machine.LastCommand(),
 		Enforced: n.enforced.upTo(), FreshAge: n.lease.age(n.cfg.Clock), Draining: n.cfg.Draining(),
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
-		Role: "stopped",
+		Role: "stopped", Divergences: n.divergence.count.Load(),
 	}
 	select {
 	case <-n.ended:

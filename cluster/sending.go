@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,7 +54,11 @@ func (t *transport) RequestPreVote(
 func (t *transport) InstallSnapshot(
 	id raft.ServerID, address raft.ServerAddress, m *raft.InstallSnapshotRequest, answer *raft.InstallSnapshotResponse, state io.Reader,
 ) error {
-	if err := t.NetworkTransport.InstallSnapshot(id, address, m, answer, state); err != nil {
+	err := t.NetworkTransport.InstallSnapshot(id, address, m, answer, state)
+	if err != nil && strings.Contains(err.Error(), errUnproven.Error()) {
+		t.sentry.snapshotSoon()
+	}
+	if err != nil {
 		return err
 	}
 	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)

@@ -30,7 +30,7 @@ type suspicions struct {
 // leader by an answer.
 const hearsayTime = 5 * time.Second
 
-// sayAgain is how long a suspicion of one node stays unsaid after it was said.
+// sayAgain is how long what goes on stays unsaid after it was said.
 const sayAgain = time.Minute
 
 // Suspicions returns the counters.

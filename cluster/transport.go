@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -58,6 +60,11 @@ type sentry interface {
 	maySpeak(ctx context.Context, node armor.NodeID, command any) error
 	// mayRaise returns why a node's answer may not end a term.
 	mayRaise(node armor.NodeID, from, to uint64) error
+	// examine reads a snapshot that a node sends, and returns it when it may be taken.
+	examine(peer armor.NodeID, m *raft.InstallSnapshotRequest, body io.Reader) (io.Reader, error)
+	// snapshotSoon is called when another node did not take our snapshot because too few
+	// voters knew its revision.
+	snapshotSoon()
 	// refused is told of each message that was refused.
 	refused(node armor.NodeID, why error)
 }
@@ -155,6 +162,18 @@ func (t *transport) pass(ctx context.Context, peer armor.NodeID, stream *incomin
 		}
 		return
 	}
+	if m, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
+		body, err := t.sentry.examine(peer, m, rpc.Reader)
+		if err != nil {
+			t.log.Error("refused a snapshot", armor.KeyPeer, string(peer), armor.KeyErr, err)
+			rpc.Respond(nil, err)
+			if errors.Is(err, errUnread) { // the rest is still on the wire
+				stream.Close()
+			}
+			return
+		}
+		rpc.Reader = body
+	}
 	if handle := t.heartbeat.Load(); heartbeat && handle != nil {
 		(*handle)(rpc)
 		return
@@ -186,7 +205,41 @@ func (t *transport) judge(ctx context.Context, peer armor.NodeID, rpc raft.RPC) 
 			return fmt.Errorf("%w: node %q sent a raft message in the name of %.80q", armor.ErrDenied, peer, name)
 		}
 	}
+	if err := checkEntries(rpc.Command); err != nil {
+		return err
+	}
 	return t.sentry.maySpeak(ctx, peer, rpc.Command)
+}
+
+// checkEntries refuses entries that are not what their sender sealed: what this node
+// stores gets a seal of its own, which would hide it.
+func checkEntries(command any) error {
+	m, ok := command.(*raft.AppendEntriesRequest)
+	if !ok {
+		return nil
+	}
+	for _, entry := range m.Entries {
+		err := checkSeal(entry)
+		if err == nil {
+			err = checkKind(entry)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: log entry %d came damaged: %w", armor.ErrInvalid, entry.Index, err)
+		}
+	}
+	return nil
+}
+
+// checkKind refuses entries over which Raft would panic.
+func checkKind(entry *raft.Log) error {
+	if entry.Type > raft.LogConfiguration {
+		return fmt.Errorf("it is of kind %d", entry.Type)
+	}
+	if entry.Type != raft.LogConfiguration {
+		return nil
+	}
+	_, err := decodeServers(entry.Data)
+	return err
 }
 
 // namedSenders are the older fields that name the sender a second time.

@@ -133,8 +133,8 @@ func makeLog(l *lab) []byte {
 	for i, entry := range l.entries {
 		fmt.Fprintf(&b, "%d %d %x\n", i+1, l.term, entry)
 	}
-	revision, chain, state := l.machine.Hash()
-	fmt.Fprintf(&b, "leads to %d %s %s\n", revision, chain, state)
+	mark := l.machine.Mark()
+	fmt.Fprintf(&b, "leads to %d %s %s\n", mark.Revision, mark.Chain, mark.State)
 	return b.Bytes()
 }
 
@@ -179,8 +179,8 @@ func TestEveryLogLeadsToTheStateThatItLedTo(t *testing.T) {
 		m := New()
 		for _, line := range goldenLines(t, file) {
 			if line[0] == "leads" {
-				revision, chain, state := m.Hash()
-				if got := fmt.Sprintf("%d %s %s", revision, chain, state); got != strings.Join(line[2:], " ") {
+				mark := m.Mark()
+				if got := fmt.Sprintf("%d %s %s", mark.Revision, mark.Chain, mark.State); got != strings.Join(line[2:], " ") {
 					t.Errorf("%s leads to %s, and led to %s", file, got, line[2:])
 				}
 				continue

@@ -14,6 +14,7 @@ import (
 // goroutine at any time; whoever feeds it calls Apply and Restore.
 type Machine struct {
 	current atomic.Pointer[version]
+	trail   trail
 
 	mu sync.Mutex // serialises Apply and Restore; readers never take it
 }
@@ -23,6 +24,7 @@ type Machine struct {
 type version struct {
 	world      *world
 	chain      armor.Digest
+	digest     armor.Digest // of the world
 	superseded chan struct{}
 }
 
@@ -46,11 +48,18 @@ func (m *Machine) Current() (*armor.State, <-chan struct{}) {
 // before the first. Whoever reads it and then Current gets at least that state.
 func (m *Machine) LastCommand() uint64 { return m.current.Load().world.state.Revision }
 
-// Hash returns the last revision, the digest of the history that led to it and the
-// digest of the state it holds. Equal revisions must have equal digests on all nodes.
-func (m *Machine) Hash() (revision uint64, chain, state armor.Digest) {
-	v := m.current.Load()
-	return v.world.state.Revision, v.chain, v.world.hash()
+// Mark returns where the state in force stands: equal revisions must have equal marks on
+// all nodes.
+func (m *Machine) Mark() armor.Mark { return m.current.Load().mark() }
+
+// MarkAt returns where a revision stood, if it was applied here and is one of the latest.
+func (m *Machine) MarkAt(revision uint64) (armor.Mark, bool) { return m.trail.at(revision) }
+
+func (v *version) mark() armor.Mark {
+	if v.world.state.Revision == 0 {
+		return armor.Mark{}
+	}
+	return armor.Mark{Revision: v.world.state.Revision, Chain: v.chain, State: v.digest}
 }
 
 // Apply takes the committed entry at index and publishes the state that follows. The
@@ -77,6 +86,8 @@ func (m *Machine) Apply(index, term uint64, b []byte) (armor.Result, error) {
 // superseded must find the new state.
 func (m *Machine) publish(old, next *version) {
 	next.superseded = make(chan struct{})
+	next.digest = next.world.hash()
+	m.trail.add(next.mark())
 	m.current.Store(next)
 	close(old.superseded)
 }

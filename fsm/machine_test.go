@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -32,6 +33,16 @@ func TestCurrentIsSupersededByApplyRestoreAndRefusal(t *testing.T) {
 	}
 	// Trap: a revocation may arrive inside a snapshot, without any Apply.
 	other := governed(t)
+	expect("a snapshot of an earlier revision is refused", func() {
+		before := l.machine.Mark()
+		if err := l.machine.Restore(bytes.NewReader(snapshotBytes(t, other.machine))); err == nil || l.machine.Mark() != before {
+			t.Fatalf("restored: %v", err)
+		}
+		l.must(l.by("ada", armor.PutEnvironment{Environment: armor.Environment{Name: "dev"}}))
+	})
+	for other.index < l.index {
+		other.must(other.by("ada", armor.PutEnvironment{Environment: armor.Environment{Name: "dev"}}))
+	}
 	other.must(other.by("ada",
 		armor.Revoke{Reason: armor.KeyCompromise, Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: digest("stolen")}}}))
 	snapshot := other.machine.Snapshot()
@@ -56,7 +67,7 @@ func TestFollowersEndOnTheLastState(t *testing.T) {
 				if seen = s.Revision; seen == target {
 					return
 				}
-				l.machine.Hash()
+				l.machine.Mark()
 				<-superseded
 			}
 		})

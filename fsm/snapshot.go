@@ -174,7 +174,8 @@ func writeSection(w io.Writer, s section) error {
 
 // Restore replaces the machine's state with a snapshot's and publishes it, as Apply
 // does: followers see it like any other new state. The new state is built aside and
-// its digests are checked first; on an error nothing has changed.
+// its digests are checked first, and it is not one before the state in force; on an error
+// nothing has changed.
 func (m *Machine) Restore(r io.Reader) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -182,8 +183,23 @@ func (m *Machine) Restore(r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
-	m.publish(m.current.Load(), next)
+	old := m.current.Load()
+	if is, was := next.world.state.Revision, old.world.state.Revision; is < was {
+		return fmt.Errorf("restore snapshot: %w: it is of revision %d, and %d was published", ErrCannotApply, is, was)
+	}
+	m.publish(old, next)
 	return nil
+}
+
+// Examine reads a whole snapshot and does nothing with it: it returns where it stands, and
+// whose it is.
+func Examine(r io.Reader) (armor.Mark, armor.Cluster, error) {
+	v, err := readSnapshot(r)
+	if err != nil {
+		return armor.Mark{}, armor.Cluster{}, fmt.Errorf("examine snapshot: %w", err)
+	}
+	v.digest = v.world.hash()
+	return v.mark(), v.world.state.Cluster, nil
 }
 
 func readSnapshot(r io.Reader) (*version, error) {

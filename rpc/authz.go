@@ -83,8 +83,9 @@ func (s *Server) authorizeOperator(who caller, call string) error {
 
 // openToNodes are the calls that every node may make, because what this node knows of
 // the caller does not matter to the answer: Renew is the leader's to answer, also to a removed
-// node or to one that this node has not heard of yet, and a ballot is no secret.
-var openToNodes = []string{"Renew", "Poll"}
+// node or to one that this node has not heard of yet, and a ballot, the time and a digest are no
+// secrets. A cluster that starts as a whole needs the answers to begin.
+var openToNodes = []string{"Renew", "Poll", "Clock", "Attest"}
 
 // authorizeNode lets members ask, which is who holds a member's key. What is open to every
 // node is open to nobody in the name of somebody else.

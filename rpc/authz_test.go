@@ -103,7 +103,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
-		"PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Clock", "PeerAPI/Denial", "PeerAPI/Drain",
+		"PeerAPI/Attest", "PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Clock", "PeerAPI/Denial", "PeerAPI/Drain",
 		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Poll", "PeerAPI/Preview", "PeerAPI/Propose",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate",
 	}
@@ -125,7 +125,7 @@ func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 		{"operator with a replaced certificate", ALPN, []tls.Certificate{replaced}, judgedLater},
 		{"operator that was never registered", ALPN, []tls.Certificate{l.issue(pki.OperatorIdentity(labCluster, "eve"), false)}, judgedLater},
 		{"member", ALPN, []tls.Certificate{l.nodes["n2"].certificate}, nodes},
-		{"node that is not a member", ALPN, []tls.Certificate{l.issue(pki.NodeIdentity(labCluster, "n9"), true)}, []string{"PeerAPI/Poll", "PeerAPI/Renew"}},
+		{"node that is not a member", ALPN, []tls.Certificate{l.issue(pki.NodeIdentity(labCluster, "n9"), true)}, []string{"PeerAPI/Attest", "PeerAPI/Clock", "PeerAPI/Poll", "PeerAPI/Renew"}},
 		{"nobody", ALPN, nil, nil},
 		{"joiner", ALPNJoin, nil, joiners},
 		{"member at the join port", ALPNJoin, []tls.Certificate{l.nodes["n2"].certificate}, joiners},

@@ -108,6 +108,7 @@ func TestEveryFieldOfEveryReportSurvives(t *testing.T) {
 	carry[armor.Renewal](t, &armorpb.Renewal{})
 	carry[armor.Freshness](t, &armorpb.Freshness{})
 	carry[armor.Ballot](t, &armorpb.Ballot{})
+	carry[armor.Attestation](t, &armorpb.Attestation{})
 	carry[armor.Result](t, &armorpb.Result{})
 	carry[SilentNode](t, &armorpb.SilentNode{})
 	carry[InitIdentity](t, &armorpb.InitIdentity{})

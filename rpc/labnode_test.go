@@ -212,6 +212,10 @@ func (n *labNode) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness,
 
 func (n *labNode) Ballot(term uint64) armor.Ballot { return armor.Ballot{Term: term, Leader: "n1"} }
 
+func (n *labNode) Attest(revision uint64) (armor.Attestation, error) {
+	return armor.Attestation{Mark: armor.Mark{Revision: revision, Chain: armor.Digest{1}}, LastIndex: 12, LastTerm: 3}, nil
+}
+
 func (n *labNode) Status() armor.NodeStatus {
 	return armor.NodeStatus{Node: n.id, Version: "lab", Revision: 10}
 }

@@ -52,6 +52,8 @@ type Proposer interface {
 type Witness interface {
 	// Status is what this node says of itself.
 	Status() armor.NodeStatus
+	// Attest is what this node knows of a revision; ErrUnavailable when it is not running.
+	Attest(revision uint64) (armor.Attestation, error)
 	// Sessions lists the sessions of this node.
 	Sessions() []armor.SessionInfo
 	// Preview lists those that a revocation would end.

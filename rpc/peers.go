@@ -155,6 +155,18 @@ func (p *Peers) Clock(ctx context.Context, to armor.NodeID) (shown time.Time, er
 	return shown, err
 }
 
+// Attest asks a node what it knows of a revision (cluster.Courier).
+func (p *Peers) Attest(ctx context.Context, to armor.NodeID, revision uint64) (a armor.Attestation, err error) {
+	err = p.read(ctx, to, func(api armorpb.PeerAPIClient) error {
+		reply, err := api.Attest(ctx, &armorpb.AttestRequest{Revision: revision})
+		if err == nil {
+			a, err = fromMessage[armor.Attestation](reply)
+		}
+		return err
+	})
+	return a, err
+}
+
 // isMute counts renewals and questions for the time that ran into their deadline on a connection that stood.
 func (n *peerLines) isMute(err error) bool {
 	lost, ok := errors.AsType[*transportError](err)

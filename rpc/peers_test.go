@@ -33,6 +33,14 @@ func TestANodeRenewsForItselfOnly(t *testing.T) {
 	}
 }
 
+func TestANodeAttestsToMembers(t *testing.T) {
+	l := newLab(t, 2)
+	a, err := l.nodes["n2"].peers.Attest(t.Context(), "n1", 9)
+	if err != nil || a.Mark != (armor.Mark{Revision: 9, Chain: armor.Digest{1}}) || a.LastIndex != 12 || a.LastTerm != 3 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
 func TestTheLeadersRefusalOfARenewalKeepsItsKind(t *testing.T) {
 	l := newLab(t, 2)
 	l.nodes["n1"].answer = func(context.Context, armor.Renewal) (armor.Freshness, error) {

@@ -49,6 +49,15 @@ func (p *peerService) Clock(context.Context, *armorpb.Empty) (*armorpb.ClockRead
 	return &armorpb.ClockReading{Time: wire.TimeMessage(p.server.cfg.Node.WallClock())}, nil
 }
 
+// Attest says what this node knows of a revision.
+func (p *peerService) Attest(_ context.Context, q *armorpb.AttestRequest) (*armorpb.Attestation, error) {
+	a, err := p.server.cfg.Node.Attest(q.Revision)
+	if err != nil {
+		return nil, err
+	}
+	return toMessage[armorpb.Attestation](a), nil
+}
+
 // Cancel delivers a query cancel if the key is this node's.
 func (p *peerService) Cancel(ctx context.Context, q *armorpb.CancelRequest) (*armorpb.CancelReply, error) {
 	key, err := fromMessage[armor.CancelKey](q)

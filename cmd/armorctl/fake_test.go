@@ -334,6 +334,8 @@ func (n *fakeNode) cutRevoked() int {
 	return before - len(n.sessions)
 }
 
+func (n *fakeNode) Attest(uint64) (armor.Attestation, error) { return armor.Attestation{}, nil }
+
 func (n *fakeNode) Answer(context.Context, armor.Renewal) (armor.Freshness, error) {
 	return armor.Freshness{}, &armor.NotLeaderError{}
 }

@@ -46,6 +46,9 @@ func (a *api) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, err
 	return a.cluster.Answer(ctx, q)
 }
 
+// Attest is what this node knows of a revision.
+func (a *api) Attest(revision uint64) (armor.Attestation, error) { return a.cluster.Attest(revision) }
+
 // Status is what the cluster says of this node, completed by the rooms that serve clients.
 func (a *api) Status() armor.NodeStatus {
 	s := a.cluster.Status()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/armordb/armordb/cluster"
 	"github.com/armordb/armordb/cmd/armord/config"
 )
 
@@ -24,19 +25,31 @@ func main() {
 	os.Exit(run(ctx, command(), os.Args[1:]))
 }
 
-// run executes the command line and returns the exit code: 0 done, 1 failed, 2 the
-// command line or the configuration is wrong.
+// run executes the command line and returns the exit code.
 func run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	switch usage := (*config.Mistake)(nil); {
+	if err != nil {
+		fmt.Fprintf(root.ErrOrStderr(), "armord: %v\n", err)
+	}
+	return exitCode(err)
+}
+
+// exitCode is one of those that docs/operate.md lists.
+func exitCode(err error) int {
+	usage := (*config.Mistake)(nil)
+	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(root.ErrOrStderr(), "armord: %v\n", err)
 		return 2
+	case errors.Is(err, cluster.ErrDamaged):
+		return 3
+	case errors.Is(err, cluster.ErrDiverged):
+		return 4
+	case errors.Is(err, cluster.ErrForgot):
+		return 5
 	default:
-		fmt.Fprintf(root.ErrOrStderr(), "armord: %v\n", err)
 		return 1
 	}
 }

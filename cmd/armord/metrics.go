@@ -153,6 +153,8 @@ var (
 	enforcedDesc = prometheus.NewDesc("armor_raft_enforced_index", "Revision to which every session here conforms.", nil, nil)
 	clockDesc    = prometheus.NewDesc("armor_clock_skew_seconds",
 		"How far this node's clock is ahead of the voters' median; 0 while it has not heard of a majority of them.", nil, nil)
+	divergedDesc = prometheus.NewDesc("armor_divergence_total",
+		"How often this node and another were found to have different states at the same revision.", nil, nil)
 	limitDesc    = prometheus.NewDesc("armor_pool_limit", "Server connections this node may have.", []string{"pool"}, nil)
 	openDesc     = prometheus.NewDesc("armor_pool_open", "Server connections open or being opened.", []string{"pool"}, nil)
 	idleDesc     = prometheus.NewDesc("armor_pool_idle", "Server connections lent to nobody.", []string{"pool"}, nil)
@@ -165,7 +167,8 @@ var (
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, clockDesc, limitDesc, openDesc,
+	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, clockDesc,
+		divergedDesc, limitDesc, openDesc,
 		idleDesc, waitingDesc, pinnedDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
@@ -192,6 +195,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(clockDesc, s.ClockSkew.Seconds())
 	gauge(leaderDesc, leads)
 	gauge(termDesc, float64(s.Term))
+	ch <- prometheus.MustNewConstMetric(divergedDesc, prometheus.CounterValue, float64(s.Divergences))
 	for _, p := range s.Pools {
 		gauge(limitDesc, float64(p.Limit), p.Pool)
 		gauge(openDesc, float64(p.Open), p.Pool)

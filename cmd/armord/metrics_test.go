@@ -15,7 +15,7 @@ import (
 )
 
 func TestMetricsTellTheStatus(t *testing.T) {
-	status := armor.NodeStatus{Role: "leader", Term: 3, Revision: 42, Sessions: 7, FreshAge: -1, ClockSkew: -1500 * time.Millisecond,
+	status := armor.NodeStatus{Role: "leader", Term: 3, Divergences: 2, Revision: 42, Sessions: 7, FreshAge: -1, ClockSkew: -1500 * time.Millisecond,
 		Pools: []armor.PoolStatus{{Pool: "dev/orders", Limit: 6, Open: 4, Idle: 1, Waiting: 2}}}
 	m := newMetrics(func() armor.NodeStatus { return status })
 	m.denials.WithLabelValues("revoked").Inc()
@@ -25,7 +25,8 @@ func TestMetricsTellTheStatus(t *testing.T) {
 	for _, want := range []string{
 		"armor_build_info{", "armor_sessions 7", "armor_trust_freshness_seconds -1", "armor_clock_skew_seconds -1.5",
 		"armor_policy_applied_index 42",
-		"armor_raft_is_leader 1", "armor_raft_term 3", `armor_pool_limit{pool="dev/orders"} 6`, `armor_pool_waiting{pool="dev/orders"} 2`,
+		"armor_raft_is_leader 1", "armor_raft_term 3", "armor_divergence_total 2",
+		`armor_pool_limit{pool="dev/orders"} 6`, `armor_pool_waiting{pool="dev/orders"} 2`,
 		`armor_denials_total{reason="revoked"} 1`, "armor_handshake_duration_seconds_count 1",
 	} {
 		if !strings.Contains(scrape.Body.String(), want) {

@@ -451,6 +451,7 @@ const (
 	PeerAPI_Renew_FullMethodName         = "/armor.rpc.v1.PeerAPI/Renew"
 	PeerAPI_Poll_FullMethodName          = "/armor.rpc.v1.PeerAPI/Poll"
 	PeerAPI_Clock_FullMethodName         = "/armor.rpc.v1.PeerAPI/Clock"
+	PeerAPI_Attest_FullMethodName        = "/armor.rpc.v1.PeerAPI/Attest"
 	PeerAPI_Cancel_FullMethodName        = "/armor.rpc.v1.PeerAPI/Cancel"
 	PeerAPI_Status_FullMethodName        = "/armor.rpc.v1.PeerAPI/Status"
 	PeerAPI_Sessions_FullMethodName      = "/armor.rpc.v1.PeerAPI/Sessions"
@@ -474,6 +475,8 @@ type PeerAPIClient interface {
 	Poll(ctx context.Context, in *BallotQuestion, opts ...grpc.CallOption) (*Ballot, error)
 	// Clock is what the node's wall clock shows, whatever others' show.
 	Clock(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*ClockReading, error)
+	// Attest says what this node knows of a revision, and where its log ends.
+	Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Attestation, error)
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelReply, error)
 	Status(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodeStatus, error)
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
@@ -520,6 +523,16 @@ func (c *peerAPIClient) Clock(ctx context.Context, in *Empty, opts ...grpc.CallO
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ClockReading)
 	err := c.cc.Invoke(ctx, PeerAPI_Clock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerAPIClient) Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Attestation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attestation)
+	err := c.cc.Invoke(ctx, PeerAPI_Attest_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -664,6 +677,8 @@ type PeerAPIServer interface {
 	Poll(context.Context, *BallotQuestion) (*Ballot, error)
 	// Clock is what the node's wall clock shows, whatever others' show.
 	Clock(context.Context, *Empty) (*ClockReading, error)
+	// Attest says what this node knows of a revision, and where its log ends.
+	Attest(context.Context, *AttestRequest) (*Attestation, error)
 	Cancel(context.Context, *CancelRequest) (*CancelReply, error)
 	Status(context.Context, *Empty) (*NodeStatus, error)
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
@@ -694,6 +709,9 @@ func (UnimplementedPeerAPIServer) Poll(context.Context, *BallotQuestion) (*Ballo
 }
 func (UnimplementedPeerAPIServer) Clock(context.Context, *Empty) (*ClockReading, error) {
 	return nil, status.Error(codes.Unimplemented, "method Clock not implemented")
+}
+func (UnimplementedPeerAPIServer) Attest(context.Context, *AttestRequest) (*Attestation, error) {
+	return nil, status.Error(codes.Unimplemented, "method Attest not implemented")
 }
 func (UnimplementedPeerAPIServer) Cancel(context.Context, *CancelRequest) (*CancelReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -799,6 +817,24 @@ func _PeerAPI_Clock_Handler(srv interface{}, ctx context.Context, dec func(inter
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PeerAPIServer).Clock(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerAPI_Attest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerAPIServer).Attest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerAPI_Attest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerAPIServer).Attest(ctx, req.(*AttestRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1005,6 +1041,10 @@ var PeerAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Clock",
 			Handler:    _PeerAPI_Clock_Handler,
+		},
+		{
+			MethodName: "Attest",
+			Handler:    _PeerAPI_Attest_Handler,
 		},
 		{
 			MethodName: "Cancel",

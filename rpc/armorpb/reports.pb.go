@@ -910,6 +910,7 @@ type NodeStatus struct {
 	Unreachable   string                 `protobuf:"bytes,17,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
 	ClockSkew     int64                  `protobuf:"varint,18,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"` // nanoseconds
 	ClockCompared bool                   `protobuf:"varint,19,opt,name=clock_compared,json=clockCompared,proto3" json:"clock_compared,omitempty"`
+	Divergences   uint64                 `protobuf:"varint,20,opt,name=divergences,proto3" json:"divergences,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1075,6 +1076,13 @@ func (x *NodeStatus) GetClockCompared() bool {
 		return x.ClockCompared
 	}
 	return false
+}
+
+func (x *NodeStatus) GetDivergences() uint64 {
+	if x != nil {
+		return x.Divergences
+	}
+	return 0
 }
 
 type NodeEnforcement struct {
@@ -1313,6 +1321,7 @@ type Renewal struct {
 	ClientAddress string                 `protobuf:"bytes,12,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
 	OpsAddress    string                 `protobuf:"bytes,13,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
 	Level         uint32                 `protobuf:"varint,14,opt,name=level,proto3" json:"level,omitempty"`
+	Mark          *Mark                  `protobuf:"bytes,15,opt,name=mark,proto3" json:"mark,omitempty"`
 	Ended         bool                   `protobuf:"varint,20,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1446,6 +1455,13 @@ func (x *Renewal) GetLevel() uint32 {
 	return 0
 }
 
+func (x *Renewal) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
 func (x *Renewal) GetEnded() bool {
 	if x != nil {
 		return x.Ended
@@ -1571,6 +1587,8 @@ type Freshness struct {
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Time          *wire.Time             `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	Bound         int64                  `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`
+	Differs       bool                   `protobuf:"varint,5,opt,name=differs,proto3" json:"differs,omitempty"`
+	Mark          *Mark                  `protobuf:"bytes,6,opt,name=mark,proto3" json:"mark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1629,6 +1647,141 @@ func (x *Freshness) GetTime() *wire.Time {
 func (x *Freshness) GetBound() int64 {
 	if x != nil {
 		return x.Bound
+	}
+	return 0
+}
+
+func (x *Freshness) GetDiffers() bool {
+	if x != nil {
+		return x.Differs
+	}
+	return false
+}
+
+func (x *Freshness) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
+// Mark is where a history stands after a revision.
+type Mark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Chain         []byte                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
+	State         []byte                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Mark) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Mark) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Mark) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+type Attestation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mark          *Mark                  `protobuf:"bytes,1,opt,name=mark,proto3" json:"mark,omitempty"`
+	LastIndex     uint64                 `protobuf:"varint,2,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	LastTerm      uint64                 `protobuf:"varint,3,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attestation) Reset() {
+	*x = Attestation{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attestation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attestation) ProtoMessage() {}
+
+func (x *Attestation) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
+func (*Attestation) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Attestation) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
+func (x *Attestation) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *Attestation) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
 	}
 	return 0
 }
@@ -1709,7 +1862,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\tPoolOrder\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
-	"\x04pool\x18\x03 \x01(\tR\x04pool\"\xd6\x04\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\"\xf8\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -1734,7 +1887,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\vunreachable\x18\x11 \x01(\tR\vunreachable\x12\x1d\n" +
 	"\n" +
 	"clock_skew\x18\x12 \x01(\x03R\tclockSkew\x12%\n" +
-	"\x0eclock_compared\x18\x13 \x01(\bR\rclockCompared\"\xa1\x01\n" +
+	"\x0eclock_compared\x18\x13 \x01(\bR\rclockCompared\x12 \n" +
+	"\vdivergences\x18\x14 \x01(\x04R\vdivergences\"\xa1\x01\n" +
 	"\x0fNodeEnforcement\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\benforced\x18\x02 \x01(\bR\benforced\x12\x14\n" +
@@ -1751,7 +1905,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\rR\x06secret\x12\x12\n" +
 	"\x04long\x18\x03 \x01(\fR\x04long\x12\x1c\n" +
-	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xef\x03\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\x97\x04\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -1768,7 +1922,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x0eclient_address\x18\f \x01(\tR\rclientAddress\x12\x1f\n" +
 	"\vops_address\x18\r \x01(\tR\n" +
 	"opsAddress\x12\x14\n" +
-	"\x05level\x18\x0e \x01(\rR\x05level\x12\x14\n" +
+	"\x05level\x18\x0e \x01(\rR\x05level\x12&\n" +
+	"\x04mark\x18\x0f \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x14\n" +
 	"\x05ended\x18\x14 \x01(\bR\x05ended\x1a7\n" +
 	"\tHeldEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1779,12 +1934,23 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x1c\n" +
 	"\tsuccessor\x18\x03 \x01(\tR\tsuccessor\x12\x16\n" +
-	"\x06unsaid\x18\x04 \x01(\bR\x06unsaid\"t\n" +
+	"\x06unsaid\x18\x04 \x01(\bR\x06unsaid\"\xb6\x01\n" +
 	"\tFreshness\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12'\n" +
 	"\x04time\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\x12\x14\n" +
-	"\x05bound\x18\x04 \x01(\x03R\x05boundB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
+	"\x05bound\x18\x04 \x01(\x03R\x05bound\x12\x18\n" +
+	"\adiffers\x18\x05 \x01(\bR\adiffers\x12&\n" +
+	"\x04mark\x18\x06 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\"N\n" +
+	"\x04Mark\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\fR\x05state\"q\n" +
+	"\vAttestation\x12&\n" +
+	"\x04mark\x18\x01 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12\x1b\n" +
+	"\tlast_term\x18\x03 \x01(\x04R\blastTermB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
 
 var (
 	file_rpc_armorpb_reports_proto_rawDescOnce sync.Once
@@ -1798,7 +1964,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -1819,38 +1985,43 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*BallotQuestion)(nil),   // 16: armor.rpc.v1.BallotQuestion
 	(*Ballot)(nil),           // 17: armor.rpc.v1.Ballot
 	(*Freshness)(nil),        // 18: armor.rpc.v1.Freshness
-	nil,                      // 19: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 20: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 21: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 22: armor.wire.v1.Certificate
+	(*Mark)(nil),             // 19: armor.rpc.v1.Mark
+	(*Attestation)(nil),      // 20: armor.rpc.v1.Attestation
+	nil,                      // 21: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 22: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 23: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 24: armor.wire.v1.Certificate
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	20, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	21, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	20, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	22, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	23, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	22, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	22, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	22, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	24, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	24, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	20, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	22, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	22, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	20, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	24, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	22, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
 	9,  // 14: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	20, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	20, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	20, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	22, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	22, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	22, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
 	12, // 18: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	19, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	20, // 20: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	21, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	19, // 20: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
+	22, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	19, // 22: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
+	19, // 23: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -1864,7 +2035,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
