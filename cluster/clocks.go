@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/armordb/armordb/armor"
 )
 
@@ -177,17 +175,12 @@ func readingOf(shown time.Time, asked, answered time.Duration) reading {
 }
 
 // voterIDs are the voters by Raft's latest configuration.
-func (n *Node) voterIDs() (ids []armor.NodeID) {
+func (n *Node) voterIDs() []armor.NodeID {
 	r := n.raft.Load()
 	if r == nil {
 		return nil
 	}
-	for _, s := range servers(r) {
-		if s.Suffrage == raft.Voter {
-			ids = append(ids, armor.NodeID(s.ID))
-		}
-	}
-	return ids
+	return votersAmong(servers(r))
 }
 
 // agree takes stock of the table. Voters of a release that does not tell the time are left

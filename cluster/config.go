@@ -146,6 +146,7 @@ type mistakes struct {
 	believeAnybody    bool // freshness is taken from whoever answers
 	believeVoters     bool // whoever votes may say that it leads
 	believeTerms      bool // whoever answers may raise the term
+	voteAtOnce        bool // a started voter votes before it has asked
 	leaveMute         bool // a node ends without a last word
 	overwrite         bool // a leader may replace entries that were applied
 	believeOneClock   bool // the validity clock follows whichever node shows the latest time, and no clock is too far off to lead

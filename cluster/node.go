@@ -43,6 +43,7 @@ type Node struct {
 	elections  elections
 	retired    atomic.Bool // serves nobody any more
 	raised     raised
+	recall     recall
 	suspicions suspicions
 	clocks     clocks
 	divergence divergence
@@ -249,6 +250,7 @@ func (r *run) loops(ctx context.Context) {
 	r.work.Go(func() { n.lead(ctx, r.leading) })
 	r.work.Go(func() { n.followState(ctx) })
 	r.work.Go(func() { n.renewals(ctx) })
+	r.work.Go(func() { n.recollect(ctx) })
 	r.work.Go(func() { n.watchClocks(ctx) })
 	r.work.Go(func() { n.latch.follow(ctx) })
 	r.work.Go(func() { n.latch.watch(n.cfg.Timings.DiskStall, ctx.Done()) })

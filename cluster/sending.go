@@ -24,11 +24,11 @@ func (t *transport) AppendEntries(
 	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
 }
 
-// RequestVote asks for a vote, unless this node must not lead (raft.Transport).
+// RequestVote asks for a vote, unless this node must not stand for election (raft.Transport).
 func (t *transport) RequestVote(
 	id raft.ServerID, address raft.ServerAddress, m *raft.RequestVoteRequest, answer *raft.RequestVoteResponse,
 ) error {
-	if err := t.sentry.mayLead(); err != nil {
+	if err := t.sentry.mayStand(); err != nil {
 		return err
 	}
 	if err := t.NetworkTransport.RequestVote(id, address, m, answer); err != nil {
@@ -41,7 +41,7 @@ func (t *transport) RequestVote(
 func (t *transport) RequestPreVote(
 	id raft.ServerID, address raft.ServerAddress, m *raft.RequestPreVoteRequest, answer *raft.RequestPreVoteResponse,
 ) error {
-	if err := t.sentry.mayLead(); err != nil {
+	if err := t.sentry.mayStand(); err != nil {
 		return err
 	}
 	if err := t.NetworkTransport.RequestPreVote(id, address, m, answer); err != nil {

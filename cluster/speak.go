@@ -91,14 +91,20 @@ func (n *Node) mayCommand(ctx context.Context, node armor.NodeID, command any) e
 		}
 		return n.goesForward(node, m)
 	case *raft.RequestVoteRequest:
+		if err := n.mayWin(m); err != nil {
+			return err
+		}
 		return n.mayRun(ctx, node, m)
 	case *raft.RequestPreVoteRequest:
+		if err := n.mayWin(m); err != nil {
+			return err
+		}
 		return n.termInReach(node, m.Term)
 	case *raft.TimeoutNowRequest:
 		if leader, _ := n.Leader(); leader != node {
 			return fmt.Errorf("%w: node %q would have this node stand for election, and the leader is %q", armor.ErrDenied, node, leader)
 		}
-		return n.mayLead()
+		return n.mayStand()
 	}
 	return nil
 }

@@ -54,8 +54,8 @@ const (
 
 // sentry judges what other nodes say, and what this one may.
 type sentry interface {
-	// mayLead returns why this node must not seek to lead; nil when it may.
-	mayLead() error
+	// mayStand returns why this node must not stand for election; nil when it may.
+	mayStand() error
 	// maySpeak returns why a message of a node is not to be believed; nil: it is.
 	maySpeak(ctx context.Context, node armor.NodeID, command any) error
 	// mayRaise returns why a node's answer may not end a term.

@@ -81,10 +81,10 @@ func TestLeaderOfAnotherHistoryEndsAndNoFollower(t *testing.T) {
 		n := l.forger(func(c *Config) { g.Courier, c.Courier = c.Courier, g })
 		l.eventually("it has caught up", func() bool { return n.machine.LastCommand() == l.leader().machine.LastCommand() })
 		id := raft.ServerID(n.cfg.Node)
-		if err := l.leader().raft.Load().LeadershipTransferToServer(id, raft.ServerAddress(id)).Error(); err != nil {
-			t.Fatal(err)
-		}
-		l.eventually("it leads", func() bool { return n.raft.Load().State() == raft.Leader })
+		l.eventually("it leads", func() bool {
+			l.leader().raft.Load().LeadershipTransferToServer(id, raft.ServerAddress(id)).Error()
+			return n.raft.Load().State() == raft.Leader
+		})
 		g.closed.Store(false)
 		<-n.done
 		if !errors.Is(n.err, ErrDiverged) {
