@@ -103,12 +103,14 @@ func (v nodeView) freshWords() string {
 
 // clockWords tells people how far the node's clock is ahead of the voters' median.
 func (v nodeView) clockWords() string {
-	skew := time.Duration(v.ClockSkewMs * float64(time.Millisecond))
+	skew := time.Duration(v.ClockSkewMs * float64(time.Millisecond)).Round(time.Millisecond)
 	switch {
 	case !v.ClockCompared:
 		return v.known("not compared")
 	case skew < 0:
 		return "-" + span(-skew)
+	case skew == 0:
+		return span(0)
 	}
 	return "+" + span(skew)
 }
