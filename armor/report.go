@@ -41,6 +41,20 @@ type PoolStatus struct {
 	Disabled bool   // an operator has closed it to new clients on this node
 }
 
+// Verification is what a node found when it recomputed all that it keeps of the cluster.
+type Verification struct {
+	Node NodeID
+	// Mark is where the node's history stood at the revision that was asked about; zero when it
+	// has not come to it in time.
+	Mark Mark
+	// Entries and Snapshots are how many of each it holds, and has checked.
+	Entries, Snapshots int
+	// Problems are what does not hold, in words; none is good.
+	Problems []string
+	// Unreachable is why the node could not be asked; the rest is then empty but for Node.
+	Unreachable string
+}
+
 // NodeStatus is a node's own word about itself.
 type NodeStatus struct {
 	Node          NodeID

@@ -41,6 +41,7 @@ type Node struct {
 	vouched    reminder // whom voters named as the leader: a node that slept through a change of voters learns it from the old ones
 	banned     reminder // who is not listened to
 	elections  elections
+	verifying  atomic.Bool
 	retired    atomic.Bool // serves nobody any more
 	raised     raised
 	recall     recall

@@ -56,7 +56,8 @@ func (f *failure) cause() error {
 type latch struct {
 	log       raft.LogStore
 	stable    raft.StableStore
-	file      string // where both are, for people
+	snapshots raft.SnapshotStore // beside the log
+	file      string             // where both are, for people
 	failed    *failure
 	elections *elections
 	mistakes  *mistakes
@@ -76,7 +77,7 @@ type latch struct {
 func newLatch(s *stores, n *Node) *latch {
 	n.elections.read(s.stable)
 	return &latch{
-		log: s.log, stable: s.stable, elections: &n.elections, file: s.logFile(), failed: n.failed, mistakes: n.cfg.mistakes, began: time.Now(),
+		log: s.log, stable: s.stable, snapshots: s.snapshots, elections: &n.elections, file: s.logFile(), failed: n.failed, mistakes: n.cfg.mistakes, began: time.Now(),
 		committed: func() uint64 { return n.adapter.committed.Load().index },
 	}
 }

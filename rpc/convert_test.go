@@ -109,6 +109,7 @@ func TestEveryFieldOfEveryReportSurvives(t *testing.T) {
 	carry[armor.Freshness](t, &armorpb.Freshness{})
 	carry[armor.Ballot](t, &armorpb.Ballot{})
 	carry[armor.Attestation](t, &armorpb.Attestation{})
+	carry[armor.Verification](t, &armorpb.Verification{})
 	carry[armor.Result](t, &armorpb.Result{})
 	carry[SilentNode](t, &armorpb.SilentNode{})
 	carry[InitIdentity](t, &armorpb.InitIdentity{})

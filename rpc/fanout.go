@@ -22,6 +22,11 @@ type answerOf[T any] struct {
 func askOthers[T any](ctx context.Context, s *Server, ask func(context.Context, armor.NodeID) (T, error)) []answerOf[T] {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	return askEach(ctx, s, ask)
+}
+
+// askEach asks every other member at once, for as long as ctx lasts.
+func askEach[T any](ctx context.Context, s *Server, ask func(context.Context, armor.NodeID) (T, error)) []answerOf[T] {
 	state, _ := s.cfg.Node.Current()
 	var answers []answerOf[T]
 	for m := range state.Members.Values() {

@@ -210,6 +210,10 @@ func (n *labNode) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness,
 	return armor.Freshness{Term: 3, Index: q.Applied, Bound: time.Second}, nil
 }
 
+func (n *labNode) Verify(_ context.Context, revision uint64) (armor.Verification, error) {
+	return armor.Verification{Node: n.id, Mark: armor.Mark{Revision: revision, Chain: armor.Digest{1}}, Entries: 3}, nil
+}
+
 func (n *labNode) Ballot(term uint64) armor.Ballot { return armor.Ballot{Term: term, Leader: "n1"} }
 
 func (n *labNode) Attest(revision uint64) (armor.Attestation, error) {

@@ -48,8 +48,11 @@ type Proposer interface {
 	WallClock() time.Time
 }
 
-// Witness is what a node knows that no other does. Calls must not block, but Cancel.
+// Witness is what a node knows that no other does. Calls must not block, but Cancel and
+// Verify.
 type Witness interface {
+	// Verify recomputes all that the node keeps of the cluster.
+	Verify(ctx context.Context, revision uint64) (armor.Verification, error)
 	// Status is what this node says of itself.
 	Status() armor.NodeStatus
 	// Attest is what this node knows of a revision; ErrUnavailable when it is not running.

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) clusterCommand() *cobra.Command {
-	return group("cluster", "what concerns the cluster as a whole", a.mendTimeCommand())
+	return group("cluster", "what concerns the cluster as a whole", a.verifyCommand(), a.mendTimeCommand())
 }
 
 func (a *app) mendTimeCommand() *cobra.Command {

@@ -54,6 +54,7 @@ type mishaps struct {
 	uncertain bool // what is proposed is applied, and the answer lost
 	silent    bool // a second node neither enforces nor can be known to have fenced itself
 	fenced    bool // a second node has fenced itself
+	damaged   bool // a verification finds damage
 	hung      bool // proposals are never answered
 	// clockAhead is how far the node's clock is.
 	clockAhead time.Duration
@@ -222,6 +223,14 @@ func (n *fakeNode) WallClock() time.Time { return time.Now() }
 func (n *fakeNode) ID() armor.NodeID { return "n1" }
 
 func (n *fakeNode) Leader() (armor.NodeID, bool) { return "n1", !n.mishap().noLeader }
+
+func (n *fakeNode) Verify(context.Context, uint64) (armor.Verification, error) {
+	v := armor.Verification{Node: "n1", Mark: n.machine.Mark(), Entries: 3, Snapshots: 1}
+	if n.mishap().damaged {
+		v.Problems = []string{"log entry 2: its checksum does not hold"}
+	}
+	return v, n.machine.Verify()
+}
 
 func (n *fakeNode) Ballot(term uint64) armor.Ballot { return armor.Ballot{Term: term} }
 

@@ -160,6 +160,8 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 			m.fenced = on
 		case "hung":
 			m.hung = on
+		case "damaged":
+			m.damaged = on
 		case "clock-ahead":
 			m.clockAhead = map[bool]time.Duration{true: 3 * time.Second}[on]
 		default:

@@ -17,6 +17,11 @@ func (a *api) Leader() (armor.NodeID, bool)             { return a.cluster.Leade
 func (a *api) Current() (*armor.State, <-chan struct{}) { return a.cluster.Current() }
 func (a *api) Validate(r armor.Request) error           { return a.cluster.Validate(r) }
 
+// Verify recomputes all that this node keeps of the cluster.
+func (a *api) Verify(ctx context.Context, revision uint64) (armor.Verification, error) {
+	return a.cluster.Verify(ctx, revision)
+}
+
 // Ballot is this node's word on who leads in a term.
 func (a *api) Ballot(term uint64) armor.Ballot { return a.cluster.Ballot(term) }
 

@@ -881,6 +881,50 @@ func (x *ClockReading) GetTime() *wire.Time {
 	return nil
 }
 
+type VerifyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*Verification        `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyReply) Reset() {
+	*x = VerifyReply{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyReply) ProtoMessage() {}
+
+func (x *VerifyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyReply.ProtoReflect.Descriptor instead.
+func (*VerifyReply) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *VerifyReply) GetNodes() []*Verification {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 type AttestRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -890,7 +934,7 @@ type AttestRequest struct {
 
 func (x *AttestRequest) Reset() {
 	*x = AttestRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +946,7 @@ func (x *AttestRequest) String() string {
 func (*AttestRequest) ProtoMessage() {}
 
 func (x *AttestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +959,7 @@ func (x *AttestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
 func (*AttestRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AttestRequest) GetRevision() uint64 {
@@ -934,7 +978,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +990,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1003,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelReply) GetFound() bool {
@@ -979,7 +1023,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1035,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1048,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ProposeRequest) GetRequest() *Request {
@@ -1031,7 +1075,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1087,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1100,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AwaitRequest) GetResult() *Result {
@@ -1082,7 +1126,7 @@ type Introduction struct {
 
 func (x *Introduction) Reset() {
 	*x = Introduction{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1138,7 @@ func (x *Introduction) String() string {
 func (*Introduction) ProtoMessage() {}
 
 func (x *Introduction) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1151,7 @@ func (x *Introduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introduction.ProtoReflect.Descriptor instead.
 func (*Introduction) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Introduction) GetPeerCa() []byte {
@@ -1131,7 +1175,7 @@ type JoinFiling struct {
 
 func (x *JoinFiling) Reset() {
 	*x = JoinFiling{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1187,7 @@ func (x *JoinFiling) String() string {
 func (*JoinFiling) ProtoMessage() {}
 
 func (x *JoinFiling) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1200,7 @@ func (x *JoinFiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinFiling.ProtoReflect.Descriptor instead.
 func (*JoinFiling) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JoinFiling) GetSecret() []byte {
@@ -1212,7 +1256,7 @@ type JoinQuestion struct {
 
 func (x *JoinQuestion) Reset() {
 	*x = JoinQuestion{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1268,7 @@ func (x *JoinQuestion) String() string {
 func (*JoinQuestion) ProtoMessage() {}
 
 func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1281,7 @@ func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinQuestion.ProtoReflect.Descriptor instead.
 func (*JoinQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinQuestion) GetNode() string {
@@ -1264,7 +1308,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1320,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1333,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Voter) GetId() string {
@@ -1321,7 +1365,7 @@ type JoinAnswer struct {
 
 func (x *JoinAnswer) Reset() {
 	*x = JoinAnswer{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1377,7 @@ func (x *JoinAnswer) String() string {
 func (*JoinAnswer) ProtoMessage() {}
 
 func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1390,7 @@ func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
 func (*JoinAnswer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinAnswer) GetApproved() bool {
@@ -1412,7 +1456,7 @@ type InitIdentity struct {
 
 func (x *InitIdentity) Reset() {
 	*x = InitIdentity{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1468,7 @@ func (x *InitIdentity) String() string {
 func (*InitIdentity) ProtoMessage() {}
 
 func (x *InitIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1481,7 @@ func (x *InitIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitIdentity.ProtoReflect.Descriptor instead.
 func (*InitIdentity) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *InitIdentity) GetNode() string {
@@ -1493,7 +1537,7 @@ type InitData struct {
 
 func (x *InitData) Reset() {
 	*x = InitData{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1549,7 @@ func (x *InitData) String() string {
 func (*InitData) ProtoMessage() {}
 
 func (x *InitData) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1562,7 @@ func (x *InitData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitData.ProtoReflect.Descriptor instead.
 func (*InitData) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InitData) GetChain() [][]byte {
@@ -1598,7 +1642,9 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\rDenialRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"7\n" +
 	"\fClockReading\x12'\n" +
-	"\x04time\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\"+\n" +
+	"\x04time\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\"?\n" +
+	"\vVerifyReply\x120\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1a.armor.rpc.v1.VerificationR\x05nodes\"+\n" +
 	"\rAttestRequest\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\"#\n" +
 	"\vCancelReply\x12\x14\n" +
@@ -1650,7 +1696,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x126\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xc8\x04\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\x82\x05\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12@\n" +
@@ -1660,12 +1706,14 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
-	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xaf\a\n" +
+	"\x06Verify\x12\x13.armor.rpc.v1.Empty\x1a\x19.armor.rpc.v1.VerifyReply\x128\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf2\a\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12:\n" +
 	"\x04Poll\x12\x1c.armor.rpc.v1.BallotQuestion\x1a\x14.armor.rpc.v1.Ballot\x128\n" +
 	"\x05Clock\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.ClockReading\x12@\n" +
-	"\x06Attest\x12\x1b.armor.rpc.v1.AttestRequest\x1a\x19.armor.rpc.v1.Attestation\x12@\n" +
+	"\x06Attest\x12\x1b.armor.rpc.v1.AttestRequest\x1a\x19.armor.rpc.v1.Attestation\x12A\n" +
+	"\x06Verify\x12\x1b.armor.rpc.v1.AttestRequest\x1a\x1a.armor.rpc.v1.Verification\x12@\n" +
 	"\x06Cancel\x12\x1b.armor.rpc.v1.CancelRequest\x1a\x19.armor.rpc.v1.CancelReply\x127\n" +
 	"\x06Status\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodeStatus\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
@@ -1698,7 +1746,7 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
 	(*DrainRequest)(nil),    // 1: armor.rpc.v1.DrainRequest
@@ -1717,119 +1765,126 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*PreviewRequest)(nil),  // 14: armor.rpc.v1.PreviewRequest
 	(*DenialRequest)(nil),   // 15: armor.rpc.v1.DenialRequest
 	(*ClockReading)(nil),    // 16: armor.rpc.v1.ClockReading
-	(*AttestRequest)(nil),   // 17: armor.rpc.v1.AttestRequest
-	(*CancelReply)(nil),     // 18: armor.rpc.v1.CancelReply
-	(*ProposeRequest)(nil),  // 19: armor.rpc.v1.ProposeRequest
-	(*AwaitRequest)(nil),    // 20: armor.rpc.v1.AwaitRequest
-	(*Introduction)(nil),    // 21: armor.rpc.v1.Introduction
-	(*JoinFiling)(nil),      // 22: armor.rpc.v1.JoinFiling
-	(*JoinQuestion)(nil),    // 23: armor.rpc.v1.JoinQuestion
-	(*Voter)(nil),           // 24: armor.rpc.v1.Voter
-	(*JoinAnswer)(nil),      // 25: armor.rpc.v1.JoinAnswer
-	(*InitIdentity)(nil),    // 26: armor.rpc.v1.InitIdentity
-	(*InitData)(nil),        // 27: armor.rpc.v1.InitData
-	(*PoolStatus)(nil),      // 28: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 29: armor.rpc.v1.Request
-	(*Result)(nil),          // 30: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 31: armor.rpc.v1.Enforcement
-	(*wire.Time)(nil),       // 32: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 33: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 34: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 35: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 36: armor.wire.v1.Selector
-	(*wire.Bootstrap)(nil),  // 37: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 38: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 39: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 40: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 41: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 42: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 43: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 44: armor.rpc.v1.Ballot
-	(*Attestation)(nil),     // 45: armor.rpc.v1.Attestation
+	(*VerifyReply)(nil),     // 17: armor.rpc.v1.VerifyReply
+	(*AttestRequest)(nil),   // 18: armor.rpc.v1.AttestRequest
+	(*CancelReply)(nil),     // 19: armor.rpc.v1.CancelReply
+	(*ProposeRequest)(nil),  // 20: armor.rpc.v1.ProposeRequest
+	(*AwaitRequest)(nil),    // 21: armor.rpc.v1.AwaitRequest
+	(*Introduction)(nil),    // 22: armor.rpc.v1.Introduction
+	(*JoinFiling)(nil),      // 23: armor.rpc.v1.JoinFiling
+	(*JoinQuestion)(nil),    // 24: armor.rpc.v1.JoinQuestion
+	(*Voter)(nil),           // 25: armor.rpc.v1.Voter
+	(*JoinAnswer)(nil),      // 26: armor.rpc.v1.JoinAnswer
+	(*InitIdentity)(nil),    // 27: armor.rpc.v1.InitIdentity
+	(*InitData)(nil),        // 28: armor.rpc.v1.InitData
+	(*PoolStatus)(nil),      // 29: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 30: armor.rpc.v1.Request
+	(*Result)(nil),          // 31: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 32: armor.rpc.v1.Enforcement
+	(*wire.Time)(nil),       // 33: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 34: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 35: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 36: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 37: armor.wire.v1.Selector
+	(*Verification)(nil),    // 38: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 39: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 40: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 41: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 42: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 43: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 44: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 45: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 46: armor.rpc.v1.Ballot
+	(*Attestation)(nil),     // 47: armor.rpc.v1.Attestation
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	28, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	29, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	30, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	31, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	29, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	29, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	30, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	31, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	32, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	30, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
 	10, // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
 	9,  // 7: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	32, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	33, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	34, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	35, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	33, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	34, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	35, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	36, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
 	12, // 12: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	36, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	32, // 14: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	29, // 15: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	30, // 16: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	24, // 17: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	37, // 18: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	4,  // 19: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 20: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 21: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 22: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 23: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 24: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 25: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	38, // 26: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	1,  // 27: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	39, // 28: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	40, // 29: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 30: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	17, // 31: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	41, // 32: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 33: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 34: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 35: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 36: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	38, // 37: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 38: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	19, // 39: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 40: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	20, // 41: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	22, // 42: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 43: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	22, // 44: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	23, // 45: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 46: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	27, // 47: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 48: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 49: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 50: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 51: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 52: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 53: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	42, // 54: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 55: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	0,  // 56: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	43, // 57: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	44, // 58: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	16, // 59: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	45, // 60: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	18, // 61: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	34, // 62: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 63: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 64: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	42, // 65: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	28, // 66: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 67: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	30, // 68: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 69: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	31, // 70: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 71: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	21, // 72: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 73: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	25, // 74: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	26, // 75: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 76: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	48, // [48:77] is the sub-list for method output_type
-	19, // [19:48] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	37, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	33, // 14: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	38, // 15: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	30, // 16: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	31, // 17: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	25, // 18: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	39, // 19: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	4,  // 20: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 21: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 22: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 23: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 24: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 25: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 26: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	40, // 27: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 28: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
+	1,  // 29: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	41, // 30: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	42, // 31: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 32: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	18, // 33: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	18, // 34: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	43, // 35: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 36: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 37: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 38: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 39: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	40, // 40: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 41: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
+	20, // 42: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 43: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	21, // 44: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	23, // 45: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 46: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	23, // 47: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	24, // 48: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 49: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	28, // 50: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 51: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 52: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 53: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 54: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 55: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 56: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	44, // 57: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 58: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	17, // 59: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 60: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	45, // 61: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	46, // 62: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	16, // 63: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	47, // 64: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	38, // 65: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	19, // 66: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	35, // 67: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 68: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 69: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	44, // 70: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	29, // 71: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 72: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	31, // 73: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 74: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	32, // 75: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 76: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	22, // 77: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 78: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	26, // 79: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	27, // 80: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 81: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	51, // [51:82] is the sub-list for method output_type
+	20, // [20:51] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }
@@ -1844,7 +1899,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

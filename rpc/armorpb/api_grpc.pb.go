@@ -30,6 +30,7 @@ const (
 	OperatorAPI_Preview_FullMethodName  = "/armor.rpc.v1.OperatorAPI/Preview"
 	OperatorAPI_Denial_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Denial"
 	OperatorAPI_Order_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Order"
+	OperatorAPI_Verify_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Verify"
 	OperatorAPI_Drain_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Drain"
 )
 
@@ -49,6 +50,8 @@ type OperatorAPIClient interface {
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
 	// Order acts on a pool of every node.
 	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*OrderReply, error)
+	// Verify has every node recompute what it keeps.
+	Verify(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*VerifyReply, error)
 	// Drain has one node send its clients away, and end.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error)
 }
@@ -168,6 +171,16 @@ func (c *operatorAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...gr
 	return out, nil
 }
 
+func (c *operatorAPIClient) Verify(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*VerifyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyReply)
+	err := c.cc.Invoke(ctx, OperatorAPI_Verify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorAPIClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
@@ -194,6 +207,8 @@ type OperatorAPIServer interface {
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
 	// Order acts on a pool of every node.
 	Order(context.Context, *PoolOrder) (*OrderReply, error)
+	// Verify has every node recompute what it keeps.
+	Verify(context.Context, *Empty) (*VerifyReply, error)
 	// Drain has one node send its clients away, and end.
 	Drain(context.Context, *DrainRequest) (*Empty, error)
 	mustEmbedUnimplementedOperatorAPIServer()
@@ -229,6 +244,9 @@ func (UnimplementedOperatorAPIServer) Denial(context.Context, *DenialRequest) (*
 }
 func (UnimplementedOperatorAPIServer) Order(context.Context, *PoolOrder) (*OrderReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
+}
+func (UnimplementedOperatorAPIServer) Verify(context.Context, *Empty) (*VerifyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Verify not implemented")
 }
 func (UnimplementedOperatorAPIServer) Drain(context.Context, *DrainRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
@@ -377,6 +395,24 @@ func _OperatorAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorAPI_Verify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorAPIServer).Verify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorAPI_Verify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorAPIServer).Verify(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorAPI_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DrainRequest)
 	if err := dec(in); err != nil {
@@ -423,6 +459,10 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OperatorAPI_Order_Handler,
 		},
 		{
+			MethodName: "Verify",
+			Handler:    _OperatorAPI_Verify_Handler,
+		},
+		{
 			MethodName: "Drain",
 			Handler:    _OperatorAPI_Drain_Handler,
 		},
@@ -452,6 +492,7 @@ const (
 	PeerAPI_Poll_FullMethodName          = "/armor.rpc.v1.PeerAPI/Poll"
 	PeerAPI_Clock_FullMethodName         = "/armor.rpc.v1.PeerAPI/Clock"
 	PeerAPI_Attest_FullMethodName        = "/armor.rpc.v1.PeerAPI/Attest"
+	PeerAPI_Verify_FullMethodName        = "/armor.rpc.v1.PeerAPI/Verify"
 	PeerAPI_Cancel_FullMethodName        = "/armor.rpc.v1.PeerAPI/Cancel"
 	PeerAPI_Status_FullMethodName        = "/armor.rpc.v1.PeerAPI/Status"
 	PeerAPI_Sessions_FullMethodName      = "/armor.rpc.v1.PeerAPI/Sessions"
@@ -477,6 +518,8 @@ type PeerAPIClient interface {
 	Clock(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*ClockReading, error)
 	// Attest says what this node knows of a revision, and where its log ends.
 	Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Attestation, error)
+	// Verify recomputes what this node keeps, and says where it stood at a revision.
+	Verify(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Verification, error)
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelReply, error)
 	Status(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*NodeStatus, error)
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
@@ -533,6 +576,16 @@ func (c *peerAPIClient) Attest(ctx context.Context, in *AttestRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Attestation)
 	err := c.cc.Invoke(ctx, PeerAPI_Attest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerAPIClient) Verify(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Verification, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Verification)
+	err := c.cc.Invoke(ctx, PeerAPI_Verify_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -679,6 +732,8 @@ type PeerAPIServer interface {
 	Clock(context.Context, *Empty) (*ClockReading, error)
 	// Attest says what this node knows of a revision, and where its log ends.
 	Attest(context.Context, *AttestRequest) (*Attestation, error)
+	// Verify recomputes what this node keeps, and says where it stood at a revision.
+	Verify(context.Context, *AttestRequest) (*Verification, error)
 	Cancel(context.Context, *CancelRequest) (*CancelReply, error)
 	Status(context.Context, *Empty) (*NodeStatus, error)
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
@@ -712,6 +767,9 @@ func (UnimplementedPeerAPIServer) Clock(context.Context, *Empty) (*ClockReading,
 }
 func (UnimplementedPeerAPIServer) Attest(context.Context, *AttestRequest) (*Attestation, error) {
 	return nil, status.Error(codes.Unimplemented, "method Attest not implemented")
+}
+func (UnimplementedPeerAPIServer) Verify(context.Context, *AttestRequest) (*Verification, error) {
+	return nil, status.Error(codes.Unimplemented, "method Verify not implemented")
 }
 func (UnimplementedPeerAPIServer) Cancel(context.Context, *CancelRequest) (*CancelReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -835,6 +893,24 @@ func _PeerAPI_Attest_Handler(srv interface{}, ctx context.Context, dec func(inte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PeerAPIServer).Attest(ctx, req.(*AttestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerAPI_Verify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerAPIServer).Verify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerAPI_Verify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerAPIServer).Verify(ctx, req.(*AttestRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1045,6 +1121,10 @@ var PeerAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Attest",
 			Handler:    _PeerAPI_Attest_Handler,
+		},
+		{
+			MethodName: "Verify",
+			Handler:    _PeerAPI_Verify_Handler,
 		},
 		{
 			MethodName: "Cancel",

@@ -1726,6 +1726,90 @@ func (x *Mark) GetState() []byte {
 	return nil
 }
 
+type Verification struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Mark          *Mark                  `protobuf:"bytes,2,opt,name=mark,proto3" json:"mark,omitempty"`
+	Entries       int64                  `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	Snapshots     int64                  `protobuf:"varint,4,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	Problems      []string               `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
+	Unreachable   string                 `protobuf:"bytes,6,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verification) Reset() {
+	*x = Verification{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verification) ProtoMessage() {}
+
+func (x *Verification) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verification.ProtoReflect.Descriptor instead.
+func (*Verification) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Verification) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Verification) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
+func (x *Verification) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Verification) GetSnapshots() int64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *Verification) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *Verification) GetUnreachable() string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return ""
+}
+
 type Attestation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mark          *Mark                  `protobuf:"bytes,1,opt,name=mark,proto3" json:"mark,omitempty"`
@@ -1737,7 +1821,7 @@ type Attestation struct {
 
 func (x *Attestation) Reset() {
 	*x = Attestation{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1833,7 @@ func (x *Attestation) String() string {
 func (*Attestation) ProtoMessage() {}
 
 func (x *Attestation) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1846,7 @@ func (x *Attestation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
 func (*Attestation) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Attestation) GetMark() *Mark {
@@ -1945,7 +2029,14 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04Mark\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x14\n" +
-	"\x05state\x18\x03 \x01(\fR\x05state\"q\n" +
+	"\x05state\x18\x03 \x01(\fR\x05state\"\xc0\x01\n" +
+	"\fVerification\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12&\n" +
+	"\x04mark\x18\x02 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\x03R\aentries\x12\x1c\n" +
+	"\tsnapshots\x18\x04 \x01(\x03R\tsnapshots\x12\x1a\n" +
+	"\bproblems\x18\x05 \x03(\tR\bproblems\x12 \n" +
+	"\vunreachable\x18\x06 \x01(\tR\vunreachable\"q\n" +
 	"\vAttestation\x12&\n" +
 	"\x04mark\x18\x01 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x1d\n" +
 	"\n" +
@@ -1964,7 +2055,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -1986,42 +2077,44 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Ballot)(nil),           // 17: armor.rpc.v1.Ballot
 	(*Freshness)(nil),        // 18: armor.rpc.v1.Freshness
 	(*Mark)(nil),             // 19: armor.rpc.v1.Mark
-	(*Attestation)(nil),      // 20: armor.rpc.v1.Attestation
-	nil,                      // 21: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 22: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 23: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 24: armor.wire.v1.Certificate
+	(*Verification)(nil),     // 20: armor.rpc.v1.Verification
+	(*Attestation)(nil),      // 21: armor.rpc.v1.Attestation
+	nil,                      // 22: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 23: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 24: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 25: armor.wire.v1.Certificate
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	22, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	23, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	22, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	23, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	24, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	23, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	24, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	24, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	25, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	25, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	22, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	23, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	24, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	22, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	25, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	23, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
 	9,  // 14: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	22, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	22, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	22, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	23, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	23, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	23, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
 	12, // 18: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	21, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	22, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
 	19, // 20: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
-	22, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	23, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
 	19, // 22: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
-	19, // 23: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	19, // 23: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
+	19, // 24: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -2035,7 +2128,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
