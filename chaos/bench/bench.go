@@ -82,7 +82,9 @@ type comparison struct {
 	pgbench string
 	systems []system
 	ends    []func() error // in the order they were begun
-	results Results
+	// certificates are the neighbours', as environments of their clients.
+	certificates [][]string
+	results      Results
 }
 
 // system is one way from pgbench to PostgreSQL.

@@ -34,6 +34,14 @@ func TestFailedMeasurementIsAGapAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
+func TestWorkOfNeighboursAddsUp(t *testing.T) {
+	// Half a second of CPU in each second: 100 and 300 queries were done in it.
+	got := sumOf([]Sample{{Rate: 100, CPU: 5 * time.Millisecond}, {Rate: 300, CPU: 500 * time.Millisecond / 300}})
+	if off := got.CPU - 1250*time.Microsecond; got.Rate != 400 || off.Abs() > time.Microsecond {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestInterruptedRunKeepsWhatItHas(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -23,6 +23,7 @@ type Cell struct {
 
 	pgbench []string // its arguments; nil: a COPY
 	idle    int      // clients that are connected and do nothing meanwhile
+	several bool     // each of the neighbours' identities does it, at the same time
 }
 
 // Cells are all there are, in the order of the table.
@@ -30,6 +31,7 @@ var Cells = []Cell{
 	queries("simple", 1, PgBouncer, 1), queries("simple", 8, PlainRelay, 1.4), queries("simple", 64, PlainRelay, 1.6),
 	queries("prepared", 1, PgBouncer, 1), queries("prepared", 8, PlainRelay, 1.4), queries("prepared", 64, PlainRelay, 1.6),
 	{Name: "crowd", Unit: "query", Base: PgBouncer, Must: 0.85, pgbench: []string{"-M", "simple", "-c", "32"}, idle: 500},
+	{Name: "neighbours", Unit: "query", Base: PgBouncerReset, Must: 0.7, pgbench: []string{"-M", "simple", "-c", "4"}, several: true},
 	{Name: "connect", Unit: "connection", Base: PgBouncer, Must: 0.80, pgbench: []string{"-M", "simple", "-c", "4", "-C"}},
 	{Name: "copy", Unit: "GB", Base: PgBouncer64k, Must: 1.05},
 }
@@ -93,10 +95,14 @@ func (c Cell) work(ctx context.Context, b *comparison, s system) (Sample, error)
 	if err != nil {
 		return Sample{}, err
 	}
-	sample, err := b.once(ctx, s, c.pgbench)
+	run := b.once
+	if c.several {
+		run = b.together
+	}
+	sample, err := run(ctx, s, c.pgbench)
 	for range 2 {
 		if errors.Is(err, errNoProgress) {
-			sample, err = b.once(ctx, s, c.pgbench)
+			sample, err = run(ctx, s, c.pgbench)
 		}
 	}
 	return sample, err

@@ -69,7 +69,7 @@ func (b *comparison) relay(at setting, name string, cmd *exec.Cmd) error {
 	if _, err := fmt.Fscan(said, &port); err != nil {
 		return fmt.Errorf("ask %s for its port: %w", name, err)
 	}
-	few := func(c Cell) bool { return c.idle == 0 } // each would be a backend
+	few := func(c Cell) bool { return c.idle == 0 && !c.several } // each would be a backend
 	b.systems = append(b.systems, system{
 		name: name, env: append(slices.Clone(at.env), "PGSSLMODE=disable", fmt.Sprintf("PGPORT=%d", port)), pid: p.PID, fits: few,
 	})

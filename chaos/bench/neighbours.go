@@ -16,7 +16,8 @@ import (
 	"github.com/armordb/armordb/chaos/site"
 )
 
-// pgbouncers starts PgBouncer beside us, once as it comes and once with large buffers.
+// pgbouncers starts PgBouncer beside us: as it comes, with large buffers, and with a reset
+// after each transaction.
 func (b *comparison) pgbouncers(ctx context.Context, at setting) error {
 	program := b.PgBouncer
 	if program == "" {
@@ -31,8 +32,10 @@ func (b *comparison) pgbouncers(ctx context.Context, at setting) error {
 	}
 	plain := func(c Cell) bool { return !c.prepared() || !old }
 	bulk := func(c Cell) bool { return c.pgbench == nil }
+	shared := func(c Cell) bool { return c.several }
 	return errors.Join(
 		b.pgbouncer(ctx, at, program, system{name: PgBouncer, fits: plain}, ""),
+		b.pgbouncer(ctx, at, program, system{name: PgBouncerReset, fits: shared}, "server_reset_query_always = 1\n"),
 		b.pgbouncer(ctx, at, program, system{name: PgBouncer64k, fits: bulk}, "pkt_buf = 65536\n"))
 }
 

@@ -48,7 +48,7 @@ func (b *comparison) setUp(ctx context.Context) (setting, error) {
 	b.ends = append(b.ends, pg.Stop)
 	socket := fmt.Sprintf("postgres://%s:%s@/%s?host=%s&port=%d&sslmode=disable", site.AppRole, site.AppPassword, site.AppDatabase, pg.Dir,
 		pg.Port)
-	c, dev, err := site.StartDev(ctx, site.Plan{Bin: b.Bin, Dir: b.Dir, Postgres: socket, Nodes: 1, Config: benchConfig})
+	c, dev, err := site.StartDev(ctx, site.Plan{Bin: b.Bin, Dir: b.Dir, Postgres: socket, Nodes: 1, Config: benchConfig + identities()})
 	if err != nil {
 		return setting{}, err
 	}
@@ -60,6 +60,9 @@ func (b *comparison) setUp(ctx context.Context) (setting, error) {
 	}
 	env, err := b.environment(c)
 	if err != nil {
+		return setting{}, err
+	}
+	if err := b.issueAll(ctx, c); err != nil {
 		return setting{}, err
 	}
 	pid, err := c.Nodes[0].PID()
@@ -87,13 +90,16 @@ func (b *comparison) environment(c *site.Cluster) ([]string, error) {
 
 // The names of systems in samples.
 const (
-	Armor         = "armor"
-	PgBouncer     = "pgbouncer"
-	PgBouncer64k  = "pgbouncer-64k" // with pkt_buf=65536; for COPY
-	Direct        = "postgresql"    // no pooler: TLS in PostgreSQL itself
-	OdysseyPooler = "odyssey"
-	PlainRelay    = "relay"    // bytes, and nothing else: the least that a proxy costs
-	GoRelay       = "relay-go" // the same in Go, beside the one in C
+	Armor        = "armor"
+	PgBouncer    = "pgbouncer"
+	PgBouncer64k = "pgbouncer-64k" // with pkt_buf=65536; for COPY
+	// PgBouncerReset resets each server connection after each transaction
+	// (server_reset_query_always): what it takes to keep identities of one role apart.
+	PgBouncerReset = "pgbouncer-reset"
+	Direct         = "postgresql" // no pooler: TLS in PostgreSQL itself
+	OdysseyPooler  = "odyssey"
+	PlainRelay     = "relay"    // bytes, and nothing else: the least that a proxy costs
+	GoRelay        = "relay-go" // the same in Go, beside the one in C
 )
 
 // setting is what all systems share.
@@ -141,7 +147,7 @@ func (b *comparison) direct(ctx context.Context, at setting) error {
 			return fmt.Errorf("have PostgreSQL speak TLS: %w", err)
 		}
 	}
-	few := func(c Cell) bool { return c.idle == 0 } // each would be a backend
+	few := func(c Cell) bool { return c.idle == 0 && !c.several } // each would be a backend
 	b.systems = append(b.systems, system{name: Direct, env: append(slices.Clone(at.env), fmt.Sprintf("PGPORT=%d", at.postgres.Port)),
 		fits: few})
 	return nil

@@ -86,13 +86,13 @@ func rate(s bench.Sample) float64 { return s.Rate }
 // them.
 func printRatios(w io.Writer, o bench.Options, samples []bench.Sample) {
 	fmt.Fprintf(w, "%s; %d rounds of %s; medians of the ratios within a round (smallest–largest)\n\n", bench.Machine(), o.Rounds, o.Length)
-	columns := []string{"CPU: armor / pgbouncer", "armor / relay", "pgbouncer / relay", "armor must", "rate: armor / pgbouncer"}
+	columns := []string{"CPU: armor / pgbouncer", "armor / relay", "pgbouncer / relay", "armor must", "and does", "rate: armor / pgbouncer"}
 	row(w, append([]string{""}, columns...)...)
 	row(w, slices.Repeat([]string{"---"}, len(columns)+1)...)
 	for _, c := range o.Cells {
 		of := func(system, base string) string { return ratio(bench.Compare(samples, system, base, c.Name, cpu)) }
 		row(w, c.Name, of(bench.Armor, bench.PgBouncer), of(bench.Armor, bench.PlainRelay), of(bench.PgBouncer, bench.PlainRelay),
-			fmt.Sprintf("%.2f of %s", c.Must, c.Base), ratio(bench.Compare(samples, bench.Armor, bench.PgBouncer, c.Name, rate)))
+			fmt.Sprintf("%.2f of %s", c.Must, c.Base), of(bench.Armor, c.Base), ratio(bench.Compare(samples, bench.Armor, bench.PgBouncer, c.Name, rate)))
 	}
 	systems := systemsOf(samples)
 	fmt.Fprint(w, "\nmedians: µs of CPU, and rate by the second\n\n")
