@@ -342,7 +342,9 @@ func TestKeyCompromiseSparesNoCertificateThatNobodyVouchedForSince(t *testing.T)
 	register := func(f armor.Facts, at time.Time) {
 		s.Inventory = s.Inventory.With(armor.CertRecord{Certificate: f.Peer.Leaf, Environment: "production", IssuedAt: at})
 	}
-	for name, ahead := range map[string]time.Duration{"at once": 0, "20 s": 20 * time.Second, "45 s": 45 * time.Second, "a day": 24 * time.Hour} {
+	for name, ahead := range map[string]time.Duration{
+		"at once": 0, "20 s": 20 * time.Second, "45 s": 45 * time.Second, "a day": 24 * time.Hour,
+	} {
 		f := issuedAnew(name, noon.Add(ahead))
 		later := noon.Add(ahead)
 		if _, denial := s.Decide(f, later); denial == nil || denial.Reason != armor.ReasonRevoked {

@@ -178,7 +178,8 @@ func (n *Node) count(ctx context.Context, e election) error {
 	if 2*yes > len(voters) {
 		return nil
 	}
-	return fmt.Errorf("%w: node %q says that it leads in term %d, and %d of %d voters say so", armor.ErrDenied, e.node, e.term, yes, len(voters))
+	return fmt.Errorf("%w: node %q says that it leads in term %d, and %d of %d voters say so",
+		armor.ErrDenied, e.node, e.term, yes, len(voters))
 }
 
 func (n *Node) agreesTo(ctx context.Context, voter armor.NodeID, e election) bool {
