@@ -111,6 +111,9 @@ type Apply struct {
 	Pools        []Pool
 	Identities   []IdentityConfig
 	Delete       []ObjectRef
+	// AddBudgets lets pools begin to lead to one role of one database on one host, where the
+	// sum of their budgets is what PostgreSQL sees.
+	AddBudgets bool
 }
 
 // PutOperator adds an operator or changes one's certificate or roles.

@@ -36,6 +36,7 @@ type PoolStatus struct {
 	Idle     int
 	Waiting  int    // clients waiting for one
 	Pinned   int    // clients that keep one between transactions
+	Withheld int    // of Open, server connections of a former life of the node that may still be open
 	NotReady string // why the pool cannot be served here; empty when it can
 	Paused   bool   // an operator has paused it on this node
 	Disabled bool   // an operator has closed it to new clients on this node

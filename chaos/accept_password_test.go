@@ -56,7 +56,7 @@ func (a *arena) applyPasswords(t *testing.T, verifiers, later string) {
 	if err := os.WriteFile(file, fmt.Appendf(nil, passwordConfig, a.pg.Port, verifiers, demoIdentity, later), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a.ctl(t, "apply", "-f", file, "--yes", "--wait", "all")
+	a.ctl(t, "apply", "-f", file, "--yes", "--wait", "all", "--add-budgets")
 }
 
 // writeVerifiers gives every node PostgreSQL's own verifier of the application's role.

@@ -10,6 +10,7 @@ import (
 // apply changes the configuration: all of it or nothing. Objects are judged by
 // themselves as they are put, and by what they refer to once all are in place.
 func (d *draft) apply(c armor.Apply) error {
+	before := *d.State
 	if err := d.checkRevision(c.IfRevision); err != nil {
 		return err
 	}
@@ -31,6 +32,11 @@ func (d *draft) apply(c armor.Apply) error {
 	}
 	if err := d.CheckReferences(c.Delete); err != nil {
 		return err
+	}
+	if d.level >= 7 && !c.AddBudgets {
+		if err := d.CheckBudgets(&before); err != nil {
+			return err
+		}
 	}
 	return d.cutShares(c)
 }

@@ -54,8 +54,9 @@ var kinds = byName(
 	means(1, (*draft).revoke),
 	// 2: time-outs, sizes, several hosts, second factors. 3: templates, reserves, warm-up,
 	// replication, cancel requests, queries for verifiers, certificates, MD5. 5: isolation. 6: what a pool keeps
-	// of its sessions, lag, and what is said and run at logins.
-	means(6, (*draft).apply),
+	// of its sessions, lag, and what is said and run at logins. 7: two pools that lead to one
+	// role of one database.
+	means(7, (*draft).apply),
 	means(1, func(d *draft, c armor.PutOperator) error { return d.putOperator(c.Operator) }),
 	means(1, func(d *draft, c armor.CreateJoinToken) error { return d.createJoinToken(c.Token) }),
 	means(1, (*draft).requestJoin),

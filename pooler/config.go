@@ -27,6 +27,9 @@ type Config struct {
 	Logger  *slog.Logger
 	Hooks   Hooks
 	Dial    backend.Dial // nil: backend.DefaultDialer's
+	// Register is where the server connections are written down that the node has, and what
+	// its former lives have left. Nil: nothing is written down.
+	Register *backend.Register
 	// CancelTLSOnly says whether an environment refuses cancel requests that come without
 	// TLS. It must not block. Nil: none does.
 	CancelTLSOnly func(environment string) bool

@@ -20,7 +20,7 @@ func (p *pool) openLocked(sub *subpool) func() {
 	p.open++
 	sub.opening++
 	sub.coming++
-	t := backend.Target{Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.firstHost}
+	t := backend.Target{Pool: p.key, Database: p.database, Role: sub.role, Parameters: sub.terms.startup(), First: p.firstHost}
 	if !sub.terms.once() { // a connection that replicates may not know SQL
 		t.Connect = backend.Connect{Query: p.cfg.ConnectQuery, Keep: p.cfg.KeepSettings, Settings: t.Parameters}
 	}
@@ -158,7 +158,7 @@ func (p *pool) freeLocked(n int) {
 	if p.open -= n; p.open < 0 {
 		panic("pooler: a place was freed twice in pool " + p.key)
 	}
-	if p.open == 0 && p.empty != nil {
+	if p.open == len(p.former) && p.empty != nil {
 		select {
 		case <-p.empty:
 		default:
@@ -168,7 +168,8 @@ func (p *pool) freeLocked(n int) {
 	p.checkAwaitedLocked()
 }
 
-// whenEmpty returns a channel that is closed once no place is taken.
+// whenEmpty returns a channel that is closed once no place is taken but those that are held
+// back for a former life.
 func (p *pool) whenEmpty() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

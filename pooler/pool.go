@@ -22,6 +22,7 @@ type node struct {
 	errands *errands
 	nextID  atomic.Uint64 // of clients and server connections
 	ticked  atomic.Uint64 // see ticks
+	began   time.Time
 }
 
 // ticks is core.Config.Tick.
@@ -35,8 +36,9 @@ func (n *node) ticks() uint64 { return n.ticked.Add(1) }
 // Methods that end in Locked return what is to be done after unlocking: granting,
 // logging in and ending connections are never done under the lock.
 type pool struct {
-	key     string // immutable, as are node and waited
+	key     string // immutable, as are node, made and waited
 	node    *node
+	made    time.Time
 	waited  func(time.Duration) // Hooks.QueryWait's, or nil
 	lookups password.Lookups    // of verifiers; it has a lock of its own
 
@@ -49,20 +51,21 @@ type pool struct {
 	switches   switches
 	limit      int
 
-	open    int // places taken: from before a dial until the end was read
-	closing int // of those, connections that are being ended
-	pinned  int // clients that keep one between transactions, or are about to
+	open    int                      // places taken: from before a dial until the end was read
+	closing int                      // of those, connections that are being ended
+	pinned  int                      // clients that keep one between transactions, or are about to
+	former  map[uint64]backend.Entry // backends of a former life that hold a place, by their number in the register
 	conns   map[*ServerConn]struct{}
 	subs    map[part]*subpool
 	waiters list.List     // of *waiter, the longest wait first
 	alarm   alarm         // for them
-	empty   chan struct{} // closed when open falls to 0; nil while nobody waits for that
+	empty   chan struct{} // closed when open falls to what is held back; nil while nobody waits for that
 	awaited []awaited     // whoever waits for something else
 	counted counted
 }
 
 func newPool(key string, node *node) *pool {
-	p := &pool{key: key, node: node, conns: map[*ServerConn]struct{}{}, subs: map[part]*subpool{}}
+	p := &pool{key: key, node: node, made: time.Now(), former: map[uint64]backend.Entry{}, conns: map[*ServerConn]struct{}{}, subs: map[part]*subpool{}}
 	if hook := node.cfg.Hooks.QueryWait; hook != nil {
 		p.waited = hook(key)
 	}
@@ -150,10 +153,13 @@ func (p *pool) status() (s armor.PoolStatus, database armor.Database, serves boo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s = armor.PoolStatus{
-		Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Pinned: p.pinned, Paused: p.switches.paused, Disabled: p.switches.disabled,
+		Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Pinned: p.pinned, Withheld: len(p.former), Paused: p.switches.paused, Disabled: p.switches.disabled,
 	}
 	if s.Limit == 0 {
 		s.NotReady = "this node holds no share of the pool"
+	}
+	if n := len(p.former); n > 0 && n >= p.limit {
+		s.NotReady = fmt.Sprintf("%d places are held back for server connections of a former life of this node", n)
 	}
 	for _, sub := range p.subs {
 		s.Idle += len(sub.idle)

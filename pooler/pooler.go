@@ -42,12 +42,13 @@ func New(cfg Config) (*Pooler, error) {
 	servers, err := backend.New(backend.Config{
 		Dial: cfg.Dial, Secrets: cfg.Secrets,
 		LoginTimeout: cfg.LoginTimeout, ResetTimeout: cfg.ResetTimeout, EndTimeout: cfg.EndTimeout, VanishedFor: cfg.VanishedFor,
+		Register: cfg.Register,
 	})
 	if err != nil {
 		return nil, err
 	}
 	p := &Pooler{
-		node: node{cfg: cfg, servers: servers, errands: newErrands()}, roster: newRoster(), keys: newKeys(cfg.Node, cfg.CancelSigner),
+		node: node{cfg: cfg, servers: servers, errands: newErrands(), began: time.Now()}, roster: newRoster(), keys: newKeys(cfg.Node, cfg.CancelSigner),
 		passwords: password.New(password.Config{
 			DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout,
 		}),
@@ -56,6 +57,7 @@ func New(cfg Config) (*Pooler, error) {
 	p.console = console.New(console.Config{
 		Node: cfg.Console, Pooler: desk{p}, Logger: cfg.Logger, StartupTimeout: cfg.StartupTimeout, LoginTimeout: cfg.LoginTimeout,
 	})
+	p.holdBack(cfg.Register.Former())
 	return p, nil
 }
 
@@ -69,6 +71,8 @@ func (p *Pooler) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { p.errands.run(inside) })
 	work.Go(func() { p.watch(inside) })
+	work.Go(func() { p.cfg.Register.Run(inside) })
+	p.awaitFormer()
 	<-ctx.Done()
 	for _, pl := range p.allPools() {
 		pl.retire()

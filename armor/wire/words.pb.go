@@ -2269,6 +2269,7 @@ type Apply struct {
 	Pools         []*Pool                `protobuf:"bytes,4,rep,name=pools,proto3" json:"pools,omitempty"`
 	Identities    []*IdentityConfig      `protobuf:"bytes,5,rep,name=identities,proto3" json:"identities,omitempty"`
 	Delete        []*ObjectRef           `protobuf:"bytes,6,rep,name=delete,proto3" json:"delete,omitempty"`
+	AddBudgets    bool                   `protobuf:"varint,7,opt,name=add_budgets,json=addBudgets,proto3" json:"add_budgets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2343,6 +2344,13 @@ func (x *Apply) GetDelete() []*ObjectRef {
 		return x.Delete
 	}
 	return nil
+}
+
+func (x *Apply) GetAddBudgets() bool {
+	if x != nil {
+		return x.AddBudgets
+	}
+	return false
 }
 
 type PutOperator struct {
@@ -3520,7 +3528,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\tObjectRef\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"\xbb\x02\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xdc\x02\n" +
 	"\x05Apply\x12\x1f\n" +
 	"\vif_revision\x18\x01 \x01(\x04R\n" +
 	"ifRevision\x12>\n" +
@@ -3530,7 +3538,9 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\n" +
 	"identities\x18\x05 \x03(\v2\x1d.armor.wire.v1.IdentityConfigR\n" +
 	"identities\x120\n" +
-	"\x06delete\x18\x06 \x03(\v2\x18.armor.wire.v1.ObjectRefR\x06delete\"B\n" +
+	"\x06delete\x18\x06 \x03(\v2\x18.armor.wire.v1.ObjectRefR\x06delete\x12\x1f\n" +
+	"\vadd_budgets\x18\a \x01(\bR\n" +
+	"addBudgets\"B\n" +
 	"\vPutOperator\x123\n" +
 	"\boperator\x18\x01 \x01(\v2\x17.armor.wire.v1.OperatorR\boperator\"A\n" +
 	"\x0fCreateJoinToken\x12.\n" +

@@ -40,12 +40,15 @@ type configOptions struct {
 	ifRevision uint64
 	wait       string
 	exitCode   bool
+	addBudgets bool
 }
 
 func configFlags(cmd *cobra.Command, o *configOptions) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "a `FILE`, a folder of .yaml files, or - for stdin; repeatable")
 	f.StringArrayVar(&o.deletes, "delete", nil, "delete `KIND/[ENVIRONMENT/]NAME`, such as Pool/production/orders; repeatable")
+	f.BoolVar(&o.addBudgets, "add-budgets", false,
+		"let pools lead to one role of one database: PostgreSQL sees the sum of their budgets")
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -103,7 +106,11 @@ func (a *app) workOut(ctx context.Context, client *rpc.Client, o configOptions) 
 	if err != nil {
 		return planned{}, err
 	}
-	changes, command, err := manifest.Plan(state, set, deletes)
+	var terms []manifest.Term
+	if o.addBudgets {
+		terms = append(terms, manifest.AddBudgets)
+	}
+	changes, command, err := manifest.Plan(state, set, deletes, terms...)
 	return planned{state, changes, command}, err
 }
 

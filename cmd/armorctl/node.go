@@ -54,6 +54,7 @@ type poolView struct {
 	Idle     int    `json:"idle"`
 	Waiting  int    `json:"waiting"`
 	Pinned   int    `json:"pinned"`
+	Withheld int    `json:"withheld"`
 	NotReady string `json:"notReady,omitempty"`
 	Paused   bool   `json:"paused"`
 	Disabled bool   `json:"disabled"`

@@ -138,6 +138,9 @@ func (v poolView) stateWords() string {
 	if v.Pinned > 0 {
 		words += fmt.Sprintf(", %d pinned", v.Pinned)
 	}
+	if v.Withheld > 0 {
+		words += fmt.Sprintf(", withheld %d: server connections of the node's former life", v.Withheld)
+	}
 	return words
 }
 

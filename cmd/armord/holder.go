@@ -5,12 +5,15 @@ import (
 	"sync"
 
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/backend"
 )
 
 // holder is the pooler as the cluster sees it (cluster.Holder). The pooler comes later
 // than the cluster, which has to say what this node's number is; until then nothing is
-// held.
+// held but what a former life has left.
 type holder struct {
+	register *backend.Register // immutable once the cluster runs; what a former life has left
+
 	mu      sync.Mutex // guards below; the pooler is not called while held
 	pooler  *pooler.Pooler
 	limits  map[string]int
@@ -22,10 +25,14 @@ func (h *holder) Held() map[string]int {
 	h.mu.Lock()
 	p := h.pooler
 	h.mu.Unlock()
-	if p == nil {
-		return map[string]int{}
+	if p != nil {
+		return p.Held()
 	}
-	return p.Held()
+	held := map[string]int{}
+	for _, e := range h.register.Former() {
+		held[e.Pool]++
+	}
+	return held
 }
 
 // SetShares passes the limits on.

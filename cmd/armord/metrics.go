@@ -161,15 +161,16 @@ var (
 	pausedDesc   = prometheus.NewDesc("armor_pool_paused", "1 while an operator has paused the pool on this node.", []string{"pool"}, nil)
 	disabledDesc = prometheus.NewDesc("armor_pool_disabled", "1 while an operator has closed the pool to new clients on this node.",
 		[]string{"pool"}, nil)
-	waitingDesc = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
-	pinnedDesc  = prometheus.NewDesc("armor_pool_pinned", "Clients that keep a server connection between transactions.", []string{"pool"}, nil)
+	waitingDesc  = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
+	withheldDesc = prometheus.NewDesc("armor_pool_withheld",
+		"Server connections of a former life of this node that may still be open, and hold their places.", []string{"pool"}, nil)
+	pinnedDesc = prometheus.NewDesc("armor_pool_pinned", "Clients that keep a server connection between transactions.", []string{"pool"}, nil)
 )
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, clockDesc,
-		divergedDesc, limitDesc, openDesc,
-		idleDesc, waitingDesc, pinnedDesc, pausedDesc, disabledDesc} {
+		divergedDesc, limitDesc, openDesc, idleDesc, waitingDesc, pinnedDesc, withheldDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
 }
@@ -202,6 +203,7 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(idleDesc, float64(p.Idle), p.Pool)
 		gauge(waitingDesc, float64(p.Waiting), p.Pool)
 		gauge(pinnedDesc, float64(p.Pinned), p.Pool)
+		gauge(withheldDesc, float64(p.Withheld), p.Pool)
 		gauge(pausedDesc, oneIf(p.Paused), p.Pool)
 		gauge(disabledDesc, oneIf(p.Disabled), p.Pool)
 	}

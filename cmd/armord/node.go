@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/armordb/armordb/cmd/armord/config"
 	"github.com/armordb/armordb/fsm"
 	"github.com/armordb/armordb/pooler"
+	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/console"
 	"github.com/armordb/armordb/rpc"
 	"github.com/armordb/armordb/tlsedge"
@@ -49,6 +51,9 @@ const (
 	// brokenPatience is how long each part may take to end once one has failed.
 	brokenPatience = 5 * time.Second
 )
+
+// registerFile is where the node writes down its server connections, in its data directory.
+const registerFile = "connections"
 
 // node is a member of a cluster with all of its rooms.
 type node struct {
@@ -98,6 +103,10 @@ func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *s
 	}
 	n.peers = rpc.NewPeers(n.link)
 	if n.cluster, err = n.newMember(machine, own); err != nil {
+		return nil, errors.Join(err, n.peers.Close())
+	}
+	// The member has locked the data directory.
+	if n.holder.register, err = backend.OpenRegister(filepath.Join(cfg.DataDir, registerFile), log); err != nil {
 		return nil, errors.Join(err, n.peers.Close())
 	}
 	m.watchSuspicions(n.cluster.Suspicions)
@@ -193,7 +202,7 @@ func (n *node) run(ctx context.Context, f *founding) error {
 			return nil
 		}})
 	}
-	return runStages(ctx, stages, brokenPatience, n.log)
+	return errors.Join(runStages(ctx, stages, brokenPatience, n.log), n.holder.register.Close())
 }
 
 // runCluster ends the calls to other nodes after the member that makes them.
@@ -325,8 +334,8 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	p, err := pooler.New(pooler.Config{
 		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
 		Hooks: n.metrics.poolerHooks(), CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
-		DecoyKey: decoyKey,
-		Console:  console.Node{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
+		DecoyKey: decoyKey, Register: n.holder.register,
+		Console: console.Node{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
 	})
 	if err != nil {
 		return nil, err

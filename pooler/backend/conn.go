@@ -26,6 +26,7 @@ type Conn struct {
 	first   string      // the host that the next login should begin with
 	standby string      // in_hot_standby, when it had logged in
 	connect Connect     // what else a login and a reset are
+	entry   Entry       // in the register
 
 	state  *core.Server
 	rest   []byte       // read and not consumed

@@ -32,7 +32,7 @@ type Secrets interface {
 	CA(name armor.SecretName) (*x509.CertPool, error)
 }
 
-// Config is what a Dialer needs: all of it.
+// Config is what a Dialer needs: all of it but the Register.
 type Config struct {
 	Dial         Dial
 	Secrets      Secrets
@@ -40,6 +40,7 @@ type Config struct {
 	ResetTimeout time.Duration // DISCARD ALL between two clients
 	EndTimeout   time.Duration // one attempt to end a connection
 	VanishedFor  time.Duration // how long a connection that broke without an end counts as open: see FencedAfter
+	Register     *Register     // nil: nothing is written down
 }
 
 // Dialer opens connections to PostgreSQL. It may be used from any goroutine.
@@ -56,6 +57,7 @@ func New(cfg Config) (*Dialer, error) {
 
 // Target is what a login is for.
 type Target struct {
+	Pool       string // the pool's key, for the register
 	Database   armor.Database
 	Role       string
 	Parameters map[string]string // of the startup packet, beside database and role
@@ -77,7 +79,7 @@ func (d *Dialer) Open(ctx context.Context, t Target) (*Conn, *Leftover, error) {
 	var causes []error
 	var last *dialed
 	for _, try := range tries(t.Database, t.First) {
-		if last.isOpen() && !d.endAttempt(last.Conn) {
+		if last.isOpen() && !d.endAttempt(last) {
 			break // its place is still taken
 		}
 		a := attempt{home: d, target: t, try: try, auth: auth}

@@ -21,20 +21,27 @@ const goodbyeFor = time.Second
 func (c *Conn) End(ctx context.Context) {
 	defer c.stream.Close()
 	defer c.raw.Close()
-	if c.ended {
-		return
+	if c.ended || c.readEnd(ctx) {
+		c.home.cfg.Register.Strike(c.entry.ID)
 	}
+}
+
+// readEnd reports whether PostgreSQL has no backend for the connection any more; else ctx has
+// ended.
+func (c *Conn) readEnd(ctx context.Context) bool {
 	for attempt := 1; ; attempt++ {
 		if c.busy || attempt > 1 {
 			c.stopQuery(ctx)
 		}
 		c.sayGoodbye()
 		switch err := readToEnd(c.raw, c.home.cfg.EndTimeout); {
-		case isEnd(err) || ctx.Err() != nil:
-			return
+		case isEnd(err):
+			return true
+		case ctx.Err() != nil:
+			return false
 		case c.broken || !errors.Is(err, os.ErrDeadlineExceeded):
 			c.vanished(ctx, err)
-			return
+			return ctx.Err() == nil
 		}
 		if attempt&(attempt-1) == 0 {
 			c.log.Warn("server connection does not end and keeps its place", armor.KeyAddress, c.to.address, armor.KeyCount, attempt)
@@ -99,28 +106,30 @@ func readToEnd(c net.Conn, patience time.Duration) error {
 
 // endAttempt ends a connection whose login has failed, and reports whether its end
 // was read.
-func (d *Dialer) endAttempt(c net.Conn) bool {
-	closeWrite(c)
+func (d *Dialer) endAttempt(c *dialed) bool {
+	closeWrite(c.Conn)
 	err := readToEnd(c, d.cfg.EndTimeout)
 	if !isEnd(err) {
 		return false
 	}
-	c.Close()
+	c.Conn.Close()
+	d.cfg.Register.Strike(c.entry.ID)
 	return true
 }
 
 // Leftover is the connection of a login that has failed. PostgreSQL may still have a
 // backend for it. A nil Leftover is none.
 type Leftover struct {
-	home *Dialer
-	conn net.Conn
+	home  *Dialer
+	conn  net.Conn
+	entry Entry
 }
 
 func (d *Dialer) leftover(failed *dialed) *Leftover {
 	if !failed.isOpen() {
 		return nil
 	}
-	return &Leftover{d, failed.Conn}
+	return &Leftover{d, failed.Conn, failed.entry}
 }
 
 // End returns when PostgreSQL has closed the connection, or must have noticed by itself
@@ -131,14 +140,21 @@ func (l *Leftover) End(ctx context.Context) {
 	}
 	defer l.conn.Close()
 	closeWrite(l.conn)
+	if l.readEnd(ctx) {
+		l.home.cfg.Register.Strike(l.entry.ID)
+	}
+}
+
+func (l *Leftover) readEnd(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		err := readToEnd(l.conn, l.home.cfg.EndTimeout)
 		if isEnd(err) {
-			return
+			return true
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			sleep(ctx, l.home.cfg.VanishedFor)
-			return
+			return ctx.Err() == nil
 		}
 	}
+	return false
 }

@@ -77,7 +77,7 @@ func (a attempt) within(ctx context.Context, patience time.Duration) (*Conn, *di
 	}
 	if err != nil {
 		c.sayGoodbye()
-		return nil, &dialed{Conn: c.raw}, fmt.Errorf("%s: %w", a.host, err)
+		return nil, &dialed{Conn: c.raw, entry: c.entry}, fmt.Errorf("%s: %w", a.host, err)
 	}
 	if remembers(a.target.Database) {
 		c.first = a.host

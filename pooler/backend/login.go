@@ -55,7 +55,7 @@ func (a attempt) logIn(ctx context.Context) (c *Conn, failed *dialed, err error)
 	for _, host := range addresses {
 		for _, password := range passwords {
 			for _, options := range fences(host) {
-				if failed.isOpen() && !a.home.endAttempt(failed.Conn) {
+				if failed.isOpen() && !a.home.endAttempt(failed) {
 					return nil, failed, Unreachable(err)
 				}
 				c, failed, err = a.once(ctx, base, host, password, options)
@@ -94,7 +94,7 @@ func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, 
 		cfg.RuntimeParams["options"] = options
 	}
 	cfg.LookupFunc = func(context.Context, string) ([]string, error) { return []string{host}, nil }
-	one := oneDial{dial: a.home.cfg.Dial}
+	one := oneDial{dial: a.home.cfg.Dial, note: a.note}
 	cfg.DialFunc = one.open
 	var below io.Reader
 	cfg.BuildFrontend = exactly(cfg.BuildFrontend, &below)
@@ -113,6 +113,7 @@ func (a attempt) once(ctx context.Context, base *pgconn.Config, host, password, 
 // a cancel request when a login breaks off: that connection would be nobody's.
 type oneDial struct {
 	dial  Dial
+	note  func(c net.Conn, to address) Entry // in the register
 	asked atomic.Bool
 	made  *dialed
 	to    address
@@ -128,8 +129,21 @@ func (o *oneDial) open(ctx context.Context, network, addr string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	o.made, o.to = &dialed{Conn: conn}, address{network, addr}
+	o.to = address{network, addr}
+	o.made = &dialed{Conn: conn, entry: o.note(conn, o.to)}
 	return o.made, nil
+}
+
+// note writes a connection down before it logs in.
+func (a attempt) note(c net.Conn, to address) Entry {
+	e := Entry{
+		Pool: a.target.Pool, Host: a.host, Network: to.network, Address: to.address,
+		Database: a.target.Database.DBName, Role: a.target.Role,
+	}
+	if tcp, ok := c.LocalAddr().(*net.TCPAddr); ok {
+		e.Port = tcp.Port
+	}
+	return a.home.cfg.Register.begin(e)
 }
 
 // adopt makes a connection that has logged in ours.
@@ -153,8 +167,10 @@ func (a attempt) adopt(pg *pgconn.PgConn, one *oneDial, below io.Reader) (*Conn,
 	c := &Conn{
 		home: a.home, log: a.target.Log, stream: hijacked.Conn, raw: one.made.Conn,
 		pid: hijacked.PID, secret: binary.BigEndian.Uint32(hijacked.SecretKey), to: one.to, tls: hijacked.TLSConfig,
-		standby: standby, connect: a.target.Connect, state: core.NewServer(params, own), rest: rest,
+		standby: standby, connect: a.target.Connect, state: core.NewServer(params, own), rest: rest, entry: one.made.entry,
 	}
+	c.entry.PID, c.entry.Secret = c.pid, c.secret
+	a.home.cfg.Register.loggedIn(c.entry)
 	if c.stream == net.Conn(one.made) {
 		c.stream = one.made.Conn
 	}

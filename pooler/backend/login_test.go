@@ -120,7 +120,7 @@ func TestNothingOfTheEnvironmentReachesPostgreSQL(t *testing.T) {
 // until it is ours.
 func TestBothSidesOfOneDial(t *testing.T) {
 	onStage(t, func(t *testing.T, s *stage) {
-		one := oneDial{dial: s.dial}
+		one := oneDial{dial: s.dial, note: attempt{home: s.Dialer}.note}
 		conn, err := one.open(t.Context(), "unix", "/memory")
 		if err != nil {
 			t.Fatal(err)

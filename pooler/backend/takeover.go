@@ -19,7 +19,8 @@ import (
 // in the pool is taken until PostgreSQL has closed it, which only reading tells.
 type dialed struct {
 	net.Conn
-	kept atomic.Bool
+	entry Entry // in the register
+	kept  atomic.Bool
 }
 
 // Close closes the connection once it is ours.

@@ -732,6 +732,7 @@ type PoolStatus struct {
 	Paused        bool                   `protobuf:"varint,7,opt,name=paused,proto3" json:"paused,omitempty"`
 	Disabled      bool                   `protobuf:"varint,8,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	Pinned        int64                  `protobuf:"varint,9,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Withheld      int64                  `protobuf:"varint,10,opt,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -825,6 +826,13 @@ func (x *PoolStatus) GetDisabled() bool {
 func (x *PoolStatus) GetPinned() int64 {
 	if x != nil {
 		return x.Pinned
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetWithheld() int64 {
+	if x != nil {
+		return x.Withheld
 	}
 	return 0
 }
@@ -1931,7 +1939,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04pool\x18\b \x01(\tR\x04pool\x12)\n" +
 	"\x05since\x18\t \x01(\v2\x13.armor.wire.v1.TimeR\x05since\x12\x14\n" +
 	"\x05state\x18\n" +
-	" \x01(\tR\x05state\"\xe1\x01\n" +
+	" \x01(\tR\x05state\"\xfd\x01\n" +
 	"\n" +
 	"PoolStatus\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x14\n" +
@@ -1942,7 +1950,9 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\tnot_ready\x18\x06 \x01(\tR\bnotReady\x12\x16\n" +
 	"\x06paused\x18\a \x01(\bR\x06paused\x12\x1a\n" +
 	"\bdisabled\x18\b \x01(\bR\bdisabled\x12\x16\n" +
-	"\x06pinned\x18\t \x01(\x03R\x06pinned\"U\n" +
+	"\x06pinned\x18\t \x01(\x03R\x06pinned\x12\x1a\n" +
+	"\bwithheld\x18\n" +
+	" \x01(\x03R\bwithheld\"U\n" +
 	"\tPoolOrder\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +

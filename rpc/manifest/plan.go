@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -31,6 +32,12 @@ type FieldChange struct {
 	Old, New string // YAML on one line; empty: not set
 }
 
+// Term is what a plan is told beside what was written.
+type Term string
+
+// AddBudgets has pools lead to one role of one database each with a budget of its own.
+const AddBudgets Term = "add budgets"
+
 // Plan compares what was written with what is, and makes the command that leads there:
 // objects that are in the set and differ, and those named in deletes. Objects in
 // neither stay as they are. The command holds against this state only
@@ -38,11 +45,11 @@ type FieldChange struct {
 //
 // What the machine would refuse is refused here, as far as the tables of s tell: a
 // reference to what is not there or would be gone, a second identity of one id, an id
-// that no trust anchor may vouch for. It is ErrNotFound to delete what is not there, and
+// that no trust anchor may vouch for, pools that lead to one place. It is ErrNotFound to delete what is not there, and
 // ErrInvalid to delete what the set contains.
-func Plan(s *armor.State, set Set, deletes []armor.ObjectRef) ([]Change, armor.Apply, error) {
+func Plan(s *armor.State, set Set, deletes []armor.ObjectRef, terms ...Term) ([]Change, armor.Apply, error) {
 	planned := *s
-	p := &planning{state: &planned, apply: armor.Apply{IfRevision: s.Revision}}
+	p := &planning{before: s, state: &planned, apply: armor.Apply{IfRevision: s.Revision, AddBudgets: slices.Contains(terms, AddBudgets)}}
 	if err := p.compare(set); err != nil {
 		return nil, armor.Apply{}, err
 	}
@@ -59,6 +66,7 @@ func Plan(s *armor.State, set Set, deletes []armor.ObjectRef) ([]Change, armor.A
 
 // planning is one Plan in progress.
 type planning struct {
+	before  *armor.State
 	state   *armor.State // from what is on the way to what is planned
 	changes []Change
 	apply   armor.Apply
@@ -146,7 +154,10 @@ func (p *planning) check() error {
 	if err := p.putIdentities(); err != nil {
 		return err
 	}
-	return p.state.CheckReferences(p.apply.Delete)
+	if err := p.state.CheckReferences(p.apply.Delete); err != nil || p.apply.AddBudgets {
+		return err
+	}
+	return p.state.CheckBudgets(p.before)
 }
 
 // putIdentities takes all that change out first, so that two may swap their ids.

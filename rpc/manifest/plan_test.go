@@ -98,6 +98,10 @@ func TestPlanRefusesWhatTheMachineRefuses(t *testing.T) {
 			kind: armor.ErrConflict, message: "database production/orders is in use by pool production/orders"},
 		{name: "a pool in use", deletes: []armor.ObjectRef{ref("Pool", "orders")},
 			kind: armor.ErrConflict, message: "in use by identity production/checkout"},
+		{name: "a second pool to one role of one database",
+			text: one("Pool", "second", "production", "{database: orders, mode: session, budget: 5}") + "---\n" +
+				one("Identity", "i", "production", "{id: spiffe://td/i, grants: [{database: orders, roles: [rw], pool: second}]}"),
+			kind: armor.ErrConflict, message: "pools production/orders and production/second both lead to role rw of database"},
 		{name: "an environment of an anchor", kind: armor.ErrConflict, message: "in use by trust anchor ca", deletes: []armor.ObjectRef{
 			ref("Identity", "checkout"), ref("Identity", "billing"), ref("Pool", "orders"), ref("Database", "orders"),
 			ref("Environment", "production"),

@@ -145,12 +145,12 @@ func (c *cluster) applyConfiguration(ctx context.Context, first bool) error {
 		if err := c.writeConfiguration(); err != nil {
 			return err
 		}
-		if _, err := c.armorctl(ctx, "apply", "-f", c.dir.in("cluster.yaml")); err != nil {
+		if _, err := c.armorctl(ctx, "apply", "--add-budgets", "-f", c.dir.in("cluster.yaml")); err != nil {
 			return err
 		}
 	}
 	if c.apply != "" {
-		if _, err := c.armorctl(ctx, "apply", "-f", c.apply); err != nil {
+		if _, err := c.armorctl(ctx, "apply", "--add-budgets", "-f", c.apply); err != nil {
 			return err
 		}
 	}
