@@ -366,9 +366,12 @@ func (x *ValidateRequest) GetRequest() *Request {
 }
 
 type StateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tables        []string               `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`                   // none: all
-	AtLeast       uint64                 `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // the revision that the state must have reached
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Tables  []string               `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`                   // none: all
+	AtLeast uint64                 `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // the revision that the state must have reached
+	// about bounds the inventory, the revocations and the identities to what answers a
+	// question. A node of an earlier release passes over it and sends all of the tables.
+	About         *Question `protobuf:"bytes,3,opt,name=about,proto3" json:"about,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,12 +420,20 @@ func (x *StateRequest) GetAtLeast() uint64 {
 	return 0
 }
 
+func (x *StateRequest) GetAbout() *Question {
+	if x != nil {
+		return x.About
+	}
+	return nil
+}
+
 // StateChunk is a part of the state. The head is in the first one, and the last one
 // says so: a stream that ends without it was cut.
 type StateChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Head          *StateHead             `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
 	Last          bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	Next          string                 `protobuf:"bytes,17,opt,name=next,proto3" json:"next,omitempty"` // with last: where the page that was asked for ends; empty: at the end of its list
 	Tables        []*TableRows           `protobuf:"bytes,16,rep,name=tables,proto3" json:"tables,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -470,6 +481,13 @@ func (x *StateChunk) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *StateChunk) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 func (x *StateChunk) GetTables() []*TableRows {
@@ -1477,14 +1495,16 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x06result\x18\x01 \x01(\v2\x14.armor.rpc.v1.ResultR\x06result\x12;\n" +
 	"\venforcement\x18\x02 \x01(\v2\x19.armor.rpc.v1.EnforcementR\venforcement\"B\n" +
 	"\x0fValidateRequest\x12/\n" +
-	"\arequest\x18\x01 \x01(\v2\x15.armor.rpc.v1.RequestR\arequest\"A\n" +
+	"\arequest\x18\x01 \x01(\v2\x15.armor.rpc.v1.RequestR\arequest\"o\n" +
 	"\fStateRequest\x12\x16\n" +
 	"\x06tables\x18\x01 \x03(\tR\x06tables\x12\x19\n" +
-	"\bat_least\x18\x02 \x01(\x04R\aatLeast\"\x84\x01\n" +
+	"\bat_least\x18\x02 \x01(\x04R\aatLeast\x12,\n" +
+	"\x05about\x18\x03 \x01(\v2\x16.armor.rpc.v1.QuestionR\x05about\"\x98\x01\n" +
 	"\n" +
 	"StateChunk\x12+\n" +
 	"\x04head\x18\x01 \x01(\v2\x17.armor.rpc.v1.StateHeadR\x04head\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\x12/\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x12\x12\n" +
+	"\x04next\x18\x11 \x01(\tR\x04next\x12/\n" +
 	"\x06tables\x18\x10 \x03(\v2\x17.armor.rpc.v1.TableRowsR\x06tablesJ\x04\b\x03\x10\x10\"5\n" +
 	"\tTableRows\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\tR\x05table\x12\x12\n" +
@@ -1636,19 +1656,20 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Request)(nil),         // 27: armor.rpc.v1.Request
 	(*Result)(nil),          // 28: armor.rpc.v1.Result
 	(*Enforcement)(nil),     // 29: armor.rpc.v1.Enforcement
-	(*wire.Time)(nil),       // 30: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 31: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 32: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 33: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 34: armor.wire.v1.Selector
-	(*wire.Bootstrap)(nil),  // 35: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 36: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 37: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 38: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 39: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 40: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 41: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 42: armor.rpc.v1.Ballot
+	(*Question)(nil),        // 30: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 31: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 32: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 33: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 34: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 35: armor.wire.v1.Selector
+	(*wire.Bootstrap)(nil),  // 36: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 37: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 38: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 39: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 40: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 41: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 42: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 43: armor.rpc.v1.Ballot
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
@@ -1657,77 +1678,78 @@ var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	28, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
 	29, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
 	27, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	10, // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
-	9,  // 7: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	30, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	31, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	32, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	33, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
-	12, // 12: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	34, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	27, // 14: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	28, // 15: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	22, // 16: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	35, // 17: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	4,  // 18: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 19: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 20: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 21: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 22: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 23: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 24: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	36, // 25: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	1,  // 26: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	37, // 27: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	38, // 28: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	39, // 29: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 30: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 31: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 32: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 33: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	36, // 34: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 35: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	17, // 36: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 37: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	18, // 38: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	20, // 39: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 40: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	20, // 41: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	21, // 42: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 43: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	25, // 44: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 45: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 46: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 47: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 48: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 49: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 50: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	40, // 51: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 52: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	0,  // 53: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	41, // 54: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	42, // 55: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	16, // 56: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	32, // 57: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 58: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 59: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	40, // 60: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	26, // 61: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 62: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	28, // 63: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 64: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	29, // 65: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 66: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	19, // 67: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 68: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	23, // 69: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	24, // 70: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 71: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	45, // [45:72] is the sub-list for method output_type
-	18, // [18:45] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	30, // 6: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	10, // 7: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
+	9,  // 8: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
+	31, // 9: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	32, // 10: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	33, // 11: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	34, // 12: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	12, // 13: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
+	35, // 14: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	27, // 15: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	28, // 16: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	22, // 17: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	36, // 18: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	4,  // 19: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 20: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 21: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 22: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 23: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 24: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 25: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	37, // 26: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	1,  // 27: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	38, // 28: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	39, // 29: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	40, // 30: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 31: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 32: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 33: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 34: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	37, // 35: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 36: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
+	17, // 37: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 38: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	18, // 39: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	20, // 40: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 41: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	20, // 42: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	21, // 43: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 44: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	25, // 45: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 46: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 47: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 48: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 49: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 50: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 51: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	41, // 52: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 53: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	0,  // 54: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	42, // 55: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	43, // 56: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	16, // 57: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	33, // 58: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 59: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 60: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	41, // 61: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	26, // 62: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 63: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	28, // 64: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 65: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	29, // 66: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 67: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	19, // 68: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 69: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	23, // 70: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	24, // 71: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 72: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	46, // [46:73] is the sub-list for method output_type
+	19, // [19:46] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }
