@@ -23,6 +23,8 @@ type adapter struct {
 	machine *fsm.Machine
 	clock   Clock
 	failed  *failure
+	journal *journal
+	mum     bool // a mistake: nothing goes into the journal
 
 	// committed is the highest entry this node knows to be committed.
 	committed atomic.Pointer[entryID]
@@ -46,7 +48,7 @@ type outcome struct {
 }
 
 func newAdapter(cfg Config, failed *failure) *adapter {
-	a := &adapter{machine: cfg.Machine, clock: cfg.Clock, failed: failed}
+	a := &adapter{machine: cfg.Machine, clock: cfg.Clock, failed: failed, journal: newJournal(cfg.Logger), mum: cfg.mistakes.keepMum}
 	a.committed.Store(&entryID{})
 	a.longest.Store(int64(armor.DefaultFreshLive))
 	return a
@@ -67,6 +69,9 @@ func (a *adapter) Apply(entry *raft.Log) any {
 	a.applied[entry.Index%uint64(len(a.applied))].Store(&publication{entry.Index, a.clock.Boot(), a.clock.Wall()})
 	a.commits(entryID{entry.Index, entry.Term})
 	a.observe()
+	if !a.mum {
+		a.journal.note(entry, result)
+	}
 	return outcome{result: result}
 }
 

@@ -137,6 +137,8 @@ type mistakes struct {
 	believeTerms      bool // whoever answers may raise the term
 	leaveMute         bool // a node ends without a last word
 	overwrite         bool // a leader may replace entries that were applied
+	tellAll           bool // each of Raft's lines about a dead peer is written
+	keepMum           bool // changes leave no line
 }
 
 func (c Config) validate() (Config, error) {

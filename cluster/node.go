@@ -168,6 +168,10 @@ func (r *run) start() error {
 	n.latch = newLatch(r.stores, n.failed, &n.elections)
 	n.transport = newTransport(n.cfg, n)
 	r.leading = make(chan bool, 8)
+	var err error
+	if n.adapter.journal.replayed, err = n.latch.LastIndex(); err != nil {
+		return fmt.Errorf("read the log's last index: %w", err)
+	}
 	machine, err := raft.NewRaft(r.config(), n.adapter, n.latch, n.latch, r.stores.snapshots, n.transport)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), n.transport.Close())
@@ -187,7 +191,7 @@ func (r *run) config() *raft.Config {
 	c.ShutdownOnRemove = false // a removed node stays up to say so
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = r.leading
-	c.Logger = newLibraryLog(r.node.cfg.Logger, "raft")
+	c.Logger = newDampedLog(r.node.cfg.Logger, "raft", r.node.cfg.mistakes.tellAll)
 	return c
 }
 
@@ -195,6 +199,7 @@ func (r *run) config() *raft.Config {
 func (r *run) loops(ctx context.Context) {
 	n := r.node
 	r.work.Go(func() { n.transport.receive(ctx) })
+	r.work.Go(func() { n.adapter.journal.write(ctx) })
 	r.work.Go(func() { n.lead(ctx, r.leading) })
 	r.work.Go(func() { n.followState(ctx) })
 	r.work.Go(func() { n.renewals(ctx) })
@@ -214,6 +219,7 @@ func (r *run) end() error {
 	n.transport.Close()
 	n.tasks.wait()
 	r.work.Wait()
+	n.adapter.journal.drain()
 	clean := n.cfg.Holder == nil || len(nonZero(n.cfg.Holder.Held())) == 0
 	return errors.Join(err, r.release(clean))
 }
