@@ -26,6 +26,8 @@ type adapter struct {
 	journal *journal
 	mum     bool // a mistake: nothing goes into the journal
 
+	// snapshotAt is the revision of the newest snapshot.
+	snapshotAt atomic.Uint64
 	// committed is the highest entry this node knows to be committed.
 	committed atomic.Pointer[entryID]
 	// longest is the longest freshness bound that any state in this log ever had: a
@@ -56,23 +58,50 @@ func newAdapter(cfg Config, failed *failure) *adapter {
 
 // Apply publishes the state after the entry. An entry that this build cannot apply
 // ends the node: skipping it would make this node a different cluster.
-func (a *adapter) Apply(entry *raft.Log) any {
-	if err := a.failed.cause(); err != nil {
-		return outcome{err: err}
+func (a *adapter) Apply(entry *raft.Log) any { return a.ApplyBatch([]*raft.Log{entry})[0] }
+
+// ApplyBatch is Apply for entries that are committed together, as they are when a node
+// replays its log or catches up. It implements raft.BatchingFSM.
+func (a *adapter) ApplyBatch(entries []*raft.Log) []any {
+	outcomes := make([]any, len(entries))
+	var commands []fsm.Entry
+	for _, e := range entries {
+		if e.Type == raft.LogCommand { // Raft keeps its own configuration
+			commands = append(commands, fsm.Entry{Index: e.Index, Term: e.Term, Data: e.Data})
+		}
 	}
-	result, err := a.machine.Apply(entry.Index, entry.Term, entry.Data)
-	if err != nil {
-		err = fmt.Errorf("apply log entry: %w", err)
-		a.failed.fail(err)
-		return outcome{err: err}
+	if len(commands) == 0 {
+		return outcomes
 	}
+	var results []armor.Result
+	err := a.failed.cause()
+	if err == nil {
+		if results, err = a.machine.ApplyAll(commands); err != nil {
+			err = fmt.Errorf("apply log entry: %w", err)
+			a.failed.fail(err)
+		}
+	}
+	for i, e := range entries {
+		switch {
+		case e.Type != raft.LogCommand:
+		case len(results) == 0:
+			outcomes[i] = outcome{err: err}
+		default:
+			a.note(e, results[0])
+			outcomes[i], results = outcome{result: results[0]}, results[1:]
+		}
+	}
+	a.observe()
+	return outcomes
+}
+
+// note remembers an entry that was applied and published.
+func (a *adapter) note(entry *raft.Log, result armor.Result) {
 	a.applied[entry.Index%uint64(len(a.applied))].Store(&publication{entry.Index, a.clock.Boot(), a.clock.Wall()})
 	a.commits(entryID{entry.Index, entry.Term})
-	a.observe()
 	if !a.mum {
 		a.journal.note(entry, result)
 	}
-	return outcome{result: result}
 }
 
 // commits notes that an entry is committed.
@@ -150,6 +179,7 @@ func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
 	if err := a.failed.cause(); err != nil {
 		return nil, err
 	}
+	a.snapshotAt.Store(a.machine.LastCommand())
 	return &snapshot{machine: a.machine.Snapshot(), header: snapshotHeader{snapshotMagic, a.longest.Load()}}, nil
 }
 
@@ -192,6 +222,7 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	if err := a.machine.Restore(buffered); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
+	a.snapshotAt.Store(a.machine.LastCommand())
 	a.remember(time.Duration(header.Longest))
 	a.observe()
 	return nil

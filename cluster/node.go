@@ -215,6 +215,7 @@ func (r *run) loops(ctx context.Context) {
 // end stops Raft and closes the files.
 func (r *run) end() error {
 	n := r.node
+	n.snapshotAtEnd(r.raft)
 	err := r.raft.Shutdown().Error()
 	n.transport.Close()
 	n.tasks.wait()
@@ -252,12 +253,13 @@ func (r *run) release(clean bool) error {
 	return err
 }
 
-// followState acts on each new state: a waiting freshness proof may hold now, and the
-// data directory learns its cluster.
+// followState acts on each new state: a waiting freshness proof may hold now, a snapshot
+// be due sooner or later, and the data directory learns its cluster.
 func (n *Node) followState(ctx context.Context) {
 	for {
 		state, superseded := n.machine.Current()
 		n.lease.settle(state.Revision, n.enforced.upTo())
+		n.paceSnapshots(n.raft.Load(), state)
 		if n.dir != nil && state.Cluster.ID != "" {
 			if err := n.dir.belongsTo(state.Cluster.ID); err != nil {
 				n.failed.fail(err)

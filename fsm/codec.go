@@ -38,6 +38,10 @@ type proposal struct {
 	armor.Request
 	at    time.Time // when it was proposed
 	level uint32    // it means what it meant at this level
+	// ahead is what was found out before it was its turn, if anything; trustAhead is
+	// Machine's.
+	ahead      *verified
+	trustAhead bool
 }
 
 // encode also returns the proposal as every machine will read it: what was written is

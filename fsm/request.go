@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func (w *world) step(index, term uint64, p proposal) (*world, armor.Result) {
 		d.prolong(first, r.Expires)
 		return d.finish(), first.result()
 	}
-	if err := d.admit(r); err != nil {
+	if err := d.admit(p); err != nil {
 		return d.refused(err)
 	}
 	opened := d.finish()
@@ -63,7 +64,8 @@ func (d *draft) refused(err error) (*world, armor.Result) {
 
 // admit judges what does not depend on the command's meaning. What it refuses is not
 // remembered: nobody may use up another's request ids, or the table.
-func (d *draft) admit(r armor.Request) error {
+func (d *draft) admit(p proposal) error {
+	r := p.Request
 	switch {
 	case r.Expires.Before(d.Time):
 		return refuse(armor.ErrExpired,
@@ -76,17 +78,21 @@ func (d *draft) admit(r armor.Request) error {
 		return refuse(armor.ErrExhausted,
 			"%s made %d requests within %s: wait, or put more into each", r.Principal, maxLiveRequests, armor.RequestWindow)
 	}
-	return d.authenticate(r)
+	return d.authenticate(p)
 }
 
 // authenticate checks that the request is its principal's own.
-func (d *draft) authenticate(r armor.Request) error {
+func (d *draft) authenticate(p proposal) error {
+	r := p.Request
 	if node, ok := strings.CutPrefix(r.Principal, "node/"); ok {
 		return d.authenticateNode(armor.NodeID(node), r)
 	}
 	operator, found := d.Operators.Get(r.Principal)
 	if !found {
 		return refuse(armor.ErrDenied, "there is no operator %q", r.Principal)
+	}
+	if a := p.ahead; a != nil && (p.trustAhead || a.cluster == d.Cluster.ID && bytes.Equal(a.key, operator.PublicKey)) {
+		return a.err
 	}
 	return r.Verify(d.Cluster.ID, operator.PublicKey)
 }
