@@ -35,8 +35,9 @@ type State struct {
 	Staged       Table[StagedRevocations] // by batch and part
 
 	// What follows from the tables above and is kept with them.
-	KeyEnvironments Index // SPKI → environment it is bound to
-	Grants          Index // ObjectKey(environment, pattern) → identity name
+	KeyEnvironments Index      // SPKI → environment it is bound to
+	Orders          CertOrders // the inventory by end, identity, serial number and key
+	Grants          Index      // ObjectKey(environment, pattern) → identity name
 
 	// NextIndex is the Index that the next member gets.
 	NextIndex uint16

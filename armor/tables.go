@@ -11,7 +11,7 @@ var (
 	Environments = table("environments", Trusting, func(s *State) *Table[Environment] { return &s.Environments })
 	Anchors      = table("anchors", Trusting, func(s *State) *Table[TrustAnchor] { return &s.Anchors })
 	Inventory    = table("inventory", Listing, func(s *State) *Table[CertRecord] { return &s.Inventory }).
-			index(CertRecord.bindKey, nil).about(CertRecord.holders)
+			index(CertRecord.index, CertRecord.unindex).atOnce(indexInventory).about(CertRecord.holders)
 	Revoked    = revocations("revocations", Revoking)
 	Identities = table("identities", Granting, func(s *State) *Table[IdentityConfig] { return &s.Identities }).
 			index(IdentityConfig.indexGrant, IdentityConfig.forgetGrant)
@@ -55,6 +55,8 @@ type TableOf[V Row] struct {
 	store  store[V]
 	// derive and forget keep what follows from a row; nil where nothing does.
 	derive, forget func(row V, s *State)
+	// deriveAll is derive for all rows of a state at once; nil: one after another.
+	deriveAll func(s *State)
 	// sessions are those that a row is about; nil where it may be any.
 	sessions func(row V) SelectorKey
 }
@@ -109,6 +111,11 @@ func declare[V Row](t *TableOf[V]) *TableOf[V] {
 
 func (t *TableOf[V]) index(derive, forget func(V, *State)) *TableOf[V] {
 	t.derive, t.forget = derive, forget
+	return t
+}
+
+func (t *TableOf[V]) atOnce(deriveAll func(*State)) *TableOf[V] {
+	t.deriveAll = deriveAll
 	return t
 }
 
@@ -187,7 +194,11 @@ func (t *TableOf[V]) Fill(s *State) (add func(Row) bool, done func()) {
 	add = func(row Row) bool { return addRow(any(row).(*V)) }
 	return add, func() {
 		put()
-		if t.derive == nil {
+		switch {
+		case t.deriveAll != nil:
+			t.deriveAll(s)
+			return
+		case t.derive == nil:
 			return
 		}
 		for row := range t.store.rows(s) {

@@ -85,11 +85,6 @@ type CertRecord struct {
 // Key is the record's key in State.Inventory.
 func (r CertRecord) Key() string { return r.Certificate.Fingerprint.String() }
 
-// bindKey binds the certificate's key to the environment that it was issued for.
-func (r CertRecord) bindKey(s *State) {
-	s.KeyEnvironments = s.KeyEnvironments.With(r.Certificate.Key.String(), r.Environment)
-}
-
 // holders are the sessions that the record may decide: those of its key.
 func (r CertRecord) holders() SelectorKey { return digestKey(keyMark, r.Certificate.Key) }
 

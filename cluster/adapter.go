@@ -23,8 +23,11 @@ type adapter struct {
 	machine  *fsm.Machine
 	clock    Clock
 	failed   *failure
+	journal  *journal
 	mistakes *mistakes
 
+	// snapshotAt is the revision of the newest snapshot.
+	snapshotAt atomic.Uint64
 	// committed is the highest entry this node knows to be committed.
 	committed atomic.Pointer[entryID]
 	// longest is the longest freshness bound that any state in this log ever had: a
@@ -47,7 +50,7 @@ type outcome struct {
 }
 
 func newAdapter(cfg Config, failed *failure) *adapter {
-	a := &adapter{machine: cfg.Machine, clock: cfg.Clock, failed: failed, mistakes: cfg.mistakes}
+	a := &adapter{machine: cfg.Machine, clock: cfg.Clock, failed: failed, journal: newJournal(cfg.Logger), mistakes: cfg.mistakes}
 	a.committed.Store(&entryID{})
 	a.longest.Store(int64(armor.DefaultFreshLive))
 	return a
@@ -55,25 +58,59 @@ func newAdapter(cfg Config, failed *failure) *adapter {
 
 // Apply publishes the state after the entry. An entry that this build cannot apply
 // ends the node: skipping it would make this node a different cluster.
-func (a *adapter) Apply(entry *raft.Log) any {
-	if err := a.failed.cause(); err != nil {
-		return outcome{err: err}
+func (a *adapter) Apply(entry *raft.Log) any { return a.ApplyBatch([]*raft.Log{entry})[0] }
+
+// ApplyBatch is Apply for entries that are committed together, as they are when a node
+// replays its log or catches up. It implements raft.BatchingFSM.
+func (a *adapter) ApplyBatch(entries []*raft.Log) []any {
+	outcomes := make([]any, len(entries))
+	var commands []fsm.Entry
+	for _, e := range entries {
+		a.checkSeal(e)
+		if e.Type == raft.LogCommand { // Raft keeps its own configuration
+			commands = append(commands, fsm.Entry{Index: e.Index, Term: e.Term, Data: e.Data})
+		}
 	}
+	if len(commands) == 0 {
+		return outcomes
+	}
+	var results []armor.Result
+	err := a.failed.cause()
+	if err == nil {
+		if results, err = a.machine.ApplyAll(commands); err != nil {
+			err = fmt.Errorf("apply log entry: %w", err)
+			a.failed.fail(err)
+		}
+	}
+	for i, e := range entries {
+		switch {
+		case e.Type != raft.LogCommand:
+		case len(results) == 0:
+			outcomes[i] = outcome{err: err}
+		default:
+			a.note(e, results[0])
+			outcomes[i], results = outcome{result: results[0]}, results[1:]
+		}
+	}
+	a.observe()
+	return outcomes
+}
+
+// checkSeal ends the node at an entry that is not what was stored: nothing of what came with
+// it is applied.
+func (a *adapter) checkSeal(entry *raft.Log) {
 	if err := checkSeal(entry); err != nil && !a.mistakes.trustDisk {
-		err = fmt.Errorf("apply log entry %d: %w", entry.Index, damaged("memory", err.Error()))
-		a.failed.fail(err)
-		return outcome{err: err}
+		a.failed.fail(fmt.Errorf("apply log entry %d: %w", entry.Index, damaged("memory", err.Error())))
 	}
-	result, err := a.machine.Apply(entry.Index, entry.Term, entry.Data)
-	if err != nil {
-		err = fmt.Errorf("apply log entry: %w", err)
-		a.failed.fail(err)
-		return outcome{err: err}
-	}
+}
+
+// note remembers an entry that was applied and published.
+func (a *adapter) note(entry *raft.Log, result armor.Result) {
 	a.applied[entry.Index%uint64(len(a.applied))].Store(&publication{entry.Index, a.clock.Boot(), a.clock.Wall()})
 	a.commits(entryID{entry.Index, entry.Term})
-	a.observe()
-	return outcome{result: result}
+	if !a.mistakes.keepMum {
+		a.journal.note(entry, result)
+	}
 }
 
 // commits notes that an entry is committed.
@@ -151,6 +188,7 @@ func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
 	if err := a.failed.cause(); err != nil {
 		return nil, err
 	}
+	a.snapshotAt.Store(a.machine.LastCommand())
 	return &snapshot{machine: a.machine.Snapshot(), header: snapshotHeader{snapshotMagic, a.longest.Load()}}, nil
 }
 
@@ -193,6 +231,7 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	if err := a.machine.Restore(buffered); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
+	a.snapshotAt.Store(a.machine.LastCommand())
 	a.remember(time.Duration(header.Longest))
 	a.observe()
 	return nil

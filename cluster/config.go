@@ -55,8 +55,8 @@ type Timings struct {
 	Heartbeat, Election, LeaderLease time.Duration // Raft's; 500, 500 and 250 ms
 	Commit                           time.Duration // 50 ms: how late an idle follower learns of a commit that no nudge told it of
 	Transport                        time.Duration // 1 s: a Raft message and its answer
-	SnapshotInterval                 time.Duration // 2 min
-	SnapshotThreshold                uint64        // 8192 entries
+	SnapshotInterval                 time.Duration // 30 s, to twice that, between two looks whether a snapshot is due
+	SnapshotThreshold                uint64        // 8192 entries at most; fewer of a small state
 	TrailingLogs                     uint64        // 10240 entries kept behind a snapshot
 	Renew                            time.Duration // 500 ms between questions
 	RenewTimeout                     time.Duration // 1 s for an answer
@@ -72,7 +72,7 @@ func (t Timings) withDefaults() Timings {
 	}{
 		{&t.Heartbeat, 500 * time.Millisecond}, {&t.Election, 500 * time.Millisecond},
 		{&t.LeaderLease, 250 * time.Millisecond}, {&t.Commit, 50 * time.Millisecond},
-		{&t.Transport, time.Second}, {&t.SnapshotInterval, 2 * time.Minute},
+		{&t.Transport, time.Second}, {&t.SnapshotInterval, 30 * time.Second},
 		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
 		{&t.Chores, time.Second}, {&t.DiskStall, 10 * time.Second},
 		{&t.Clocks, 2 * time.Second},
@@ -155,6 +155,9 @@ type mistakes struct {
 	takeBack          bool // an entry that was committed is deleted when a leader says so
 	trustMarks        bool // what a node says of its state is not compared
 	trustDisk         bool // a log entry is believed whatever its checksum says
+	tellAll           bool // each of Raft's lines about a dead peer is written
+	keepMum           bool // changes leave no line
+	replayAll         bool // snapshots are neither paced nor written at an orderly end
 }
 
 func (c Config) validate() (Config, error) {

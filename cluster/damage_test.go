@@ -48,7 +48,7 @@ func TestSealCoversAllThatAnEntrySays(t *testing.T) {
 // and returns the node that was started with it.
 func spoil(t *testing.T, mistake func(*mistakes)) (err error, knows bool) {
 	t.Helper()
-	bubble(t, func(l *lab) { mistake(l.mistakes) }, 3, func(t *testing.T, l *lab) {
+	bubble(t, func(l *lab) { replaying(l); mistake(l.mistakes) }, 3, func(t *testing.T, l *lab) {
 		n := l.follower()
 		l.do(l.revocation("a"))
 		l.eventually("it knows", func() bool { return l.revokedOn(n, "a") })

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/time/rate"
+
+	"github.com/armordb/armordb/armor"
 )
 
 // libraryLog lets hashicorp's libraries write to our log. They word their messages
@@ -18,10 +20,16 @@ type libraryLog struct {
 	name  string
 	args  []any
 	limit *rate.Limiter // of lines; nil: none
+	damp  *damper       // of complaints of a peer; nil: none
 }
 
 func newLibraryLog(l *slog.Logger, name string) hclog.Logger {
 	return &libraryLog{log: l, name: name}
+}
+
+// newDampedLog is for Raft, which goes on about a peer that is dead.
+func newDampedLog(l *slog.Logger, name string, every bool) hclog.Logger {
+	return &libraryLog{log: l, name: name, damp: &damper{peers: map[string]*complaints{}, every: every}}
 }
 
 // newLimitedLog is for a library that has a line for whatever a stranger sends.
@@ -35,7 +43,17 @@ func (l *libraryLog) write(level slog.Level, msg string, args []any) {
 		return
 	}
 	detail := append(append([]any{slog.String("message", msg)}, l.args...), args...)
-	l.log.Log(ctx, level, l.name, slog.Group("library", detail...))
+	attrs := []any{slog.Group("library", detail...)}
+	if l.damp != nil && level >= slog.LevelWarn {
+		held, ok := l.damp.passes(msg, args)
+		if !ok {
+			return
+		}
+		if held > 0 {
+			attrs = append(attrs, slog.Int(armor.KeyCount, held)) // lines of this peer that were held back
+		}
+	}
+	l.log.Log(ctx, level, l.name, attrs...)
 }
 
 // Log maps hclog's levels; what Raft calls info is routine and goes to debug.
@@ -67,7 +85,7 @@ func (l *libraryLog) ResetNamed(string) hclog.Logger { return l }
 func (l *libraryLog) SetLevel(hclog.Level)           {}
 func (l *libraryLog) GetLevel() hclog.Level          { return hclog.Debug }
 func (l *libraryLog) With(args ...any) hclog.Logger {
-	return &libraryLog{l.log, l.name, append(l.args[:len(l.args):len(l.args)], args...), l.limit}
+	return &libraryLog{l.log, l.name, append(l.args[:len(l.args):len(l.args)], args...), l.limit, l.damp}
 }
 func (l *libraryLog) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
 	return log.New(l, "", 0)

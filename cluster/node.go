@@ -182,6 +182,10 @@ func (r *run) start() error {
 	}
 	n.transport = newTransport(n.cfg, n)
 	r.leading = make(chan bool, 8)
+	var err error
+	if n.adapter.journal.replayed, err = n.latch.LastIndex(); err != nil {
+		return fmt.Errorf("read the log's last index: %w", err)
+	}
 	machine, err := r.begin()
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), n.transport.Close())
@@ -240,7 +244,7 @@ func (r *run) config() *raft.Config {
 	c.ShutdownOnRemove = false // a removed node stays up to say so
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = r.leading
-	c.Logger = newLibraryLog(r.node.cfg.Logger, "raft")
+	c.Logger = newDampedLog(r.node.cfg.Logger, "raft", r.node.cfg.mistakes.tellAll)
 	return c
 }
 
@@ -248,6 +252,7 @@ func (r *run) config() *raft.Config {
 func (r *run) loops(ctx context.Context) {
 	n := r.node
 	r.work.Go(func() { n.transport.receive(ctx) })
+	r.work.Go(func() { n.adapter.journal.write(ctx) })
 	r.work.Go(func() { n.lead(ctx, r.leading) })
 	r.work.Go(func() { n.followState(ctx) })
 	r.work.Go(func() { n.renewals(ctx) })
@@ -266,10 +271,12 @@ func (r *run) loops(ctx context.Context) {
 // end stops Raft and closes the files.
 func (r *run) end() error {
 	n := r.node
+	n.snapshotAtEnd(r.raft)
 	err := r.raft.Shutdown().Error()
 	n.transport.Close()
 	n.tasks.wait()
 	r.work.Wait()
+	n.adapter.journal.drain()
 	clean := n.cfg.Holder == nil || len(nonZero(n.cfg.Holder.Held())) == 0
 	return errors.Join(err, r.release(clean))
 }
@@ -302,12 +309,13 @@ func (r *run) release(clean bool) error {
 	return err
 }
 
-// followState acts on each new state: a waiting freshness proof may hold now, and the
-// data directory learns its cluster.
+// followState acts on each new state: a waiting freshness proof may hold now, a snapshot
+// be due sooner or later, and the data directory learns its cluster.
 func (n *Node) followState(ctx context.Context) {
 	for {
 		state, superseded := n.machine.Current()
 		n.lease.settle(state.Revision, n.enforced.upTo())
+		n.paceSnapshots(n.raft.Load(), state)
 		if n.dir != nil && state.Cluster.ID != "" {
 			if err := n.dir.belongsTo(state.Cluster.ID); err != nil {
 				n.failed.fail(err)

@@ -35,7 +35,7 @@ func Encode(r armor.Request, proposedAt time.Time) ([]byte, error) {
 	if r.DryRun {
 		return nil, refuse(armor.ErrInvalid, "a dry run of %s is no entry of the log", r.Command.Kind())
 	}
-	b, _, err := encode(entry{r, proposedAt, kinds[r.Command.Kind()].level})
+	b, _, err := encode(entry{request: r, proposedAt: proposedAt, level: kinds[r.Command.Kind()].level})
 	return b, err
 }
 
@@ -44,6 +44,10 @@ type entry struct {
 	request    armor.Request
 	proposedAt time.Time
 	level      uint32
+	// ahead is what was found out before it was its turn, if anything; trustAhead is
+	// Machine's.
+	ahead      *verified
+	trustAhead bool
 }
 
 // encode also returns the entry as every machine will read it: what was written is read
@@ -126,7 +130,7 @@ func decode(b []byte) (entry, error) {
 		return entry{}, fmt.Errorf("proposed at %s, which no clock shows", stamp(proposedAt))
 	}
 	r, err := requestOf(&e)
-	return entry{r, proposedAt, e.Level}, err
+	return entry{request: r, proposedAt: proposedAt, level: e.Level}, err
 }
 
 func requestOf(e *fsmpb.Envelope) (r armor.Request, err error) {

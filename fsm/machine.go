@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,8 @@ type Machine struct {
 	trail   trail
 
 	mu sync.Mutex // serialises Apply and Restore; readers never take it
+
+	trustAhead bool // a mutant of our tests does not look whether the key is still the operator's
 }
 
 // version is one published world. It is immutable but for superseded, which is closed
@@ -62,24 +65,88 @@ func (v *version) mark() armor.Mark {
 	return armor.Mark{Revision: v.world.state.Revision, Chain: v.chain, State: v.digest}
 }
 
+// Entry is one committed entry of the log.
+type Entry struct {
+	Index, Term uint64
+	Data        []byte
+}
+
 // Apply takes the committed entry at index and publishes the state that follows. The
 // Result is the cluster's answer, refusals included. The error is non-nil only when
 // this build cannot apply the entry (it wraps ErrCannotApply): nothing was changed,
 // and the caller must stop the node.
-func (m *Machine) Apply(index, term uint64, b []byte) (armor.Result, error) {
+func (m *Machine) Apply(index, term uint64, data []byte) (armor.Result, error) {
+	results, err := m.ApplyAll([]Entry{{index, term, data}})
+	if err != nil {
+		return armor.Result{}, err
+	}
+	return results[0], nil
+}
+
+// ApplyAll is Apply for entries that follow each other, and publishes once: those who follow
+// the state look at it once, and what an entry costs that does not depend on those before
+// it is done on all processors. The results are those of the entries before the first that
+// this build cannot apply, which the error is about; they are published.
+func (m *Machine) ApplyAll(entries []Entry) (results []armor.Result, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.current.Load()
-	if last := v.world.state.Revision; index <= last {
-		return armor.Result{}, fmt.Errorf("%w: entry %d comes after %d", ErrCannotApply, index, last)
+	next := &version{world: v.world, chain: v.chain}
+	take := func(p prepared) error {
+		if last := next.world.state.Revision; p.Index <= last {
+			return fmt.Errorf("%w: entry %d comes after %d", ErrCannotApply, p.Index, last)
+		}
+		if p.err != nil {
+			return fmt.Errorf("entry %d of term %d: %w", p.Index, p.Term, p.err)
+		}
+		if len(results) > 0 { // the last one's mark comes with its publication
+			next.digest = next.world.hash()
+			m.trail.add(next.mark())
+		}
+		var result armor.Result
+		p.entry.trustAhead = m.trustAhead
+		next.world, result = next.world.step(p.Index, p.Term, p.entry)
+		next.chain = link(next.chain, p.Index, p.Term, p.Data)
+		results = append(results, result)
+		return nil
 	}
-	e, err := decode(b)
+	if len(entries) == 1 { // as a rule: somebody waits for it
+		err = take(v.world.prepare(entries[0]))
+	} else {
+		err = inParts(slices.Values(entries), v.world.prepare, take)
+	}
+	if len(results) > 0 {
+		m.publish(v, next)
+	}
+	return results, err
+}
+
+// prepared is an entry with all of its work done that does not depend on those before it.
+type prepared struct {
+	Entry
+	entry entry
+	err   error
+}
+
+// prepare reads an entry, and verifies its signature by the key that its operator has in w.
+func (w *world) prepare(e Entry) prepared {
+	read, err := decode(e.Data)
 	if err != nil {
-		return armor.Result{}, fmt.Errorf("entry %d of term %d: %w: %w", index, term, ErrCannotApply, err)
+		return prepared{e, read, fmt.Errorf("%w: %w", ErrCannotApply, err)}
 	}
-	next, result := v.world.step(index, term, e)
-	m.publish(v, &version{world: next, chain: link(v.chain, index, term, b)})
-	return result, nil
+	if operator, found := w.state.Operators.Get(read.request.Principal); found {
+		read.ahead = &verified{
+			key: operator.PublicKey, cluster: w.state.Cluster.ID, err: read.request.Verify(w.state.Cluster.ID, operator.PublicKey),
+		}
+	}
+	return prepared{e, read, nil}
+}
+
+// verified is what became of verifying a request's signature before it is its turn.
+type verified struct {
+	key     []byte
+	cluster string
+	err     error
 }
 
 // publish makes next the version in force. The order matters: whoever wakes from
@@ -101,7 +168,7 @@ func (m *Machine) Check(r armor.Request, now time.Time) (b []byte, err error) {
 	if !wire.IsCommand(r.Command) {
 		return nil, refuse(armor.ErrInvalid, "%T is no command of the log", r.Command)
 	}
-	e := entry{r, now, kinds[r.Command.Kind()].level}
+	e := entry{request: r, proposedAt: now, level: kinds[r.Command.Kind()].level}
 	b, err = m.try(e)
 	if err == nil || !TakesAway(r.Command) {
 		return b, err

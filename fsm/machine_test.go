@@ -196,7 +196,7 @@ func removal(t *testing.T, level uint32) *lab {
 	l := governed(t, "n2", "n3")
 	r := l.request("ada", armor.RemoveMember{Node: "n3"})
 	w := l.machine.current.Load().world
-	w, result := w.step(w.state.Revision+1, l.term, entry{r, l.now, level})
+	w, result := w.step(w.state.Revision+1, l.term, entry{request: r, proposedAt: l.now, level: level})
 	l.must(result)
 	old := l.machine.current.Load()
 	l.machine.publish(old, &version{world: w, chain: old.chain})

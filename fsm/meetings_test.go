@@ -15,7 +15,7 @@ func twoPools(t *testing.T, level uint32, addBudgets bool) armor.Result {
 	l.must(l.by("ada", poolOn("a", false)))
 	r := l.request("ada", poolOn("b", addBudgets))
 	w := l.machine.current.Load().world
-	_, result := w.step(w.state.Revision+1, l.term, entry{r, l.now, level})
+	_, result := w.step(w.state.Revision+1, l.term, entry{request: r, proposedAt: l.now, level: level})
 	return result
 }
 

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -84,17 +85,21 @@ func (d *draft) admit(e entry) error {
 		return refuse(armor.ErrExhausted,
 			"%s made %d requests within %s: wait, or put more into each", r.Principal, maxLiveRequests, armor.RequestWindow)
 	}
-	return d.authenticate(r)
+	return d.authenticate(e)
 }
 
 // authenticate checks that the request is its principal's own.
-func (d *draft) authenticate(r armor.Request) error {
+func (d *draft) authenticate(e entry) error {
+	r := e.request
 	if node, ok := strings.CutPrefix(r.Principal, "node/"); ok {
 		return d.authenticateNode(armor.NodeID(node), r)
 	}
 	operator, found := d.Operators.Get(r.Principal)
 	if !found {
 		return refuse(armor.ErrDenied, "there is no operator %q", r.Principal)
+	}
+	if a := e.ahead; a != nil && (e.trustAhead || a.cluster == d.Cluster.ID && bytes.Equal(a.key, operator.PublicKey)) {
+		return a.err
 	}
 	return r.Verify(d.Cluster.ID, operator.PublicKey)
 }

@@ -113,22 +113,37 @@ func (c *Client) saw(revision uint64) {
 // follow from tables asked for (KeyEnvironments from the inventory, Grants from the
 // identities).
 func (c *Client) State(ctx context.Context, tables ...Table) (*armor.State, error) {
+	s, _, err := c.tables(ctx, &armorpb.StateRequest{}, tables)
+	return s, err
+}
+
+// Ask is State, but that of the inventory, the revocations and the identities there is only
+// what answers a question: it costs the same beside a thousand rows and a million. Next is
+// where a page ends that was asked for; empty: at the end of its list. A node of an earlier
+// release sends all rows, which answer as well.
+func (c *Client) Ask(ctx context.Context, q armor.Question, tables ...Table) (s *armor.State, next string, err error) {
+	if err := q.Check(); err != nil {
+		return nil, "", err
+	}
+	return c.tables(ctx, &armorpb.StateRequest{About: toMessage[armorpb.Question](q)}, tables)
+}
+
+func (c *Client) tables(ctx context.Context, q *armorpb.StateRequest, tables []Table) (s *armor.State, next string, err error) {
 	c.mu.Lock()
-	q := &armorpb.StateRequest{AtLeast: c.seen}
+	q.AtLeast = c.seen
 	c.mu.Unlock()
 	for _, t := range tables {
 		q.Tables = append(q.Tables, t.Name())
 	}
-	var s *armor.State
-	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
+	err = c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
 		stream, err := api.Tables(ctx, q)
 		if err == nil {
-			s, err = receiveState(stream.Recv)
+			s, next, err = receiveState(stream.Recv)
 		}
 		return cut(err)
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +151,7 @@ func (c *Client) State(ctx context.Context, tables ...Table) (*armor.State, erro
 		c.clusterID = s.Cluster.ID // what requests are signed for
 	}
 	c.logTime = s.Time
-	return s, nil
+	return s, next, nil
 }
 
 // cut turns the end of a stream that had more to say into an error of the transport.

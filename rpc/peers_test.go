@@ -251,7 +251,7 @@ func TestStateArrivesWholeAndInSmallChunks(t *testing.T) {
 	})
 	want, _ := l.nodes["n1"].Current()
 	largest, chunks := 0, 0
-	err := sendState(want, armor.Tables(), func(chunk *armorpb.StateChunk) error {
+	err := sendState(want, armor.Tables(), "", func(chunk *armorpb.StateChunk) error {
 		largest, chunks = max(largest, proto.Size(chunk)), chunks+1
 		return nil
 	})
@@ -288,11 +288,11 @@ func TestAStateThatWasCutShortIsNotTaken(t *testing.T) {
 	l := newLab(t, 1)
 	state, _ := l.nodes["n1"].Current()
 	var chunks []*armorpb.StateChunk
-	if err := sendState(state, armor.Tables(), func(c *armorpb.StateChunk) error { chunks = append(chunks, c); return nil }); err != nil {
+	if err := sendState(state, armor.Tables(), "", func(c *armorpb.StateChunk) error { chunks = append(chunks, c); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	chunks[len(chunks)-1].Last = false
-	_, err := receiveState(func() (*armorpb.StateChunk, error) {
+	_, _, err := receiveState(func() (*armorpb.StateChunk, error) {
 		if len(chunks) == 0 {
 			return nil, context.DeadlineExceeded
 		}
@@ -367,5 +367,39 @@ func TestOrderNeedsTheRole(t *testing.T) {
 	_, err := c.Order(t.Context(), armor.PoolOrder{Verb: armor.KillPool, Environment: "production", Pool: "orders"})
 	if !errors.Is(err, armor.ErrDenied) || len(l.nodes["n1"].orders) > 0 {
 		t.Errorf("%v; the node was ordered %v", err, l.nodes["n1"].orders)
+	}
+}
+
+func TestAQuestionIsAnsweredWithItsRowsAlone(t *testing.T) {
+	l := newLab(t, 1)
+	c := l.client(l.enrol("ada", armor.Revoker), "n1")
+	l.change(func(s *armor.State) {
+		for i := range 50 {
+			r := filled[armor.CertRecord]()
+			r.Certificate.Fingerprint = armor.Digest{byte(i), 1}
+			r.Certificate.NotAfter = time.Unix(2_000_000_000+int64(i), 0).UTC()
+			armor.Inventory.Put(s, r)
+			gone := armor.Selector{Kind: armor.SelectKey, Key: armor.Digest{byte(i), 2}}
+			armor.Revoked.Put(s, armor.Revocation{Selector: gone, Revision: s.Revision})
+		}
+	})
+	word := armor.Digest{7, 1}.String()
+	s, next, err := c.Ask(t.Context(), armor.Question{Certificates: []string{word}}, armor.Inventory, armor.Revoked, armor.Operators)
+	if err != nil || s.Inventory.Len() != 1 || !s.Inventory.Has(word) || s.Revocations.Len() != 0 || s.Operators.Len() != 1 || next != "" {
+		t.Errorf("%d certificates, %d revocations, next %q, %v", s.Inventory.Len(), s.Revocations.Len(), next, err)
+	}
+	page := armor.CertificatePage{Limit: 20}
+	var found int
+	for range 3 {
+		if s, next, err = c.Ask(t.Context(), armor.Question{CertificatePage: page}, armor.Inventory); err != nil {
+			t.Fatal(err)
+		}
+		found, page.After = found+s.Inventory.Len(), next
+	}
+	if found != 50 || next != "" {
+		t.Errorf("three pages of 20 have %d of 50 and go on at %q", found, next)
+	}
+	if _, _, err := c.Ask(t.Context(), armor.Question{Certificates: []string{"4f"}}); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("a question that means too much: %v", err)
 	}
 }

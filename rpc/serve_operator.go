@@ -85,7 +85,7 @@ func (o *operatorService) Validate(ctx context.Context, q *armorpb.ValidateReque
 	return &armorpb.Empty{}, err
 }
 
-// Tables sends this node's state.
+// Tables sends this node's state, or what of it answers a question.
 func (o *operatorService) Tables(q *armorpb.StateRequest, stream grpc.ServerStreamingServer[armorpb.StateChunk]) error {
 	asked, err := tablesNamed(q.Tables)
 	if err != nil {
@@ -96,7 +96,17 @@ func (o *operatorService) Tables(q *armorpb.StateRequest, stream grpc.ServerStre
 		return fmt.Errorf("%w: node %s is at revision %d and has not reached %d yet",
 			armor.ErrUnavailable, o.server.cfg.Node.ID(), state.Revision, q.AtLeast)
 	}
-	return sendState(state, asked, stream.Send)
+	next := ""
+	if q.About != nil {
+		about, err := fromMessage[armor.Question](q.About)
+		if err != nil {
+			return err
+		}
+		if state, next, err = state.Excerpt(about); err != nil {
+			return err
+		}
+	}
+	return sendState(state, asked, next, stream.Send)
 }
 
 // Nodes asks every member.

@@ -34,8 +34,8 @@ func tablesNamed(names []string) ([]armor.AnyTable, error) {
 	return slices.DeleteFunc(all, func(t armor.AnyTable) bool { return !slices.Contains(names, t.Name()) }), nil
 }
 
-// sendState cuts the asked tables into chunks.
-func sendState(s *armor.State, asked []armor.AnyTable, send func(*armorpb.StateChunk) error) error {
+// sendState cuts the asked tables into chunks; next is where a page of them ends.
+func sendState(s *armor.State, asked []armor.AnyTable, next string, send func(*armorpb.StateChunk) error) error {
 	chunk, size := &armorpb.StateChunk{Head: headOf(s)}, 0
 	for _, t := range asked {
 		rows := &armorpb.TableRows{Table: t.Name()}
@@ -56,7 +56,7 @@ func sendState(s *armor.State, asked []armor.AnyTable, send func(*armorpb.StateC
 			size += len(encoded)
 		}
 	}
-	chunk.Last = true
+	chunk.Last, chunk.Next = true, next
 	return send(chunk)
 }
 
@@ -67,36 +67,37 @@ func headOf(s *armor.State) *armorpb.StateHead {
 	}
 }
 
-// receiveState puts the chunks together again. ErrUnavailable when the stream ends
-// before the last one.
-func receiveState(receive func() (*armorpb.StateChunk, error)) (*armor.State, error) {
+// receiveState puts the chunks together again, and returns where a page ends that was asked
+// for. ErrUnavailable when the stream ends before the last one.
+func receiveState(receive func() (*armorpb.StateChunk, error)) (_ *armor.State, next string, _ error) {
 	s := &armor.State{}
 	filling := fillings(s)
 	for first := true; ; first = false {
 		chunk, err := receive()
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if first {
 			if err := setHead(s, chunk.GetHead()); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 		}
 		for _, part := range chunk.Tables {
 			if f, known := filling[part.Table]; known {
 				if err := f.take(part.Rows); err != nil {
-					return nil, err
+					return nil, "", err
 				}
 			}
 		}
 		if chunk.Last {
+			next = chunk.Next
 			break
 		}
 	}
 	for _, f := range filling {
 		f.done()
 	}
-	return s, nil
+	return s, next, nil
 }
 
 // filling is a table that is being received.

@@ -214,7 +214,7 @@ func (a *app) caListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "list the trust anchors", Example: "  armorctl ca list -o wide", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			state, err := a.fetch(cmd.Context(), armor.Anchors, armor.Revoked)
+			state, _, err := a.ask(cmd.Context(), armor.Question{}, armor.Anchors, armor.Revoked)
 			if err != nil {
 				return err
 			}
@@ -263,7 +263,7 @@ func (a *app) caShowCommand() *cobra.Command {
 		Use: "show NAME|FINGERPRINT", Short: "show a trust anchor and its certificate",
 		Example: "  armorctl ca show client-4f1a22c0 --pem > ca.crt", Args: exactly("NAME or FINGERPRINT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := a.fetch(cmd.Context(), armor.Anchors, armor.Revoked)
+			state, _, err := a.ask(cmd.Context(), armor.Question{}, armor.Anchors, armor.Revoked)
 			if err != nil {
 				return err
 			}

@@ -51,7 +51,7 @@ func viewOfCert(s *armor.State, r armor.CertRecord, now time.Time) certView {
 	if !r.ReplacedBy.IsZero() {
 		v.ReplacedBy = r.ReplacedBy.String()
 	}
-	revocation, revoked := revocationOf(s, c)
+	revocation, revoked := s.RevocationOf(c)
 	if revoked {
 		v.RevokedBy = revocation.Selector.String()
 	}
@@ -62,24 +62,11 @@ func viewOfCert(s *armor.State, r armor.CertRecord, now time.Time) certView {
 	return v
 }
 
-// revocationOf looks at the certificate and, as far as it is a trust anchor, at its
-// issuer. One that is not in the inventory yet is registered now, and so vouched for.
-func revocationOf(s *armor.State, c armor.Certificate) (armor.Revocation, bool) {
-	if r, found := s.Compromised(c); found && s.Inventory.Has(c.Fingerprint.String()) {
-		return r, true
-	}
-	for anchor := range s.Anchors.Values() {
-		if anchor.Certificate.Key == c.ID.Issuer {
-			return s.Revokes(c, []armor.Certificate{anchor.Certificate})
-		}
-	}
-	return s.Revokes(c, nil)
-}
-
 // certFilter is which certificates cert list shows.
 type certFilter struct {
 	environment, identity, owner, expiring string
 	all                                    bool
+	part                                   part
 }
 
 func (a *app) certListCommand() *cobra.Command {
@@ -96,6 +83,7 @@ func (a *app) certListCommand() *cobra.Command {
 	fl.StringVar(&f.owner, "owner", "", "only those of an `owner`")
 	fl.StringVar(&f.expiring, "expiring", "", "only those that expire within this `duration`")
 	fl.BoolVar(&f.all, "all", false, "also those that are expired, revoked or replaced")
+	partFlags(cmd, &f.part)
 	return cmd
 }
 
@@ -104,25 +92,57 @@ func (a *app) certList(ctx context.Context, f certFilter) error {
 	if err != nil {
 		return err
 	}
-	state, err := a.fetch(ctx, armor.Inventory, armor.Revoked, armor.Anchors)
-	if err != nil {
-		return err
-	}
 	views := []certView{}
 	t := table{
 		columns: []string{"identity", "environment", "owner", "serial", "expires", "state"},
 		wide:    []string{"issued by", "fingerprint", "key"}, empty: "no such certificates",
 	}
-	for _, r := range byExpiry(state) {
-		v := viewOfCert(state, r, a.now())
-		if !keep(r, v) {
-			continue
+	next, err := f.pages(ctx, a, func(s *armor.State) {
+		for _, r := range byExpiry(s) {
+			if v := viewOfCert(s, r, a.now()); keep(r, v) {
+				views = append(views, v)
+				t.row(v.Identity, v.Environment, v.Owner, shortSerial(v.Serial), relative(r.Certificate.NotAfter, a.now()), v.State,
+					v.IssuedBy, v.Fingerprint, v.Key)
+			}
 		}
-		views = append(views, v)
-		t.row(v.Identity, v.Environment, v.Owner, shortSerial(v.Serial), relative(r.Certificate.NotAfter, a.now()), v.State, v.IssuedBy,
-			v.Fingerprint, v.Key)
+	})
+	if err != nil {
+		return err
 	}
+	a.sayNext(next)
 	return a.show(answer{data: views, tables: []table{t}})
+}
+
+// pages asks for one page of the certificates after another, until they end or the limit
+// is reached. It returns where the last one ends.
+func (f certFilter) pages(ctx context.Context, a *app, take func(*armor.State)) (next string, err error) {
+	client, ctx, done, err := a.reach(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	q := armor.Question{CertificatePage: f.page(a.now())}
+	return f.part.turn(func(limit int, after string) (int, string, error) {
+		q.CertificatePage.Limit, q.CertificatePage.After = limit, after
+		s, next, err := client.Ask(ctx, q, certTables...)
+		if err != nil {
+			return 0, "", err
+		}
+		take(s)
+		return s.Inventory.Len(), next, nil
+	})
+}
+
+// page is the filter as a node understands it. What it cannot read compile has refused.
+func (f certFilter) page(now time.Time) armor.CertificatePage {
+	p := armor.CertificatePage{Environment: f.environment, Owner: f.owner, Identity: armor.Pattern(f.identity)}
+	if within, err := parsePositive("--expiring", f.expiring); err == nil {
+		p.Until = now.Add(within)
+	}
+	if !f.all {
+		p.ValidAt = now
+	}
+	return p
 }
 
 func (f certFilter) compile(now time.Time) (func(armor.CertRecord, certView) bool, error) {
@@ -167,7 +187,11 @@ func (a *app) certShowCommand() *cobra.Command {
 		Use: "show FINGERPRINT|SERIAL", Short: "show a registered certificate; the first digits will do",
 		Example: "  armorctl cert show 4f1a22c0", Args: exactly("FINGERPRINT or SERIAL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := a.fetch(cmd.Context(), armor.Inventory, armor.Revoked, armor.Anchors)
+			digits, err := digitsOf(args[0])
+			if err != nil {
+				return err
+			}
+			state, _, err := a.ask(cmd.Context(), armor.Question{Certificates: []string{digits}}, certTables...)
 			if err != nil {
 				return err
 			}
@@ -197,12 +221,21 @@ func by(operator string) string {
 	return "by " + operator
 }
 
+// digitsOf spells the first digits of a fingerprint or a serial number as the inventory does.
+func digitsOf(word string) (string, error) {
+	digits := strings.ToLower(strings.ReplaceAll(word, ":", ""))
+	if len(digits) < minPrefix {
+		return "", &fault.Usage{Err: fmt.Errorf("%q is too short: give %d digits or more", word, minPrefix)}
+	}
+	return digits, nil
+}
+
 // findRecord finds a registered certificate by the first digits of its fingerprint or
 // serial number, or by ISSUER/SERIAL.
 func findRecord(s *armor.State, word string) (armor.CertRecord, error) {
-	digits := strings.ToLower(strings.ReplaceAll(word, ":", ""))
-	if len(digits) < minPrefix {
-		return armor.CertRecord{}, &fault.Usage{Err: fmt.Errorf("%q is too short: give %d digits or more", word, minPrefix)}
+	digits, err := digitsOf(word)
+	if err != nil {
+		return armor.CertRecord{}, err
 	}
 	var found []armor.CertRecord
 	for fingerprint, r := range s.Inventory.All() {

@@ -51,7 +51,7 @@ func (a *app) register(ctx context.Context, path string, o registerOptions) erro
 		return err
 	}
 	defer done()
-	state, err := client.State(ctx, armor.Anchors, armor.Identities, armor.Revoked)
+	state, _, err := client.Ask(ctx, armor.Question{Leaves: leavesOf(certs)}, armor.Anchors, armor.Identities, armor.Revoked)
 	if err != nil {
 		return err
 	}

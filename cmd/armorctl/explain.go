@@ -162,7 +162,7 @@ func (a *app) explainDenial(ctx context.Context, id string) error {
 		{"by node", string(v.Node)}, {"revision", fmt.Sprint(v.Revision)},
 	}, v.Facts.pairs()...)...)}
 	if isJudged(v.Reason) {
-		state, err := client.State(ctx, judgedTables...)
+		state, _, err := client.Ask(ctx, armor.Question{Leaves: certificatesOf(record.Facts.Peer)}, judgedTables...)
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,11 @@ func (a *app) explainDenial(ctx context.Context, id string) error {
 }
 
 func (a *app) explainQuestion(ctx context.Context, q question) error {
-	state, err := a.fetch(ctx, judgedTables...)
+	about, err := q.about(a.now())
+	if err != nil {
+		return err
+	}
+	state, _, err := a.ask(ctx, about, judgedTables...)
 	if err != nil {
 		return err
 	}

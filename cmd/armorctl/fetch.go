@@ -18,6 +18,19 @@ func (a *app) fetch(ctx context.Context, tables ...rpc.Table) (*armor.State, err
 	return client.State(ctx, tables...)
 }
 
+// ask is fetch for what answers a question. Next is where a page ends that was asked for.
+func (a *app) ask(ctx context.Context, q armor.Question, tables ...rpc.Table) (s *armor.State, next string, err error) {
+	client, ctx, done, err := a.reach(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer done()
+	return client.Ask(ctx, q, tables...)
+}
+
+// certTables are what a registered certificate is judged by.
+var certTables = []rpc.Table{armor.Inventory, armor.Revoked, armor.Anchors}
+
 // pemOf shows a certificate.
 func pemOf(der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))

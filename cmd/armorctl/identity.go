@@ -101,7 +101,8 @@ func (a *app) identityShowCommand() *cobra.Command {
 		Use: "show NAME|ID", Short: "show an identity: its grants and its certificates",
 		Example: "  armorctl identity show checkout --environment production", Args: exactly("NAME or ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := a.fetch(cmd.Context(), armor.Identities, armor.Inventory, armor.Revoked, armor.Anchors)
+			about := armor.Question{Identities: args, Each: shownCerts}
+			state, _, err := a.ask(cmd.Context(), about, append(certTables, armor.Identities)...)
 			if err != nil {
 				return err
 			}
@@ -148,8 +149,14 @@ func (a *app) showIdentity(s *armor.State, object armor.IdentityConfig) error {
 		v.Certificates = append(v.Certificates, c)
 		certs.row(c.Identity, shortSerial(c.Serial), relative(r.Certificate.NotAfter, a.now()), c.State, c.Fingerprint)
 	}
+	if len(v.Certificates) >= shownCerts {
+		a.say("these end last; all of them: armorctl cert list --all --identity %s", v.ID)
+	}
 	return a.show(answer{data: v, tables: []table{head, grants, certs}})
 }
+
+// shownCerts is how many certificates of an identity are shown.
+const shownCerts = 1000
 
 // speaksFor reports whether the object is the one that grants the certificate's
 // identity anything.
@@ -164,7 +171,8 @@ func (a *app) whoCanCommand() *cobra.Command {
 		Use: "who-can DATABASE", Short: "list the identities that may reach a database",
 		Example: "  armorctl who-can orders --role checkout_rw", Args: exactly("DATABASE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := a.fetch(cmd.Context(), armor.Identities, armor.Databases, armor.Pools, armor.Revoked)
+			about := armor.Question{Database: args[0]}
+			state, _, err := a.ask(cmd.Context(), about, armor.Identities, armor.Databases, armor.Pools, armor.Revoked)
 			if err != nil {
 				return err
 			}
@@ -210,8 +218,8 @@ func (a *app) whoCan(s *armor.State, asked reach) error {
 			}
 			v := accessView{
 				Environment: i.Environment, Identity: i.Name, ID: string(i.ID), Owner: i.Owner,
-				Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), Revoked: identityRevoked(s,
-					i.ID), SecondFactor: g.SecondFactor, Replication: g.Replication,
+				Roles: g.Roles, Pool: g.Pool, CIDRs: prefixes(g.CIDRs), Revoked: s.WholeIdentityRevoked(i.ID),
+				SecondFactor: g.SecondFactor, Replication: g.Replication,
 			}
 			views = append(views, v)
 			t.row(v.Environment, v.Identity, v.ID, strings.Join(v.Roles, ","), cmp.Or(strings.Join(v.CIDRs, ","), "anywhere"), v.Pool, v.Owner,
@@ -242,17 +250,6 @@ func (r reach) matches(s *armor.State, i armor.IdentityConfig, g armor.Grant) bo
 		(r.role == "" || slices.Contains(g.Roles, r.role)) &&
 		(armor.IsConsole(g.Database) ||
 			s.Databases.Has(armor.ObjectKey(i.Environment, g.Database)) && s.Pools.Has(armor.ObjectKey(i.Environment, g.Pool)))
-}
-
-// identityRevoked reports whether every certificate of the pattern, of whatever date,
-// is revoked.
-func identityRevoked(s *armor.State, id armor.Pattern) bool {
-	for r := range s.Revocations.Values() {
-		if r.Selector.Kind == armor.SelectIdentity && r.Selector.IssuedBefore.IsZero() && r.Selector.Identity.Covers(id) {
-			return true
-		}
-	}
-	return false
 }
 
 func yesNo(b bool) string {

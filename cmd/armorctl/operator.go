@@ -154,7 +154,7 @@ func (a *app) operatorListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "list the operators and their roles", Example: "  armorctl operator list", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			state, err := a.fetch(cmd.Context(), armor.Operators, armor.Revoked)
+			state, _, err := a.ask(cmd.Context(), armor.Question{}, armor.Operators, armor.Revoked)
 			if err != nil {
 				return err
 			}

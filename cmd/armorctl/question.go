@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -18,6 +19,34 @@ type question struct {
 	identity, serial, file, environment string
 	database, role, source              string
 	replication                         string
+}
+
+// about is what of the state answers the question.
+func (q question) about(now time.Time) (armor.Question, error) {
+	switch {
+	case q.file != "":
+		certs, err := issue.Certificates(q.file)
+		return armor.Question{Leaves: leavesOf(certs)}, err
+	case q.serial != "":
+		digits, err := digitsOf(q.serial)
+		return armor.Question{Certificates: []string{digits}}, err
+	default:
+		return armor.Question{Identities: []string{q.identity}, Each: 1, ValidAt: now}, nil
+	}
+}
+
+// leavesOf are certificates as a question names those that need not be registered. Who
+// signed them they do not say.
+func leavesOf(certs []*x509.Certificate) (leaves []armor.Certificate) {
+	for _, c := range certs {
+		leaves = append(leaves, pki.Facts(c, armor.Digest{}))
+	}
+	return leaves
+}
+
+// certificatesOf are all that a peer showed.
+func certificatesOf(p armor.Peer) []armor.Certificate {
+	return append([]armor.Certificate{p.Leaf}, slices.Concat(p.Chains...)...)
 }
 
 func (q question) asked() bool { return q.identity != "" || q.serial != "" || q.file != "" }
@@ -128,7 +157,7 @@ func (q question) resolve(s *armor.State) (armor.Identity, error) {
 func longestLived(s *armor.State, id armor.Identity, now time.Time) (armor.CertRecord, bool) {
 	var best armor.CertRecord
 	for r := range s.Inventory.Values() {
-		_, revoked := revocationOf(s, r.Certificate)
+		_, revoked := s.RevocationOf(r.Certificate)
 		if r.Certificate.Identity == id && stateWord(revoked, r.Certificate, now) == "valid" &&
 			r.Certificate.NotAfter.After(best.Certificate.NotAfter) {
 			best = r

@@ -72,9 +72,7 @@ func (a *app) revoke(ctx context.Context, o revokeOptions) error {
 		return err
 	}
 	defer client.Close()
-	reading, cancel := a.within(ctx, patience)
-	defer cancel()
-	state, err := client.State(reading, armor.Environments, armor.Inventory, armor.Anchors, armor.Identities, armor.Revoked)
+	state, err := a.stateFor(ctx, client, o.targets)
 	if err != nil {
 		return err
 	}
@@ -97,6 +95,27 @@ func (a *app) revoke(ctx context.Context, o revokeOptions) error {
 	return a.revokeNow(ctx, client, r)
 }
 
+// stateFor asks what the flags refer to. A revocation that says itself what it revokes goes
+// ahead without an answer: it then waits for as long as is usual.
+func (a *app) stateFor(ctx context.Context, client *rpc.Client, t targets) (*armor.State, error) {
+	about, err := t.about()
+	if err != nil {
+		return nil, err
+	}
+	standard := patience
+	if t.plain() {
+		standard = hurriedPreview
+	}
+	ctx, cancel := a.within(ctx, standard)
+	defer cancel()
+	state, _, err := client.Ask(ctx, about, armor.Environments, armor.Inventory, armor.Anchors, armor.Identities)
+	if err != nil && t.plain() {
+		a.tell("how long nodes may serve without an answer could not be found out in time")
+		return &armor.State{}, nil
+	}
+	return state, err
+}
+
 // revocation is one that is about to be made.
 type revocation struct {
 	command armor.Revoke
@@ -109,10 +128,12 @@ type revokeView struct {
 	Selectors []string               `json:"selectors"`
 	Reason    armor.RevocationReason `json:"reason"`
 	Comment   string                 `json:"comment,omitempty"`
-	// Sessions would be cut; only a dry run has them.
-	Sessions []sessionView `json:"sessions,omitempty"`
-	Silent   []silentView  `json:"silent,omitempty"`
-	Result   *changeView   `json:"result,omitempty"`
+	// Sessions would be cut, and Certificates, of the registered ones, are taken away; only a
+	// dry run has them.
+	Sessions     []sessionView `json:"sessions,omitempty"`
+	Certificates []certView    `json:"certificates,omitempty"`
+	Silent       []silentView  `json:"silent,omitempty"`
+	Result       *changeView   `json:"result,omitempty"`
 }
 
 func (r revocation) view() revokeView {
@@ -134,6 +155,10 @@ func (a *app) dryRunRevoke(ctx context.Context, client *rpc.Client, r revocation
 	a.reportSilent(survey.Silent)
 	v := r.view()
 	a.sayEach("would be revoked:", v.Selectors)
+	if v.Certificates, err = a.registered(ctx, client, r.command.Selectors); err != nil {
+		return err
+	}
+	a.sayCertificates(v.Certificates)
 	var t table
 	v.Sessions, t = sessionTable(survey.Sessions, a.now())
 	for _, s := range survey.Silent {
@@ -179,6 +204,13 @@ func (a *app) announce(ctx context.Context, client *rpc.Client, r revocation) er
 		return nil
 	}
 	a.reportSilent(survey.Silent)
+	if !a.globals.yes {
+		certs, err := a.registered(ctx, client, r.command.Selectors)
+		if err != nil {
+			return err
+		}
+		a.sayCertificates(certs)
+	}
 	a.say("live sessions that will be cut: %d", len(survey.Sessions))
 	for i, s := range survey.Sessions {
 		if i == listed {
@@ -188,6 +220,31 @@ func (a *app) announce(ctx context.Context, client *rpc.Client, r revocation) er
 		a.say("  %s session %d: %s from %s, database %q as %q", s.Node, s.ID, s.Certificate.Identity, s.Source, s.Database, s.Role)
 	}
 	return nil
+}
+
+// registered are certificates of the inventory that selectors name: of each the first few
+// that end last, and of a long list those of its beginning.
+func (a *app) registered(ctx context.Context, client *rpc.Client, selectors []armor.Selector) ([]certView, error) {
+	about := armor.Question{Selectors: selectors[:min(len(selectors), 10*listed)], Each: listed}
+	state, _, err := client.Ask(ctx, about, certTables...)
+	if err != nil {
+		return nil, fmt.Errorf("find out which registered certificates are meant: %w", err)
+	}
+	var views []certView
+	for _, r := range byExpiry(state) {
+		if views = append(views, viewOfCert(state, r, a.now())); len(views) == 10*listed {
+			break
+		}
+	}
+	return views, nil
+}
+
+func (a *app) sayCertificates(certs []certView) {
+	var texts []string
+	for _, c := range certs {
+		texts = append(texts, fmt.Sprintf("%s of %s, %s", shortSerial(c.Serial), c.Identity, c.State))
+	}
+	a.sayEach("  registered certificate", texts)
 }
 
 func (a *app) revokeNow(ctx context.Context, client *rpc.Client, r revocation) error {

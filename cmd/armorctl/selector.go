@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,55 @@ func targetFlags(cmd *cobra.Command, t *targets) {
 
 func (t targets) none() bool {
 	return len(t.files)+len(t.fingerprints)+len(t.serials)+len(t.keys)+len(t.identities)+len(t.issuers)+len(t.lists) == 0
+}
+
+// plain reports whether the flags say themselves what is revoked, so that nothing has to be
+// looked up.
+func (t targets) plain() bool {
+	if len(t.files)+len(t.fingerprints) > 0 {
+		return false
+	}
+	for _, word := range t.serials {
+		if !strings.Contains(word, "/") {
+			return false
+		}
+	}
+	for _, word := range t.issuers {
+		if _, err := armor.ParseDigest(word); err != nil {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(t.identities, isName)
+}
+
+// isName reports whether a word names an Identity object.
+func isName(word string) bool { return !strings.HasPrefix(word, "spiffe://") }
+
+// about is what has to be looked up.
+func (t targets) about() (q armor.Question, err error) {
+	for _, path := range t.files {
+		certs, err := issue.Certificates(path)
+		if err != nil {
+			return q, err
+		}
+		q.Leaves = append(q.Leaves, leavesOf(certs)...)
+	}
+	for _, word := range append(slices.Clone(t.fingerprints), t.serials...) {
+		if strings.Contains(word, "/") {
+			continue
+		}
+		digits, err := digitsOf(word)
+		if err != nil {
+			return q, err
+		}
+		q.Certificates = append(q.Certificates, digits)
+	}
+	for _, word := range t.identities {
+		if isName(word) {
+			q.Identities = append(q.Identities, word)
+		}
+	}
+	return q, nil
 }
 
 // scope is what selectors are worked out from.
@@ -211,7 +261,7 @@ func selectIssuer(sc scope, word string) ([]armor.Selector, error) {
 
 func selectIdentity(sc scope, word string) ([]armor.Selector, error) {
 	pattern := armor.Pattern(word)
-	if strings.HasPrefix(word, "spiffe://") {
+	if !isName(word) {
 		if _, err := armor.ParsePattern(word); err != nil {
 			return nil, err
 		}

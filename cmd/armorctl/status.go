@@ -23,6 +23,9 @@ func (a *app) statusCommand() *cobra.Command {
 	}
 }
 
+// maxExpiring is how many certificates that end soon status asks for.
+const maxExpiring = 100
+
 // listedCerts is how many of them people are shown, so that the rest stays on the screen.
 const listedCerts = 10
 
@@ -42,8 +45,9 @@ type statusView struct {
 	LogTimeAhead    bool              `json:"logTimeAhead"` // cluster mend-time takes it back
 	Nodes           []nodeView        `json:"nodes"`
 	Pools           []clusterPoolView `json:"pools"`
-	Expiring        []certView        `json:"expiring"` // client certificates, within 30 days
-	Joining         []armor.NodeID    `json:"joining"`  // nodes that wait for node approve
+	Expiring        []certView        `json:"expiring"` // client certificates, within 30 days: the first 100
+	MoreExpiring    bool              `json:"moreExpiring,omitempty"`
+	Joining         []armor.NodeID    `json:"joining"` // nodes that wait for node approve
 }
 
 // clusterPoolView is a pool over all nodes that answered.
@@ -68,7 +72,9 @@ func (a *app) status(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	state, err := client.State(ctx, armor.Members, armor.Pools, armor.Shares, armor.Inventory, armor.Anchors, armor.Revoked, armor.Joins)
+	ending := armor.CertificatePage{Limit: maxExpiring, ValidAt: a.now(), Until: a.now().Add(expirySoon)}
+	state, next, err := client.Ask(ctx, armor.Question{CertificatePage: ending},
+		append(certTables, armor.Members, armor.Pools, armor.Shares, armor.Joins)...)
 	if err != nil {
 		return err
 	}
@@ -77,6 +83,7 @@ func (a *app) status(ctx context.Context) error {
 		return err
 	}
 	v := a.viewOfStatus(state, nodeViews(nodes))
+	v.MoreExpiring = next != ""
 	return a.show(answer{data: v, tables: a.statusTables(v)})
 }
 
@@ -161,12 +168,20 @@ func (a *app) statusTables(v statusView) []table {
 	certs := table{columns: []string{"expiring certificate", "environment", "owner", "serial", "expires"}}
 	for i, c := range v.Expiring {
 		if i == listedCerts {
-			a.say("%d more certificates expire within 30 days: armorctl cert list --expiring 30d", len(v.Expiring)-i)
+			a.say("%s certificates expire within 30 days: armorctl cert list --expiring 30d", v.moreThan(i))
 			break
 		}
 		certs.row(c.Identity, c.Environment, c.Owner, shortSerial(c.Serial), c.NotAfter)
 	}
 	return []table{head, nodeTable(v.Nodes), poolTable(v.Pools), certs}
+}
+
+// moreThan words how many certificates expire soon beside those that are listed.
+func (v statusView) moreThan(listed int) string {
+	if v.MoreExpiring {
+		return fmt.Sprintf("more than %d more", len(v.Expiring)-listed)
+	}
+	return fmt.Sprintf("%d more", len(v.Expiring)-listed)
 }
 
 func leaderWords(v statusView) string {

@@ -39,8 +39,8 @@ func (a *app) watch(ctx context.Context, client *rpc.Client, r revocation) {
 
 // committedAs returns the revision of the revocation once it is in the state.
 func (r revocation) committedAs(ctx context.Context, client *rpc.Client) uint64 {
-	state, err := client.State(ctx, armor.Revoked)
-	if err != nil {
+	state, _, err := client.Ask(ctx, armor.Question{Selectors: r.command.Selectors[:1]}, armor.Revoked)
+	if err != nil || r.state.Revision == 0 { // then nobody knows what was there before
 		return 0
 	}
 	found, ok := state.Revocations.Get(r.command.Selectors[0].SelectorKey())

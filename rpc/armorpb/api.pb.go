@@ -366,9 +366,12 @@ func (x *ValidateRequest) GetRequest() *Request {
 }
 
 type StateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tables        []string               `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`                   // none: all
-	AtLeast       uint64                 `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // the revision that the state must have reached
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Tables  []string               `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`                   // none: all
+	AtLeast uint64                 `protobuf:"varint,2,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // the revision that the state must have reached
+	// about bounds the inventory, the revocations and the identities to what answers a
+	// question. A node of an earlier release passes over it and sends all of the tables.
+	About         *Question `protobuf:"bytes,3,opt,name=about,proto3" json:"about,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,12 +420,20 @@ func (x *StateRequest) GetAtLeast() uint64 {
 	return 0
 }
 
+func (x *StateRequest) GetAbout() *Question {
+	if x != nil {
+		return x.About
+	}
+	return nil
+}
+
 // StateChunk is a part of the state. The head is in the first one, and the last one
 // says so: a stream that ends without it was cut.
 type StateChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Head          *StateHead             `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
 	Last          bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	Next          string                 `protobuf:"bytes,17,opt,name=next,proto3" json:"next,omitempty"` // with last: where the page that was asked for ends; empty: at the end of its list
 	Tables        []*TableRows           `protobuf:"bytes,16,rep,name=tables,proto3" json:"tables,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -470,6 +481,13 @@ func (x *StateChunk) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *StateChunk) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 func (x *StateChunk) GetTables() []*TableRows {
@@ -1609,14 +1627,16 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x06result\x18\x01 \x01(\v2\x14.armor.rpc.v1.ResultR\x06result\x12;\n" +
 	"\venforcement\x18\x02 \x01(\v2\x19.armor.rpc.v1.EnforcementR\venforcement\"B\n" +
 	"\x0fValidateRequest\x12/\n" +
-	"\arequest\x18\x01 \x01(\v2\x15.armor.rpc.v1.RequestR\arequest\"A\n" +
+	"\arequest\x18\x01 \x01(\v2\x15.armor.rpc.v1.RequestR\arequest\"o\n" +
 	"\fStateRequest\x12\x16\n" +
 	"\x06tables\x18\x01 \x03(\tR\x06tables\x12\x19\n" +
-	"\bat_least\x18\x02 \x01(\x04R\aatLeast\"\x84\x01\n" +
+	"\bat_least\x18\x02 \x01(\x04R\aatLeast\x12,\n" +
+	"\x05about\x18\x03 \x01(\v2\x16.armor.rpc.v1.QuestionR\x05about\"\x98\x01\n" +
 	"\n" +
 	"StateChunk\x12+\n" +
 	"\x04head\x18\x01 \x01(\v2\x17.armor.rpc.v1.StateHeadR\x04head\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\x12/\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x12\x12\n" +
+	"\x04next\x18\x11 \x01(\tR\x04next\x12/\n" +
 	"\x06tables\x18\x10 \x03(\v2\x17.armor.rpc.v1.TableRowsR\x06tablesJ\x04\b\x03\x10\x10\"5\n" +
 	"\tTableRows\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\tR\x05table\x12\x12\n" +
@@ -1781,21 +1801,22 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Request)(nil),         // 30: armor.rpc.v1.Request
 	(*Result)(nil),          // 31: armor.rpc.v1.Result
 	(*Enforcement)(nil),     // 32: armor.rpc.v1.Enforcement
-	(*wire.Time)(nil),       // 33: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 34: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 35: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 36: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 37: armor.wire.v1.Selector
-	(*Verification)(nil),    // 38: armor.rpc.v1.Verification
-	(*wire.Bootstrap)(nil),  // 39: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 40: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 41: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 42: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 43: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 44: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 45: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 46: armor.rpc.v1.Ballot
-	(*Attestation)(nil),     // 47: armor.rpc.v1.Attestation
+	(*Question)(nil),        // 33: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 34: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 35: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 36: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 37: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 38: armor.wire.v1.Selector
+	(*Verification)(nil),    // 39: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 40: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 41: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 42: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 43: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 44: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 45: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 46: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 47: armor.rpc.v1.Ballot
+	(*Attestation)(nil),     // 48: armor.rpc.v1.Attestation
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
@@ -1804,87 +1825,88 @@ var file_rpc_armorpb_api_proto_depIdxs = []int32{
 	31, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
 	32, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
 	30, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	10, // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
-	9,  // 7: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	33, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	34, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	35, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	36, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
-	12, // 12: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	37, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	33, // 14: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	38, // 15: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
-	30, // 16: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	31, // 17: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	25, // 18: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	39, // 19: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	4,  // 20: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 21: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 22: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 23: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 24: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 25: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 26: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	40, // 27: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 28: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
-	1,  // 29: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	41, // 30: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	42, // 31: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 32: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	18, // 33: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	18, // 34: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
-	43, // 35: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 36: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 37: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 38: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 39: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	40, // 40: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 41: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	20, // 42: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 43: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	21, // 44: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	23, // 45: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 46: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	23, // 47: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	24, // 48: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 49: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	28, // 50: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 51: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 52: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 53: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 54: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 55: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 56: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	44, // 57: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 58: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	17, // 59: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
-	0,  // 60: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	45, // 61: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	46, // 62: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	16, // 63: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	47, // 64: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	38, // 65: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
-	19, // 66: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	35, // 67: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 68: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 69: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	44, // 70: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	29, // 71: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 72: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	31, // 73: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 74: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	32, // 75: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 76: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	22, // 77: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 78: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	26, // 79: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	27, // 80: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 81: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	51, // [51:82] is the sub-list for method output_type
-	20, // [20:51] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	33, // 6: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	10, // 7: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
+	9,  // 8: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
+	34, // 9: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	35, // 10: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	36, // 11: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	37, // 12: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	12, // 13: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
+	38, // 14: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	34, // 15: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	39, // 16: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	30, // 17: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	31, // 18: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	25, // 19: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	40, // 20: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	4,  // 21: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 22: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 23: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 24: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 25: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 26: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 27: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	41, // 28: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 29: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
+	1,  // 30: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	42, // 31: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	43, // 32: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 33: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	18, // 34: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	18, // 35: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	44, // 36: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 37: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 38: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 39: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 40: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	41, // 41: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 42: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
+	20, // 43: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 44: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	21, // 45: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	23, // 46: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 47: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	23, // 48: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	24, // 49: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 50: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	28, // 51: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 52: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 53: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 54: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 55: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 56: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 57: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	45, // 58: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 59: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	17, // 60: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 61: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	46, // 62: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	47, // 63: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	16, // 64: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	48, // 65: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	39, // 66: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	19, // 67: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	36, // 68: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 69: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 70: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	45, // 71: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	29, // 72: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 73: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	31, // 74: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 75: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	32, // 76: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 77: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	22, // 78: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 79: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	26, // 80: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	27, // 81: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 82: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	52, // [52:83] is the sub-list for method output_type
+	21, // [21:52] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }

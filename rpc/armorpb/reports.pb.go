@@ -1878,6 +1878,282 @@ func (x *Attestation) GetLastTerm() uint64 {
 	return 0
 }
 
+type Question struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Certificates    []string               `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	Identities      []string               `protobuf:"bytes,2,rep,name=identities,proto3" json:"identities,omitempty"`
+	Database        string                 `protobuf:"bytes,3,opt,name=database,proto3" json:"database,omitempty"`
+	Leaves          []*wire.Certificate    `protobuf:"bytes,4,rep,name=leaves,proto3" json:"leaves,omitempty"`
+	Selectors       []*wire.Selector       `protobuf:"bytes,5,rep,name=selectors,proto3" json:"selectors,omitempty"`
+	Each            int64                  `protobuf:"varint,6,opt,name=each,proto3" json:"each,omitempty"`
+	ValidAt         *wire.Time             `protobuf:"bytes,7,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
+	CertificatePage *CertificatePage       `protobuf:"bytes,8,opt,name=certificate_page,json=certificatePage,proto3" json:"certificate_page,omitempty"`
+	RevocationPage  *RevocationPage        `protobuf:"bytes,9,opt,name=revocation_page,json=revocationPage,proto3" json:"revocation_page,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Question) Reset() {
+	*x = Question{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Question) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Question) ProtoMessage() {}
+
+func (x *Question) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Question.ProtoReflect.Descriptor instead.
+func (*Question) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Question) GetCertificates() []string {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *Question) GetIdentities() []string {
+	if x != nil {
+		return x.Identities
+	}
+	return nil
+}
+
+func (x *Question) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *Question) GetLeaves() []*wire.Certificate {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *Question) GetSelectors() []*wire.Selector {
+	if x != nil {
+		return x.Selectors
+	}
+	return nil
+}
+
+func (x *Question) GetEach() int64 {
+	if x != nil {
+		return x.Each
+	}
+	return 0
+}
+
+func (x *Question) GetValidAt() *wire.Time {
+	if x != nil {
+		return x.ValidAt
+	}
+	return nil
+}
+
+func (x *Question) GetCertificatePage() *CertificatePage {
+	if x != nil {
+		return x.CertificatePage
+	}
+	return nil
+}
+
+func (x *Question) GetRevocationPage() *RevocationPage {
+	if x != nil {
+		return x.RevocationPage
+	}
+	return nil
+}
+
+type CertificatePage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Limit         int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	Environment   string                 `protobuf:"bytes,3,opt,name=environment,proto3" json:"environment,omitempty"`
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	Identity      string                 `protobuf:"bytes,5,opt,name=identity,proto3" json:"identity,omitempty"`
+	Until         *wire.Time             `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	ValidAt       *wire.Time             `protobuf:"bytes,7,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificatePage) Reset() {
+	*x = CertificatePage{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificatePage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificatePage) ProtoMessage() {}
+
+func (x *CertificatePage) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificatePage.ProtoReflect.Descriptor instead.
+func (*CertificatePage) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CertificatePage) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *CertificatePage) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *CertificatePage) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *CertificatePage) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *CertificatePage) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *CertificatePage) GetUntil() *wire.Time {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *CertificatePage) GetValidAt() *wire.Time {
+	if x != nil {
+		return x.ValidAt
+	}
+	return nil
+}
+
+type RevocationPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Limit         int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevocationPage) Reset() {
+	*x = RevocationPage{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevocationPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevocationPage) ProtoMessage() {}
+
+func (x *RevocationPage) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevocationPage.ProtoReflect.Descriptor instead.
+func (*RevocationPage) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RevocationPage) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *RevocationPage) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *RevocationPage) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RevocationPage) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RevocationPage) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 var File_rpc_armorpb_reports_proto protoreflect.FileDescriptor
 
 const file_rpc_armorpb_reports_proto_rawDesc = "" +
@@ -2051,7 +2327,33 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04mark\x18\x01 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12\x1b\n" +
-	"\tlast_term\x18\x03 \x01(\x04R\blastTermB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
+	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\"\xaa\x03\n" +
+	"\bQuestion\x12\"\n" +
+	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x02 \x03(\tR\n" +
+	"identities\x12\x1a\n" +
+	"\bdatabase\x18\x03 \x01(\tR\bdatabase\x122\n" +
+	"\x06leaves\x18\x04 \x03(\v2\x1a.armor.wire.v1.CertificateR\x06leaves\x125\n" +
+	"\tselectors\x18\x05 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\x12\x12\n" +
+	"\x04each\x18\x06 \x01(\x03R\x04each\x12.\n" +
+	"\bvalid_at\x18\a \x01(\v2\x13.armor.wire.v1.TimeR\avalidAt\x12H\n" +
+	"\x10certificate_page\x18\b \x01(\v2\x1d.armor.rpc.v1.CertificatePageR\x0fcertificatePage\x12E\n" +
+	"\x0frevocation_page\x18\t \x01(\v2\x1c.armor.rpc.v1.RevocationPageR\x0erevocationPage\"\xec\x01\n" +
+	"\x0fCertificatePage\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12 \n" +
+	"\venvironment\x18\x03 \x01(\tR\venvironment\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x1a\n" +
+	"\bidentity\x18\x05 \x01(\tR\bidentity\x12)\n" +
+	"\x05until\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\x05until\x12.\n" +
+	"\bvalid_at\x18\a \x01(\v2\x13.armor.wire.v1.TimeR\avalidAt\"x\n" +
+	"\x0eRevocationPage\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02byB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
 
 var (
 	file_rpc_armorpb_reports_proto_rawDescOnce sync.Once
@@ -2065,7 +2367,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -2089,42 +2391,53 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Mark)(nil),             // 19: armor.rpc.v1.Mark
 	(*Verification)(nil),     // 20: armor.rpc.v1.Verification
 	(*Attestation)(nil),      // 21: armor.rpc.v1.Attestation
-	nil,                      // 22: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 23: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 24: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 25: armor.wire.v1.Certificate
+	(*Question)(nil),         // 22: armor.rpc.v1.Question
+	(*CertificatePage)(nil),  // 23: armor.rpc.v1.CertificatePage
+	(*RevocationPage)(nil),   // 24: armor.rpc.v1.RevocationPage
+	nil,                      // 25: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 26: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 27: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 28: armor.wire.v1.Certificate
+	(*wire.Selector)(nil),    // 29: armor.wire.v1.Selector
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	23, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	24, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	23, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	26, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	27, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	26, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	25, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	25, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	28, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	28, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	23, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	26, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	25, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	23, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	28, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	26, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
 	9,  // 14: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	23, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	23, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	23, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	26, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	26, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	26, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
 	12, // 18: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	22, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	25, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
 	19, // 20: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
-	23, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	26, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
 	19, // 22: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
 	19, // 23: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
 	19, // 24: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	28, // 25: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
+	29, // 26: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
+	26, // 27: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
+	23, // 28: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
+	24, // 29: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
+	26, // 30: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
+	26, // 31: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -2138,7 +2451,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

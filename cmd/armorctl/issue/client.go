@@ -37,8 +37,9 @@ type Request struct {
 
 // Cluster is what issuing needs of it.
 type Cluster interface {
-	// State returns the tables that are named, as they are now.
-	State(ctx context.Context, tables ...rpc.Table) (*armor.State, error)
+	// Ask returns the tables that are named, as they are now, as far as they answer a
+	// question.
+	Ask(ctx context.Context, q armor.Question, tables ...rpc.Table) (s *armor.State, next string, err error)
 	// Register returns once the certificate is in the inventory.
 	Register(ctx context.Context, c armor.RegisterCertificate) error
 }
@@ -52,7 +53,8 @@ type Issued struct {
 // Client makes a client's certificate, registers it, and only then writes its files: where the
 // inventory is required, a certificate that is not in it must not look usable.
 func Client(ctx context.Context, c Cluster, r Request) (Issued, error) {
-	state, err := c.State(ctx, armor.Anchors, armor.Identities, armor.Revoked, armor.Inventory)
+	about := armor.Question{Identities: []string{r.Identity}}
+	state, _, err := c.Ask(ctx, about, armor.Anchors, armor.Identities, armor.Revoked, armor.Inventory)
 	if err != nil {
 		return Issued{}, err
 	}

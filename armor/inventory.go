@@ -1,0 +1,123 @@
+package armor
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/tidwall/btree"
+)
+
+// certOrder keeps the rows of the inventory in one more order, so that a question finds its
+// rows without a walk over all. It is immutable, as tables are, and costs a pointer a row.
+// The zero certOrder is empty.
+type certOrder struct{ m *btree.BTreeG[*CertRecord] }
+
+// An ordering compares two rows; the fingerprint comes last in each, so that none are alike.
+type ordering func(a, b *CertRecord) int
+
+// The orders of the inventory, beside that of its fingerprints.
+var orderings = [...]ordering{
+	byEnd:    func(a, b *CertRecord) int { return a.Certificate.NotAfter.Compare(b.Certificate.NotAfter) },
+	byHolder: holderThenEnd,
+	bySerial: func(a, b *CertRecord) int { return strings.Compare(a.Certificate.ID.Serial, b.Certificate.ID.Serial) },
+	byKey:    func(a, b *CertRecord) int { return slices.Compare(a.Certificate.Key[:], b.Certificate.Key[:]) },
+}
+
+const (
+	byEnd    = iota // when it ends
+	byHolder        // its identity, then when it ends
+	bySerial        // its serial number
+	byKey           // its key
+)
+
+func holderThenEnd(a, b *CertRecord) int {
+	return cmp.Or(strings.Compare(string(a.Certificate.Identity), string(b.Certificate.Identity)),
+		a.Certificate.NotAfter.Compare(b.Certificate.NotAfter))
+}
+
+func (o ordering) less(a, b *CertRecord) bool {
+	return cmp.Or(o(a, b), slices.Compare(a.Certificate.Fingerprint[:], b.Certificate.Fingerprint[:])) < 0
+}
+
+func (o ordering) empty() *btree.BTreeG[*CertRecord] {
+	return btree.NewBTreeGOptions(o.less, btree.Options{Degree: degree, NoLocks: true})
+}
+
+// edited returns the order that change makes of a copy. What is said of tree.edited holds
+// for it.
+func (o certOrder) edited(by ordering, change func(*btree.BTreeG[*CertRecord])) certOrder {
+	if o.m == nil {
+		m := by.empty()
+		change(m)
+		return certOrder{m}
+	}
+	source := *o.m
+	m := source.Copy()
+	change(m)
+	return certOrder{m}
+}
+
+// from walks the rows from a place on.
+func (o certOrder) from(place *CertRecord) iter.Seq[*CertRecord] {
+	return func(yield func(*CertRecord) bool) {
+		if o.m != nil {
+			o.m.Ascend(place, yield)
+		}
+	}
+}
+
+// back walks the rows from a place on towards the first.
+func (o certOrder) back(place *CertRecord) iter.Seq[*CertRecord] {
+	return func(yield func(*CertRecord) bool) {
+		if o.m != nil {
+			o.m.Descend(place, yield)
+		}
+	}
+}
+
+// CertOrders are the inventory's rows in the orders in which they are asked for. They follow
+// from State.Inventory.
+type CertOrders struct{ in [len(orderings)]certOrder }
+
+// index binds the certificate's key to the environment that it was issued for, and puts the
+// row into the inventory's other orders.
+func (r CertRecord) index(s *State) {
+	s.KeyEnvironments = s.KeyEnvironments.With(r.Certificate.Key.String(), r.Environment)
+	row, _ := s.Inventory.rows.get(r.Key())
+	for i, by := range orderings {
+		s.Orders.in[i] = s.Orders.in[i].edited(by, func(m *btree.BTreeG[*CertRecord]) { m.Set(row) })
+	}
+}
+
+// unindex takes the row out of the other orders. The key stays bound.
+func (r CertRecord) unindex(s *State) {
+	for i, by := range orderings {
+		s.Orders.in[i] = s.Orders.in[i].edited(by, func(m *btree.BTreeG[*CertRecord]) { m.Delete(&r) })
+	}
+}
+
+// indexInventory is index for all rows of a state at once.
+func indexInventory(s *State) {
+	if s.Inventory.Len() == 0 {
+		return
+	}
+	rows := make([]*CertRecord, 0, s.Inventory.Len())
+	bindings := newMap[string]()
+	for _, row := range s.Inventory.rows.from("") {
+		rows = append(rows, row)
+		bindings.Set(row.Certificate.Key.String(), row.Environment)
+	}
+	s.KeyEnvironments = Index{tree[string]{bindings}}
+	for i, by := range orderings {
+		slices.SortFunc(rows, func(a, b *CertRecord) int {
+			return cmp.Or(by(a, b), slices.Compare(a.Certificate.Fingerprint[:], b.Certificate.Fingerprint[:]))
+		})
+		m := by.empty()
+		for _, row := range rows {
+			m.Load(row)
+		}
+		s.Orders.in[i] = certOrder{m}
+	}
+}

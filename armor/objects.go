@@ -1,0 +1,102 @@
+package armor
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Objects names what a command is about, in words for a log line: at most most bytes, and
+// nothing that is a secret.
+func Objects(c Command, most int) string {
+	names := objects(c)
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 && b.Len()+len(name) > most {
+			fmt.Fprintf(&b, ", and %d more", len(names)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(name[:min(len(name), most)])
+	}
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
+
+func objects(c Command) []string {
+	switch c := c.(type) {
+	case Bootstrap:
+		return []string{"cluster " + c.Cluster.Name, "node " + string(c.Member.ID), "operator " + c.Operator.Name}
+	case PutEnvironment:
+		return []string{c.Environment.Ref().String()}
+	case PutAnchor:
+		return []string{fmt.Sprintf("trust anchor %s of environment %s", c.Anchor.Name, c.Anchor.Environment)}
+	case RegisterCertificate:
+		return []string{fmt.Sprintf("certificate %s of %s", c.Record.Certificate.ID.Serial, c.Record.Certificate.Identity)}
+	case Revoke:
+		return append([]string{"reason " + string(c.Reason)}, selectorNames(c.Selectors)...)
+	case StageRevocations:
+		return append([]string{fmt.Sprintf("part %d of batch %s", c.Part, c.Batch)}, selectorNames(c.Selectors)...)
+	case RevokeStaged:
+		return []string{"reason " + string(c.Reason), fmt.Sprintf("batch %s of %d parts", c.Batch, c.Parts)}
+	case Apply:
+		return configured(c)
+	case PutOperator:
+		return []string{fmt.Sprintf("operator %s with roles %v", c.Operator.Name, c.Operator.Roles)}
+	case SetShares:
+		return []string{"shares of pool " + c.Pool}
+	case PruneExpired:
+		return []string{"what ended before " + c.At.UTC().Format("2006-01-02T15:04:05Z07:00")}
+	default:
+		return nodesOf(c)
+	}
+}
+
+// nodesOf names the nodes of the commands that are about nodes.
+func nodesOf(c Command) (names []string) {
+	switch c := c.(type) {
+	case CreateJoinToken:
+		names = []string{"token for node " + string(c.Token.Node)}
+	case RequestJoin:
+		names = []string{"node " + string(c.Request.Node)}
+	case ApproveJoin:
+		names = []string{"node " + string(c.Node)}
+	case RemoveMember:
+		names = []string{"node " + string(c.Node)}
+	case SetMemberAddresses:
+		names = []string{"node " + string(c.Node)}
+	case BuryTombstones:
+		for _, n := range c.Nodes {
+			names = append(names, "node "+string(n))
+		}
+	}
+	return names
+}
+
+// configured names the objects of a change of the configuration.
+func configured(c Apply) (names []string) {
+	for _, e := range c.Environments {
+		names = append(names, e.Ref().String())
+	}
+	for _, d := range c.Databases {
+		names = append(names, d.Ref().String())
+	}
+	for _, p := range c.Pools {
+		names = append(names, p.Ref().String())
+	}
+	for _, i := range c.Identities {
+		names = append(names, i.Ref().String())
+	}
+	for _, gone := range c.Delete {
+		names = append(names, "deleted "+gone.String())
+	}
+	return names
+}
+
+func selectorNames(selectors []Selector) []string {
+	names := make([]string, len(selectors))
+	for i, s := range selectors {
+		names[i] = s.String()
+	}
+	return names
+}
