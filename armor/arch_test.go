@@ -87,7 +87,7 @@ var homes = map[string][]string{
 	"github.com/xdg-go/scram":            {"cmd/armorctl/pgbouncer", "pooler/password", "pooler/pgtest"},
 	"go.etcd.io/bbolt":                   {"cluster"},
 	"golang.org/x/sync":                  {"chaos", "chaos/bench", "chaos/site", "cmd/armord", "cmd/armord/dev"},
-	"golang.org/x/sys":                   {"chaos", "chaos/bench", "cluster", "cmd/armord", "cmd/armord/dev", "pooler/loop"},
+	"golang.org/x/sys":                   {"chaos", "chaos/bench", "cluster", "cmd/armord", "cmd/armord/dev", "pooler/backend", "pooler/loop"},
 	"golang.org/x/term":                  {"cmd/armorctl", "cmd/armord"},
 	"golang.org/x/time":                  {"cluster", "cluster/link", "pooler", "rpc", "tlsedge"},
 	"google.golang.org/grpc":             {"rpc", "rpc/armorpb"},

@@ -22,7 +22,8 @@ func (s *State) CheckBudgets(before *State) error {
 				continue
 			}
 			if other, meets := now.whoMeets(s, at, p); meets {
-				return fmt.Errorf("%w: pools %s and %s both lead to role %s of database %s on %s, where PostgreSQL would see %d + %d server connections:"+
+				return fmt.Errorf("%w: pools %s and %s both lead to role %s of database %s on %s,"+
+					" where PostgreSQL would see %d + %d server connections:"+
 					" grant the role in one of them, give one another role, or say that the budgets add up (armorctl apply --add-budgets)",
 					ErrConflict, other.Key(), p.Key(), at.role, at.named(p), at.host, other.Budget, p.Budget)
 			}

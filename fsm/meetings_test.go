@@ -25,8 +25,8 @@ func poolOn(name string, addBudgets bool) armor.Apply {
 		Databases: []armor.Database{{Name: name, Environment: "production", DBName: "app", Hosts: []string{"pg1:5432"},
 			TLSMode: armor.TLSDisable, Roles: []armor.RoleAuth{{Role: "rw"}}}},
 		Pools: []armor.Pool{{Name: name, Environment: "production", Database: name, Mode: armor.TransactionMode, Budget: 12}},
-		Identities: []armor.IdentityConfig{{Name: name, Environment: "production", ID: armor.Pattern("spiffe://prod.acme/" + name), Owner: "tests",
-			Grants: []armor.Grant{{Database: name, Pool: name, Roles: []string{"rw"}}}}},
+		Identities: []armor.IdentityConfig{{Name: name, Environment: "production", ID: armor.Pattern("spiffe://prod.acme/" + name),
+			Owner: "tests", Grants: []armor.Grant{{Database: name, Pool: name, Roles: []string{"rw"}}}}},
 	}
 }
 

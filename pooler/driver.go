@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
@@ -83,6 +84,12 @@ func (h *Handover) OnCancel(cancel func()) {
 	h.client.mu.Lock()
 	defer h.client.mu.Unlock()
 	h.client.canceled = cancel
+}
+
+// Drops reports whether what the session has sent and PostgreSQL has not taken is dropped when it
+// is cut for this cause, before the cut is confirmed: see ServerConn.DropUnsent.
+func (h *Handover) Drops(cause error) bool {
+	return errors.Is(cause, armor.ErrRevoked) || errors.Is(cause, armor.ErrStale)
 }
 
 // CutError is what Session.Cut gets for the cause of a cut, or for Overdue's.

@@ -50,6 +50,7 @@ func (p *Pooler) awaitFormer() {
 		if n := len(pl.formerLeft()); n > 0 {
 			pl.node.cfg.Logger.Warn("places are held back for server connections of a former life of this node",
 				armor.KeyPool, pl.key, armor.KeyCount, n)
+			pl.searching = true // nobody else is at work yet
 			p.errands.add(pl.awaitFormer)
 		}
 	}
@@ -59,15 +60,39 @@ func (p *Pooler) awaitFormer() {
 func (p *pool) awaitFormer(ctx context.Context) {
 	began := time.Now()
 	a := &aftermath{pool: p, began: began, blind: map[site]time.Time{}}
-	for pause := lookForFormerEvery; len(p.formerLeft()) > 0; pause = min(2*pause, longestPause) {
+	for pause := lookForFormerEvery; p.searches(); pause = min(2*pause, longestPause) {
 		a.round(ctx)
 		wait(ctx, p.formerPause(began, pause))
 		if ctx.Err() != nil {
 			return
 		}
 	}
-	p.node.cfg.Logger.Info("no place is held back any more for a former life of this node",
+	p.node.cfg.Logger.Info("no place is held back any more for server connections that nobody has",
 		armor.KeyPool, p.key, armor.KeyTook, time.Since(began))
+}
+
+// searches reports whether there is something left to look for.
+func (p *pool) searches() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.searching = len(p.former) > 0
+	return p.searching
+}
+
+// orphanLocked keeps the place of a connection that was reset, whose end nobody can read, until
+// PostgreSQL is seen to have no backend for it.
+func (p *pool) orphanLocked(c *ServerConn, e backend.Entry) (todo []func()) {
+	delete(p.conns, c)
+	p.closing--
+	if e.ID == 0 { // nothing is written down
+		e.ID = 1<<63 | c.id
+	}
+	p.former[e.ID] = e
+	if !p.searching {
+		p.searching = true
+		todo = append(todo, func() { p.node.errands.add(p.awaitFormer) })
+	}
+	return append(todo, p.settleLocked()...)
 }
 
 // formerPause is how long to wait for the next look: hardly at all while the node waits for its
@@ -177,7 +202,7 @@ func (p *pool) placeToLook() (done func(), may bool) {
 // look frees the places of those that are gone, and of all, if nobody could look there for as
 // long as PostgreSQL needs to notice the end of a dead client.
 func (a *aftermath) look(ctx context.Context, at site, all []backend.Entry) {
-	gone, err := a.node.servers.Gone(ctx, a.target(all[0]), all, time.Since(a.node.began))
+	gone, err := a.node.servers.Gone(ctx, a.target(all[0]), all)
 	switch {
 	case mutant == LookSkipped:
 		gone = all

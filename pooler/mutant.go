@@ -9,4 +9,5 @@ const (
 	sound           Mutant = ""
 	RecordForgotten Mutant = "what a former life has left open holds no place"
 	LookSkipped     Mutant = "what a former life has left open counts as ended before anybody has looked"
+	UnsentKept      Mutant = "what a revoked session has left in the kernel is delivered when the network heals"
 )

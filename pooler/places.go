@@ -135,6 +135,10 @@ func (p *pool) endLocked(c *ServerConn) func() {
 	p.closing++
 	return func() {
 		p.node.errands.add(func(ctx context.Context) {
+			if orphan, reset := c.wire.Orphan(); reset {
+				p.locked(func() []func() { return p.orphanLocked(c, orphan) })
+				return
+			}
 			c.wire.End(ctx)
 			p.locked(func() []func() {
 				delete(p.conns, c)

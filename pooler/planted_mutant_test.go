@@ -33,6 +33,7 @@ func TestMutantsAreFoundByTheirTests(t *testing.T) {
 		core.PinsUnbound:          "TestPinsAreBounded",
 		core.RoomLost:             "TestStateThatCannotFollowPins",
 		pooler.RecordForgotten:    "TestWhatAKilledNodeHasLeftHoldsItsPlace",
+		pooler.UnsentKept:         "TestWhatARevokedSessionHasNotGotThroughIsDropped",
 		pooler.LookSkipped:        "TestWhatAKilledNodeHasLeftHoldsItsPlace",
 	} {
 		t.Run(fmt.Sprint(mutant), func(t *testing.T) {

@@ -22,7 +22,6 @@ type node struct {
 	errands *errands
 	nextID  atomic.Uint64 // of clients and server connections
 	ticked  atomic.Uint64 // see ticks
-	began   time.Time
 }
 
 // ticks is core.Config.Tick.
@@ -51,17 +50,18 @@ type pool struct {
 	switches   switches
 	limit      int
 
-	open    int                      // places taken: from before a dial until the end was read
-	closing int                      // of those, connections that are being ended
-	pinned  int                      // clients that keep one between transactions, or are about to
-	former  map[uint64]backend.Entry // backends of a former life that hold a place, by their number in the register
-	conns   map[*ServerConn]struct{}
-	subs    map[part]*subpool
-	waiters list.List     // of *waiter, the longest wait first
-	alarm   alarm         // for them
-	empty   chan struct{} // closed when open falls to what is held back; nil while nobody waits for that
-	awaited []awaited     // whoever waits for something else
-	counted counted
+	open      int                      // places taken: from before a dial until the end was read
+	closing   int                      // of those, connections that are being ended
+	pinned    int                      // clients that keep one between transactions, or are about to
+	former    map[uint64]backend.Entry // backends of a former life that hold a place, by their number in the register
+	searching bool                     // for them
+	conns     map[*ServerConn]struct{}
+	subs      map[part]*subpool
+	waiters   list.List     // of *waiter, the longest wait first
+	alarm     alarm         // for them
+	empty     chan struct{} // closed when open falls to what is held back; nil while nobody waits for that
+	awaited   []awaited     // whoever waits for something else
+	counted   counted
 }
 
 func newPool(key string, node *node) *pool {
@@ -159,7 +159,7 @@ func (p *pool) status() (s armor.PoolStatus, database armor.Database, serves boo
 		s.NotReady = "this node holds no share of the pool"
 	}
 	if n := len(p.former); n > 0 && n >= p.limit {
-		s.NotReady = fmt.Sprintf("%d places are held back for server connections of a former life of this node", n)
+		s.NotReady = fmt.Sprintf("%d places are held back for server connections that nobody has any more", n)
 	}
 	for _, sub := range p.subs {
 		s.Idle += len(sub.idle)

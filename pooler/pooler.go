@@ -48,7 +48,7 @@ func New(cfg Config) (*Pooler, error) {
 		return nil, err
 	}
 	p := &Pooler{
-		node: node{cfg: cfg, servers: servers, errands: newErrands(), began: time.Now()}, roster: newRoster(), keys: newKeys(cfg.Node, cfg.CancelSigner),
+		node: node{cfg: cfg, servers: servers, errands: newErrands()}, roster: newRoster(), keys: newKeys(cfg.Node, cfg.CancelSigner),
 		passwords: password.New(password.Config{
 			DecoyKey: cfg.DecoyKey, GuessesPerSecond: cfg.GuessesPerSecond, Patience: cfg.PasswordTimeout,
 		}),

@@ -100,6 +100,14 @@ func (c *ServerConn) noteLocked() {
 // Discard gives the connection back to be ended: it is in an unknown state.
 func (c *ServerConn) Discard() { c.giveUp(nil) }
 
+// DropUnsent resets the connection if PostgreSQL has not taken all that was sent: what a session
+// has left there that is cut for good must not arrive later. Discard comes next.
+func (c *ServerConn) DropUnsent() {
+	if mutant != UnsentKept {
+		c.wire.DropUnsent()
+	}
+}
+
 // Lost gives the connection back after reading from it failed with err.
 func (c *ServerConn) Lost(err error) { c.giveUp(err) }
 

@@ -32,9 +32,10 @@ type Conn struct {
 	rest   []byte       // read and not consumed
 	judged *core.Params // what Changed has last looked at
 
-	busy   bool // something may run on it
-	ended  bool // its end was read
-	broken bool // it broke without an end
+	busy    bool // something may run on it
+	ended   bool // its end was read
+	broken  bool // it broke without an end
+	severed bool // we have reset it: see DropUnsent
 }
 
 // Stream is the connection, without deadlines.

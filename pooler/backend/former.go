@@ -37,8 +37,8 @@ func (d *Dialer) StopFormer(ctx context.Context, db armor.Database, e Entry) err
 
 // Gone logs in as t says, looks which of the entries PostgreSQL has no backend for any more,
 // and returns once PostgreSQL has none for the look either. All entries are of one host and
-// role, which t is for; they had logged in. age is how old this life of the node is.
-func (d *Dialer) Gone(ctx context.Context, t Target, all []Entry, age time.Duration) (gone []Entry, err error) {
+// role, which t is for; they had logged in.
+func (d *Dialer) Gone(ctx context.Context, t Target, all []Entry) (gone []Entry, err error) {
 	t.Database.Hosts, t.Database.TargetSessionAttrs, t.Database.MaxLag = []string{all[0].Host}, armor.AnySession, 0
 	c, left, err := d.Open(ctx, t)
 	if err != nil {
@@ -63,7 +63,7 @@ func (d *Dialer) Gone(ctx context.Context, t Target, all []Entry, age time.Durat
 		seen[uint32(pid)] = row
 	}
 	for _, e := range all {
-		if row, there := seen[e.PID]; !there || e.isNot(row, c.port(), age) {
+		if row, there := seen[e.PID]; !there || e.isNot(row, c.port(), time.Since(e.Since)) {
 			gone = append(gone, e)
 		}
 	}
@@ -84,13 +84,13 @@ func askFormer(all []Entry) string {
 		"FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) ANY ('{" + strings.Join(pids, ",") + "}'::int4[])"
 }
 
-// youngBy is how much younger than this life of the node a backend has to look, by the
-// server's clock, to be nothing of a former one's.
+// youngBy is how much younger than what is looked for a backend has to look, by the server's
+// clock, to be another.
 const youngBy = 2 * time.Second
 
 // isNot reports whether the backend that has the entry's pid now is certainly another one: of
 // another role, no client's (a parallel worker, an autovacuum), of another port of ours, or,
-// where a port says nothing, one that has begun in this life. In doubt it is the entry's.
+// where a port says nothing, one that has begun since, which is age ago. In doubt it is the entry's.
 func (e Entry) isNot(row []string, own int, age time.Duration) bool {
 	role, kind, port, seconds, mine := row[1], row[2], row[3], row[4], row[5]
 	switch {

@@ -53,6 +53,8 @@ type Entry struct {
 	PID      uint32 `json:"pid,omitempty"`    // 0: it had not logged in
 	Secret   uint32 `json:"secret,omitempty"` // for a cancel request
 	Gone     bool   `json:"gone,omitempty"`   // a line that strikes the entry out
+
+	Since time.Time `json:"-"` // nothing can be it that has begun later
 }
 
 const (
@@ -97,6 +99,9 @@ func (r *Register) read() error {
 	for _, e := range open {
 		r.open[e.ID] = e
 		r.last = max(r.last, e.ID)
+	}
+	for i := range open {
+		open[i].Since = time.Now()
 	}
 	r.former = open
 	return nil

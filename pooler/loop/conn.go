@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Conn is a connection that can change hands: goroutines read and write it like any
@@ -330,6 +332,23 @@ func (c *Conn) SetLinger(seconds int) error {
 		return l.SetLinger(seconds)
 	}
 	return errors.ErrUnsupported
+}
+
+// Unsent is how many bytes the kernel has that the other side has not acknowledged.
+func (c *Conn) Unsent() int {
+	if c.enter() != nil {
+		return 0
+	}
+	defer c.leave()
+	fd, ok := c.detached()
+	if !ok {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0 // it is no TCP connection
+	}
+	return n
 }
 
 // SetDeadline sets both deadlines.

@@ -204,7 +204,15 @@ func (v *server) release() {
 }
 
 // discard gives the connection back to be ended.
-func (v *server) discard() { v.give(v.c.Discard) }
+func (v *server) discard() {
+	drops := v.session != nil && v.session.drops
+	v.give(func() {
+		if drops {
+			v.c.DropUnsent()
+		}
+		v.c.Discard()
+	})
+}
 
 // give ends the loan.
 func (v *server) give(back func()) {

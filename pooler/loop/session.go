@@ -28,6 +28,7 @@ type session struct {
 	early error         // why the session was cut before begin
 	drain *pgwire.Error // ends the session at its next idle boundary
 	told  string        // the state that the edge knows
+	drops bool          // what PostgreSQL has not taken: see pooler.Handover.Drops
 	over  bool          // nothing is forwarded any more; the last words may still be on their way
 	ended bool
 
@@ -333,6 +334,7 @@ func (s *session) gone() {
 // byte will be forwarded.
 func (s *session) cut(cause error, confirm func()) {
 	if !s.over {
+		s.drops = s.h.Drops(cause)
 		interrupted := len(s.unsent) > 0
 		s.core.Cut(s.h.CutError(cause), &s.w.out)
 		if interrupted {

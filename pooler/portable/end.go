@@ -17,6 +17,7 @@ func (s *session) end() {
 	s.stop(nil)
 	s.unwatch()
 	s.serves.Wait()
+	s.dropUnsent()
 	cut := s.nowQuiet()
 	if cause == nil {
 		cause = s.panicked
@@ -32,6 +33,17 @@ func (s *session) end() {
 	s.closeClient()
 	if cause != nil {
 		panic(cause) // the edge counts it
+	}
+}
+
+// dropUnsent sees to it, before the edge is told, that nothing of a session that is cut for good
+// arrives at PostgreSQL later.
+func (s *session) dropUnsent() {
+	s.stopping.Lock()
+	drops := s.cause != nil && s.h.Drops(s.cause)
+	s.stopping.Unlock()
+	if drops && s.lent != nil {
+		s.lent.server.DropUnsent()
 	}
 }
 
