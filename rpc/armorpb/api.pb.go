@@ -64,6 +64,7 @@ func (*Empty) Descriptor() ([]byte, []int) {
 type DrainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Warrant       *Warrant               `protobuf:"bytes,2,opt,name=warrant,proto3" json:"warrant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -103,6 +104,13 @@ func (x *DrainRequest) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *DrainRequest) GetWarrant() *Warrant {
+	if x != nil {
+		return x.Warrant
+	}
+	return nil
 }
 
 type OrderReply struct {
@@ -1547,9 +1555,10 @@ var File_rpc_armorpb_api_proto protoreflect.FileDescriptor
 const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\n" +
 	"\x15rpc/armorpb/api.proto\x12\farmor.rpc.v1\x1a\x16armor/wire/words.proto\x1a\x19rpc/armorpb/reports.proto\"\a\n" +
-	"\x05Empty\"\"\n" +
+	"\x05Empty\"S\n" +
 	"\fDrainRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"=\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12/\n" +
+	"\awarrant\x18\x02 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"=\n" +
 	"\n" +
 	"OrderReply\x12/\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x19.armor.rpc.v1.OrderResultR\x05nodes\"i\n" +
@@ -1660,7 +1669,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
-	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xaf\a\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xb6\a\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12:\n" +
 	"\x04Poll\x12\x1c.armor.rpc.v1.BallotQuestion\x1a\x14.armor.rpc.v1.Ballot\x128\n" +
@@ -1671,8 +1680,8 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
-	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x121\n" +
-	"\x05Drain\x12\x13.armor.rpc.v1.Empty\x1a\x13.armor.rpc.v1.Empty\x12=\n" +
+	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x128\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty\x12=\n" +
 	"\aPropose\x12\x1c.armor.rpc.v1.ProposeRequest\x1a\x14.armor.rpc.v1.Result\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12F\n" +
 	"\rAwaitEnforced\x12\x1a.armor.rpc.v1.AwaitRequest\x1a\x19.armor.rpc.v1.Enforcement\x129\n" +
@@ -1728,108 +1737,110 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*JoinAnswer)(nil),      // 25: armor.rpc.v1.JoinAnswer
 	(*InitIdentity)(nil),    // 26: armor.rpc.v1.InitIdentity
 	(*InitData)(nil),        // 27: armor.rpc.v1.InitData
-	(*PoolStatus)(nil),      // 28: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 29: armor.rpc.v1.Request
-	(*Result)(nil),          // 30: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 31: armor.rpc.v1.Enforcement
-	(*wire.Time)(nil),       // 32: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 33: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 34: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 35: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 36: armor.wire.v1.Selector
-	(*wire.Bootstrap)(nil),  // 37: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 38: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 39: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 40: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 41: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 42: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 43: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 44: armor.rpc.v1.Ballot
-	(*Attestation)(nil),     // 45: armor.rpc.v1.Attestation
+	(*Warrant)(nil),         // 28: armor.rpc.v1.Warrant
+	(*PoolStatus)(nil),      // 29: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 30: armor.rpc.v1.Request
+	(*Result)(nil),          // 31: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 32: armor.rpc.v1.Enforcement
+	(*wire.Time)(nil),       // 33: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 34: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 35: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 36: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 37: armor.wire.v1.Selector
+	(*wire.Bootstrap)(nil),  // 38: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 39: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 40: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 41: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 42: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 43: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 44: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 45: armor.rpc.v1.Ballot
+	(*Attestation)(nil),     // 46: armor.rpc.v1.Attestation
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	28, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	29, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	30, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	31, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	29, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	10, // 6: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
-	9,  // 7: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	32, // 8: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	33, // 9: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	34, // 10: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	35, // 11: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
-	12, // 12: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	36, // 13: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	32, // 14: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	29, // 15: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	30, // 16: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	24, // 17: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	37, // 18: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	4,  // 19: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 20: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 21: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 22: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 23: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 24: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 25: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	38, // 26: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	1,  // 27: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	39, // 28: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	40, // 29: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 30: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	17, // 31: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	41, // 32: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 33: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 34: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 35: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 36: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	38, // 37: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 38: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	19, // 39: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 40: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	20, // 41: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	22, // 42: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 43: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	22, // 44: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	23, // 45: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 46: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	27, // 47: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 48: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 49: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 50: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 51: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 52: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 53: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	42, // 54: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 55: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	0,  // 56: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	43, // 57: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	44, // 58: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	16, // 59: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	45, // 60: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	18, // 61: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	34, // 62: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 63: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 64: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	42, // 65: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	28, // 66: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 67: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	30, // 68: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 69: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	31, // 70: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 71: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	21, // 72: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 73: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	25, // 74: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	26, // 75: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 76: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	48, // [48:77] is the sub-list for method output_type
-	19, // [19:48] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	28, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
+	3,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
+	29, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	30, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	31, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	32, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	30, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	10, // 7: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
+	9,  // 8: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
+	33, // 9: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	34, // 10: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	35, // 11: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	36, // 12: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	12, // 13: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
+	37, // 14: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	33, // 15: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	30, // 16: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	31, // 17: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	24, // 18: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	38, // 19: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	4,  // 20: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 21: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 22: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 23: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 24: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 25: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 26: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	39, // 27: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	1,  // 28: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	40, // 29: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	41, // 30: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 31: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	17, // 32: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	42, // 33: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 34: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 35: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 36: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 37: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	39, // 38: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	1,  // 39: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	19, // 40: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 41: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	20, // 42: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	22, // 43: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 44: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	22, // 45: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	23, // 46: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 47: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	27, // 48: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 49: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 50: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 51: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 52: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 53: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 54: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	43, // 55: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 56: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	0,  // 57: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	44, // 58: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	45, // 59: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	16, // 60: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	46, // 61: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	18, // 62: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	35, // 63: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 64: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 65: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	43, // 66: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	29, // 67: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 68: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	31, // 69: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 70: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	32, // 71: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 72: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	21, // 73: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 74: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	25, // 75: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	26, // 76: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 77: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	49, // [49:78] is the sub-list for method output_type
+	20, // [20:49] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }

@@ -829,18 +829,88 @@ func (x *PoolStatus) GetPinned() int64 {
 	return 0
 }
 
+// Warrant is an operator's signature under what a node is to do.
+type Warrant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
+	Expires       *wire.Time             `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	Signature     []byte                 `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Warrant) Reset() {
+	*x = Warrant{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Warrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Warrant) ProtoMessage() {}
+
+func (x *Warrant) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Warrant.ProtoReflect.Descriptor instead.
+func (*Warrant) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Warrant) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Warrant) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *Warrant) GetExpires() *wire.Time {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Warrant) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 type PoolOrder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Verb          string                 `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
 	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	Pool          string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
+	Warrant       *Warrant               `protobuf:"bytes,4,opt,name=warrant,proto3" json:"warrant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PoolOrder) Reset() {
 	*x = PoolOrder{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +922,7 @@ func (x *PoolOrder) String() string {
 func (*PoolOrder) ProtoMessage() {}
 
 func (x *PoolOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +935,7 @@ func (x *PoolOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolOrder.ProtoReflect.Descriptor instead.
 func (*PoolOrder) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{10}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PoolOrder) GetVerb() string {
@@ -887,6 +957,13 @@ func (x *PoolOrder) GetPool() string {
 		return x.Pool
 	}
 	return ""
+}
+
+func (x *PoolOrder) GetWarrant() *Warrant {
+	if x != nil {
+		return x.Warrant
+	}
+	return nil
 }
 
 type NodeStatus struct {
@@ -917,7 +994,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1006,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1019,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{11}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -1098,7 +1175,7 @@ type NodeEnforcement struct {
 
 func (x *NodeEnforcement) Reset() {
 	*x = NodeEnforcement{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1187,7 @@ func (x *NodeEnforcement) String() string {
 func (*NodeEnforcement) ProtoMessage() {}
 
 func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1200,7 @@ func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEnforcement.ProtoReflect.Descriptor instead.
 func (*NodeEnforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{12}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeEnforcement) GetNode() string {
@@ -1174,7 +1251,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1263,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1276,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{13}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Enforcement) GetRevision() uint64 {
@@ -1249,7 +1326,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1338,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1351,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{14}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelRequest) GetPid() uint32 {
@@ -1329,7 +1406,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1418,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1431,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Renewal) GetNode() string {
@@ -1478,7 +1555,7 @@ type BallotQuestion struct {
 
 func (x *BallotQuestion) Reset() {
 	*x = BallotQuestion{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1567,7 @@ func (x *BallotQuestion) String() string {
 func (*BallotQuestion) ProtoMessage() {}
 
 func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1580,7 @@ func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BallotQuestion.ProtoReflect.Descriptor instead.
 func (*BallotQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BallotQuestion) GetTerm() uint64 {
@@ -1525,7 +1602,7 @@ type Ballot struct {
 
 func (x *Ballot) Reset() {
 	*x = Ballot{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1614,7 @@ func (x *Ballot) String() string {
 func (*Ballot) ProtoMessage() {}
 
 func (x *Ballot) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1627,7 @@ func (x *Ballot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ballot.ProtoReflect.Descriptor instead.
 func (*Ballot) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ballot) GetTerm() uint64 {
@@ -1595,7 +1672,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1684,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1697,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -1677,7 +1754,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1766,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1779,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mark) GetRevision() uint64 {
@@ -1737,7 +1814,7 @@ type Attestation struct {
 
 func (x *Attestation) Reset() {
 	*x = Attestation{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1826,7 @@ func (x *Attestation) String() string {
 func (*Attestation) ProtoMessage() {}
 
 func (x *Attestation) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1839,7 @@ func (x *Attestation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
 func (*Attestation) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Attestation) GetMark() *Mark {
@@ -1858,11 +1935,17 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\tnot_ready\x18\x06 \x01(\tR\bnotReady\x12\x16\n" +
 	"\x06paused\x18\a \x01(\bR\x06paused\x12\x1a\n" +
 	"\bdisabled\x18\b \x01(\bR\bdisabled\x12\x16\n" +
-	"\x06pinned\x18\t \x01(\x03R\x06pinned\"U\n" +
+	"\x06pinned\x18\t \x01(\x03R\x06pinned\"\x84\x01\n" +
+	"\aWarrant\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12-\n" +
+	"\aexpires\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\aexpires\x12\x1c\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"\x86\x01\n" +
 	"\tPoolOrder\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
-	"\x04pool\x18\x03 \x01(\tR\x04pool\"\xf8\x04\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\x12/\n" +
+	"\awarrant\x18\x04 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"\xf8\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -1964,7 +2047,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -1976,52 +2059,55 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*DenialRecord)(nil),     // 7: armor.rpc.v1.DenialRecord
 	(*SessionInfo)(nil),      // 8: armor.rpc.v1.SessionInfo
 	(*PoolStatus)(nil),       // 9: armor.rpc.v1.PoolStatus
-	(*PoolOrder)(nil),        // 10: armor.rpc.v1.PoolOrder
-	(*NodeStatus)(nil),       // 11: armor.rpc.v1.NodeStatus
-	(*NodeEnforcement)(nil),  // 12: armor.rpc.v1.NodeEnforcement
-	(*Enforcement)(nil),      // 13: armor.rpc.v1.Enforcement
-	(*CancelRequest)(nil),    // 14: armor.rpc.v1.CancelRequest
-	(*Renewal)(nil),          // 15: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),   // 16: armor.rpc.v1.BallotQuestion
-	(*Ballot)(nil),           // 17: armor.rpc.v1.Ballot
-	(*Freshness)(nil),        // 18: armor.rpc.v1.Freshness
-	(*Mark)(nil),             // 19: armor.rpc.v1.Mark
-	(*Attestation)(nil),      // 20: armor.rpc.v1.Attestation
-	nil,                      // 21: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 22: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 23: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 24: armor.wire.v1.Certificate
+	(*Warrant)(nil),          // 10: armor.rpc.v1.Warrant
+	(*PoolOrder)(nil),        // 11: armor.rpc.v1.PoolOrder
+	(*NodeStatus)(nil),       // 12: armor.rpc.v1.NodeStatus
+	(*NodeEnforcement)(nil),  // 13: armor.rpc.v1.NodeEnforcement
+	(*Enforcement)(nil),      // 14: armor.rpc.v1.Enforcement
+	(*CancelRequest)(nil),    // 15: armor.rpc.v1.CancelRequest
+	(*Renewal)(nil),          // 16: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),   // 17: armor.rpc.v1.BallotQuestion
+	(*Ballot)(nil),           // 18: armor.rpc.v1.Ballot
+	(*Freshness)(nil),        // 19: armor.rpc.v1.Freshness
+	(*Mark)(nil),             // 20: armor.rpc.v1.Mark
+	(*Attestation)(nil),      // 21: armor.rpc.v1.Attestation
+	nil,                      // 22: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 23: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 24: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 25: armor.wire.v1.Certificate
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	22, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	23, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	22, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	23, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	24, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	23, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	24, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	24, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	25, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	25, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	22, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	23, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	24, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	22, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
-	9,  // 14: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	22, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	22, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	22, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
-	12, // 18: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	21, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	19, // 20: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
-	22, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
-	19, // 22: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
-	19, // 23: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	25, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	23, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	23, // 14: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
+	10, // 15: armor.rpc.v1.PoolOrder.warrant:type_name -> armor.rpc.v1.Warrant
+	9,  // 16: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
+	23, // 17: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	23, // 18: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	23, // 19: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	13, // 20: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
+	22, // 21: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	20, // 22: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
+	23, // 23: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	20, // 24: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
+	20, // 25: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -2035,7 +2121,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
