@@ -33,7 +33,7 @@ type ServerConfig struct {
 
 // mistakes are what the mutants of tests do wrong. Nothing else sets them.
 type mistakes struct {
-	believeNodes bool // what a node passes on was ordered by an operator
+	believeNodes bool // what a node passes on was ordered by an operator, or is the cluster's own
 }
 
 // Server is a node's API.

@@ -110,3 +110,40 @@ func TestOrdersEndAtABound(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// ownCommand has n2 propose to the leader, n1, what only a leader does by itself, in n2's name and in the leader's.
+func ownCommand(t *testing.T, mistake func(*mistakes)) (proposed int) {
+	t.Helper()
+	l := newLab(t, 2)
+	mistake(&l.nodes["n1"].server.cfg.mistakes)
+	for _, as := range []armor.NodeID{"n1", "n2"} {
+		q, err := requestMessage(armor.Request{
+			ID: NewRequestID(), Principal: armor.NodePrincipal(as), Expires: time.Now().Add(time.Minute),
+			Command: armor.SetMemberAddresses{Node: "n1", PeerAddress: "127.0.0.1:1"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, begin := range []bool{false, true} {
+			_, err := l.nodes["n2"].peers.propose(t.Context(), "n1", q, begin)
+			if err == nil {
+				proposed++
+			} else if !errors.Is(err, armor.ErrDenied) {
+				t.Logf("as %s: %v", as, err)
+			}
+		}
+	}
+	return proposed + len(l.proposals())
+}
+
+func TestNodeCannotProposeTheClustersOwnCommands(t *testing.T) {
+	if proposed := ownCommand(t, func(*mistakes) {}); proposed != 0 {
+		t.Fatalf("%d were proposed", proposed)
+	}
+}
+
+func TestProposingForNodesIsNoticed(t *testing.T) {
+	if proposed := ownCommand(t, func(m *mistakes) { m.believeNodes = true }); proposed == 0 {
+		t.Fatal("the test above would not notice the mistake")
+	}
+}
