@@ -38,7 +38,7 @@ func TestWhatAThiefAchievedIsFound(t *testing.T) {
 		{"undisturbed", Event{Kind: KindCrash, Node: "n2"}},
 		{"undisturbed", Event{Kind: KindSteady, Subject: "login", Node: "n2", Outcome: Fail, SQLState: "57P03"}},
 		{"undisturbed", Event{Kind: KindCanary, Subject: "apply", Outcome: Fail}},
-		{"terms", Event{Kind: KindTerm, Node: "n1", Found: 1000, Start: 41 * second, End: 41 * second}},
+		{"terms", Event{Kind: KindTerm, Node: "n1", Found: 1 << 40, Start: 41 * second, End: 41 * second}},
 		{"clocks", Event{Kind: KindClock, Subject: logClock, Found: 3_600_000}},
 		{"clocks", Event{Kind: KindClock, Subject: "n2", Found: -86_400_000}},
 	} {
@@ -46,6 +46,16 @@ func TestWhatAThiefAchievedIsFound(t *testing.T) {
 		if !slices.ContainsFunc(found, func(v Violation) bool { return v.Checker == bad.checker }) {
 			t.Errorf("%+v: found %v, and not by %s", bad.event, found, bad.checker)
 		}
+	}
+}
+
+func TestTermAfterTermIsFound(t *testing.T) {
+	events := siegeKept()
+	for term := range 100 {
+		events = append(events, Event{Kind: KindTerm, Node: "n1", Found: 20 + term, Start: 41 * second, End: 41 * second})
+	}
+	if found := checkTerms(events); len(found) == 0 {
+		t.Fatal("a hundred terms in forty seconds")
 	}
 }
 
