@@ -12,13 +12,15 @@ SEED    ?= 1
 DIFFER  ?= 2000
 DIFFERS := TestSessionModeCannotBeToldFromPostgreSQL|TestTransactionModeDiffersAsDocumentedOnly|TestKeptStateCannotBeToldFromASession|TestIdentitiesThatShareConnectionsDoNotMeet|TestClientsThatShareConnectionsDoNotMeet
 LOAD    ?= 25s
+HOSTILE ?= 30s
+KEYS    ?= follower
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos clocks upgrade mutant regress bench bench-state image clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos clocks faults upgrade mutant regress bench bench-state image clean
 .NOTPARALLEL:
 
 help:    ## list the targets
@@ -78,12 +80,16 @@ fuzz:    ## every fuzz target for FUZZ each
 	  done; \
 	done
 
-chaos:   needs-demo build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one)
+chaos:   needs-demo build ## kill and stop leaders, once for each of SEEDS; many clients for LOAD (LOAD=10m is a long one); a thief with a node's key, for each of KEYS
 	@for seed in $(SEEDS); do $(BIN)/armor-chaos run failover --seed $$seed --duration $(CHAOS) || exit 1; done
 	$(BIN)/armor-chaos run load --seed $(firstword $(SEEDS)) --duration $(LOAD)
+	@for key in $(KEYS); do $(BIN)/armor-chaos run hostile --key $$key --seed $(firstword $(SEEDS)) --duration $(HOSTILE) || exit 1; done
 
 clocks:  needs-demo ## move the wall clocks of a minority of real nodes by seconds to years and back, under load (some minutes; NODES=5)
 	tools/clocks.sh
+
+faults:  needs-demo build ## what one fault costs, in network namespaces: until sessions are cut, until the answer, until the node serves again (root; some minutes; NODES=5)
+	BIN=$(CURDIR)/$(BIN) tools/faults.sh
 
 upgrade: needs-demo ## let this build go on with the data directories of an earlier one (some minutes; needs git's history)
 	$(GO) test -tags upgrade -count=1 -timeout 25m -v -run TestDataOfAnEarlierBuildGoesOn ./chaos

@@ -3,6 +3,7 @@ package armor
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Objects names what a command is about, in words for a log line: at most most bytes, and
@@ -43,6 +44,8 @@ func objects(c Command) []string {
 		return configured(c)
 	case PutOperator:
 		return []string{fmt.Sprintf("operator %s with roles %v", c.Operator.Name, c.Operator.Roles)}
+	case MendTime:
+		return []string{"log time " + c.From.UTC().Format(time.RFC3339)}
 	case SetShares:
 		return []string{"shares of pool " + c.Pool}
 	case PruneExpired:

@@ -34,6 +34,10 @@ var checkers = []checker{
 	{"state", checkState},
 	{"balances", checkBalances},
 	{"levels", checkLevels},
+	{"intruders", checkIntruders},
+	{"undisturbed", checkUndisturbed},
+	{"terms", checkTerms},
+	{"clocks", checkClocks},
 }
 
 // Check runs every checker over a history.
@@ -66,6 +70,8 @@ var demanded = map[string][]string{
 	failoverName: {"revoke ok", "connect ok", "connect fail", "query ok", "reach ok", "commit ok", "ledger", "backend", "fault"},
 	loadName: {"reply ok", "cancel ok", "cancel fail", "state ok", "commit ok", "commit fail", "commit unknown",
 		"ledger", "balance", "level", "backend", "fault"},
+	hostileName: {"revoke ok", "connect fail", "query ok", "reach ok", "commit ok", "ledger", "backend", "intruder fail", "steady ok",
+		"term", "clock", "harm", "canary ok"},
 }
 
 // Missing lists what a run should have observed and has not.

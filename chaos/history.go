@@ -43,6 +43,21 @@ const (
 	KindBalance Kind = "balance"
 	// KindLevel is one count at a node or at PostgreSQL when all was over.
 	KindLevel Kind = "level"
+	// KindIntruder is one knock of a client that nobody may let in.
+	KindIntruder Kind = "intruder"
+	// KindSteady is one login or query of a client that no node may send away.
+	KindSteady Kind = "steady"
+	// KindTerm is the term that a node was in, in Found, and KindClock how far the log's time,
+	// or a node's clock by its own account, was ahead, in milliseconds.
+	KindTerm  Kind = "term"
+	KindClock Kind = "clock"
+	// KindHarm is one kind of message of a thief: how often it was sent, in Found, and
+	// answered, in Allowed.
+	KindHarm Kind = "harm"
+	// KindCanary is one thing that an operator did when all was over.
+	KindCanary Kind = "canary"
+	// KindCrash is a node that has ended by itself.
+	KindCrash Kind = "crash"
 	// KindSettings says which scenario it was, in Subject, and carries the numbers that the
 	// checkers judge by.
 	KindSettings Kind = "settings"

@@ -15,6 +15,8 @@ type Options struct {
 	Seed     uint64        // of every random choice; the interleaving is the machine's
 	Duration time.Duration // of the faults, without start and final checks
 	Clients  int           // of the load
+	Key      string        // whose key the thief of a hostile run has: one of Keys
+	Without  []string      // what that thief does not do, by the names in its report
 	Logf     func(string, ...any)
 }
 

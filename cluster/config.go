@@ -154,6 +154,7 @@ type mistakes struct {
 	takeSnapshots     bool // a snapshot is taken whoever else has that state
 	takeBack          bool // an entry that was committed is deleted when a leader says so
 	trustMarks        bool // what a node says of its state is not compared
+	backOff           bool // entries wait for Raft's pause, though the way is free again
 	trustDisk         bool // a log entry is believed whatever its checksum says
 	tellAll           bool // each of Raft's lines about a dead peer is written
 	keepMum           bool // changes leave no line

@@ -208,8 +208,13 @@ func (d *dataDir) remembers(s *stores) error {
 		return err
 	}
 	snapshots, err := s.snapshots.List()
-	if err != nil || last > 0 || len(snapshots) > 0 {
+	if err != nil {
 		return err
+	}
+	// Without its term it does not know how it has voted, whatever a snapshot says.
+	term, err := s.stable.GetUint64([]byte("CurrentTerm"))
+	if err == nil && term > 0 && (last > 0 || len(snapshots) > 0) {
+		return nil
 	}
 	return fmt.Errorf("%w: by %s it is of cluster %s, and %s is empty: bring that folder back as it was when the node last ran, or %s",
 		ErrForgot, d.file(), d.record.Cluster, s.dir, seeDamaged)

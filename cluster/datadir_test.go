@@ -149,6 +149,12 @@ func TestOnlyADirectoryThatHadALogMissesIt(t *testing.T) {
 	if err := empty.log.StoreLog(entryOf(1)); err != nil {
 		t.Fatal(err)
 	}
+	if err := d.remembers(empty); !errors.Is(err, ErrForgot) {
+		t.Errorf("a log whose term and votes are gone: %v", err)
+	}
+	if err := empty.stable.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.remembers(empty); err != nil {
 		t.Errorf("a log that is there: %v", err)
 	}

@@ -171,7 +171,7 @@ func (p *pulse) send(s raft.Server) (current, upToDate bool) {
 		PrevLogEntry: at.index, PrevLogTerm: at.term, LeaderCommitIndex: at.index,
 	}
 	var answer raft.AppendEntriesResponse
-	if err := n.transport.AppendEntries(s.ID, s.Address, request, &answer); err != nil {
+	if err := n.transport.appendOnce(s.ID, s.Address, request, &answer); err != nil {
 		return false, false
 	}
 	return answer.Term == p.t.term, answer.Success || answer.Term > p.t.term

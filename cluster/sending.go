@@ -14,14 +14,55 @@ import (
 
 // What this node sends of Raft's messages, and what it believes of the answers.
 
-// AppendEntries sends entries or a heartbeat (raft.Transport).
+// AppendEntries sends entries or a heartbeat (raft.Transport). Raft doubles its pause after each
+// failure to send entries, up to ten seconds, so that a node whose way is free again would
+// wait that long for what it missed. Heartbeats go on all the time: entries that failed wait for
+// the first one that arrives, and are sent again.
 func (t *transport) AppendEntries(
+	id raft.ServerID, address raft.ServerAddress, m *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse,
+) error {
+	err := t.appendOnce(id, address, m, answer)
+	if err != nil && !isHeartbeat(m) && !t.mistakes.backOff && t.awaitContact(armor.NodeID(id)) {
+		*answer = raft.AppendEntriesResponse{}
+		err = t.appendOnce(id, address, m, answer)
+	}
+	return err
+}
+
+// appendOnce sends entries or a heartbeat, and does not wait for better times.
+func (t *transport) appendOnce(
 	id raft.ServerID, address raft.ServerAddress, m *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse,
 ) error {
 	if err := t.NetworkTransport.AppendEntries(id, address, m, answer); err != nil {
 		return err
 	}
+	t.reached.add(armor.NodeID(id), t.clock.Boot())
 	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+}
+
+// isHeartbeat tells heartbeats from entries, as Raft does.
+func isHeartbeat(m *raft.AppendEntriesRequest) bool {
+	return m.PrevLogEntry == 0 && m.PrevLogTerm == 0 && len(m.Entries) == 0 && m.LeaderCommitIndex == 0
+}
+
+// reachLook is how often it is looked whether a node has answered.
+const reachLook = 20 * time.Millisecond
+
+// awaitContact waits until a node answers a message of any kind, and reports whether it
+// did before this node stopped leading.
+func (t *transport) awaitContact(node armor.NodeID) bool {
+	since := t.clock.Boot()
+	for t.sentry.replicatesTo(node) {
+		if t.reached.has(node, since) {
+			return true
+		}
+		select {
+		case <-time.After(reachLook):
+		case <-t.done:
+			return false
+		}
+	}
+	return false
 }
 
 // RequestVote asks for a vote, unless this node must not stand for election (raft.Transport).

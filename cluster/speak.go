@@ -133,6 +133,13 @@ func (n *Node) knows(node armor.NodeID) bool {
 	})
 }
 
+// replicatesTo reports whether this node leads and a node is one of Raft's servers.
+func (n *Node) replicatesTo(node armor.NodeID) bool {
+	r := n.raft.Load()
+	return r != nil && r.State() == raft.Leader &&
+		slices.ContainsFunc(servers(r), func(s raft.Server) bool { return s.ID == raft.ServerID(node) })
+}
+
 // heardOfLeader takes a voter's word for who leads.
 func (n *Node) heardOfLeader(from, leader armor.NodeID) {
 	if leader != "" && leader != n.cfg.Node && n.knows(from) {

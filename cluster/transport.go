@@ -33,6 +33,8 @@ type transport struct {
 	// heartbeat is Raft's way to take heartbeats past its main loop.
 	heartbeat atomic.Pointer[func(raft.RPC)]
 	sentry    sentry
+	// reached is when each node has answered last.
+	reached reminder
 	// heir is to whom this node, leading, hands its office over.
 	heir atomic.Pointer[heir]
 
@@ -65,6 +67,8 @@ type sentry interface {
 	// snapshotSoon is called when another node did not take our snapshot because too few
 	// voters knew its revision.
 	snapshotSoon()
+	// replicatesTo reports whether this node leads and a node is to have its log.
+	replicatesTo(node armor.NodeID) bool
 	// refused is told of each message that was refused.
 	refused(node armor.NodeID, why error)
 }

@@ -25,13 +25,17 @@ const (
 type trying struct {
 	within  time.Duration // for one attempt
 	forever bool          // for as long as ctx lasts, not only readRounds
+	first   bool          // nobody was asked before
 }
+
+// operatorCall is one call at one node.
+type operatorCall func(context.Context, armorpb.OperatorAPIClient) error
 
 func (c *Client) reading() trying { return trying{within: c.cfg.Timeout} }
 
 // anyNode makes a call at one node after another, beginning with the one that
 // answered last, until one answers.
-func (c *Client) anyNode(ctx context.Context, t trying, call func(context.Context, armorpb.OperatorAPIClient) error) error {
+func (c *Client) anyNode(ctx context.Context, t trying, call operatorCall) error {
 	var last error
 	pause := firstPause
 	for round := 0; t.forever || round < readRounds; round++ {
@@ -39,12 +43,13 @@ func (c *Client) anyNode(ctx context.Context, t trying, call func(context.Contex
 			break
 		}
 		pause = min(2*pause, maxPause)
+		t.first = round == 0
 		for range c.lines {
 			if ctx.Err() != nil {
 				return gaveUp(ctx, last)
 			}
 			l := c.preferred()
-			last = attempt(ctx, l, t.within, call)
+			last = c.try(ctx, l, t, call)
 			if last == nil || !elsewhere(last) {
 				return last
 			}
@@ -54,7 +59,20 @@ func (c *Client) anyNode(ctx context.Context, t trying, call func(context.Contex
 	return gaveUp(ctx, last)
 }
 
-func attempt(ctx context.Context, l *line, within time.Duration, call func(context.Context, armorpb.OperatorAPIClient) error) error {
+// try makes a call at one node. In the first round, while there are others to ask, a node that
+// does not get as far as a handshake is passed over soon: one that is stopped takes connections
+// and says nothing, and must not hold up a revocation. An operator who is far away gets
+// in in the next round.
+func (c *Client) try(ctx context.Context, l *line, t trying, call operatorCall) error {
+	if t.first && len(c.lines) > 1 {
+		if err := l.reach(ctx, nearConnect); err != nil {
+			return err
+		}
+	}
+	return attempt(ctx, l, t.within, call)
+}
+
+func attempt(ctx context.Context, l *line, within time.Duration, call operatorCall) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return l.use(ctx, func(conn grpc.ClientConnInterface) error {

@@ -13,40 +13,50 @@ import (
 // is safe. The error is ErrNotFound for a node that is no member.
 func (c *Client) Drain(ctx context.Context, node armor.NodeID) error {
 	return c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
-		_, err := api.Drain(ctx, &armorpb.DrainRequest{Node: string(node)})
+		w, err := c.warrant(ctx, armor.DrainWords(node))
+		if err == nil {
+			_, err = api.Drain(ctx, &armorpb.DrainRequest{Node: string(node), Warrant: w})
+		}
 		return err
 	})
 }
 
-// Drain passes the wish on to the node, which believes this one: see Order.
+// Drain passes the operator's warrant on to the node: see Order.
 func (o *operatorService) Drain(ctx context.Context, q *armorpb.DrainRequest) (*armorpb.Empty, error) {
 	state, _ := o.server.cfg.Node.Current()
 	switch node := armor.NodeID(q.Node); {
 	case node == o.server.cfg.Node.ID():
-		o.server.cfg.Node.Drain()
+		return o.server.drainHere(q)
 	case !state.Members.Has(q.Node):
 		return nil, fmt.Errorf("%w: there is no node %.80q", armor.ErrNotFound, q.Node)
 	default:
-		if err := o.server.cfg.Peers.drain(ctx, node); err != nil {
+		if err := o.server.cfg.Peers.drain(ctx, q); err != nil {
 			return nil, err
 		}
 	}
 	return &armorpb.Empty{}, nil
 }
 
-// Drain ends this node.
-func (p *peerService) Drain(context.Context, *armorpb.Empty) (*armorpb.Empty, error) {
-	p.server.cfg.Node.Drain()
+// Drain ends this node, if an operator has signed that it shall.
+func (p *peerService) Drain(_ context.Context, q *armorpb.DrainRequest) (*armorpb.Empty, error) {
+	return p.server.drainHere(q)
+}
+
+func (s *Server) drainHere(q *armorpb.DrainRequest) (*armorpb.Empty, error) {
+	if err := s.warranted(q.Warrant, armor.DrainWords(s.cfg.Node.ID())); err != nil {
+		return nil, err
+	}
+	s.cfg.Node.Drain()
 	return &armorpb.Empty{}, nil
 }
 
-func (p *Peers) drain(ctx context.Context, node armor.NodeID) error {
-	err := p.call(ctx, node, func(api armorpb.PeerAPIClient) error {
-		_, err := api.Drain(ctx, &armorpb.Empty{})
+func (p *Peers) drain(ctx context.Context, q *armorpb.DrainRequest) error {
+	err := p.call(ctx, armor.NodeID(q.Node), func(api armorpb.PeerAPIClient) error {
+		_, err := api.Drain(ctx, q)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("drain node %s: %w", node, err)
+		return fmt.Errorf("drain node %s: %w", q.Node, err)
 	}
 	return nil
 }

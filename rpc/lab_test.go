@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -204,6 +205,9 @@ func dialLab(ctx context.Context, address, alpn string, certificates ...tls.Cert
 func (l *lab) judge(r armor.Request) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if strings.HasPrefix(r.Principal, armor.NodePrincipal("")) && r.Command.Needs() == "" {
+		return nil // as the machine judges what the leader proposes by itself
+	}
 	operator, ok := l.state.Operators.Get(r.Principal)
 	if !ok || !operator.Has(r.Command.Needs()) {
 		return fmt.Errorf("%w: no operator who may %s", armor.ErrDenied, r.Command.Kind())

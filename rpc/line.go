@@ -72,6 +72,18 @@ func (l *line) use(ctx context.Context, call func(grpc.ClientConnInterface) erro
 	return err
 }
 
+// reach connects within a time, if there is no connection that stands.
+func (l *line) reach(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	w, err := l.connected(ctx)
+	if err != nil {
+		return &transportError{message: fmt.Sprintf("connect to %s: %v", l.to, err), kind: armor.ErrUnavailable, unsent: true}
+	}
+	l.release(w)
+	return nil
+}
+
 // unavailable is ErrUnavailable, together with the end of ctx if that was why.
 func unavailable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {

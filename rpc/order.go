@@ -22,7 +22,12 @@ type OrderResult struct {
 func (c *Client) Order(ctx context.Context, o armor.PoolOrder) ([]OrderResult, error) {
 	var results []OrderResult
 	err := c.anyNode(ctx, c.reading(), func(ctx context.Context, api armorpb.OperatorAPIClient) error {
-		reply, err := api.Order(ctx, toMessage[armorpb.PoolOrder](o))
+		q := toMessage[armorpb.PoolOrder](o)
+		var err error
+		if q.Warrant, err = c.warrant(ctx, armor.OrderWords(o)); err != nil {
+			return err
+		}
+		reply, err := api.Order(ctx, q)
 		if err == nil {
 			results, err = fromMessages[OrderResult](reply.Nodes)
 		}
@@ -31,14 +36,13 @@ func (c *Client) Order(ctx context.Context, o armor.PoolOrder) ([]OrderResult, e
 	return results, err
 }
 
-// Order passes an order on to every member. The nodes believe this one, as they do for
-// all that is asked of a node and changes no state: see DESIGN.md.
+// Order passes an order on to every member, with the operator's warrant: no node acts on
+// another's word.
 func (o *operatorService) Order(ctx context.Context, q *armorpb.PoolOrder) (*armorpb.OrderReply, error) {
-	order, err := orderOf(q)
-	if err != nil {
+	if _, err := orderOf(q); err != nil {
 		return nil, err
 	}
-	results := o.server.order(ctx, order)
+	results := o.server.order(ctx, q)
 	return &armorpb.OrderReply{Nodes: toMessages[armorpb.OrderResult](results)}, nil
 }
 
@@ -51,12 +55,12 @@ func orderOf(q *armorpb.PoolOrder) (armor.PoolOrder, error) {
 }
 
 // order has this node and all others act, in the order of their ids.
-func (s *Server) order(ctx context.Context, order armor.PoolOrder) []OrderResult {
+func (s *Server) order(ctx context.Context, q *armorpb.PoolOrder) []OrderResult {
 	results := []OrderResult{{Node: s.cfg.Node.ID()}}
-	status, err := s.cfg.Node.Order(order)
+	status, err := s.orderHere(q)
 	results[0].Pool, results[0].Failure = status, failure(err)
 	answers := askOthers(ctx, s, func(ctx context.Context, node armor.NodeID) (armor.PoolStatus, error) {
-		return s.cfg.Peers.order(ctx, node, order)
+		return s.cfg.Peers.order(ctx, node, q)
 	})
 	for _, a := range answers {
 		results = append(results, OrderResult{Node: a.node, Pool: a.answer, Failure: failure(a.err)})
@@ -72,13 +76,21 @@ func failure(err error) string {
 	return why(err)
 }
 
+// orderHere acts on this node, if an operator has signed the order.
+func (s *Server) orderHere(q *armorpb.PoolOrder) (armor.PoolStatus, error) {
+	order, err := orderOf(q)
+	if err == nil {
+		err = s.warranted(q.Warrant, armor.OrderWords(order))
+	}
+	if err != nil {
+		return armor.PoolStatus{}, err
+	}
+	return s.cfg.Node.Order(order)
+}
+
 // Order acts on this node alone.
 func (p *peerService) Order(_ context.Context, q *armorpb.PoolOrder) (*armorpb.PoolStatus, error) {
-	order, err := orderOf(q)
-	if err != nil {
-		return nil, err
-	}
-	status, err := p.server.cfg.Node.Order(order)
+	status, err := p.server.orderHere(q)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +98,9 @@ func (p *peerService) Order(_ context.Context, q *armorpb.PoolOrder) (*armorpb.P
 }
 
 // order has a node act on one of its pools.
-func (p *Peers) order(ctx context.Context, node armor.NodeID, o armor.PoolOrder) (status armor.PoolStatus, err error) {
+func (p *Peers) order(ctx context.Context, node armor.NodeID, q *armorpb.PoolOrder) (status armor.PoolStatus, err error) {
 	err = p.call(ctx, node, func(api armorpb.PeerAPIClient) error {
-		reply, err := api.Order(ctx, toMessage[armorpb.PoolOrder](o))
+		reply, err := api.Order(ctx, q)
 		if err == nil {
 			status, err = fromMessage[armor.PoolStatus](reply)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -197,6 +198,9 @@ func (s *Server) whileLeading(ctx context.Context, leader armor.NodeID) (context
 func (s *Server) proposeHere(ctx context.Context, r armor.Request, beginOnly bool) (armor.Result, error) {
 	if err := s.hasState(); err != nil {
 		return armor.Result{}, err
+	}
+	if strings.HasPrefix(r.Principal, armor.NodePrincipal("")) && !s.cfg.mistakes.believeNodes {
+		return armor.Result{}, fmt.Errorf("%w: what the cluster does by itself is the leader's to propose, and %s asked", armor.ErrDenied, r.Principal)
 	}
 	if beginOnly {
 		return armor.Result{}, s.cfg.Node.Begin(ctx, r)

@@ -27,6 +27,13 @@ type ServerConfig struct {
 	GossipKey func() ([]byte, error)
 	// Logger takes refused calls at info level and panics at error level.
 	Logger *slog.Logger
+
+	mistakes mistakes // planted by tests
+}
+
+// mistakes are what the mutants of tests do wrong. Nothing else sets them.
+type mistakes struct {
+	believeNodes bool // what a node passes on was ordered by an operator, or is the cluster's own
 }
 
 // Server is a node's API.
@@ -34,6 +41,8 @@ type Server struct {
 	cfg     ServerConfig
 	joining *joinLimits
 	cancels *cancelLimits
+	// warrants are those that this node has acted on.
+	warrants *warrants
 }
 
 // NewServer checks the configuration and starts nothing.
@@ -44,7 +53,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, joining: newJoinLimits(), cancels: newCancelLimits()}, nil
+	return &Server{cfg: cfg, joining: newJoinLimits(), cancels: newCancelLimits(), warrants: newWarrants(cfg.Node.WallClock())}, nil
 }
 
 // Serve answers operators and nodes on connections whose TLS handshake is over and

@@ -104,7 +104,12 @@ func CloseConn(ctx context.Context, conn *pgconn.PgConn) {
 
 // Issue makes a certificate for the demo identity with the operator's CLI.
 func (c *Cluster) Issue(ctx context.Context, dir string) (Client, error) {
-	_, err := c.Armorctl(ctx, "cert", "issue", "demo", "--environment", "dev", "--ca", filepath.Join(c.Dir, "ca", "dev-client"), "--owner",
+	return c.IssueTo(ctx, "demo", dir)
+}
+
+// IssueTo makes a certificate for an identity of the environment dev.
+func (c *Cluster) IssueTo(ctx context.Context, identity, dir string) (Client, error) {
+	_, err := c.Armorctl(ctx, "cert", "issue", identity, "--environment", "dev", "--ca", filepath.Join(c.Dir, "ca", "dev-client"), "--owner",
 		"chaos", "--out", dir)
 	if err != nil {
 		return Client{}, err

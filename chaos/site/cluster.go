@@ -148,6 +148,17 @@ func (c *Cluster) AwaitServing(ctx context.Context, patience time.Duration) erro
 	return nil
 }
 
+// Without is the cluster as it is without one node, which is no longer ours to judge.
+func (c *Cluster) Without(gone *Node) *Cluster {
+	rest := &Cluster{Bin: c.Bin, Dir: c.Dir, Env: c.Env}
+	for _, n := range c.Nodes {
+		if n != gone {
+			rest.Nodes = append(rest.Nodes, n)
+		}
+	}
+	return rest
+}
+
 // Crashed names the nodes that ended without our doing.
 func (c *Cluster) Crashed() []string {
 	var names []string

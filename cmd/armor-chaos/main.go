@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,13 +54,15 @@ func main() {
 func runCommand() *cobra.Command {
 	var o chaos.Options
 	run := &cobra.Command{
-		Use:     "run failover|load",
-		Short:   "start a cluster, break it, check the history",
-		Example: "  armor-chaos run failover --seed 1 --duration 45s\n  armor-chaos run load --seed 1 --duration 10m --clients 200",
-		Args:    cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Use:   "run failover|load|hostile",
+		Short: "start a cluster, break it, check the history",
+		Example: "  armor-chaos run failover --seed 1 --duration 45s\n  armor-chaos run load --seed 1 --duration 10m --clients 200\n" +
+			"  armor-chaos run hostile --key leader --seed 1 --duration 10m",
+		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{
 			"failover\tkill and stop the leader again and again",
 			"load\tmany clients on few server connections, that cancel and break off at random",
+			"hostile\tsomebody has one node's key, and says with it whatever may do harm",
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Dir == "" {
@@ -77,11 +80,7 @@ func runCommand() *cobra.Command {
 			o.Logf = func(format string, args ...any) {
 				fmt.Fprintf(os.Stderr, "%6.1fs %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
 			}
-			scenario := chaos.Failover
-			if args[0] == "load" {
-				scenario = chaos.Load
-			}
-			report, err := scenario(cmd.Context(), o)
+			report, err := scenarios[args[0]](cmd.Context(), o)
 			if err != nil {
 				return fmt.Errorf("seed %d, files in %s: %w", o.Seed, o.Dir, err)
 			}
@@ -92,9 +91,15 @@ func runCommand() *cobra.Command {
 	run.Flags().Uint64Var(&o.Seed, "seed", 1, "seed of every random choice")
 	run.Flags().DurationVar(&o.Duration, "duration", 45*time.Second, "how long faults go on")
 	run.Flags().IntVar(&o.Clients, "clients", 200, "clients of the load")
+	run.Flags().StringVar(&o.Key, "key", chaos.Keys[0], "whose key the thief of a hostile run has: "+strings.Join(chaos.Keys, ", "))
+	run.Flags().StringSliceVar(&o.Without, "without", nil, "what that thief leaves out, such as \"api drain\"")
 	run.Flags().StringVar(&o.Bin, "bin", filepath.Dir(here), "folder of armord and armorctl")
 	run.Flags().StringVar(&o.Dir, "dir", "", "where the run's files are kept (default: a new temporary folder)")
 	return run
+}
+
+var scenarios = map[string]func(context.Context, chaos.Options) (chaos.Report, error){
+	"failover": chaos.Failover, "load": chaos.Load, "hostile": chaos.Hostile,
 }
 
 func checkCommand() *cobra.Command {

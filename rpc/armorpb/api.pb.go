@@ -64,6 +64,7 @@ func (*Empty) Descriptor() ([]byte, []int) {
 type DrainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Warrant       *Warrant               `protobuf:"bytes,2,opt,name=warrant,proto3" json:"warrant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -103,6 +104,13 @@ func (x *DrainRequest) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *DrainRequest) GetWarrant() *Warrant {
+	if x != nil {
+		return x.Warrant
+	}
+	return nil
 }
 
 type OrderReply struct {
@@ -1609,9 +1617,10 @@ var File_rpc_armorpb_api_proto protoreflect.FileDescriptor
 const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\n" +
 	"\x15rpc/armorpb/api.proto\x12\farmor.rpc.v1\x1a\x16armor/wire/words.proto\x1a\x19rpc/armorpb/reports.proto\"\a\n" +
-	"\x05Empty\"\"\n" +
+	"\x05Empty\"S\n" +
 	"\fDrainRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"=\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12/\n" +
+	"\awarrant\x18\x02 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"=\n" +
 	"\n" +
 	"OrderReply\x12/\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x19.armor.rpc.v1.OrderResultR\x05nodes\"i\n" +
@@ -1727,7 +1736,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
 	"\x06Verify\x12\x13.armor.rpc.v1.Empty\x1a\x19.armor.rpc.v1.VerifyReply\x128\n" +
-	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf2\a\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf9\a\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12:\n" +
 	"\x04Poll\x12\x1c.armor.rpc.v1.BallotQuestion\x1a\x14.armor.rpc.v1.Ballot\x128\n" +
@@ -1739,8 +1748,8 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
-	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x121\n" +
-	"\x05Drain\x12\x13.armor.rpc.v1.Empty\x1a\x13.armor.rpc.v1.Empty\x12=\n" +
+	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x128\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty\x12=\n" +
 	"\aPropose\x12\x1c.armor.rpc.v1.ProposeRequest\x1a\x14.armor.rpc.v1.Result\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12F\n" +
 	"\rAwaitEnforced\x12\x1a.armor.rpc.v1.AwaitRequest\x1a\x19.armor.rpc.v1.Enforcement\x129\n" +
@@ -1797,116 +1806,118 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*JoinAnswer)(nil),      // 26: armor.rpc.v1.JoinAnswer
 	(*InitIdentity)(nil),    // 27: armor.rpc.v1.InitIdentity
 	(*InitData)(nil),        // 28: armor.rpc.v1.InitData
-	(*PoolStatus)(nil),      // 29: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 30: armor.rpc.v1.Request
-	(*Result)(nil),          // 31: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 32: armor.rpc.v1.Enforcement
-	(*Question)(nil),        // 33: armor.rpc.v1.Question
-	(*wire.Time)(nil),       // 34: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 35: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 36: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 37: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 38: armor.wire.v1.Selector
-	(*Verification)(nil),    // 39: armor.rpc.v1.Verification
-	(*wire.Bootstrap)(nil),  // 40: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 41: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 42: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 43: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 44: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 45: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 46: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 47: armor.rpc.v1.Ballot
-	(*Attestation)(nil),     // 48: armor.rpc.v1.Attestation
+	(*Warrant)(nil),         // 29: armor.rpc.v1.Warrant
+	(*PoolStatus)(nil),      // 30: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 31: armor.rpc.v1.Request
+	(*Result)(nil),          // 32: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 33: armor.rpc.v1.Enforcement
+	(*Question)(nil),        // 34: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 35: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 36: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 37: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 38: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 39: armor.wire.v1.Selector
+	(*Verification)(nil),    // 40: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 41: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 42: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 43: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 44: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 45: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 46: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 47: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 48: armor.rpc.v1.Ballot
+	(*Attestation)(nil),     // 49: armor.rpc.v1.Attestation
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	3,  // 0: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	29, // 1: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	30, // 2: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	31, // 3: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	32, // 4: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	30, // 5: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	33, // 6: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
-	10, // 7: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
-	9,  // 8: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	34, // 9: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	35, // 10: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	36, // 11: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	37, // 12: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
-	12, // 13: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	38, // 14: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	34, // 15: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	39, // 16: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
-	30, // 17: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	31, // 18: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	25, // 19: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	40, // 20: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	4,  // 21: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 22: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 23: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 24: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 25: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 26: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 27: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	41, // 28: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 29: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
-	1,  // 30: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	42, // 31: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	43, // 32: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 33: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	18, // 34: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	18, // 35: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
-	44, // 36: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 37: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 38: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 39: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 40: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	41, // 41: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 42: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.Empty
-	20, // 43: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 44: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	21, // 45: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	23, // 46: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 47: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	23, // 48: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	24, // 49: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 50: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	28, // 51: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 52: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 53: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 54: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 55: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 56: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 57: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	45, // 58: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 59: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	17, // 60: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
-	0,  // 61: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	46, // 62: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	47, // 63: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	16, // 64: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	48, // 65: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	39, // 66: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
-	19, // 67: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	36, // 68: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 69: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 70: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	45, // 71: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	29, // 72: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 73: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	31, // 74: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 75: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	32, // 76: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 77: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	22, // 78: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 79: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	26, // 80: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	27, // 81: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 82: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	52, // [52:83] is the sub-list for method output_type
-	21, // [21:52] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	29, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
+	3,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
+	30, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	31, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	32, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	33, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	31, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	34, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	10, // 8: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
+	9,  // 9: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
+	35, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	36, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	37, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	38, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	12, // 14: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
+	39, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	35, // 16: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	40, // 17: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	31, // 18: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	32, // 19: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	25, // 20: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	41, // 21: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	4,  // 22: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 23: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 24: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 25: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 26: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 27: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 28: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	42, // 29: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 30: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
+	1,  // 31: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	43, // 32: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	44, // 33: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 34: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	18, // 35: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	18, // 36: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	45, // 37: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 38: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 39: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 40: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 41: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	42, // 42: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	1,  // 43: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	20, // 44: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 45: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	21, // 46: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	23, // 47: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 48: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	23, // 49: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	24, // 50: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 51: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	28, // 52: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 53: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 54: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 55: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 56: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 57: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 58: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	46, // 59: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	2,  // 60: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	17, // 61: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 62: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	47, // 63: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	48, // 64: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	16, // 65: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	49, // 66: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	40, // 67: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	19, // 68: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	37, // 69: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 70: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 71: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	46, // 72: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	30, // 73: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 74: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	32, // 75: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 76: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	33, // 77: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 78: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	22, // 79: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 80: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	26, // 81: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	27, // 82: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 83: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	53, // [53:84] is the sub-list for method output_type
+	22, // [22:53] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }

@@ -526,7 +526,8 @@ type PeerAPIClient interface {
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
 	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*PoolStatus, error)
-	Drain(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
+	// Drain has the node end. Releases before carried an Empty, which no operator had signed.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error)
 	// Of the leader only.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*Result, error)
 	Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -670,7 +671,7 @@ func (c *peerAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...grpc.C
 	return out, nil
 }
 
-func (c *peerAPIClient) Drain(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error) {
+func (c *peerAPIClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
 	err := c.cc.Invoke(ctx, PeerAPI_Drain_FullMethodName, in, out, cOpts...)
@@ -740,7 +741,8 @@ type PeerAPIServer interface {
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
 	Order(context.Context, *PoolOrder) (*PoolStatus, error)
-	Drain(context.Context, *Empty) (*Empty, error)
+	// Drain has the node end. Releases before carried an Empty, which no operator had signed.
+	Drain(context.Context, *DrainRequest) (*Empty, error)
 	// Of the leader only.
 	Propose(context.Context, *ProposeRequest) (*Result, error)
 	Validate(context.Context, *ValidateRequest) (*Empty, error)
@@ -789,7 +791,7 @@ func (UnimplementedPeerAPIServer) Denial(context.Context, *DenialRequest) (*Deni
 func (UnimplementedPeerAPIServer) Order(context.Context, *PoolOrder) (*PoolStatus, error) {
 	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
 }
-func (UnimplementedPeerAPIServer) Drain(context.Context, *Empty) (*Empty, error) {
+func (UnimplementedPeerAPIServer) Drain(context.Context, *DrainRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
 }
 func (UnimplementedPeerAPIServer) Propose(context.Context, *ProposeRequest) (*Result, error) {
@@ -1010,7 +1012,7 @@ func _PeerAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(inter
 }
 
 func _PeerAPI_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(Empty)
+	in := new(DrainRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -1022,7 +1024,7 @@ func _PeerAPI_Drain_Handler(srv interface{}, ctx context.Context, dec func(inter
 		FullMethod: PeerAPI_Drain_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(PeerAPIServer).Drain(ctx, req.(*Empty))
+		return srv.(PeerAPIServer).Drain(ctx, req.(*DrainRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }

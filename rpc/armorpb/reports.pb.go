@@ -837,18 +837,88 @@ func (x *PoolStatus) GetWithheld() int64 {
 	return 0
 }
 
+// Warrant is an operator's signature under what a node is to do.
+type Warrant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
+	Expires       *wire.Time             `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	Signature     []byte                 `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Warrant) Reset() {
+	*x = Warrant{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Warrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Warrant) ProtoMessage() {}
+
+func (x *Warrant) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Warrant.ProtoReflect.Descriptor instead.
+func (*Warrant) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Warrant) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Warrant) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *Warrant) GetExpires() *wire.Time {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Warrant) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 type PoolOrder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Verb          string                 `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
 	Environment   string                 `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	Pool          string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
+	Warrant       *Warrant               `protobuf:"bytes,4,opt,name=warrant,proto3" json:"warrant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PoolOrder) Reset() {
 	*x = PoolOrder{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +930,7 @@ func (x *PoolOrder) String() string {
 func (*PoolOrder) ProtoMessage() {}
 
 func (x *PoolOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +943,7 @@ func (x *PoolOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolOrder.ProtoReflect.Descriptor instead.
 func (*PoolOrder) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{10}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PoolOrder) GetVerb() string {
@@ -895,6 +965,13 @@ func (x *PoolOrder) GetPool() string {
 		return x.Pool
 	}
 	return ""
+}
+
+func (x *PoolOrder) GetWarrant() *Warrant {
+	if x != nil {
+		return x.Warrant
+	}
+	return nil
 }
 
 type NodeStatus struct {
@@ -925,7 +1002,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1014,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1027,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{11}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -1106,7 +1183,7 @@ type NodeEnforcement struct {
 
 func (x *NodeEnforcement) Reset() {
 	*x = NodeEnforcement{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1195,7 @@ func (x *NodeEnforcement) String() string {
 func (*NodeEnforcement) ProtoMessage() {}
 
 func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1208,7 @@ func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEnforcement.ProtoReflect.Descriptor instead.
 func (*NodeEnforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{12}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeEnforcement) GetNode() string {
@@ -1182,7 +1259,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1271,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1284,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{13}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Enforcement) GetRevision() uint64 {
@@ -1257,7 +1334,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1346,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1359,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{14}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CancelRequest) GetPid() uint32 {
@@ -1337,7 +1414,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1426,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1439,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Renewal) GetNode() string {
@@ -1486,7 +1563,7 @@ type BallotQuestion struct {
 
 func (x *BallotQuestion) Reset() {
 	*x = BallotQuestion{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1575,7 @@ func (x *BallotQuestion) String() string {
 func (*BallotQuestion) ProtoMessage() {}
 
 func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1588,7 @@ func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BallotQuestion.ProtoReflect.Descriptor instead.
 func (*BallotQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BallotQuestion) GetTerm() uint64 {
@@ -1533,7 +1610,7 @@ type Ballot struct {
 
 func (x *Ballot) Reset() {
 	*x = Ballot{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1622,7 @@ func (x *Ballot) String() string {
 func (*Ballot) ProtoMessage() {}
 
 func (x *Ballot) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1635,7 @@ func (x *Ballot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ballot.ProtoReflect.Descriptor instead.
 func (*Ballot) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ballot) GetTerm() uint64 {
@@ -1603,7 +1680,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1692,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1705,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -1685,7 +1762,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1774,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1787,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mark) GetRevision() uint64 {
@@ -1748,7 +1825,7 @@ type Verification struct {
 
 func (x *Verification) Reset() {
 	*x = Verification{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1837,7 @@ func (x *Verification) String() string {
 func (*Verification) ProtoMessage() {}
 
 func (x *Verification) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1850,7 @@ func (x *Verification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verification.ProtoReflect.Descriptor instead.
 func (*Verification) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Verification) GetNode() string {
@@ -1829,7 +1906,7 @@ type Attestation struct {
 
 func (x *Attestation) Reset() {
 	*x = Attestation{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1918,7 @@ func (x *Attestation) String() string {
 func (*Attestation) ProtoMessage() {}
 
 func (x *Attestation) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1931,7 @@ func (x *Attestation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
 func (*Attestation) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Attestation) GetMark() *Mark {
@@ -1895,7 +1972,7 @@ type Question struct {
 
 func (x *Question) Reset() {
 	*x = Question{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1984,7 @@ func (x *Question) String() string {
 func (*Question) ProtoMessage() {}
 
 func (x *Question) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +1997,7 @@ func (x *Question) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Question.ProtoReflect.Descriptor instead.
 func (*Question) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Question) GetCertificates() []string {
@@ -2001,7 +2078,7 @@ type CertificatePage struct {
 
 func (x *CertificatePage) Reset() {
 	*x = CertificatePage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2090,7 @@ func (x *CertificatePage) String() string {
 func (*CertificatePage) ProtoMessage() {}
 
 func (x *CertificatePage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2103,7 @@ func (x *CertificatePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificatePage.ProtoReflect.Descriptor instead.
 func (*CertificatePage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CertificatePage) GetLimit() int64 {
@@ -2091,7 +2168,7 @@ type RevocationPage struct {
 
 func (x *RevocationPage) Reset() {
 	*x = RevocationPage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2180,7 @@ func (x *RevocationPage) String() string {
 func (*RevocationPage) ProtoMessage() {}
 
 func (x *RevocationPage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2193,7 @@ func (x *RevocationPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationPage.ProtoReflect.Descriptor instead.
 func (*RevocationPage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevocationPage) GetLimit() int64 {
@@ -2228,11 +2305,17 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\bdisabled\x18\b \x01(\bR\bdisabled\x12\x16\n" +
 	"\x06pinned\x18\t \x01(\x03R\x06pinned\x12\x1a\n" +
 	"\bwithheld\x18\n" +
-	" \x01(\x03R\bwithheld\"U\n" +
+	" \x01(\x03R\bwithheld\"\x84\x01\n" +
+	"\aWarrant\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12-\n" +
+	"\aexpires\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\aexpires\x12\x1c\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"\x86\x01\n" +
 	"\tPoolOrder\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
-	"\x04pool\x18\x03 \x01(\tR\x04pool\"\xf8\x04\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\x12/\n" +
+	"\awarrant\x18\x04 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"\xf8\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -2367,7 +2450,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -2379,65 +2462,68 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*DenialRecord)(nil),     // 7: armor.rpc.v1.DenialRecord
 	(*SessionInfo)(nil),      // 8: armor.rpc.v1.SessionInfo
 	(*PoolStatus)(nil),       // 9: armor.rpc.v1.PoolStatus
-	(*PoolOrder)(nil),        // 10: armor.rpc.v1.PoolOrder
-	(*NodeStatus)(nil),       // 11: armor.rpc.v1.NodeStatus
-	(*NodeEnforcement)(nil),  // 12: armor.rpc.v1.NodeEnforcement
-	(*Enforcement)(nil),      // 13: armor.rpc.v1.Enforcement
-	(*CancelRequest)(nil),    // 14: armor.rpc.v1.CancelRequest
-	(*Renewal)(nil),          // 15: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),   // 16: armor.rpc.v1.BallotQuestion
-	(*Ballot)(nil),           // 17: armor.rpc.v1.Ballot
-	(*Freshness)(nil),        // 18: armor.rpc.v1.Freshness
-	(*Mark)(nil),             // 19: armor.rpc.v1.Mark
-	(*Verification)(nil),     // 20: armor.rpc.v1.Verification
-	(*Attestation)(nil),      // 21: armor.rpc.v1.Attestation
-	(*Question)(nil),         // 22: armor.rpc.v1.Question
-	(*CertificatePage)(nil),  // 23: armor.rpc.v1.CertificatePage
-	(*RevocationPage)(nil),   // 24: armor.rpc.v1.RevocationPage
-	nil,                      // 25: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 26: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 27: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 28: armor.wire.v1.Certificate
-	(*wire.Selector)(nil),    // 29: armor.wire.v1.Selector
+	(*Warrant)(nil),          // 10: armor.rpc.v1.Warrant
+	(*PoolOrder)(nil),        // 11: armor.rpc.v1.PoolOrder
+	(*NodeStatus)(nil),       // 12: armor.rpc.v1.NodeStatus
+	(*NodeEnforcement)(nil),  // 13: armor.rpc.v1.NodeEnforcement
+	(*Enforcement)(nil),      // 14: armor.rpc.v1.Enforcement
+	(*CancelRequest)(nil),    // 15: armor.rpc.v1.CancelRequest
+	(*Renewal)(nil),          // 16: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),   // 17: armor.rpc.v1.BallotQuestion
+	(*Ballot)(nil),           // 18: armor.rpc.v1.Ballot
+	(*Freshness)(nil),        // 19: armor.rpc.v1.Freshness
+	(*Mark)(nil),             // 20: armor.rpc.v1.Mark
+	(*Verification)(nil),     // 21: armor.rpc.v1.Verification
+	(*Attestation)(nil),      // 22: armor.rpc.v1.Attestation
+	(*Question)(nil),         // 23: armor.rpc.v1.Question
+	(*CertificatePage)(nil),  // 24: armor.rpc.v1.CertificatePage
+	(*RevocationPage)(nil),   // 25: armor.rpc.v1.RevocationPage
+	nil,                      // 26: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 27: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 28: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 29: armor.wire.v1.Certificate
+	(*wire.Selector)(nil),    // 30: armor.wire.v1.Selector
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	26, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	27, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	26, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	27, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	28, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	27, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	28, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	28, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	29, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	29, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	26, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	27, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	28, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	26, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
-	9,  // 14: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	26, // 15: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	26, // 16: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	26, // 17: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
-	12, // 18: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	25, // 19: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	19, // 20: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
-	26, // 21: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
-	19, // 22: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
-	19, // 23: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
-	19, // 24: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	28, // 25: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
-	29, // 26: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
-	26, // 27: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
-	23, // 28: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
-	24, // 29: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
-	26, // 30: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
-	26, // 31: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	29, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	27, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	27, // 14: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
+	10, // 15: armor.rpc.v1.PoolOrder.warrant:type_name -> armor.rpc.v1.Warrant
+	9,  // 16: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
+	27, // 17: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	27, // 18: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	27, // 19: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	13, // 20: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
+	26, // 21: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	20, // 22: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
+	27, // 23: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	20, // 24: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
+	20, // 25: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
+	20, // 26: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	29, // 27: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
+	30, // 28: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
+	27, // 29: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
+	24, // 30: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
+	25, // 31: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
+	27, // 32: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
+	27, // 33: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -2451,7 +2537,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
