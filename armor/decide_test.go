@@ -359,6 +359,12 @@ func TestKeyCompromiseSparesNoCertificateThatNobodyVouchedForSince(t *testing.T)
 			t.Errorf("one that begins %s after it and was registered since: %v", name, denial)
 		}
 	}
+	long := emptied
+	long.IssuedBefore = noon.Add(-time.Hour)
+	s.Revocations = s.Revocations.With(armor.Revocation{Selector: long, Reason: armor.KeyCompromise, At: noon})
+	if _, denial := s.Decide(issuedAnew("named instant", noon), noon); denial != nil {
+		t.Errorf("where an instant of the past was named, dates are enough: %v", denial)
+	}
 	s.Revocations = s.Revocations.With(armor.Revocation{Selector: emptied, Reason: armor.Superseded, At: noon})
 	if _, denial := s.Decide(issuedAnew("superseded", noon), noon); denial != nil {
 		t.Errorf("for another reason dates are enough: %v", denial)

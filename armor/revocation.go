@@ -167,11 +167,12 @@ func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {
 // Compromised reports whether the leaf's identity was emptied because a key of it was out, and
 // nobody has said since that this certificate is good: an operator does so by registering
 // it. Its dates say nothing: whoever had the key may have had certificates signed
-// that begin later.
+// that begin later. Where the operator named an instant of the past himself, he knows when
+// that was, and the dates decide.
 func (s *State) Compromised(leaf Certificate) (Revocation, bool) {
 	for _, p := range leaf.Identity.Patterns() {
 		r, found := s.Revocations.Get(identityKey(p))
-		if !found || r.Reason != KeyCompromise {
+		if !found || r.Reason != KeyCompromise || r.Selector.IssuedBefore.Before(r.At.Add(-RequestWindow)) {
 			continue
 		}
 		if record, ok := s.Inventory.Get(leaf.Fingerprint.String()); !ok || record.IssuedAt.Before(r.At) {
