@@ -31,7 +31,12 @@ type recall struct {
 	mu      sync.Mutex // guards all below
 	done    bool       // it takes part in elections
 	longest entryID
+	until   time.Duration // boot instant until which longest binds
 }
+
+// recallTime is how long the ends of other logs bind. One node's word is enough for a length that no
+// log has: it must not keep the others from electing for good.
+const recallTime = time.Minute
 
 func (r *recall) learn(e entryID) {
 	r.mu.Lock()
@@ -41,20 +46,20 @@ func (r *recall) learn(e entryID) {
 	}
 }
 
-func (r *recall) finish() {
+func (r *recall) finish(now time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done = true
+	r.done, r.until = true, now+recallTime
 }
 
 // allows returns why a log that ends with e may not win an election; nil when it may.
-func (r *recall) allows(e entryID) error {
+func (r *recall) allows(e entryID, now time.Duration) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case !r.done:
 		return fmt.Errorf("%w: this node was started a moment ago, and is asking the others how far they are", armor.ErrUnavailable)
-	case e.compare(r.longest) < 0:
+	case now < r.until && e.compare(r.longest) < 0:
 		return fmt.Errorf("%w: a log that ends with entry %d of term %d lacks what another node had when this one was started: entry %d of term %d",
 			armor.ErrConflict, e.index, e.term, r.longest.index, r.longest.term)
 	}
@@ -69,7 +74,7 @@ func (e entryID) compare(other entryID) int {
 // recollect asks the other voters where their logs end, until as many have answered as there
 // must be among a majority, or patience is over.
 func (n *Node) recollect(ctx context.Context) {
-	defer n.recall.finish()
+	defer func() { n.recall.finish(n.cfg.Clock.Boot()) }()
 	if n.cfg.mistakes.voteAtOnce {
 		return
 	}
@@ -100,16 +105,17 @@ func (n *Node) mayStand() error {
 	if err := n.mayLead(); err != nil {
 		return err
 	}
-	return n.recall.allows(n.lastEntry())
+	return n.recall.allows(n.lastEntry(), n.cfg.Clock.Boot())
 }
 
 // mayWin returns why a candidate may not have this node's vote.
 func (n *Node) mayWin(command any) error {
+	now := n.cfg.Clock.Boot()
 	switch m := command.(type) {
 	case *raft.RequestVoteRequest:
-		return n.recall.allows(entryID{m.LastLogIndex, m.LastLogTerm})
+		return n.recall.allows(entryID{m.LastLogIndex, m.LastLogTerm}, now)
 	case *raft.RequestPreVoteRequest:
-		return n.recall.allows(entryID{m.LastLogIndex, m.LastLogTerm})
+		return n.recall.allows(entryID{m.LastLogIndex, m.LastLogTerm}, now)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func forgetsByRollback(t *testing.T, mistake func(*mistakes)) (forgot bool) {
 		l.net.Sever(leader.cfg.Node, back.cfg.Node)
 		l.net.Sever(leader.cfg.Node, late.cfg.Node)
 		back = l.start(back.cfg.Node, l.earlier(back.disk, before), func(c *Config) { c.Courier = whisper{c.Courier, leader} })
-		for end := time.Now().Add(time.Minute); time.Now().Before(end) && !forgot; time.Sleep(100 * time.Millisecond) {
+		for end := time.Now().Add(recallTime - 10*time.Second); time.Now().Before(end) && !forgot; time.Sleep(100 * time.Millisecond) {
 			for _, n := range []*labNode{back, late} {
 				_, err := n.tenure()
 				forgot = forgot || err == nil && !l.revokedOn(n, "a")

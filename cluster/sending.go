@@ -75,7 +75,7 @@ func (t *transport) RequestVote(
 	if err := t.NetworkTransport.RequestVote(id, address, m, answer); err != nil {
 		return err
 	}
-	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+	return t.late(armor.NodeID(id), m.Term, answer.Term)
 }
 
 // RequestPreVote asks whether a vote would be given, on the same condition (raft.WithPreVote).
@@ -88,7 +88,31 @@ func (t *transport) RequestPreVote(
 	if err := t.NetworkTransport.RequestPreVote(id, address, m, answer); err != nil {
 		return err
 	}
-	return t.sentry.mayRaise(armor.NodeID(id), m.Term, answer.Term)
+	return t.late(armor.NodeID(id), m.Term, answer.Term)
+}
+
+// laterTermPause is how long an answer of a later term is kept from a candidate.
+const laterTermPause = 200 * time.Millisecond
+
+// late holds the answer of a later term back for a moment, at which Raft gives up its
+// candidacy: if a majority gives its votes meanwhile, the election is over, whoever has
+// answered so; if not, the candidate has to learn that term, however often it is told of one.
+func (t *transport) late(node armor.NodeID, from, to uint64) error {
+	if to <= from {
+		return nil
+	}
+	if to > from+maxTermGap {
+		return outOfReach(node, from, to)
+	}
+	select {
+	case <-time.After(laterTermPause):
+	case <-t.done:
+	}
+	return nil
+}
+
+func outOfReach(node armor.NodeID, from, to uint64) error {
+	return fmt.Errorf("%w: node %q answers a message of term %d with term %d", armor.ErrDenied, node, from, to)
 }
 
 // InstallSnapshot sends a whole state (raft.Transport).
@@ -171,8 +195,8 @@ func (r *raised) take(node armor.NodeID, now time.Duration) bool {
 	return true
 }
 
-// mayRaise judges an answer that names a later term than the message did: at it, Raft gives
-// up its office or its candidacy. One node's word is enough for that, so it is not taken
+// mayRaise judges an answer that names a later term than a leader's message did: at it, Raft
+// gives up its office. One node's word is enough for that, so it is not taken
 // often, nor for a term out of reach.
 func (n *Node) mayRaise(node armor.NodeID, from, to uint64) error {
 	if to <= from || n.cfg.mistakes.believeTerms {
@@ -182,5 +206,5 @@ func (n *Node) mayRaise(node armor.NodeID, from, to uint64) error {
 		return nil
 	}
 	n.suspect(&n.suspicions.messages, node, "a node would end one term after the other")
-	return fmt.Errorf("%w: node %q answers a message of term %d with term %d", armor.ErrDenied, node, from, to)
+	return outOfReach(node, from, to)
 }
