@@ -147,6 +147,7 @@ type mistakes struct {
 	believeVoters     bool // whoever votes may say that it leads
 	believeTerms      bool // whoever answers may raise the term
 	voteAtOnce        bool // a started voter votes before it has asked
+	hearTheDead       bool // a life that has said its last word is listened to and granted leases
 	leaveMute         bool // a node ends without a last word
 	overwrite         bool // a leader may replace entries that were applied
 	believeOneClock   bool // the validity clock follows whichever node shows the latest time, and no clock is too far off to lead

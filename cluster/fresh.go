@@ -188,11 +188,11 @@ func (n *Node) askSoon() {
 	}
 }
 
-// renewals asks the leader again and again.
+// renewals asks the leader again and again, until the node retires.
 func (n *Node) renewals(ctx context.Context) {
 	tick := time.NewTicker(n.cfg.Timings.Renew)
 	defer tick.Stop()
-	for turn := 0; ; turn++ {
+	for turn := 0; !n.retired.Load(); turn++ {
 		if n.clocks.agreed.Load() == nil || n.clockJumped() {
 			n.askClocks(ctx, clockPatience) // what the new proof lets in is judged by an agreed time
 		}

@@ -91,6 +91,9 @@ func (l *lives) report(q armor.Renewal) {
 	a := l.nodeLocked(q.Node)
 	a.sweep(now, q)
 	me := l.meet(a, q)
+	if me.last.Ended && !l.mistakes.hearTheDead {
+		return // a question that was under way when it said its last word
+	}
 	me.last, me.seen, a.latest = q, now, q.Epoch
 	if q.Ended {
 		me.bound = now
@@ -150,8 +153,11 @@ func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.
 		return fmt.Errorf("%w: another life of node %q may still serve for %s", armor.ErrConflict, node, wait.Round(time.Millisecond))
 	}
 	me := a.lives[epoch]
-	if me == nil {
+	switch {
+	case me == nil:
 		return fmt.Errorf("%w: node %q has not reported", armor.ErrConflict, node)
+	case me.last.Ended:
+		return fmt.Errorf("%w: this life of node %q has said that it is over", armor.ErrConflict, node)
 	}
 	me.bound = max(me.bound, now+stretch(read()))
 	return nil

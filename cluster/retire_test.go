@@ -41,6 +41,39 @@ func TestLeavingMuteIsNoticed(t *testing.T) {
 	}
 }
 
+// revokeAfterLateQuestion has a node say its last word while a question of its is under
+// way, and revokes. It returns how long the answer took.
+func revokeAfterLateQuestion(t *testing.T, mistake func(*mistakes)) (took time.Duration) {
+	t.Helper()
+	bubble(t, func(l *lab) { mistake(l.mistakes) }, 3, func(t *testing.T, l *lab) {
+		leader, n := l.leader(), l.follower()
+		late := n.renewal()
+		n.Retire(t.Context())
+		if _, err := leader.Answer(t.Context(), late); err == nil && !l.mistakes.hearTheDead {
+			t.Error("a life that is over was granted a lease")
+		}
+		l.crash(n)
+		began := time.Now()
+		e := l.await(leader, l.do(l.revocation("a")), time.Minute)
+		if took = time.Since(began); !e.Complete {
+			t.Errorf("%+v", e)
+		}
+	})
+	return took
+}
+
+func TestLastWordIsTheLast(t *testing.T) {
+	if took := revokeAfterLateQuestion(t, func(*mistakes) {}); took > time.Second {
+		t.Errorf("the revocation took %s", took)
+	}
+}
+
+func TestHearingTheDeadIsNoticed(t *testing.T) {
+	if took := revokeAfterLateQuestion(t, func(m *mistakes) { m.hearTheDead = true }); took < time.Second {
+		t.Fatalf("the test above would not notice the mistake: %s", took)
+	}
+}
+
 func TestRetiredNodeServesNobody(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, l *lab) {
 		n := l.leader()
