@@ -268,15 +268,21 @@ func (r Request) SigningDigest(clusterID string) Digest {
 // Verify checks the signature against an operator's public key (a 65-byte
 // uncompressed P-256 point). It returns ErrDenied when it does not hold.
 func (r Request) Verify(clusterID string, publicKey []byte) error {
-	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), publicKey)
-	if err != nil {
+	signed, err := signedBy(publicKey, r.SigningDigest(clusterID), r.Signature)
+	switch {
+	case err != nil:
 		return fmt.Errorf("%w: public key of operator %q: %v", ErrDenied, r.Principal, err)
-	}
-	digest := r.SigningDigest(clusterID)
-	if !ecdsa.VerifyASN1(key, digest[:], r.Signature) {
+	case !signed:
 		return fmt.Errorf("%w: signature of operator %q does not match the request", ErrDenied, r.Principal)
 	}
 	return nil
+}
+
+// signedBy reports whether a signature (ECDSA P-256, ASN.1) is that of a public key, a 65-byte
+// uncompressed point; the error is of the key.
+func signedBy(publicKey []byte, digest Digest, signature []byte) (bool, error) {
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), publicKey)
+	return err == nil && ecdsa.VerifyASN1(key, digest[:], signature), err
 }
 
 // Result is what applying a request came to, the same on every node.

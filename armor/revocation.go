@@ -155,9 +155,16 @@ func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {
 			return r, true
 		}
 	}
+	return s.revokesIdentity(leaf, func(r Revocation) bool {
+		return r.Selector.IssuedBefore.IsZero() || leaf.NotBefore.Before(r.Selector.IssuedBefore)
+	})
+}
+
+// revokesIdentity returns the first revocation of the leaf's identity, or of all below it, that
+// concerns this certificate.
+func (s *State) revokesIdentity(leaf Certificate, concerns func(Revocation) bool) (Revocation, bool) {
 	for _, p := range leaf.Identity.Patterns() {
-		r, found := s.Revocations.Get(identityKey(p))
-		if found && (r.Selector.IssuedBefore.IsZero() || leaf.NotBefore.Before(r.Selector.IssuedBefore)) {
+		if r, found := s.Revocations.Get(identityKey(p)); found && concerns(r) {
 			return r, true
 		}
 	}
@@ -170,16 +177,13 @@ func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {
 // that begin later. Where the operator named an instant of the past himself, he knows when
 // that was, and the dates decide.
 func (s *State) Compromised(leaf Certificate) (Revocation, bool) {
-	for _, p := range leaf.Identity.Patterns() {
-		r, found := s.Revocations.Get(identityKey(p))
-		if !found || r.Reason != KeyCompromise || r.Selector.IssuedBefore.Before(r.At.Add(-RequestWindow)) {
-			continue
+	return s.revokesIdentity(leaf, func(r Revocation) bool {
+		if r.Reason != KeyCompromise || r.Selector.IssuedBefore.Before(r.At.Add(-RequestWindow)) {
+			return false
 		}
-		if record, ok := s.Inventory.Get(leaf.Fingerprint.String()); !ok || record.IssuedAt.Before(r.At) {
-			return r, true
-		}
-	}
-	return Revocation{}, false
+		record, registered := s.Inventory.Get(leaf.Fingerprint.String())
+		return !registered || record.IssuedAt.Before(r.At)
+	})
 }
 
 func (s *State) revokesChain(chain []Certificate) (Revocation, bool) {

@@ -1,8 +1,6 @@
 package armor
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
 	"fmt"
 	"time"
@@ -41,12 +39,11 @@ func (w Warrant) SigningDigest(clusterID string, words []string) Digest {
 
 // Verify returns ErrDenied unless the operator has signed words for this cluster.
 func (w Warrant) Verify(clusterID string, words []string, by Operator) error {
-	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), by.PublicKey)
-	if err != nil {
+	signed, err := signedBy(by.PublicKey, w.SigningDigest(clusterID, words), w.Signature)
+	switch {
+	case err != nil:
 		return fmt.Errorf("%w: public key of operator %q: %v", ErrDenied, by.Name, err)
-	}
-	digest := w.SigningDigest(clusterID, words)
-	if !ecdsa.VerifyASN1(key, digest[:], w.Signature) {
+	case !signed:
 		return fmt.Errorf("%w: signature of operator %q does not match what the node is told to do", ErrDenied, by.Name)
 	}
 	return nil
