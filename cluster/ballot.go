@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -11,8 +12,10 @@ import (
 	"github.com/armordb/armordb/armor"
 )
 
-// Where Raft writes its votes down: the term first, then whom it was for.
+// Where Raft writes its term and its votes down: of a vote the term first, then whom it was
+// for.
 const (
+	currentTerm  = "CurrentTerm"
 	lastVoteTerm = "LastVoteTerm"
 	lastVoteFor  = "LastVoteCand"
 )
@@ -113,7 +116,7 @@ func (v *elections) end(q *inquiry, err error, now time.Duration) {
 // knows anything.
 func (n *Node) Ballot(term uint64) armor.Ballot {
 	b := armor.Ballot{Term: term, Leader: n.elections.in(term)}
-	if n.transport != nil {
+	if n.raft.Load() != nil { // the transport is there before Raft is
 		b.Successor = n.transport.successor(n.cfg.Clock.Boot())
 	}
 	return b
@@ -148,38 +151,44 @@ func (n *Node) elected(ctx context.Context, node armor.NodeID, term uint64) erro
 	return err
 }
 
-// count asks the voters whom they chose.
+// count asks the voters whom they chose, until a majority has named one.
 func (n *Node) count(ctx context.Context, e election) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timings.Transport)
 	defer cancel()
 	voters := n.voterIDs()
-	yes := 0
+	var yes atomic.Int32
+	agrees := func() bool { return 2*int(yes.Add(1)) > len(voters) }
 	var others []armor.NodeID
 	for _, v := range voters {
 		switch {
-		case v == e.node, v == n.cfg.Node && n.elections.in(e.term) == e.node:
-			yes++
-		case v != n.cfg.Node:
+		case v != e.node && (v != n.cfg.Node || n.elections.in(e.term) != e.node):
 			others = append(others, v)
+		case agrees():
+			return nil
 		}
 	}
-	agreed := make(chan bool, len(others))
-	for _, v := range others {
-		go func() { agreed <- n.agreesTo(ctx, v, e) }()
-	}
-	for range others {
-		if 2*yes > len(voters) {
-			break
+	n.askOthers(others, func(v armor.NodeID) {
+		if n.agreesTo(ctx, v, e) && agrees() {
+			cancel() // the rest need not answer any more
 		}
-		if <-agreed {
-			yes++
+	})
+	if said := int(yes.Load()); 2*said <= len(voters) {
+		return fmt.Errorf("%w: node %q says that it leads in term %d, and %d of %d voters say so",
+			armor.ErrDenied, e.node, e.term, said, len(voters))
+	}
+	return nil
+}
+
+// askOthers asks voters but this node at the same time, and returns when all have answered
+// or given up.
+func (n *Node) askOthers(voters []armor.NodeID, ask func(armor.NodeID)) {
+	var asking sync.WaitGroup
+	for _, v := range voters {
+		if v != n.cfg.Node {
+			asking.Go(func() { ask(v) })
 		}
 	}
-	if 2*yes > len(voters) {
-		return nil
-	}
-	return fmt.Errorf("%w: node %q says that it leads in term %d, and %d of %d voters say so",
-		armor.ErrDenied, e.node, e.term, yes, len(voters))
+	asking.Wait()
 }
 
 func (n *Node) agreesTo(ctx context.Context, voter armor.NodeID, e election) bool {

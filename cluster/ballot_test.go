@@ -83,21 +83,41 @@ func TestElectionIsProvedToWhoWasNotThere(t *testing.T) {
 	})
 }
 
-func TestLeaderGoesOnThroughAnswersOfATermFarAhead(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, l *lab) {
+// termsEnded is how many terms one node's answers end in five minutes of trying.
+func termsEnded(t *testing.T, mistake func(*mistakes)) (ended int) {
+	t.Helper()
+	bubble(t, func(l *lab) { mistake(l.mistakes) }, 3, func(t *testing.T, l *lab) {
 		leader, _, stolen := three(l)
-		lost := 0
 		for range 3000 {
 			if leader.mayRaise(stolen.cfg.Node, 5, 6) == nil {
-				lost++
+				ended++
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if lost > 10 {
-			t.Errorf("in five minutes one node's answers have ended %d terms", lost)
-		}
+	})
+	return ended
+}
+
+func TestOneNodesAnswersEndFewTerms(t *testing.T) {
+	if ended := termsEnded(t, func(*mistakes) {}); ended > 10 {
+		t.Errorf("in five minutes one node's answers have ended %d terms", ended)
+	}
+}
+
+func TestBelievingTermsIsNoticed(t *testing.T) {
+	if ended := termsEnded(t, func(m *mistakes) { m.believeTerms = true }); ended <= 10 {
+		t.Fatal("the test above would not notice the mistake")
+	}
+}
+
+func TestLeaderGoesOnThroughAnswersOfATermFarAhead(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		leader, _, stolen := three(l)
 		if err := leader.mayRaise("n9", 5, math.MaxUint64); !errors.Is(err, armor.ErrDenied) {
 			t.Errorf("the last term there can be: %v", err)
+		}
+		for range 10 {
+			leader.mayRaise(stolen.cfg.Node, 5, 6)
 		}
 		time.Sleep(5 * time.Minute)
 		if err := leader.mayRaise(stolen.cfg.Node, 5, 6); err != nil {

@@ -140,18 +140,11 @@ func (n *Node) askClocks(ctx context.Context, patience time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	n.agree()
-	var asking sync.WaitGroup
-	for _, v := range n.voterIDs() {
-		if v == n.cfg.Node {
-			continue
+	n.askOthers(n.voterIDs(), func(v armor.NodeID) {
+		if n.askClock(ctx, v) {
+			n.agree()
 		}
-		asking.Go(func() {
-			if n.askClock(ctx, v) {
-				n.agree()
-			}
-		})
-	}
-	asking.Wait()
+	})
 }
 
 func (n *Node) askClock(ctx context.Context, voter armor.NodeID) bool {
@@ -245,7 +238,7 @@ func (n *Node) Now() time.Time {
 		return m.Wall
 	}
 	own := max(ahead(m.Wall, m.Boot), a.floor)
-	if m.Boot-a.at < agreementKept*n.cfg.Timings.Clocks {
+	if n.fresh(a, m.Boot) {
 		own = min(own, a.ceiling)
 	}
 	return at(own, m.Boot)

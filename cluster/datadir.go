@@ -212,7 +212,7 @@ func (d *dataDir) remembers(s *stores) error {
 		return err
 	}
 	// Without its term it does not know how it has voted, whatever a snapshot says.
-	term, err := s.stable.GetUint64([]byte("CurrentTerm"))
+	term, err := s.stable.GetUint64([]byte(currentTerm))
 	if err == nil && term > 0 && (last > 0 || len(snapshots) > 0) {
 		return nil
 	}

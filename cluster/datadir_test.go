@@ -152,7 +152,7 @@ func TestOnlyADirectoryThatHadALogMissesIt(t *testing.T) {
 	if err := d.remembers(empty); !errors.Is(err, ErrForgot) {
 		t.Errorf("a log whose term and votes are gone: %v", err)
 	}
-	if err := empty.stable.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+	if err := empty.stable.SetUint64([]byte(currentTerm), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.remembers(empty); err != nil {

@@ -23,7 +23,7 @@ func (l *lab) earlier(disk *stores, last uint64) *stores {
 			l.t.Fatal(err)
 		}
 	}
-	for _, key := range []string{"CurrentTerm", lastVoteTerm} {
+	for _, key := range []string{currentTerm, lastVoteTerm} {
 		if value, err := disk.stable.GetUint64([]byte(key)); err == nil {
 			copied.stable.SetUint64([]byte(key), value)
 		}

@@ -51,7 +51,12 @@ func (n *Node) beyond() time.Duration {
 
 func (n *Node) freshAgreement() (a *agreement, ok bool) {
 	a = n.clocks.agreed.Load()
-	return a, a != nil && n.cfg.Clock.Boot()-a.at < agreementKept*n.cfg.Timings.Clocks
+	return a, a != nil && n.fresh(a, n.cfg.Clock.Boot())
+}
+
+// fresh reports whether an agreement's ceiling still binds at a boot instant.
+func (n *Node) fresh(a *agreement, boot time.Duration) bool {
+	return boot-a.at < agreementKept*n.cfg.Timings.Clocks
 }
 
 // mayLead returns why this node must not lead, by its clock; nil when it may.

@@ -112,23 +112,16 @@ func votersAmong(all []raft.Server) (voters []armor.NodeID) {
 func (n *Node) askVoters(ctx context.Context, voters []armor.NodeID, revision uint64) map[armor.NodeID]armor.Attestation {
 	var mu sync.Mutex // guards answers
 	answers := map[armor.NodeID]armor.Attestation{}
-	var asking sync.WaitGroup
-	for _, id := range voters {
-		if id == n.cfg.Node {
-			continue
+	n.askOthers(voters, func(id armor.NodeID) {
+		a, err := n.cfg.Courier.Attest(ctx, id, revision)
+		if err != nil {
+			n.cfg.Logger.Debug("a voter did not attest", armor.KeyPeer, string(id), armor.KeyErr, err)
+			return
 		}
-		asking.Go(func() {
-			a, err := n.cfg.Courier.Attest(ctx, id, revision)
-			if err != nil {
-				n.cfg.Logger.Debug("a voter did not attest", armor.KeyPeer, string(id), armor.KeyErr, err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			answers[id] = a
-		})
-	}
-	asking.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		answers[id] = a
+	})
 	return answers
 }
 
