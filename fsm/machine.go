@@ -100,8 +100,7 @@ func (m *Machine) ApplyAll(entries []Entry) (results []armor.Result, err error) 
 			return fmt.Errorf("entry %d of term %d: %w", p.Index, p.Term, p.err)
 		}
 		if len(results) > 0 { // the last one's mark comes with its publication
-			next.digest = next.world.hash()
-			m.trail.add(next.mark())
+			m.note(next)
 		}
 		var result armor.Result
 		p.entry.trustAhead = m.trustAhead
@@ -153,10 +152,15 @@ type verified struct {
 // superseded must find the new state.
 func (m *Machine) publish(old, next *version) {
 	next.superseded = make(chan struct{})
-	next.digest = next.world.hash()
-	m.trail.add(next.mark())
+	m.note(next)
 	m.current.Store(next)
 	close(old.superseded)
+}
+
+// note computes the digest of a version and remembers where it stands.
+func (m *Machine) note(v *version) {
+	v.digest = v.world.hash()
+	m.trail.add(v.mark())
 }
 
 // Check answers whether Apply would accept r now, by running it on the state in force
