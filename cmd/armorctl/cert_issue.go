@@ -132,9 +132,15 @@ type issuedView struct {
 
 func (a *app) showIssued(i issue.Issued, dir string) error {
 	v := issuedView{viewOfCert(i.State, i.Record, a.now()), dir}
-	t := facts("",
-		[2]string{"identity", v.Identity}, [2]string{"environment", v.Environment}, [2]string{"owner", v.Owner},
-		[2]string{"expires", v.NotAfter + " (" + relative(i.Record.Certificate.NotAfter, a.now()) + ")"},
-		[2]string{"serial", v.Serial}, [2]string{"fingerprint", v.Fingerprint}, [2]string{"files", dir})
+	t := facts("", append(a.shownOf(v.certView, i.Record), [2]string{"files", dir})...)
 	return a.show(answer{data: v, tables: []table{t}})
+}
+
+// shownOf is what people are told of a certificate that was registered just now.
+func (a *app) shownOf(v certView, r armor.CertRecord) [][2]string {
+	return [][2]string{
+		{"identity", v.Identity}, {"environment", v.Environment}, {"owner", v.Owner},
+		{"expires", v.NotAfter + " (" + relative(r.Certificate.NotAfter, a.now()) + ")"},
+		{"serial", v.Serial}, {"fingerprint", v.Fingerprint},
+	}
 }

@@ -77,13 +77,7 @@ func (o registerOptions) record(s *armor.State, c armor.Certificate) (armor.Cert
 		return armor.CertRecord{}, &fault.Usage{Err: errors.New("the certificate's CA is not a trust anchor itself: say --environment")}
 	}
 	r := armor.CertRecord{Certificate: c, Environment: environment, Owner: o.owner, Contact: o.contact}
-	if object, found := s.IdentityFor(environment, c.Identity); found {
-		r.Owner, r.Contact = cmp.Or(r.Owner, object.Owner), cmp.Or(r.Contact, object.Contact)
-	}
-	if r.Owner == "" {
-		return r, &fault.Usage{Err: errors.New("somebody must answer for the certificate: say --owner, or name one in the Identity object")}
-	}
-	return r, nil
+	return r, issue.Answers(s, environment, c.Identity, &r.Owner, &r.Contact)
 }
 
 // environmentOf is that of the trust anchor that signed a certificate, if one did.
@@ -98,9 +92,6 @@ func environmentOf(s *armor.State, c armor.Certificate) string {
 
 func (a *app) showRegistered(s *armor.State, r armor.CertRecord) error {
 	v := viewOfCert(s, r, a.now())
-	t := facts("",
-		[2]string{"identity", v.Identity}, [2]string{"environment", v.Environment}, [2]string{"owner", v.Owner},
-		[2]string{"expires", v.NotAfter + " (" + relative(r.Certificate.NotAfter, a.now()) + ")"},
-		[2]string{"serial", v.Serial}, [2]string{"fingerprint", v.Fingerprint})
+	t := facts("", a.shownOf(v, r)...)
 	return a.show(answer{data: v, tables: []table{t}})
 }

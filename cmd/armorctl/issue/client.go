@@ -95,11 +95,8 @@ func (r Request) wish(s *armor.State) (wish, error) {
 	if w.identity, err = ResolveIdentity(s, anchor.Environment, r.Identity); err != nil {
 		return wish{}, err
 	}
-	if object, found := s.IdentityFor(anchor.Environment, w.identity); found {
-		w.owner, w.contact = cmp.Or(w.owner, object.Owner), cmp.Or(w.contact, object.Contact)
-	}
-	if w.owner == "" {
-		return wish{}, &fault.Usage{Err: errors.New("somebody must answer for the certificate: say --owner, or name one in the Identity object")}
+	if err := Answers(s, anchor.Environment, w.identity, &w.owner, &w.contact); err != nil {
+		return wish{}, err
 	}
 	if r.Replaces != "" {
 		if w.replaces, err = armor.ParseDigest(r.Replaces); err != nil {
@@ -107,6 +104,18 @@ func (r Request) wish(s *armor.State) (wish, error) {
 		}
 	}
 	return w, nil
+}
+
+// Answers fills in who answers for a certificate, where nothing was said, from the Identity
+// object; nobody is a *fault.Usage.
+func Answers(s *armor.State, environment string, id armor.Identity, owner, contact *string) error {
+	if object, found := s.IdentityFor(environment, id); found {
+		*owner, *contact = cmp.Or(*owner, object.Owner), cmp.Or(*contact, object.Contact)
+	}
+	if *owner == "" {
+		return &fault.Usage{Err: errors.New("somebody must answer for the certificate: say --owner, or name one in the Identity object")}
+	}
+	return nil
 }
 
 // ResolveIdentity reads a SPIFFE id, or takes the one that an Identity object names.
