@@ -22,8 +22,12 @@ func TestKilledNodeKeepsTheBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pg.Close(context.WithoutCancel(t.Context()))
-	if _, err := pg.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM "+appsBackends); err != nil { // other tests' pools
+	// Those of other tests' pools go, and are gone before anybody can be lent one.
+	if _, err := pg.Exec(t.Context(), "SELECT pg_terminate_backend(pid, 10000) FROM "+appsBackends); err != nil {
 		t.Fatal(err)
+	}
+	for _, n := range a.Nodes {
+		eventually(t, n.Name+" serves", func() bool { return a.demoClient(t).Ping(t.Context(), n) == nil })
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var working sync.WaitGroup
