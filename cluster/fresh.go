@@ -214,15 +214,21 @@ func (n *Node) renew(ctx context.Context, turn int) {
 	if !ok {
 		return
 	}
-	err := n.question(ctx, to)
-	var elsewhere *armor.NotLeaderError
-	if errors.As(err, &elsewhere) && elsewhere.Leader != "" && elsewhere.Leader != to {
-		n.heardOfLeader(to, elsewhere.Leader)
-		err = n.question(ctx, elsewhere.Leader)
-	}
+	err := n.redirected(to, func(to armor.NodeID) error { return n.question(ctx, to) })
 	if err != nil && ctx.Err() == nil {
 		n.cfg.Logger.Debug("no proof of freshness", armor.KeyPeer, string(to), armor.KeyErr, err)
 	}
+}
+
+// redirected asks a node and, if it names another one as the leader, that one.
+func (n *Node) redirected(to armor.NodeID, ask func(to armor.NodeID) error) error {
+	err := ask(to)
+	elsewhere, ok := errors.AsType[*armor.NotLeaderError](err)
+	if !ok || elsewhere.Leader == "" || elsewhere.Leader == to {
+		return err
+	}
+	n.heardOfLeader(to, elsewhere.Leader)
+	return ask(elsewhere.Leader)
 }
 
 // whomToAsk is the leader; while none is known, each member and seed in turn.

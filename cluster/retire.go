@@ -57,10 +57,10 @@ func (n *Node) saidLastWord(ctx context.Context, turn int) bool {
 	}
 	q := n.renewal()
 	q.Ended = true
-	_, err := n.carry(ctx, to, q)
-	if elsewhere, ok := errors.AsType[*armor.NotLeaderError](err); ok && elsewhere.Leader != "" && elsewhere.Leader != n.cfg.Node {
-		_, err = n.carry(ctx, elsewhere.Leader, q)
-	}
+	err := n.redirected(to, func(to armor.NodeID) error {
+		_, err := n.carry(ctx, to, q)
+		return err
+	})
 	// A removed node is denied a lease, and was listened to.
 	return err == nil || errors.Is(err, armor.ErrDenied)
 }
