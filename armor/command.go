@@ -30,6 +30,7 @@ func Commands() []Command {
 		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
 		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
+		PruneCertificates{},
 	}
 }
 
@@ -168,6 +169,25 @@ type MendTime struct {
 	From time.Time
 }
 
+// PruneCertificates takes certificates that have ended out of the inventory, those that ended
+// first first and at most MaxPruned, and with each the revocation of that certificate alone:
+// no clock lets it in any more. Revocations of keys, identities and issuers stay, since they
+// may be about certificates that nobody has registered. It is an operator's act, so that a
+// leader that dates its entries falsely can forget nothing.
+type PruneCertificates struct {
+	// EndedBefore is KeptAfterEnd before log time, or earlier.
+	EndedBefore time.Time
+}
+
+const (
+	// KeptAfterEnd is how long a certificate stays in the inventory after its end at least. No
+	// node's idea of the time is as far behind the others'.
+	KeptAfterEnd = 72 * time.Hour
+	// MaxPruned is how many certificates one PruneCertificates takes out, so that what comes
+	// behind it in the log need not wait for long.
+	MaxPruned = 250
+)
+
 // Kind is the stable name of each command: see Command.
 func (Bootstrap) Kind() string           { return "bootstrap" }
 func (PutEnvironment) Kind() string      { return "put-environment" }
@@ -187,6 +207,7 @@ func (PruneExpired) Kind() string        { return "prune-expired" }
 func (StageRevocations) Kind() string    { return "stage-revocations" }
 func (RevokeStaged) Kind() string        { return "revoke-staged" }
 func (MendTime) Kind() string            { return "mend-time" }
+func (PruneCertificates) Kind() string   { return "prune-certificates" }
 
 // Needs is the role that each asks of an operator: see Command.
 func (Bootstrap) Needs() OperatorRole           { return "" }
@@ -207,6 +228,7 @@ func (PruneExpired) Needs() OperatorRole        { return "" }
 func (StageRevocations) Needs() OperatorRole    { return Revoker }
 func (RevokeStaged) Needs() OperatorRole        { return Revoker }
 func (MendTime) Needs() OperatorRole            { return CAAdmin }
+func (PruneCertificates) Needs() OperatorRole   { return CAAdmin }
 
 // RequestWindow is the longest life of a request. Within it a retry with the same
 // id returns the first outcome; after it the request is refused, never run again.

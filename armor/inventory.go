@@ -3,8 +3,10 @@ package armor
 import (
 	"cmp"
 	"iter"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tidwall/btree"
 )
@@ -91,12 +93,39 @@ func (r CertRecord) index(s *State) {
 	}
 }
 
-// unindex takes the row out of the other orders. The key stays bound.
+// unindex takes the row out of the other orders. The key stays bound while another certificate
+// has it.
 func (r CertRecord) unindex(s *State) {
 	for i, by := range orderings {
 		s.Orders.in[i] = s.Orders.in[i].edited(by, func(m *btree.BTreeG[*CertRecord]) { m.Delete(&r) })
 	}
+	if !s.Orders.hasKey(r.Certificate.Key) {
+		s.KeyEnvironments = s.KeyEnvironments.Without(r.Certificate.Key.String())
+	}
 }
+
+func (o CertOrders) hasKey(key Digest) bool {
+	for row := range o.in[byKey].from(&CertRecord{Certificate: Certificate{Key: key}}) {
+		return row.Certificate.Key == key
+	}
+	return false
+}
+
+// Ended walks the registered certificates that ended before a time, those that ended first
+// first.
+func (s *State) Ended(before time.Time) iter.Seq[CertRecord] {
+	return func(yield func(CertRecord) bool) {
+		first := &CertRecord{Certificate: Certificate{NotAfter: earliest}}
+		for row := range s.Orders.in[byEnd].from(first) {
+			if !row.Certificate.NotAfter.Before(before) || !yield(*row) {
+				return
+			}
+		}
+	}
+}
+
+// earliest is before the end of any certificate.
+var earliest = time.Unix(math.MinInt32, 0)
 
 // indexInventory is index for all rows of a state at once.
 func indexInventory(s *State) {

@@ -46,10 +46,12 @@ func objects(c Command) []string {
 		return []string{fmt.Sprintf("operator %s with roles %v", c.Operator.Name, c.Operator.Roles)}
 	case MendTime:
 		return []string{"log time " + c.From.UTC().Format(time.RFC3339)}
+	case PruneCertificates:
+		return []string{"certificates that ended before " + c.EndedBefore.UTC().Format(time.RFC3339)}
 	case SetShares:
 		return []string{"shares of pool " + c.Pool}
 	case PruneExpired:
-		return []string{"what ended before " + c.At.UTC().Format("2006-01-02T15:04:05Z07:00")}
+		return []string{"what ended before " + c.At.UTC().Format(time.RFC3339)}
 	default:
 		return nodesOf(c)
 	}

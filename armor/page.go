@@ -115,7 +115,7 @@ func (p CertificatePage) wants(r *CertRecord) bool {
 // after is the place behind which the page begins. Of certificates in use none has ended.
 func (p CertificatePage) after() (*CertRecord, error) {
 	if p.After == "" {
-		first := &CertRecord{Certificate: Certificate{NotAfter: time.Unix(math.MinInt32, 0)}}
+		first := &CertRecord{Certificate: Certificate{NotAfter: earliest}}
 		if !p.ValidAt.IsZero() {
 			first.Certificate.NotAfter = p.ValidAt
 		}

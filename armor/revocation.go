@@ -100,7 +100,8 @@ func ParseRevocationReason(s string) (RevocationReason, error) {
 		"affiliation-changed, superseded, cessation-of-operation", ErrInvalid, clip(s))
 }
 
-// Revocation is permanent: there is no command that takes one back.
+// Revocation is permanent: no command takes one back. That of a certificate may be forgotten
+// once the certificate has ended long ago: see PruneCertificates.
 type Revocation struct {
 	Selector Selector
 	Reason   RevocationReason
@@ -147,6 +148,12 @@ func (s *State) Revokes(leaf Certificate, chain []Certificate) (Revocation, bool
 		return r, true
 	}
 	return s.revokesChain(chain)
+}
+
+// RevokesOwn is Revokes for a certificate of a node or an operator: of its issuer, the peer CA,
+// the key is known.
+func (s *State) RevokesOwn(c Certificate) (Revocation, bool) {
+	return s.Revokes(c, []Certificate{{Key: c.ID.Issuer}})
 }
 
 func (s *State) revokesLeaf(leaf Certificate) (Revocation, bool) {

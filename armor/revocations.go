@@ -153,6 +153,11 @@ func (t Revocations) With(rows ...Revocation) Revocations {
 	})}
 }
 
+// without is for revocations of what has ended.
+func (t Revocations) without(key SelectorKey) Revocations {
+	return Revocations{t.acts.without(string(key))}
+}
+
 // buildRevocations fills the table of a state. Rows come in the order of their keys and
 // not of their commands, so that the acts met lately are remembered.
 func buildRevocations(s *State) (add func(*Revocation) bool, done func()) {

@@ -65,7 +65,7 @@ type TableOf[V Row] struct {
 type store[V Row] struct {
 	find    func(s *State, like V) (V, bool) // the row that has the key of another
 	with    func(s *State, rows ...V)
-	without func(s *State, key string)
+	without func(s *State, row V)
 	len     func(s *State) int
 	rows    func(s *State) iter.Seq[V]
 	builder func(s *State) (add func(*V) bool, done func())
@@ -76,7 +76,7 @@ func table[V Row](name string, aspect Aspect, of func(*State) *Table[V]) *TableO
 	return declare(&TableOf[V]{name: name, aspect: aspect, store: store[V]{
 		find:    func(s *State, like V) (V, bool) { return of(s).Get(like.Key()) },
 		with:    func(s *State, rows ...V) { *of(s) = of(s).With(rows...) },
-		without: func(s *State, key string) { *of(s) = of(s).Without(key) },
+		without: func(s *State, row V) { *of(s) = of(s).Without(row.Key()) },
 		len:     func(s *State) int { return of(s).Len() },
 		rows:    func(s *State) iter.Seq[V] { return of(s).Values() },
 		builder: func(s *State) (func(*V) bool, func()) {
@@ -97,6 +97,7 @@ func revocations(name string, aspect Aspect) *TableOf[Revocation] {
 			return s.Revocations.Get(like.Selector.SelectorKey())
 		},
 		with:    func(s *State, rows ...Revocation) { s.Revocations = s.Revocations.With(rows...) },
+		without: func(s *State, row Revocation) { s.Revocations = s.Revocations.without(row.Selector.SelectorKey()) },
 		len:     func(s *State) int { return s.Revocations.Len() },
 		rows:    func(s *State) iter.Seq[Revocation] { return s.Revocations.Values() },
 		builder: buildRevocations,
@@ -150,12 +151,12 @@ func (t *TableOf[V]) Put(s *State, rows ...V) {
 }
 
 // Remove removes a row from s, of which the conditions of Put hold. What follows from the
-// row goes with it. Revocations stay: there is no way to remove one.
+// row goes with it.
 func (t *TableOf[V]) Remove(s *State, row V) {
 	if t.forget != nil {
 		t.forget(row, s)
 	}
-	t.store.without(s, row.Key())
+	t.store.without(s, row)
 	t.changed(s, []V{row})
 }
 

@@ -69,18 +69,13 @@ func (d *draft) checkOwn(c armor.Certificate, want armor.Identity) error {
 func (d *draft) usable(c armor.Certificate) error { return d.usableAt(c, d.Time) }
 
 func (d *draft) usableAt(c armor.Certificate, now time.Time) error {
-	if r, found := revokes(d.State, c); found {
+	if r, found := d.RevokesOwn(c); found {
 		return refuse(armor.ErrRevoked, "%s is revoked", r.Selector)
 	}
 	if now.After(c.NotAfter) {
 		return refuse(armor.ErrInvalid, "certificate %s expired at %s", c.ID.Serial, stamp(c.NotAfter))
 	}
 	return nil
-}
-
-// revokes judges a leaf together with what is known of its issuer: its key.
-func revokes(s *armor.State, c armor.Certificate) (armor.Revocation, bool) {
-	return s.Revokes(c, []armor.Certificate{{Key: c.ID.Issuer}})
 }
 
 // checkOperatorKey ties the key that verifies signatures to the certificate, so that

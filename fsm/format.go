@@ -70,6 +70,7 @@ var kinds = byName(
 	means(4, (*draft).stageRevocations),
 	means(4, (*draft).revokeStaged),
 	means(7, (*draft).mendTime),
+	means(7, (*draft).pruneCertificates),
 )
 
 // LevelOf returns the kind of command in an entry that Check or Encode made, and the level

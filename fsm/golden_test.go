@@ -160,8 +160,11 @@ func everyCommand(t *testing.T) *lab {
 	keeping.OnState, keeping.KeepSettings, keeping.MaxPinned = armor.KeepState, []string{"app.tenant"}, armor.NoPins
 	keeping.ConnectQuery, keeping.LoginNotifyMessage, keeping.MaxPreparedStatements = "SELECT 1", "hello", 7
 	l.must(l.by("ada", armor.Apply{Pools: []armor.Pool{keeping}}))
+	l.must(l.by("ada", l.brief("short", time.Hour)))
 	l.now = l.now.Add(2 * time.Hour)
 	l.must(l.node("n1", armor.PruneExpired{At: l.now}))
+	l.now = l.now.Add(armor.KeptAfterEnd)
+	l.must(l.by("ada", armor.PruneCertificates{EndedBefore: l.now.Add(-armor.KeptAfterEnd)}))
 	l.poisoned(24*time.Hour, func() {
 		l.must(l.by("ada", l.token("n9", time.Hour)))
 		l.must(l.by("ada", armor.StageRevocations{Batch: batchID("late"), Part: 1, Selectors: everySelector()[:1]}))

@@ -233,7 +233,7 @@ func (d *draft) removeMember(c armor.RemoveMember) error {
 // revokeRemoved revokes the key of a member that goes. It returns the key, with which the node may
 // say its last word; none when its certificate was revoked before.
 func (d *draft) revokeRemoved(m armor.Member) armor.Digest {
-	_, revoked := revokes(d.State, m.Certificate)
+	_, revoked := d.RevokesOwn(m.Certificate)
 	put(d, armor.Revoked, d.widened(armor.Revoke{
 		Selectors: []armor.Selector{{Kind: armor.SelectKey, Key: m.Certificate.Key}},
 		Reason:    armor.CessationOfOperation, Comment: "node " + string(m.ID) + " was removed",

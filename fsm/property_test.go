@@ -23,6 +23,9 @@ func TestAnySequenceOfCommandsKeepsThePromises(t *testing.T) {
 		for range rapid.IntRange(1, 40).Draw(rt, "commands") {
 			before := l.state()
 			l.now = l.now.Add(d.upTo("later", 20) * time.Second)
+			if d.number("pause", 0, 9) == 0 {
+				l.now = l.now.Add(armor.KeptAfterEnd)
+			}
 			l.apply(d.request())
 			l.invariants(before)
 		}
@@ -93,15 +96,19 @@ func (d draw) own() armor.Command {
 
 func (d draw) trust() armor.Command {
 	name := d.from("name", "a", "b", "c")
-	switch d.number("trust", 0, 6) {
+	switch d.number("trust", 0, 7) {
+	case 7:
+		return armor.PruneCertificates{EndedBefore: d.l.now.Add(-armor.KeptAfterEnd)}
 	case 0:
 		env := d.env()
 		return d.l.anchor("ca-"+d.from("ca", "1", "2"), env, "spiffe://"+env+".acme/*")
 	case 1:
 		env := d.env()
-		return armor.RegisterCertificate{Record: armor.CertRecord{
-			Certificate: d.l.leaf(name, "ca-1", armor.Identity("spiffe://"+env+".acme/"+name)), Environment: env, Owner: "team",
-		}}
+		c := d.l.leaf(name, "ca-1", armor.Identity("spiffe://"+env+".acme/"+name))
+		if name == "c" {
+			c.NotAfter = epoch.Add(time.Minute)
+		}
+		return armor.RegisterCertificate{Record: armor.CertRecord{Certificate: c, Environment: env, Owner: "team"}}
 	case 2:
 		return armor.PutOperator{Operator: d.l.operator(d.from("operator", "ada", "bob"),
 			rapid.SliceOfDistinct(rapid.SampledFrom(armor.OperatorRoles()),

@@ -127,7 +127,7 @@ func (d *draft) checkRecord(r armor.CertRecord) error {
 		return refuse(armor.ErrInvalid,
 			"certificate %s lives %s, and environment %s allows %s", r.Certificate.ID.Serial, life, env.Name, env.MaxLeafLifetime)
 	}
-	if revoked, found := revokes(d.State, r.Certificate); found {
+	if revoked, found := d.Revokes(r.Certificate, []armor.Certificate{{Key: r.Certificate.ID.Issuer}}); found {
 		return refuse(armor.ErrRevoked, "certificate %s: %s is revoked", r.Certificate.ID.Serial, revoked.Selector)
 	}
 	return nil

@@ -2985,6 +2985,50 @@ func (x *MendTime) GetFrom() *Time {
 	return nil
 }
 
+type PruneCertificates struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EndedBefore   *Time                  `protobuf:"bytes,1,opt,name=ended_before,json=endedBefore,proto3" json:"ended_before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneCertificates) Reset() {
+	*x = PruneCertificates{}
+	mi := &file_armor_wire_words_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneCertificates) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneCertificates) ProtoMessage() {}
+
+func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneCertificates.ProtoReflect.Descriptor instead.
+func (*PruneCertificates) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PruneCertificates) GetEndedBefore() *Time {
+	if x != nil {
+		return x.EndedBefore
+	}
+	return nil
+}
+
 // Command is one of the above; the field's name is armor.Command.Kind.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3008,6 +3052,7 @@ type Command struct {
 	//	*Command_StageRevocations
 	//	*Command_RevokeStaged
 	//	*Command_MendTime
+	//	*Command_PruneCertificates
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3015,7 +3060,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3027,7 +3072,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3040,7 +3085,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3212,6 +3257,15 @@ func (x *Command) GetMendTime() *MendTime {
 	return nil
 }
 
+func (x *Command) GetPruneCertificates() *PruneCertificates {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_PruneCertificates); ok {
+			return x.PruneCertificates
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3288,6 +3342,10 @@ type Command_MendTime struct {
 	MendTime *MendTime `protobuf:"bytes,18,opt,name=mend_time,json=mendTime,proto3,oneof"`
 }
 
+type Command_PruneCertificates struct {
+	PruneCertificates *PruneCertificates `protobuf:"bytes,19,opt,name=prune_certificates,json=pruneCertificates,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3323,6 +3381,8 @@ func (*Command_StageRevocations) isCommand_Kind() {}
 func (*Command_RevokeStaged) isCommand_Kind() {}
 
 func (*Command_MendTime) isCommand_Kind() {}
+
+func (*Command_PruneCertificates) isCommand_Kind() {}
 
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
@@ -3578,7 +3638,10 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
 	"\acomment\x18\x05 \x01(\tR\acomment\"3\n" +
 	"\bMendTime\x12'\n" +
-	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"\xc9\t\n" +
+	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"K\n" +
+	"\x11PruneCertificates\x126\n" +
+	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\x9c\n" +
+	"\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3600,7 +3663,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\rprune_expired\x18\x0f \x01(\v2\x1b.armor.wire.v1.PruneExpiredH\x00R\fpruneExpired\x12N\n" +
 	"\x11stage_revocations\x18\x10 \x01(\v2\x1f.armor.wire.v1.StageRevocationsH\x00R\x10stageRevocations\x12B\n" +
 	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStaged\x126\n" +
-	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTimeB\x06\n" +
+	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTime\x12Q\n" +
+	"\x12prune_certificates\x18\x13 \x01(\v2 .armor.wire.v1.PruneCertificatesH\x00R\x11pruneCertificatesB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3615,7 +3679,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3658,7 +3722,8 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*StageRevocations)(nil),    // 38: armor.wire.v1.StageRevocations
 	(*RevokeStaged)(nil),        // 39: armor.wire.v1.RevokeStaged
 	(*MendTime)(nil),            // 40: armor.wire.v1.MendTime
-	(*Command)(nil),             // 41: armor.wire.v1.Command
+	(*PruneCertificates)(nil),   // 41: armor.wire.v1.PruneCertificates
+	(*Command)(nil),             // 42: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3703,29 +3768,31 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	0,  // 39: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
 	12, // 40: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
 	0,  // 41: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	22, // 42: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 43: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 44: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 45: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 46: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 47: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 48: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 49: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 50: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 51: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 52: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	34, // 53: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	35, // 54: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	36, // 55: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	37, // 56: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	38, // 57: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	39, // 58: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	40, // 59: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	60, // [60:60] is the sub-list for method output_type
-	60, // [60:60] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	0,  // 42: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
+	22, // 43: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 44: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 45: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 46: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 47: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 48: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 49: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	30, // 50: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	31, // 51: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	32, // 52: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	33, // 53: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	34, // 54: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	35, // 55: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	36, // 56: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	37, // 57: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	38, // 58: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	39, // 59: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	40, // 60: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	41, // 61: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -3733,7 +3800,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[41].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[42].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -3752,6 +3819,7 @@ func file_armor_wire_words_proto_init() {
 		(*Command_StageRevocations)(nil),
 		(*Command_RevokeStaged)(nil),
 		(*Command_MendTime)(nil),
+		(*Command_PruneCertificates)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3759,7 +3827,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -18,7 +18,8 @@ import (
 
 func (a *app) certCommand() *cobra.Command {
 	return group("cert", "client certificates: issue them, find them, look into them",
-		a.certIssueCommand(), a.certRegisterCommand(), a.certListCommand(), a.certShowCommand(), a.certInspectCommand())
+		a.certIssueCommand(), a.certRegisterCommand(), a.certListCommand(), a.certShowCommand(), a.certInspectCommand(),
+		a.certPruneCommand())
 }
 
 // certView is a registered certificate as -o json shows it.

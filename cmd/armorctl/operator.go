@@ -131,7 +131,7 @@ type operatorView struct {
 }
 
 func (a *app) viewOfOperator(s *armor.State, o armor.Operator) operatorView {
-	_, revoked := s.Revokes(o.Certificate, []armor.Certificate{{Key: o.Certificate.ID.Issuer}})
+	_, revoked := s.RevokesOwn(o.Certificate)
 	v := operatorView{Name: o.Name, Roles: []string{}, Fingerprint: o.Certificate.Fingerprint.String(),
 		NotAfter: stamp(o.Certificate.NotAfter), State: stateWord(revoked, o.Certificate, a.now())}
 	for _, r := range o.Roles {

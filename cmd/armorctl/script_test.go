@@ -1,8 +1,12 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +15,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
 func TestMain(m *testing.M) {
@@ -49,7 +56,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "joins": joinsCommand,
 			"mode": modeIs, "getvalue": getValue, "hangs": hangsCommand, "knocks": knocksCommand,
-			"selectors": selectorsCommand,
+			"selectors": selectorsCommand, "ended": endedCommand,
 		},
 	})
 }
@@ -210,6 +217,30 @@ func selectorsCommand(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintf(&b, "certificate %064x/%x\n", 0xca, 1<<40+i)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o600))
+}
+
+// ended DURATION CA FILE signs a certificate of app/one that ended so long ago.
+func endedCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: ended DURATION CA FILE")
+	}
+	ago, err := parseDuration(args[0])
+	ts.Check(err)
+	ca, err := issue.Certificate(filepath.Join(ts.MkAbs(args[1]), "ca.crt"))
+	ts.Check(err)
+	signer, err := pki.ParsePrivateKeyPEM([]byte(ts.ReadFile(filepath.Join(args[1], "ca.key"))))
+	ts.Check(err)
+	key, err := pki.NewKey()
+	ts.Check(err)
+	id, err := url.Parse("spiffe://production.acme.internal/app/one")
+	ts.Check(err)
+	end := time.Now().Add(-ago)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		NotBefore: end.Add(-time.Hour), NotAfter: end, URIs: []*url.URL{id}, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, ca, key.Public(), signer)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 }
 
 func await(ts *testscript.TestScript, event <-chan struct{}) {
