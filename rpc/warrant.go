@@ -89,8 +89,24 @@ func (s *Server) warranted(m *armorpb.Warrant, words []string) error {
 		return fmt.Errorf("%w: operator %s lacks role %s, which acting on nodes and their pools needs",
 			armor.ErrDenied, operator.Name, armor.NodeAdmin)
 	}
+	if err := stillGood(state, operator, s.cfg.Node.WallClock()); err != nil {
+		return err
+	}
 	if err := w.Verify(state.Cluster.ID, words, operator); err != nil {
 		return err
 	}
 	return s.warrants.take(w, s.cfg.Node.WallClock())
+}
+
+// stillGood says whether an operator's certificate is. The connection on which the operator
+// speaks may end at another node than the one that acts.
+func stillGood(s *armor.State, o armor.Operator, now time.Time) error {
+	c := o.Certificate
+	if r, revoked := s.RevokesOwn(c); revoked {
+		return fmt.Errorf("%w: operator %s: %s is revoked", armor.ErrRevoked, o.Name, r.Selector)
+	}
+	if now.After(c.NotAfter) {
+		return fmt.Errorf("%w: the certificate of operator %s ended at %s", armor.ErrExpired, o.Name, c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
 }

@@ -31,6 +31,7 @@ func stolenOrders(t *testing.T, mistake func(*mistakes)) (done []string) {
 	inNoraName.Principal = "nora"
 	gone := signed(eve, armor.OrderWords(kill))
 	l.change(func(s *armor.State) { s.Operators = s.Operators.Without("eve") })
+	ofRevoked, ofEnded := l.signedByOver(armor.OrderWords(kill))
 	resume := kill
 	resume.Verb = armor.ResumePool
 	for name, w := range map[string]*armorpb.Warrant{
@@ -40,6 +41,8 @@ func stolenOrders(t *testing.T, mistake func(*mistakes)) (done []string) {
 		"for a drain":      signed(admin, armor.DrainWords("n1")),
 		"in a false name":  inNoraName,
 		"of who was one":   gone,
+		"of one revoked":   ofRevoked,
+		"of one too old":   ofEnded,
 	} {
 		q := toMessage[armorpb.PoolOrder](kill)
 		q.Warrant = w
@@ -56,6 +59,30 @@ func stolenOrders(t *testing.T, mistake func(*mistakes)) (done []string) {
 		t.Error("it was refused, and done")
 	}
 	return done
+}
+
+// signedByOver returns what two operators have signed before the certificate of one was revoked,
+// and that of the other ended.
+func (l *lab) signedByOver(words []string) (revoked, ended *armorpb.Warrant) {
+	l.t.Helper()
+	var signed []*armorpb.Warrant
+	for _, name := range []string{"rex", "ned"} {
+		w, err := l.client(l.enrol(name, armor.NodeAdmin), "n2").warrant(l.t.Context(), words)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		signed = append(signed, w)
+	}
+	l.change(func(s *armor.State) {
+		rex, _ := s.Operators.Get("rex")
+		s.Revocations = s.Revocations.With(armor.Revocation{
+			Selector: armor.Selector{Kind: armor.SelectCertificate, Certificate: rex.Certificate.ID}, Reason: armor.Superseded,
+		})
+		ned, _ := s.Operators.Get("ned")
+		ned.Certificate.NotAfter = time.Now().Add(-time.Second)
+		s.Operators = s.Operators.With(ned)
+	})
+	return signed[0], signed[1]
 }
 
 func TestNodeCannotOrderAnother(t *testing.T) {
