@@ -27,4 +27,12 @@ const (
 	KeyCount     = "count"
 	KeyAddress   = "address"
 	KeySkew      = "skew_seconds"
+	KeyHint      = "hint"
+
+	// What a certificate says whose key nobody has proved to hold.
+	KeyUnproven  = "unproven"
+	KeySubject   = "subject"
+	KeyIssuer    = "issuer"
+	KeyAuthority = "authority_key"
+	KeySent      = "certificates_sent"
 )

@@ -70,8 +70,8 @@ type proof struct {
 	terms  *terms
 	direct bool
 	chains [][]armor.Certificate
-	broken bool             // the certificates lead to no anchor
-	served *tls.Certificate // what the client was shown
+	shown  []*x509.Certificate // by a client whose certificates lead to no anchor
+	served *tls.Certificate    // what the client was shown
 }
 
 // config is the terms' TLS configuration, with this proof's certificate and checks.
@@ -93,7 +93,10 @@ func (p *proof) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 
 func (p *proof) verify(cs tls.ConnectionState) error {
 	chains, err := p.terms.verifier.Verify(cs.PeerCertificates, p.edge.cfg.Lease.Now())
-	p.chains, p.broken = chains, err != nil
+	if err != nil {
+		p.shown = cs.PeerCertificates
+	}
+	p.chains = chains
 	return err
 }
 

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,6 +203,48 @@ func TestStrangersGetAnAlertAndLeaveNoTrace(t *testing.T) {
 		t.Fatalf("%d sessions, %d denials", r.edge.Count(), len(r.edge.denials.ring))
 	}
 	r.live(t, sub.Below(sub.Leaf(t, appID)))
+}
+
+// lines are what a log holds.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestTheLogSaysWhatAStrangerHasShown, as unproven, and what was missing.
+func TestTheLogSaysWhatAStrangerHasShown(t *testing.T) {
+	log := &lines{}
+	r := newRig(t, func(c *Config) { c.Logger = slog.New(slog.NewJSONHandler(log, nil)) })
+	sub := r.ca.Intermediate(t)
+	cert := sub.Leaf(t, appID)
+	c, err := upgrade(r.dial(t), r.clientConfig(&cert))
+	if err == nil {
+		_, err = c.Read(make([]byte, 1))
+	}
+	if err == nil {
+		t.Fatal("it was let in")
+	}
+	eventually(t, "the line", func() bool { return strings.Contains(log.String(), "client handshake failed") })
+	for _, want := range []string{
+		`"unproven":{"subject":"CN=`, `"issuer":"CN=production test intermediate"`, `"serial":"` + cert.Leaf.SerialNumber.Text(16) + `"`,
+		`"certificates_sent":1`, `CN=production test intermediate\" was not sent`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %s: %s", want, log)
+		}
+	}
 }
 
 // wrongKey signs with a key that the certificate does not hold.
