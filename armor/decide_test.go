@@ -97,6 +97,10 @@ func TestEveryWrongThingIsDeniedWithItsOwnReason(t *testing.T) {
 		{"issuer revoked", func(s *armor.State, f *armor.Facts) {
 			revoke(s, armor.Selector{Kind: armor.SelectIssuer, Issuer: digest("prod-ca-key")})
 		}, armor.ReasonRevoked},
+		{"the issuer of the anchor revoked", func(s *armor.State, f *armor.Facts) {
+			f.Peer.Chains[0][0].ID.Issuer = digest("root-key")
+			revoke(s, armor.Selector{Kind: armor.SelectIssuer, Issuer: digest("root-key")})
+		}, armor.ReasonRevoked},
 		{"an issuer in the chain revoked", func(s *armor.State, f *armor.Facts) {
 			revoke(s, armor.Selector{Kind: armor.SelectCertificate, Certificate: armor.CertID{Issuer: digest("prod-ca-key"), Serial: "1"}})
 		}, armor.ReasonRevoked},

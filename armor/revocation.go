@@ -127,8 +127,24 @@ func (p Peer) SelectorKeys() []SelectorKey {
 			issuer := c.issuerKeys()
 			keys = append(keys, issuer[:]...)
 		}
+		if above, known := issuerAbove(chain); known {
+			keys = append(keys, above)
+		}
 	}
 	return keys
+}
+
+// issuerAbove is the key of whoever signed the anchor of a chain, if that is an intermediate and
+// its issuer is known.
+func issuerAbove(chain []Certificate) (SelectorKey, bool) {
+	if len(chain) == 0 {
+		return "", false
+	}
+	anchor := chain[len(chain)-1]
+	if anchor.ID.Issuer.IsZero() || anchor.ID.Issuer == anchor.Key {
+		return "", false
+	}
+	return digestKey(issuerMark, anchor.ID.Issuer), true
 }
 
 // selectorKeys are those of a leaf: itself, its key and whoever signed it.
@@ -200,6 +216,9 @@ func (s *State) revokesChain(chain []Certificate) (Revocation, bool) {
 				return r, true
 			}
 		}
+	}
+	if above, known := issuerAbove(chain); known {
+		return s.Revocations.Get(above)
 	}
 	return Revocation{}, false
 }

@@ -208,3 +208,16 @@ func TestLongRefusalsAreCutAtACharacter(t *testing.T) {
 		t.Fatalf("%d bytes, ends in %q", len(text), text[len(text)-4:])
 	}
 }
+
+// Of an intermediate nobody may know who has signed it: it is judged by its key.
+func TestAnchorNeedNotNameItsIssuer(t *testing.T) {
+	l := furnished(t)
+	c := l.anchor("issuing-ca", "dev", "spiffe://dev.acme/*")
+	c.Anchor.Certificate.ID.Issuer = armor.Digest{}
+	l.must(l.by("ada", c))
+	c = l.anchor("odd-ca", "dev", "spiffe://dev.acme/*")
+	c.Anchor.Certificate.Key = armor.Digest{}
+	if err := l.by("ada", c).Err; !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("without a key: %v", err)
+	}
+}

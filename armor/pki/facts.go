@@ -39,14 +39,18 @@ func Facts(cert *x509.Certificate, issuer armor.Digest) armor.Certificate {
 }
 
 // AnchorFacts are the facts of a CA certificate that is trusted by itself. The
-// issuer of a self-issued one is its own key. Of an intermediate that was made an
-// anchor the issuer is unknown and stays zero.
-func AnchorFacts(cert *x509.Certificate) armor.Certificate {
-	var issuer armor.Digest
+// issuer of a self-issued one is its own key. That of an intermediate is looked for in above;
+// when it is not there it stays zero.
+func AnchorFacts(cert *x509.Certificate, above ...*x509.Certificate) armor.Certificate {
 	if bytes.Equal(cert.RawSubject, cert.RawIssuer) {
-		issuer = SPKI(cert)
+		return Facts(cert, SPKI(cert))
 	}
-	return Facts(cert, issuer)
+	for _, issuer := range above {
+		if bytes.Equal(cert.RawIssuer, issuer.RawSubject) && cert.CheckSignatureFrom(issuer) == nil {
+			return Facts(cert, SPKI(issuer))
+		}
+	}
+	return Facts(cert, armor.Digest{})
 }
 
 // errIdentity is what URIIdentity reports; CheckLeaf words it for people.

@@ -1,15 +1,9 @@
 package pki
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -26,14 +20,14 @@ const (
 type Verifier struct {
 	roots   *x509.CertPool
 	anchors []*x509.Certificate
-	trusted map[armor.Digest]bool // fingerprints
+	trusted map[armor.Digest]armor.Certificate // by fingerprint
 }
 
 // NewVerifier takes the anchors of one revision. An anchor that does not parse, is
 // no CA or does not match its fingerprint is left out, so that it vouches for
 // nobody; the error names each. The Verifier is usable even then.
 func NewVerifier(anchors []armor.TrustAnchor) (*Verifier, error) {
-	v := &Verifier{roots: x509.NewCertPool(), trusted: map[armor.Digest]bool{}}
+	v := &Verifier{roots: x509.NewCertPool(), trusted: map[armor.Digest]armor.Certificate{}}
 	var faults []error
 	for _, a := range anchors {
 		cert, err := checkAnchor(a)
@@ -43,53 +37,9 @@ func NewVerifier(anchors []armor.TrustAnchor) (*Verifier, error) {
 		}
 		v.roots.AddCert(cert)
 		v.anchors = append(v.anchors, cert)
-		v.trusted[a.Certificate.Fingerprint] = true
+		v.trusted[a.Certificate.Fingerprint] = a.Certificate
 	}
 	return v, errors.Join(faults...)
-}
-
-func checkAnchor(a armor.TrustAnchor) (*x509.Certificate, error) {
-	if armor.Digest(sha256.Sum256(a.DER)) != a.Certificate.Fingerprint {
-		return nil, fmt.Errorf("%w: its certificate has another fingerprint", armor.ErrInvalid)
-	}
-	return ParseAnchor(a.DER)
-}
-
-// ParseAnchor parses a CA certificate and checks that it can be a trust anchor.
-func ParseAnchor(der []byte) (*x509.Certificate, error) {
-	if len(der) > maxCertificate {
-		return nil, fmt.Errorf("%w: certificate is longer than %d bytes", armor.ErrInvalid, maxCertificate)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("%w: parse certificate: %w", armor.ErrInvalid, err)
-	}
-	if fault := issuerFault(cert); fault != "" {
-		return nil, fmt.Errorf("%w: certificate %s", armor.ErrInvalid, fault)
-	}
-	return cert, nil
-}
-
-// issuerFault says why a certificate is not accepted as an issuer; "" when it is.
-func issuerFault(cert *x509.Certificate) string {
-	switch {
-	case !cert.BasicConstraintsValid || !cert.IsCA:
-		return "is not a CA certificate"
-	case statesKeyUsage(cert) && cert.KeyUsage&x509.KeyUsageCertSign == 0:
-		return "may not sign certificates by its key usage"
-	}
-	if key, ok := cert.PublicKey.(*ecdsa.PublicKey); ok && key.Curve == elliptic.P521() {
-		return "" // a common choice for roots
-	}
-	return KeyFault(cert.PublicKey)
-}
-
-var oidKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 15}
-
-// statesKeyUsage tells a key usage without any bit from none at all, which
-// x509.Certificate.KeyUsage does not.
-func statesKeyUsage(cert *x509.Certificate) bool {
-	return slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidKeyUsage) })
 }
 
 // Anchors returns the certificates in use, for the CA hints of the handshake. The
@@ -173,7 +123,7 @@ func (v *Verifier) issuersOf(built [][]*x509.Certificate) ([][]armor.Certificate
 			fault = err
 			continue
 		}
-		chains = append(chains, issuerFacts(issuers))
+		chains = append(chains, v.issuerFacts(issuers))
 	}
 	if len(chains) == 0 {
 		return nil, fault
@@ -198,12 +148,14 @@ func checkIssuers(issuers []*x509.Certificate, length int) error {
 	return nil
 }
 
-func issuerFacts(issuers []*x509.Certificate) []armor.Certificate {
+// issuerFacts are the facts of a chain. Who has signed the anchor, if that is an intermediate, was
+// found out when it was registered.
+func (v *Verifier) issuerFacts(issuers []*x509.Certificate) []armor.Certificate {
 	facts := make([]armor.Certificate, len(issuers))
 	last := len(issuers) - 1
 	for i, c := range issuers[:last] {
 		facts[i] = Facts(c, SPKI(issuers[i+1]))
 	}
-	facts[last] = AnchorFacts(issuers[last])
+	facts[last] = v.trusted[Fingerprint(issuers[last])]
 	return facts
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) caCommand() *cobra.Command {
-	return group("ca", "the CAs that may vouch for clients", a.caInitCommand(), a.caListCommand(), a.caShowCommand())
+	return group("ca", "the CAs that may vouch for clients", a.caInitCommand(), a.caImportCommand(), a.caListCommand(), a.caShowCommand())
 }
 
 // caOptions are the flags of ca init.
@@ -47,17 +47,23 @@ was cut short.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.caInit(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.environment, "environment", "", "the `environment` whose clients it vouches for")
 	f.StringVar(&o.out, "out", "", "`folder` for the CA's certificate and key")
 	f.StringVar(&o.trustDomain, "trust-domain", "", "SPIFFE trust `domain` of its identities")
+	f.StringVar(&o.lifetime, "lifetime", "1825d", "the CA's `lifetime`")
+	trustFlags(cmd, &o)
+	secrecyFlags(cmd, &o.secrecy)
+	return cmd
+}
+
+// trustFlags say what a CA is trusted for.
+func trustFlags(cmd *cobra.Command, o *caOptions) {
+	f := cmd.Flags()
+	f.StringVar(&o.environment, "environment", "", "the `environment` whose clients it vouches for")
 	f.StringVar(&o.prefix, "prefix", "", "the identities it may vouch for (default: spiffe://DOMAIN/*)")
 	f.StringVar(&o.name, "name", "", "`name` of the trust anchor (default: client- and eight digits)")
-	f.StringVar(&o.lifetime, "lifetime", "1825d", "the CA's `lifetime`")
 	f.StringVar(&o.inventory, "inventory", "", "for a new environment: open, or required to accept registered certificates only")
 	f.StringVar(&o.maxLifetime, "max-lifetime", "", "for a new environment: longest `lifetime` of a client certificate")
 	f.BoolVar(&o.svid, "svid", false, "its certificates may be for servers too, as X.509-SVIDs are")
-	secrecyFlags(cmd, &o.secrecy)
-	return cmd
 }
 
 func (a *app) caInit(ctx context.Context, o caOptions) error {
@@ -83,41 +89,46 @@ func (a *app) caInit(ctx context.Context, o caOptions) error {
 	if err != nil {
 		return err
 	}
-	anchor, err := o.anchor(ca)
+	anchor, err := o.anchor(ca, a.now())
 	if err != nil {
 		return err
 	}
-	return a.registerCA(ctx, client, newTrust{environment, isNew, anchor, o.out})
-}
-
-// newTrust is a CA that the cluster is about to trust.
-type newTrust struct {
-	environment armor.Environment
-	isNew       bool // the environment is to be made first
-	anchor      armor.TrustAnchor
-	folder      string // of the CA
-}
-
-// registerCA makes two changes, each of which may be repeated.
-func (a *app) registerCA(ctx context.Context, client *rpc.Client, n newTrust) error {
-	environment, anchor := n.environment, n.anchor
-	ctx, cancel := a.within(ctx, patience) // anew: asking for a passphrase has taken its time
-	defer cancel()
-	if n.isNew {
-		if _, err := a.submit(ctx, client, armor.PutEnvironment{Environment: environment}, rpc.SubmitOptions{}); err != nil {
-			return fmt.Errorf("make environment %s: %w", environment.Name, err)
-		}
-		a.say("environment %s made", environment.Name)
-	}
-	outcome, err := a.submit(ctx, client, armor.PutAnchor{Anchor: anchor}, rpc.SubmitOptions{RequestID: rpc.StepID(a.globals.requestID, 1)})
+	outcome, err := a.trust(ctx, client, newTrust{environment, isNew, []armor.TrustAnchor{anchor}})
 	if err != nil {
-		return fmt.Errorf("register trust anchor %s: %w", anchor.Name, err)
+		return err
 	}
-	a.say("the key in %s makes clients of %s: keep it offline\nnext: armorctl cert issue IDENTITY --environment %s --ca %s", n.folder,
-		environment.Name, environment.Name, n.folder)
+	a.say("the key in %s makes clients of %s: keep it offline\nnext: armorctl cert issue IDENTITY --environment %s --ca %s", o.out,
+		environment.Name, environment.Name, o.out)
 	view := viewOfAnchor(anchor)
 	view.Revision = outcome.Result.Revision
 	return a.show(answer{data: view, tables: []table{anchorFacts(anchor, a.now())}})
+}
+
+// newTrust is the CAs that the cluster is about to trust.
+type newTrust struct {
+	environment armor.Environment
+	isNew       bool // the environment is to be made first
+	anchors     []armor.TrustAnchor
+}
+
+// trust makes one change for each CA, and one for the environment; each may be repeated. It
+// returns the last one's outcome.
+func (a *app) trust(ctx context.Context, client *rpc.Client, n newTrust) (outcome rpc.Outcome, err error) {
+	ctx, cancel := a.within(ctx, patience) // anew: asking for a passphrase has taken its time
+	defer cancel()
+	if n.isNew {
+		if _, err := a.submit(ctx, client, armor.PutEnvironment{Environment: n.environment}, rpc.SubmitOptions{}); err != nil {
+			return outcome, fmt.Errorf("make environment %s: %w", n.environment.Name, err)
+		}
+		a.say("environment %s made", n.environment.Name)
+	}
+	for i, anchor := range n.anchors {
+		outcome, err = a.submit(ctx, client, armor.PutAnchor{Anchor: anchor}, rpc.SubmitOptions{RequestID: rpc.StepID(a.globals.requestID, i+1)})
+		if err != nil {
+			return outcome, fmt.Errorf("register trust anchor %s: %w", anchor.Name, err)
+		}
+	}
+	return outcome, nil
 }
 
 // environmentIn returns the environment to be used, and whether it is to be made.
@@ -160,18 +171,18 @@ func (a *app) clientCA(ctx context.Context, o caOptions, s *armor.State) (issue.
 }
 
 // anchor is what the cluster shall trust.
-func (o caOptions) anchor(ca issue.CA) (armor.TrustAnchor, error) {
-	facts := pki.AnchorFacts(ca.Cert)
-	prefix := o.prefix
+func (o caOptions) anchor(ca issue.CA, now time.Time) (armor.TrustAnchor, error) {
+	facts := ca.Facts()
+	prefix := cmp.Or(o.prefix, pki.DefaultPrefix(ca.Cert))
 	if prefix == "" {
-		if len(ca.Cert.PermittedURIDomains) != 1 {
-			return armor.TrustAnchor{}, &fault.Usage{Err: errors.New("the CA is not constrained to one trust domain: say --prefix")}
-		}
-		prefix = "spiffe://" + ca.Cert.PermittedURIDomains[0] + "/*"
+		return armor.TrustAnchor{}, &fault.Usage{Err: fmt.Errorf("CA %q is not constrained to one trust domain: say --prefix", ca.Cert.Subject.CommonName)}
 	}
 	pattern, err := armor.ParsePattern(prefix)
 	if err != nil {
 		return armor.TrustAnchor{}, fmt.Errorf("--prefix: %w", err)
+	}
+	if fault := pki.AnchorFault(ca.Cert, pattern, now); fault != "" {
+		return armor.TrustAnchor{}, fmt.Errorf("%w: CA %q %s: it could vouch for nobody", armor.ErrInvalid, ca.Cert.Subject.CommonName, fault)
 	}
 	return armor.TrustAnchor{
 		Name: cmp.Or(o.name, "client-"+facts.Fingerprint.Short()), Environment: o.environment,
@@ -191,6 +202,7 @@ type anchorView struct {
 	NotAfter    string `json:"notAfter"`
 	SVID        bool   `json:"svid"`
 	Revoked     bool   `json:"revoked"`
+	Unusable    string `json:"unusable,omitempty"` // why it vouches for nobody
 	PEM         string `json:"pem,omitempty"`
 	Revision    uint64 `json:"revision,omitempty"`
 }
@@ -218,19 +230,40 @@ func (a *app) caListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			views := []anchorView{}
-			t := table{columns: []string{"name", "environment", "vouches for", "expires", "state"}, wide: []string{"fingerprint", "key"},
-				empty: "no trust anchors"}
-			for _, anchor := range sortedAnchors(state) {
-				v := viewOfAnchor(anchor)
-				v.Revoked = anchorRevoked(state, anchor)
-				views = append(views, v)
-				t.row(v.Name, v.Environment, v.Prefix, relative(anchor.Certificate.NotAfter, a.now()),
-					stateWord(v.Revoked, anchor.Certificate, a.now()), v.Fingerprint, v.Key)
-			}
-			return a.show(answer{data: views, tables: []table{t}})
+			return a.show(anchorsAnswer(state, a.now()))
 		},
 	}
+}
+
+func anchorsAnswer(s *armor.State, now time.Time) answer {
+	views := []anchorView{}
+	t := table{columns: []string{"name", "environment", "vouches for", "expires", "state"}, wide: []string{"fingerprint", "key"},
+		empty: "no trust anchors"}
+	for _, anchor := range sortedAnchors(s) {
+		v := viewOfAnchor(anchor)
+		v.Revoked, v.Unusable = anchorRevoked(s, anchor), anchorFault(anchor, now)
+		views = append(views, v)
+		t.row(v.Name, v.Environment, v.Prefix, relative(anchor.Certificate.NotAfter, now), v.state(anchor, now), v.Fingerprint, v.Key)
+	}
+	return answer{data: views, tables: []table{t}}
+}
+
+// state is in a word whether the anchor vouches for anybody.
+func (v anchorView) state(t armor.TrustAnchor, now time.Time) string {
+	word := stateWord(v.Revoked, t.Certificate, now)
+	if word == "valid" && v.Unusable != "" {
+		return "unusable: " + v.Unusable
+	}
+	return word
+}
+
+// anchorFault says why nodes leave an anchor out, or build no chain to it.
+func anchorFault(t armor.TrustAnchor, now time.Time) string {
+	cert, err := pki.ParseAnchor(t.DER)
+	if err != nil {
+		return err.Error()
+	}
+	return pki.AnchorFault(cert, t.Prefix, now)
 }
 
 func sortedAnchors(s *armor.State) []armor.TrustAnchor {
@@ -272,11 +305,13 @@ func (a *app) caShowCommand() *cobra.Command {
 				return err
 			}
 			v := viewOfAnchor(anchor)
-			v.Revoked, v.PEM = anchorRevoked(state, anchor), pemOf(anchor.DER)
+			v.Revoked, v.Unusable, v.PEM = anchorRevoked(state, anchor), anchorFault(anchor, a.now()), pemOf(anchor.DER)
 			if pem {
 				return a.showText(v.PEM)
 			}
-			return a.show(answer{data: v, tables: []table{anchorFacts(anchor, a.now())}})
+			t := anchorFacts(anchor, a.now())
+			t.row("state:", v.state(anchor, a.now()))
+			return a.show(answer{data: v, tables: []table{t}})
 		},
 	}
 	cmd.Flags().BoolVar(&pem, "pem", false, "print the certificate and nothing else")

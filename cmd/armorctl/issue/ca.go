@@ -99,6 +99,9 @@ func readCA(dir string) (CA, error) {
 	return CA{Cert: certs[0], above: certs[1:]}, nil
 }
 
+// Facts are what the cluster shall know of the CA's certificate.
+func (ca CA) Facts() armor.Certificate { return pki.AnchorFacts(ca.Cert, ca.above...) }
+
 // OpenCA reads a CA from its folder. kind is what it must sign; passphrase is asked, with the
 // CA's name, when its key is encrypted.
 func OpenCA(dir string, kind pki.CAKind, passphrase func(name string) (string, error)) (CA, error) {
