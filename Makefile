@@ -20,7 +20,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos clocks faults upgrade mutant regress bench bench-state image clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos clocks faults upgrade mutant regress bench bench-state image image-test clean
 .NOTPARALLEL:
 
 help:    ## list the targets
@@ -117,7 +117,13 @@ bench-state: ## what a state of a million rows costs, and whether it may
 	@set -o pipefail; $(GO) test -run '^$$' -bench '^BenchmarkState$$' -benchtime 1x -timeout 30m ./fsm ./tlsedge | { grep '^|' || true; }
 
 image:   build ## a container image from scratch
-	docker build -t armor:$(VERSION) -t armor:latest .
+	tools/rootfs.sh $(BIN) $(BIN)/image
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --build-arg CREATED=$$(git show -s --format=%cI HEAD) -t armor:$(VERSION) -t armor:latest -f Dockerfile $(BIN)/image
+
+image-test: ## start the image and see that it lives (needs Docker)
+	@tools/docker-here.sh
+	tools/image-test.sh
 
 clean:
 	rm -rf $(BIN)
