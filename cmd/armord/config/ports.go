@@ -98,7 +98,7 @@ func (c *Config) settleAdvertised() error {
 		listen    string
 		advertise *string
 	}{
-		{c.Client.Listen, &c.Client.Advertise}, {c.Peer.Listen, &c.Peer.Advertise},
+		{c.Client.Listen, &c.Client.Advertise}, {c.Peer.Listen, &c.Peer.Advertise}, {c.Ops.Listen, &c.Ops.Advertise},
 	} {
 		if err := advertise(a.listen, a.advertise); err != nil {
 			return err
