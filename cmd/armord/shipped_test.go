@@ -61,6 +61,18 @@ func TestImageExposesTheDefaultPorts(t *testing.T) {
 	}
 }
 
+func TestNodesOfTheComposeFileAreConfigured(t *testing.T) {
+	for _, node := range []string{"n1", "n2", "n3"} {
+		c, err := config.Parse([]byte(shipped(t, "deploy/compose/"+node+".yaml")), "/etc/armor")
+		if err != nil {
+			t.Errorf("%s: %v", node, err)
+		}
+		if c.Node != node || c.DataDir != "/var/lib/armor" || c.Peer.Advertise != node+":6433" {
+			t.Errorf("%s is configured as %s, in %s, known as %s", node, c.Node, c.DataDir, c.Peer.Advertise)
+		}
+	}
+}
+
 func TestImageFindsTheDefaultConfiguration(t *testing.T) {
 	for _, cmd := range []string{"run", "health"} {
 		found, _, err := command().Find([]string{cmd})
