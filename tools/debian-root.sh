@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Packs programs of this machine's Debian into a tar file, with the libraries they need:
-# the root of a container image, made without a download.
+# the root of a container image or a chroot, made without a download. Its dpkg knows what
+# is in it.
 #
 #   tools/debian-root.sh TAR PACKAGE...      all files of these packages, less documentation
 set -euo pipefail
@@ -41,6 +42,8 @@ libraries >"$work/libraries"
 mkdir -p "$work/root/usr/bin" "$work/root/usr/sbin" "$work/root/usr/lib" "$work/root/usr/lib64"
 for dir in bin sbin lib lib64; do ln -s "usr/$dir" "$work/root/$dir"; done
 mkdir -m 1777 "$work/root/tmp"
+mkdir -p "$work/root/var/lib/dpkg/info" "$work/root/var/lib/dpkg/updates"
+dpkg-query --status "$@" >"$work/root/var/lib/dpkg/status"
 sort -u "$work/files" "$work/libraries" | sed 's#^/##' |
 	tar --create --directory=/ --no-recursion --files-from=- --file=- | tar --extract --directory="$work/root"
 tar --create --sort=name --numeric-owner --owner=0 --group=0 --file="$out" --directory="$work/root" .
