@@ -4,9 +4,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cluster"
 	"github.com/armordb/armordb/cmd/armord/config"
 )
 
@@ -58,6 +62,56 @@ func TestImageExposesTheDefaultPorts(t *testing.T) {
 	want = slices.Insert(want, 3, want[2]+"/udp")
 	if got := line(t, shipped(t, "Dockerfile"), "EXPOSE"); got != strings.Join(want, " ") {
 		t.Errorf("EXPOSE %s, and the defaults are %v", got, want)
+	}
+}
+
+// setting returns the value of a setting of the systemd unit.
+func setting(t *testing.T, name string) string {
+	t.Helper()
+	unit := strings.ReplaceAll(shipped(t, "deploy/debian/armord.service"), name+"=", name+" ")
+	return line(t, unit, name)
+}
+
+func TestUnitLeavesANodeDownThatNeedsAnOperator(t *testing.T) {
+	got := setting(t, "RestartPreventExitStatus")
+	var want []string
+	for _, err := range []error{&config.Mistake{Err: armor.ErrInvalid}, cluster.ErrDamaged, cluster.ErrDiverged, cluster.ErrForgot} {
+		want = append(want, strconv.Itoa(exitCode(err)))
+	}
+	if got != strings.Join(want, " ") {
+		t.Errorf("it leaves a node down after %s, not after %v", got, want)
+	}
+	if docs := shipped(t, "docs/operate.md"); !strings.Contains(docs, "`RestartPreventExitStatus="+got+"`") {
+		t.Errorf("docs/operate.md does not say RestartPreventExitStatus=%s", got)
+	}
+}
+
+func TestUnitWaitsForAnOrderlyEnd(t *testing.T) {
+	seconds, err := strconv.Atoi(setting(t, "TimeoutStopSec"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, least := time.Duration(seconds)*time.Second, 2*(drainPatience+brokenPatience); got < least {
+		t.Errorf("TimeoutStopSec=%s, and an end may take %s", got, least)
+	}
+}
+
+func TestPackagesConfigurationIsRightAndSaysTheDefaults(t *testing.T) {
+	c, err := config.Parse([]byte(shipped(t, "deploy/debian/armord.yaml")), "/etc/armor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := defaults(t)
+	for _, pair := range [][2]string{
+		{c.DataDir, d.DataDir}, {c.Client.Listen, d.Client.Listen}, {c.Peer.Listen, d.Peer.Listen},
+		{c.Gossip.Listen, d.Gossip.Listen}, {c.Ops.Listen, d.Ops.Listen},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("it says %s, and the default is %s", pair[0], pair[1])
+		}
+	}
+	if state := setting(t, "StateDirectory"); c.DataDir != "/var/lib/"+state {
+		t.Errorf("the data is in %s, and the unit makes %s", c.DataDir, state)
 	}
 }
 
