@@ -43,7 +43,7 @@ await() {
 
 if command -v systemd-analyze >/dev/null; then
 	sed "s#/usr/bin/armord#$root/bin/armord#" "$root/deploy/debian/armord.service" >"$work/armord.service"
-	said=$(systemd-analyze verify "$work/armord.service" 2>&1) || fail "systemd-analyze verify: $said"
+	said=$(systemd-analyze verify --man=no "$work/armord.service" 2>&1) || fail "systemd-analyze verify: $said"
 	[ -z "$said" ] || fail "systemd-analyze verify: $said"
 	systemd-analyze security --offline=yes --threshold=20 "$work/armord.service" >"$work/security.log" || fail "the unit is exposed more than 2.0"
 	tail -n 1 "$work/security.log"
@@ -72,6 +72,9 @@ is armord "$(owner /usr/bin/armord)" 'root:root 755'
 for program in armord armorctl; do
 	inside "$program" version >/dev/null || fail "$program does not run"
 	inside bash -n "/usr/share/bash-completion/completions/$program" || fail "the completion of $program"
+done
+for page in man1/armorctl-cert-issue.1 man8/armord-run.8; do
+	gzip --test "$chroot/usr/share/man/$page.gz" || fail "the manual page $page"
 done
 inside armord config validate || fail "the configuration that is shipped"
 

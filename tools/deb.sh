@@ -16,6 +16,13 @@ SOURCE_DATE_EPOCH=$(git show -s --format=%ct HEAD)
 ARCH=$(go env GOARCH)
 export VERSION=$version ARCH SOURCE_DATE_EPOCH
 rm -rf bin/deb
-mkdir -p bin/deb
+mkdir -p bin/deb/man
 for program in armord armorctl; do "bin/$program" completion bash >"bin/deb/$program.bash"; done
+ARMOR_MAN=$PWD/bin/deb/man go test -count=1 -run 'HasAManPage$' ./cmd/armord ./cmd/armorctl >/dev/null
+for section in 1 8; do
+	mkdir "bin/deb/man$section"
+	gzip --best --no-name bin/deb/man/*."$section"
+	mv bin/deb/man/*."$section.gz" "bin/deb/man$section"
+done
+rmdir bin/deb/man
 go tool -modfile=tools/go.mod nfpm package --config deploy/debian/nfpm.yaml --packager deb --target bin/deb
