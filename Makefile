@@ -120,6 +120,7 @@ image:   build ## a container image from scratch
 	tools/rootfs.sh $(BIN) $(BIN)/image
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	  --build-arg CREATED=$$(git show -s --format=%cI HEAD) -t armor:$(VERSION) -t armor:latest -f Dockerfile $(BIN)/image
+	@docker image prune --force --filter label=org.opencontainers.image.title=Armor >/dev/null # what had the tag before
 
 deb:     build ## the Debian package, in bin/deb
 	tools/deb.sh $(VERSION)

@@ -18,13 +18,15 @@ declare -A packages=(
 )
 
 if [ "${1:-}" = remove ]; then
-	docker image ls --quiet --filter label=standin=armor | sort -u | xargs -r docker image rm --force
+	docker image rm --force armor-compose:latest >/dev/null 2>&1 || true # it is made of one of them
+	docker image ls --quiet --filter label=standin=armor | sort -u | xargs -r docker image rm --force >/dev/null
 	exit
 fi
 
 make_standin() {
 	local name=${1%%:*}
 	echo "$1 cannot be pulled: making it from Debian's packages"
+	tools/needs.sh images
 	mkdir -p "$out/$name"
 	# shellcheck disable=SC2086
 	tools/debian-root.sh "$out/$name/root.tar" ${packages[$name]}
