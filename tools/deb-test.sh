@@ -45,7 +45,8 @@ if command -v systemd-analyze >/dev/null; then
 	sed "s#/usr/bin/armord#$root/bin/armord#" "$root/deploy/debian/armord.service" >"$work/armord.service"
 	said=$(systemd-analyze verify --man=no "$work/armord.service" 2>&1) || fail "systemd-analyze verify: $said"
 	[ -z "$said" ] || fail "systemd-analyze verify: $said"
-	systemd-analyze security --offline=yes --threshold=20 "$work/armord.service" >"$work/security.log" || fail "the unit is exposed more than 2.0"
+	systemd-analyze security --offline=yes --threshold=20 "$work/armord.service" >"$work/security.log" ||
+		fail "the unit is exposed more than 2.0"
 	tail -n 1 "$work/security.log"
 fi
 

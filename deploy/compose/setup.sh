@@ -69,9 +69,22 @@ secrets() {
 found() {
 	armorctl --timeout 5s status >/dev/null 2>&1 && return
 	say "n1 becomes a cluster"
-	until_done 60 "n1 waits to be initialised" armorctl init --socket /nodes/n1/admin.sock --context n1 --operator admin \
-		--peer-ca ~/peer-ca --server-ca ~/server-ca/ca.crt --unencrypted
+	until_done 60 "n1 waits to be initialised" initialised
 	until_done 60 "the cluster answers" armorctl status
+}
+
+# initialised may have been cut short after the node was told: then it goes on by itself,
+# waits for nobody any more, and the operator's files are here.
+initialised() {
+	local own=~/.config/armor/n1
+	if [ -e /nodes/n1/admin.sock ] || [ ! -s "$own/operator.crt" ]; then
+		armorctl init --socket /nodes/n1/admin.sock --context n1 --operator admin --peer-ca ~/peer-ca \
+			--server-ca ~/server-ca/ca.crt --unencrypted
+	else
+		armorctl context show n1 >/dev/null 2>&1 || armorctl context add n1 --addr n1:6433 --cert "$own/operator.crt" \
+			--key "$own/operator.key" --peer-ca "$own/peer-ca.crt" --server-ca ~/server-ca/ca.crt
+		armorctl context use n1
+	fi
 }
 
 # is_member NODE
