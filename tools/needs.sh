@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What the demo and the tests need beside Go, git and make: one list, in one place.
 #
-#   tools/needs.sh demo|bench|test|check|regress
+#   tools/needs.sh demo|bench|test|check|regress|images
 #
-# Each of the first four also needs what stands before it, regress what demo does. As root what is missing is
+# Each of the first four also needs what stands before it, the others what demo does. As root what is missing is
 # installed from Debian; anybody else is told the command. Whoever has a program from
 # elsewhere keeps it: what counts is that it is here, not where it came from.
 set -euo pipefail
@@ -30,6 +30,10 @@ check libc6-dev                      test -e /usr/include/stdio.h
 regress gcc                          command -v cc
 regress libc6-dev                    test -e /usr/include/stdio.h
 regress bzip2                        command -v bzip2
+images haproxy                       command -v haproxy
+images openssl                       command -v openssl
+images tzdata                        test -e /usr/share/zoneinfo/UTC
+images hostname                      command -v hostname
 '
 export PATH=$PATH:/usr/sbin NODE_PATH=/usr/share/nodejs:/usr/local/share/nodejs
 
@@ -39,8 +43,9 @@ bench) wanted='demo bench' ;;
 test) wanted='demo bench test' ;;
 check) wanted='demo bench test check' ;;
 regress) wanted='demo regress' ;;
+images) wanted='demo images' ;;
 *)
-	echo "usage: tools/needs.sh demo|bench|test|check|regress" >&2
+	echo "usage: tools/needs.sh demo|bench|test|check|regress|images" >&2
 	exit 2
 	;;
 esac

@@ -41,7 +41,7 @@ its admin socket. The CA of nodes and operators is made in --peer-ca unless ther
 one, the node's certificate request is signed, and an operator with every role is
 made, whose certificate and key go beside the context file. The new context is named
 by --context, else as the cluster.`,
-		Example: "  armorctl init --socket /var/lib/armord/admin.sock --peer-ca ./peer-ca --operator ann",
+		Example: "  armorctl init --socket /var/lib/armor/admin.sock --peer-ca ./peer-ca --operator ann",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.initialize(cmd.Context(), o) },
 	}

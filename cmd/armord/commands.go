@@ -58,7 +58,7 @@ func printConfig(cmd *cobra.Command, c config.Config) error {
 
 // configFlag adds --config.
 func configFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("config", "/etc/armord/armord.yaml", "the node's configuration `FILE`")
+	return cmd.Flags().String("config", "/etc/armor/armord.yaml", "the node's configuration `FILE`")
 }
 
 // noArgs is cobra.NoArgs as a usage error.

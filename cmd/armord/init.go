@@ -117,7 +117,7 @@ func (i *initializer) Identify(context.Context) (rpc.InitIdentity, error) {
 	c := i.cfg
 	return rpc.InitIdentity{
 		Node: armor.NodeID(c.Node), Cluster: c.Cluster, CSR: i.csr,
-		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Listen,
+		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Advertise,
 	}, nil
 }
 

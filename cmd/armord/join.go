@@ -29,7 +29,7 @@ func (c home) join(ctx context.Context, log *slog.Logger) error {
 	log.Info("asking to join; an operator approves it with armorctl node approve")
 	a, err := rpc.Join(ctx, rpc.JoinConfig{
 		Addresses: c.Join.Addresses, Token: token, Key: key, CSR: csr,
-		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Listen,
+		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Advertise,
 		Dial: link.DialJoin, Logger: log,
 	})
 	if err != nil {

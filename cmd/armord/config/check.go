@@ -54,6 +54,7 @@ func (c *Config) check() *fieldError {
 		{"$.gossip.advertise", checkGossipAdvertise(c.Gossip)},
 		{"$.gossip.join", checkAddresses(c.Gossip.Join)},
 		{"$.ops.listen", checkListen(c.Ops.Listen)},
+		{"$.ops.advertise", checkAdvertise(c.Ops.Advertise)},
 		{"$.adminSocket", checkSocket(c.AdminSocket)},
 		{"$.clockSkew", checkClockSkew(c.ClockSkew)},
 		{"$.join.addresses", c.Join.check()},

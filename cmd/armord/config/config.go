@@ -126,6 +126,9 @@ type Gossip struct {
 type Ops struct {
 	// Listen is host:port. Default: "127.0.0.1:6435".
 	Listen string `yaml:"listen"`
+	// Advertise is the host:port shown to people. Default: listen, with this machine's
+	// name in place of an empty host.
+	Advertise string `yaml:"advertise"`
 	// Pprof also serves /debug/pprof/. Default: false.
 	Pprof bool `yaml:"pprof"`
 }

@@ -2,8 +2,10 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +64,7 @@ func TestWrongConfigurationSaysWhatAndWhere(t *testing.T) {
 			[]string{"client.proxyProtocol.from:", "write 10.0.0.0/8"}},
 		{"everybody is a balancer", minimal + "client:\n  proxyProtocol: {from: ['::/0']}\n",
 			[]string{"client.proxyProtocol.from:", "name the load balancers"}},
+		{"everywhere advertised", minimal + "ops:\n  advertise: ':6435'\n", []string{"ops.advertise:", "could dial"}},
 		{"gossip advertises a name", minimal + "gossip:\n  advertise: web:6434\n", []string{"gossip.advertise:", "IP address"}},
 		{"join without token", minimal + "join:\n  addresses: [\"n1:6433\"]\n", []string{"join.addresses:", "tokenFile"}},
 		{"bad level", minimal + "log:\n  level: loud\n", []string{"log.level:", "loud"}},
@@ -121,6 +124,27 @@ func TestChosenPortsAreKept(t *testing.T) {
 	}
 	if second := settled(); second.Client.Listen != first.Client.Listen || second.Peer.Listen != first.Peer.Listen {
 		t.Errorf("the ports changed from %q, %q to %q, %q", first.Client.Listen, first.Peer.Listen, second.Client.Listen, second.Peer.Listen)
+	}
+}
+
+func TestListeningEverywhereIsAdvertisedByTheMachinesName(t *testing.T) {
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, everywhere := range []string{"", "0.0.0.0", "[::]"} {
+		c, err := Parse(fmt.Appendf(nil, "%sclient: {listen: '%[2]s:1001'}\npeer: {listen: '%[2]s:1002'}\nops: {listen: '%[2]s:1003'}\n",
+			minimal, everywhere), t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SettlePorts(); err != nil {
+			t.Fatal(err)
+		}
+		got := []string{c.Client.Advertise, c.Peer.Advertise, c.Ops.Advertise}
+		if want := []string{name + ":1001", name + ":1002", name + ":1003"}; !slices.Equal(got, want) {
+			t.Errorf("listening on %q is advertised as %q, want %q", everywhere, got, want)
+		}
 	}
 }
 

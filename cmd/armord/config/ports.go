@@ -12,6 +12,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/file"
 )
 
@@ -51,6 +52,29 @@ func (c *Config) SettlePorts() error {
 	return c.settleAdvertised()
 }
 
+// OpsTarget is where the ops listener of a node that runs with this configuration is
+// reached from its own machine, host:port. It chooses and writes nothing.
+func (c Config) OpsTarget() (string, error) {
+	host, port, err := SplitAddress(c.Ops.Listen)
+	if err != nil {
+		return "", err
+	}
+	if isWildcard(host) {
+		host = "127.0.0.1"
+	}
+	if port == 0 {
+		path := filepath.Join(c.DataDir, "ports.yaml")
+		kept, err := readPorts(path)
+		if err != nil {
+			return "", err
+		}
+		if port = kept.Ops; port == 0 {
+			return "", fmt.Errorf("%w: ops.listen is %s, and no port is written in %s yet: the node has not run", armor.ErrUnavailable, c.Ops.Listen, path)
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
 // settle replaces port 0 of a listen address by the kept port, choosing one if there
 // is none yet.
 func settle(listen *string, port *int) error {
@@ -74,7 +98,7 @@ func (c *Config) settleAdvertised() error {
 		listen    string
 		advertise *string
 	}{
-		{c.Client.Listen, &c.Client.Advertise}, {c.Peer.Listen, &c.Peer.Advertise},
+		{c.Client.Listen, &c.Client.Advertise}, {c.Peer.Listen, &c.Peer.Advertise}, {c.Ops.Listen, &c.Ops.Advertise},
 	} {
 		if err := advertise(a.listen, a.advertise); err != nil {
 			return err
