@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -65,6 +64,7 @@ type node struct {
 	shutdown func() // has the process end as by a signal
 
 	server  *keyPair // what clients see
+	own     *keyPair // what other nodes and operators see
 	link    *link.Link
 	cluster *cluster.Node
 	known   chan struct{} // closed once this node knows what the cluster knows, or that has been waited for long enough
@@ -101,6 +101,7 @@ func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *s
 	if n.link, err = n.listenForPeers(machine, own); err != nil {
 		return nil, err
 	}
+	m.watchCertificates(map[string]func() time.Time{"server": n.server.ends, "node": n.own.ends})
 	n.peers = rpc.NewPeers(n.link)
 	if n.cluster, err = n.newMember(machine, own); err != nil {
 		return nil, errors.Join(err, n.peers.Close())
@@ -115,8 +116,8 @@ func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *s
 }
 
 func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, error) {
-	pair, err := openKeyPair(n.cfg.Peer.CertFile, n.cfg.Peer.KeyFile, n.log)
-	if err != nil {
+	var err error
+	if n.own, err = openKeyPair(n.cfg.Peer.CertFile, n.cfg.Peer.KeyFile, n.log); err != nil {
 		return nil, fmt.Errorf("what other nodes shall see: %w", err)
 	}
 	ca, err := readCertificate(n.cfg.Peer.CAFile)
@@ -125,7 +126,7 @@ func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, er
 	}
 	return link.Listen(link.Config{
 		Cluster: n.cfg.Cluster, Node: armor.NodeID(n.cfg.Node), Address: n.cfg.Peer.Listen, Trust: trust,
-		Certificate: func() (*tls.Certificate, error) { return pair.get() },
+		Certificate: n.own.get,
 		PeerCA:      func() (*x509.Certificate, error) { return ca, nil },
 		Seeds:       func() map[armor.NodeID]string { return own.Seeds },
 		Hint:        n.hint, Now: n.now, MaySpeak: n.maySpeak, Logger: n.log,
