@@ -138,7 +138,8 @@ func TestReloadTriesFailedLoginsAgainAndNamesWhatIsMissing(t *testing.T) {
 	h.secrets.mu.Lock()
 	h.secrets.hosts = nil
 	h.secrets.mu.Unlock()
-	if faults := h.Reload(); len(faults) != 1 || !strings.Contains(faults[0].Error(), "orders: ") || !strings.Contains(faults[0].Error(), "secret orders") {
+	if faults := h.Reload(); len(faults) != 1 || !strings.Contains(faults[0].Error(), "orders: ") ||
+		!strings.Contains(faults[0].Error(), "secret orders") {
 		t.Errorf("Reload = %v", faults)
 	}
 }

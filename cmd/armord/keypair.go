@@ -150,7 +150,8 @@ func unfitNow(c *x509.Certificate, now time.Time) error {
 
 func unfitForServers(leaf *x509.Certificate) error {
 	uses := leaf.ExtKeyUsage
-	if len(uses)+len(leaf.UnknownExtKeyUsage) == 0 || slices.Contains(uses, x509.ExtKeyUsageServerAuth) || slices.Contains(uses, x509.ExtKeyUsageAny) {
+	if len(uses)+len(leaf.UnknownExtKeyUsage) == 0 || slices.Contains(uses, x509.ExtKeyUsageServerAuth) ||
+		slices.Contains(uses, x509.ExtKeyUsageAny) {
 		return nil
 	}
 	return fmt.Errorf("%w: the certificate of %s is not for TLS servers (extended key usage serverAuth)", armor.ErrInvalid, leaf.Subject)

@@ -72,7 +72,7 @@ func (r *reading) add(what string, errs ...error) {
 // reload reads again all that a node can without ending. Each part that will not do stays
 // as it is.
 func (p *process) reload(which os.Signal) {
-	if p.started.Load() && !p.draining.Load() {
+	if p.started.Load() && !p.leaving.begun() {
 		p.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 		defer p.ready("")
 	}
@@ -110,5 +110,6 @@ func (p *process) reloadConfig(r *reading) {
 	if len(later) > 0 {
 		p.log.Warn("changed in the file, and followed at the next start only", armor.KeyObjects, strings.Join(later, ", "))
 	}
-	p.inForce.Log.Level = next.Log.Level
+	p.inForce.Log.Level, p.inForce.Drain = next.Log.Level, next.Drain
+	p.leaving.setDelay(next.Drain.Delay)
 }

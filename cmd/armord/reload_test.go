@@ -11,6 +11,9 @@ import (
 	"github.com/armordb/armordb/cmd/armord/config"
 )
 
+// noDelay ends nodes without waiting for load balancers.
+const noDelay = "drain: {delay: 0s}\n"
+
 // fileOf writes a node's configuration down and has it read from there.
 func (s *site) fileOf(c home, more string) home {
 	s.t.Helper()
@@ -37,7 +40,7 @@ func (s *site) sent(which syscall.Signal, log *syncBuffer, message string, lines
 func TestHangupReadsAgainWhatANodeCanAndEndsNothing(t *testing.T) {
 	s := newSite(t)
 	settled := s.config("n1")
-	c := s.fileOf(settled, "")
+	c := s.fileOf(settled, noDelay)
 	log, stop := s.start(c)
 	s.soon("it says that it is not ready", log, func() bool { return readyz(settled) == http.StatusServiceUnavailable })
 	s.sent(syscall.SIGHUP, log, `(log level info)"`, 1) // it is no member yet, and has nothing else
@@ -61,7 +64,7 @@ func TestHangupReadsAgainWhatANodeCanAndEndsNothing(t *testing.T) {
 	}
 
 	// What takes a restart is named.
-	s.fileOf(settled, "clockSkew: 9s\nlimits: {maxClients: 7}\n")
+	s.fileOf(settled, noDelay+"clockSkew: 9s\nlimits: {maxClients: 7}\n")
 	s.sent(syscall.SIGHUP, log, `"objects":"clockSkew, limits.maxClients"`, 1)
 	s.sent(syscall.SIGUSR1, log, `"signal":"user defined signal 1"`, 1)
 	s.sent(syscall.SIGUSR2, log, `"signal":"user defined signal 2"`, 1)
@@ -76,11 +79,11 @@ func TestHangupReadsAgainWhatANodeCanAndEndsNothing(t *testing.T) {
 func TestLogLevelFollowsTheFile(t *testing.T) {
 	s := newSite(t)
 	settled := s.config("n1")
-	c := s.fileOf(settled, "")
+	c := s.fileOf(settled, noDelay)
 	log, _ := s.start(c)
 	s.soon("it is there", log, func() bool { return readyz(settled) != 0 })
 	for i, level := range []string{"debug", "error", "info"} {
-		s.fileOf(settled, "log: {level: "+level+"}\n")
+		s.fileOf(settled, noDelay+"log: {level: "+level+"}\n")
 		s.sent(syscall.SIGHUP, log, "(log level "+level+")", 1)
 		if got := strings.Count(log.String(), "read again"); got != i+1 {
 			t.Errorf("level %s: %d lines, want %d:\n%s", level, got, i+1, log)

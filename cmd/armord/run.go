@@ -69,10 +69,14 @@ func runNode(ctx context.Context, cfg home, s signals, logs io.Writer) error {
 	if err := cfg.SettlePorts(); err != nil {
 		return err
 	}
-	ctx, end := context.WithCancel(ctx)
+	asked, end := context.WithCancel(ctx)
 	defer end()
+	// What runs here hears that it is to end only when the others have been told.
+	ctx, told := context.WithCancelCause(context.WithoutCancel(asked))
+	defer told(nil)
 	p := &process{cfg: cfg, inForce: asRead, end: end}
 	p.level.Set(levelOf(cfg.Log))
+	p.leaving.setDelay(cfg.Drain.Delay)
 	p.log = newLogger(cfg.Log, &p.level, logs, armor.NodeID(cfg.Node))
 	p.metrics = newMetrics(p.status)
 	listener, err := net.Listen("tcp", cfg.Ops.Listen)
@@ -82,28 +86,32 @@ func runNode(ctx context.Context, cfg home, s signals, logs io.Writer) error {
 	probes := readiness(p.status, p.admits, p.hasCertificate)
 	health := newOps(listener, probes, p.metrics.handler(), cfg.Ops.Pprof, p.log)
 	p.metrics.registry.MustRegister(doorsCollector{func() map[string]door.Counts { return p.doors(health) }})
-	leaving := context.AfterFunc(ctx, p.leave)
-	defer leaving()
+	defer context.AfterFunc(asked, func() {
+		p.leave()
+		told(context.Cause(asked))
+	})()
 	defer p.heed(s)()
 	return runStages(ctx, []stage{{"health", health.Run}, {"node", p.runMember}}, drainPatience+brokenPatience, p.log)
 }
 
 // process is the node's process, before and after it is a member.
 type process struct {
-	cfg      home
-	inForce  config.Config // the file as it is followed; the goroutine's that heeds signals
-	level    slog.LevelVar
-	log      *slog.Logger
-	metrics  *metrics
-	end      func() // has the node end as by a signal
-	draining atomic.Bool
-	started  atomic.Bool          // systemd has been told
-	node     atomic.Pointer[node] // nil until the node is enrolled
+	cfg     home
+	inForce config.Config // the file as it is followed; the goroutine's that heeds signals
+	level   slog.LevelVar
+	log     *slog.Logger
+	metrics *metrics
+	end     func() // has the node end as by a signal
+	leaving leaving
+	started atomic.Bool          // systemd has been told
+	node    atomic.Pointer[node] // nil until the node is enrolled
 }
 
 // leave says to load balancers, to the cluster and to systemd that we are going.
 func (p *process) leave() {
-	p.draining.Store(true)
+	p.leaving.begin()
+	d, _ := p.leaving.left()
+	p.log.Info("leaving: not ready any more, and new clients are served for the time that load balancers take", armor.KeyTook, d)
 	p.notify(daemon.SdNotifyStopping)
 }
 
@@ -132,7 +140,7 @@ func (p *process) runMember(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(p.cfg, p.metrics, &p.draining, func() { p.ready("") }, p.log)
+	n, err := newNode(p.cfg, p.metrics, &p.leaving, func() { p.ready("") }, p.log)
 	if err != nil {
 		if f != nil {
 			f.conclude(err)
@@ -166,7 +174,7 @@ func (p *process) status() armor.NodeStatus {
 	if n := p.node.Load(); n != nil {
 		return (*api)(n).Status()
 	}
-	return armor.NodeStatus{Node: armor.NodeID(p.cfg.Node), Version: version, FreshAge: -1, Draining: p.draining.Load()}
+	return armor.NodeStatus{Node: armor.NodeID(p.cfg.Node), Version: version, FreshAge: -1, Draining: p.leaving.begun()}
 }
 
 // doors are what the doors of all ports have seen, also while the node is none yet.

@@ -74,7 +74,7 @@ func (s *site) config(name string) home {
 	}
 	c, err := config.Parse([]byte("node: "+name+"\ncluster: acme\ndataDir: data\n"+
 		"client: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0'}\n"+
-		"gossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\n"), dir)
+		"gossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\ndrain: {delay: 0s}\n"), dir)
 	if err != nil {
 		s.t.Fatal(err)
 	}

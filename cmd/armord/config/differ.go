@@ -4,7 +4,7 @@ import "reflect"
 
 // Live are the fields that a running node follows when its file is read again. All others
 // are followed at the next start.
-var Live = []string{"log.level"}
+var Live = []string{"drain.delay", "log.level"}
 
 // Differences names the fields, as in client.listen, that two configurations do not have in
 // common, in the order of the file.
