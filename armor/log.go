@@ -5,7 +5,7 @@ package armor
 const (
 	KeyNode      = "node"
 	KeyPrincipal = "principal" // who asked for a change: an operator, or node/ID
-	KeyObjects   = "objects"   // what a change is about
+	KeyObjects   = "objects"   // what a change, or a reload, is about
 	KeyRequest   = "request_id"
 	KeyPeer      = "peer"
 	KeyIdentity  = "identity"
@@ -27,6 +27,7 @@ const (
 	KeyCount     = "count"
 	KeyAddress   = "address"
 	KeySkew      = "skew_seconds"
+	KeySignal    = "signal" // of the operating system
 	KeyHint      = "hint"
 
 	// What a certificate says whose key nobody has proved to hold.

@@ -85,3 +85,22 @@ type NodeStatus struct {
 	// for Node and the addresses.
 	Unreachable string
 }
+
+// VotersAnswering is how many of the voters have answered for themselves, and how many there
+// are: to change anything it takes more than half of them.
+func VotersAnswering(s *State, nodes []NodeStatus) (answering, of int) {
+	answers := map[NodeID]bool{}
+	for _, n := range nodes {
+		answers[n.Node] = n.Unreachable == ""
+	}
+	for m := range s.Members.Values() {
+		if !m.Voter {
+			continue
+		}
+		of++
+		if answers[m.ID] {
+			answering++
+		}
+	}
+	return answering, of
+}

@@ -51,7 +51,7 @@ func TestAddressBehindALoadBalancerIsTheClients(t *testing.T) {
 	_, near := a.issued(t, "near")
 	_, balancer := a.issued(t, "balancer-alone")
 	for _, version := range []string{"send-proxy", "send-proxy-v2"} {
-		front := &site.Node{Name: n.Name, Port: haproxy(t, n, version), Dir: n.Dir}
+		front := &site.Node{Name: n.Name, Port: haproxy(t, "source "+theBalancer, fmt.Sprintf("server %s 127.0.0.1:%d %s", n.Name, n.Port, version)), Dir: n.Dir}
 		conn, err := near.ConnectTo(t.Context(), front, "app")
 		if err != nil {
 			t.Fatal(err)
@@ -118,8 +118,8 @@ func (a *arena) trustBalancer(t *testing.T, n *site.Node) {
 	t.Cleanup(func() { restart(before) })
 }
 
-// haproxy runs one in front of a node until the test ends, and returns its port.
-func haproxy(t *testing.T, n *site.Node, option string) (port int) {
+// haproxy runs one until the test ends, and returns its port. The lines say where to it leads.
+func haproxy(t *testing.T, lines ...string) (port int) {
 	t.Helper()
 	program := "/usr/sbin/haproxy"
 	if found, err := exec.LookPath("haproxy"); err == nil {
@@ -132,8 +132,8 @@ func haproxy(t *testing.T, n *site.Node, option string) (port int) {
 	port = l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
-	config := fmt.Sprintf("defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\nlisten pg\n  bind 127.0.0.1:%d\n  source %s\n  server %s 127.0.0.1:%d %s\n",
-		port, theBalancer, n.Name, n.Port, option)
+	config := fmt.Sprintf("defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\nlisten pg\n  bind 127.0.0.1:%d\n  %s\n",
+		port, strings.Join(lines, "\n  "))
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

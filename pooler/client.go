@@ -34,6 +34,7 @@ type client struct {
 	mu       sync.Mutex          // guards below; never held while calling
 	drain    func(*pgwire.Error) // has the driver end the session; nil: it has none yet
 	draining bool                // it has been, or will be, called
+	loggedIn time.Time           // when drain was set
 	timeOuts func()              // tells the driver that they have changed
 	canceled func()              // what a cancel request does, if it borrows nothing
 	cancels  *rate.Limiter       // of cancel requests; nil before the first
@@ -50,25 +51,45 @@ func (c *client) refusal(err error) *pgwire.Error {
 	return wireError(err)
 }
 
+// settling is for the first transaction of who has just logged in: nobody connects in order
+// to be sent away.
+const settling = time.Second
+
+// onDrain is called when the client has logged in.
 func (c *client) onDrain(drain func(*pgwire.Error)) {
 	c.mu.Lock()
-	c.drain = drain
+	c.drain, c.loggedIn = drain, time.Now()
 	now := c.draining
 	c.mu.Unlock()
 	if now {
-		drain(c.refusal(drainingDenial()))
+		c.sendAway(drain, settling)
 	}
 }
 
-// drainNow asks for the session's end at its next idle boundary.
+// drainNow asks for the session's end at its next idle boundary, though not within its
+// login or right behind it.
 func (c *client) drainNow() {
 	c.mu.Lock()
-	before, drain := c.draining, c.drain
+	before, drain, since := c.draining, c.drain, time.Since(c.loggedIn)
 	c.draining = true
 	c.mu.Unlock()
 	if !before && drain != nil {
-		drain(c.refusal(drainingDenial()))
+		c.sendAway(drain, settling-since)
 	}
+}
+
+// sendAway has the driver end the session at its first idle boundary that comes after a
+// time, which may have passed.
+func (c *client) sendAway(drain func(*pgwire.Error), after time.Duration) {
+	if after <= 0 {
+		drain(c.refusal(drainingDenial()))
+		return
+	}
+	time.AfterFunc(after, func() {
+		if c.home.roster.has(c) {
+			drain(c.refusal(drainingDenial()))
+		}
+	})
 }
 
 // kill ends a client's session now: in the queue, or wherever it is.

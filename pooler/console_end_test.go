@@ -44,9 +44,26 @@ func TestShutdownWaitsForClients(t *testing.T) {
 	h.awaitClosed("the node ends", called)
 }
 
+func TestShutdownThatWaitsForClientsServesNewOnesUntilBalancersHaveSeenIt(t *testing.T) {
+	announced := make(chan func(), 1)
+	h := newHouse(t, withShutdown(func() {}), func(_ *house, c *pooler.Config) {
+		c.Console.Announce = func(then func()) { announced <- then }
+	})
+	stays := h.client()
+	h.show(h.console("admin"), "SHUTDOWN WAIT_FOR_CLIENTS")
+	shut := <-announced
+	h.query(h.client(), "SELECT 1")
+	shut()
+	h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders"), "FATAL", "57P01")
+	h.query(stays, "SELECT 1")
+}
+
 func TestShutdownAtOnceEndsEveryClient(t *testing.T) {
 	called := make(chan struct{}, 1)
-	h := newHouse(t, withShutdown(func() { called <- struct{}{} }))
+	hurried := false
+	h := newHouse(t, withShutdown(func() { called <- struct{}{} }), func(_ *house, c *pooler.Config) {
+		c.Console.Hurry = func() { hurried = true }
+	})
 	client := h.client()
 	h.query(client, "BEGIN")
 	h.show(h.console("admin"), "SHUTDOWN")
@@ -56,6 +73,9 @@ func TestShutdownAtOnceEndsEveryClient(t *testing.T) {
 		t.Errorf("got %v", f)
 	}
 	h.awaitClosed("the node ends", called)
+	if !hurried {
+		t.Error("the end waits for load balancers")
+	}
 }
 
 func TestConsoleIsCutAndDrainedAsAnySession(t *testing.T) {

@@ -188,7 +188,11 @@ func TestDrainEndsSessionsBetweenTransactions(t *testing.T) {
 		drained := make(chan error, 1)
 		go func() { drained <- h.Drain(context.Background()) }()
 		h.wantRefusal(lastWord(idle), "FATAL", "57P01")
-		h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders"), "FATAL", "57P01")
+		late := h.client() // it was in its handshake
+		if got := h.query(late, "SELECT 7"); got[0] != "7" {
+			t.Errorf("the first query of a client that came late: %q", got)
+		}
+		h.wantRefusal(lastWord(late), "FATAL", "57P01")
 		h.query(busy, "SELECT 1")
 		select {
 		case err := <-drained:

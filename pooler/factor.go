@@ -7,7 +7,6 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler/password"
-	"github.com/armordb/armordb/pooler/pgwire"
 )
 
 // prove has a client prove what its grant asks for beside its certificate. The edge
@@ -31,10 +30,8 @@ func (p *Pooler) prove(ctx context.Context, c *client, access armor.Access, r *r
 	return c.guest.Proved(access.SecondFactor)
 }
 
-// checkPassword has a client prove its role's password. A cut or a drain ends that.
+// checkPassword has a client prove its role's password. A cut ends that.
 func (p *Pooler) checkPassword(ctx context.Context, c *client, d armor.Database, r *request) error {
-	ctx, done := c.untilDrain(ctx)
-	defer done()
 	err := p.passwords.Check(ctx, password.Attempt{
 		Peer: c.guest.Peer(), Role: c.part.role, Client: password.Wire{Conn: c.conn}, Source: &source{c, d},
 		Binding: c.guest.EndPoint(), Preface: r.negotiation(),
@@ -43,14 +40,6 @@ func (p *Pooler) checkPassword(ctx context.Context, c *client, d armor.Database,
 		return c.guest.Refuse(denial)
 	}
 	return err
-}
-
-// untilDrain returns a ctx that also ends when the node is drained, with what the
-// client is told then. A drain that comes after done is the driver's.
-func (c *client) untilDrain(ctx context.Context) (drained context.Context, done func()) {
-	drained, cancel := context.WithCancelCause(ctx)
-	c.onDrain(func(e *pgwire.Error) { cancel(e) })
-	return drained, func() { cancel(nil) }
 }
 
 // source is where a client's database has its verifier from: a file of the node, or

@@ -392,13 +392,16 @@ func TestCutEndsTheExchange(t *testing.T) {
 	}
 }
 
-func TestDrainEndsTheExchange(t *testing.T) {
-	h := newHouse(t, withPasswords(t))
-	c, _ := h.begin(pgtest.Role)
-	ctx, stop := context.WithTimeout(t.Context(), patience)
-	defer stop()
-	h.must(h.Drain(ctx))
-	h.wantRefusal(answerError(c), "FATAL", "57P01")
+// TestDrainLetsALoginEnd: PostgreSQL is asked for a verifier meanwhile.
+func TestDrainLetsALoginEnd(t *testing.T) {
+	l := withLookups(t, func(_ *house, c *pooler.Config) { c.LookupTimeout = patience })
+	l.database.Query.Statement = "SELECT uname, phash FROM user_lookup($1), pg_sleep(1)"
+	l.configure()
+	ended := make(chan error, 1)
+	go func() { ended <- l.enter(pgtest.Password) }()
+	l.await("it is asked", func() bool { return l.Held()[l.pool.Key()] > 0 })
+	l.must(l.Drain(t.Context()))
+	l.must(<-ended)
 }
 
 func TestFailedPasswordsAreLimitedAndRightOnesAreNot(t *testing.T) {

@@ -126,6 +126,24 @@ func TestWrongPasswordIsToldAndNotRepeated(t *testing.T) {
 	}
 }
 
+func TestReloadTriesFailedLoginsAgainAndNamesWhatIsMissing(t *testing.T) {
+	h := newHouse(t)
+	h.secrets.set("wrong")
+	h.wantRefusal(h.dial().Login("user", pgtest.Role, "database", "orders"), "FATAL", "08006")
+	h.secrets.set(pgtest.Password)
+	if faults := h.Reload(); len(faults) > 0 {
+		t.Fatalf("Reload = %v", faults)
+	}
+	h.must(h.dial().Login("user", pgtest.Role, "database", "orders")) // no back-off holds it up
+	h.secrets.mu.Lock()
+	h.secrets.hosts = nil
+	h.secrets.mu.Unlock()
+	if faults := h.Reload(); len(faults) != 1 || !strings.Contains(faults[0].Error(), "orders: ") ||
+		!strings.Contains(faults[0].Error(), "secret orders") {
+		t.Errorf("Reload = %v", faults)
+	}
+}
+
 func TestMissingSecretMakesThePoolNotReady(t *testing.T) {
 	h := newHouse(t)
 	h.secrets.mu.Lock()

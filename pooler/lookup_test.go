@@ -309,25 +309,15 @@ func TestClientsThatComeAtOnceAskOnce(t *testing.T) {
 	}
 }
 
-// TestCutAndDrainEndTheWaitForALookup.
-func TestCutAndDrainEndTheWaitForALookup(t *testing.T) {
+func TestCutEndsTheWaitForALookup(t *testing.T) {
 	l := withLookups(t, func(_ *house, c *pooler.Config) { c.LookupTimeout = patience })
 	l.database.Query.Statement = "SELECT uname, phash FROM user_lookup($1), pg_sleep(2)"
 	l.configure()
-	waiting := func() *pgtest.Client {
-		c := l.dial()
-		l.must(c.Send(pgtest.Startup("user", pgtest.Role, "database", "orders")))
-		l.await("it is asked", func() bool { return l.Held()[l.pool.Key()] > 0 })
-		return c
-	}
-	c := waiting()
+	c := l.dial()
+	l.must(c.Send(pgtest.Startup("user", pgtest.Role, "database", "orders")))
+	l.await("it is asked", func() bool { return l.Held()[l.pool.Key()] > 0 })
 	l.last().cut(&armor.Denial{Reason: armor.ReasonRevoked, Message: "client certificate is revoked", ID: "x"})
 	l.wantRefusal(answerError(c), "FATAL", "28000")
-	c = waiting()
-	ctx, stop := context.WithTimeout(t.Context(), patience)
-	defer stop()
-	l.must(l.Drain(ctx))
-	l.wantRefusal(answerError(c), "FATAL", "57P01")
 }
 
 // TestNoClientChoosesWhichVerifiersAreFound by what it leaves on the server connection that they

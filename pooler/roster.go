@@ -16,6 +16,7 @@ type roster struct {
 	clients map[*client]struct{}
 	crowd   crowd
 	closed  bool          // takes no new ones
+	drained bool          // sends everybody away, also those that still come
 	empty   chan struct{} // closed when the last client has gone; nil until drain
 	leaving func()        // to be called when the last has gone that borrows; nil until closeDoor
 }
@@ -33,7 +34,16 @@ func (r *roster) enter(c *client, a armor.Access) *armor.Denial {
 		return denial
 	}
 	r.clients[c] = struct{}{}
+	c.draining = r.drained // nobody else knows c yet
 	return nil
+}
+
+// has reports whether a client is still here.
+func (r *roster) has(c *client) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.clients[c]
+	return ok
 }
 
 // leave forgets a client.
@@ -63,12 +73,13 @@ func (r *roster) count() int {
 	return len(r.clients)
 }
 
-// drain closes the door, and returns who is here still and a channel that is closed when
-// nobody is.
+// drain has everybody sent away, and returns who is here and a channel that is closed when
+// nobody is for the first time. The door is the edge's to close: who is let in all the same
+// was in its login by then.
 func (r *roster) drain() (clients []*client, empty <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed = true
+	r.drained = true
 	if r.empty == nil {
 		r.empty = make(chan struct{})
 	}

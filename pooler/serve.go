@@ -98,7 +98,7 @@ func (p *Pooler) admit(ctx context.Context, conn net.Conn, c *client, access arm
 	return p.welcome(ctx, conn, c, r)
 }
 
-// register makes the client known to Drain, unless the node is being drained or has
+// register makes the client known to Drain, unless the node takes none any more or has
 // enough of its kind.
 func (p *Pooler) register(access armor.Access, conn net.Conn, r *request, g Guest) (*client, error) {
 	of := partOf(access, r.role, r.terms)
@@ -329,7 +329,8 @@ func (p *Pooler) apply(ctx context.Context, server *ServerConn, g Guest, stateme
 	return nil
 }
 
-// Drain ends every session at its next idle boundary and begins no new one. It
+// Drain ends every session at its next idle boundary. One that is in its login, or comes
+// to it still, ends behind its first transaction, or after a second without one. It
 // returns once none is left, or with the cause when ctx ends first.
 func (p *Pooler) Drain(ctx context.Context) error {
 	clients, empty := p.roster.drain()

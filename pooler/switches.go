@@ -2,6 +2,8 @@ package pooler
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -75,6 +77,26 @@ func (p *pool) retryLogins() {
 		}
 		return p.settleLocked()
 	})
+}
+
+// Reload is the console's RELOAD, for every environment: logins that had failed are tried
+// again at once, with the secrets as they are now, and verifiers that were looked up are
+// forgotten. The errors say which databases lack a secret here, or have one that will not do.
+func (p *Pooler) Reload() []error {
+	faults := map[string]error{}
+	for _, pl := range p.allPools() {
+		pl.retryLogins()
+		_, database, serves := pl.status()
+		if missing := p.missingSecret(database); serves && missing != "" {
+			key := armor.ObjectKey(database.Environment, database.Name)
+			faults[key] = fmt.Errorf("database %s: %s", key, missing)
+		}
+	}
+	var all []error
+	for _, key := range slices.Sorted(maps.Keys(faults)) {
+		all = append(all, faults[key])
+	}
+	return all
 }
 
 // whenPaused is closed once no server connection is open, or the pool was resumed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,7 +26,9 @@ const (
 type trying struct {
 	within  time.Duration // for one attempt
 	forever bool          // for as long as ctx lasts, not only readRounds
-	first   bool          // nobody was asked before
+	// hopeless is asked between rounds while no leader is found: an error ends the call.
+	hopeless func(ctx context.Context) error
+	first    bool // nobody was asked before
 }
 
 // operatorCall is one call at one node.
@@ -44,19 +47,54 @@ func (c *Client) anyNode(ctx context.Context, t trying, call operatorCall) error
 		}
 		pause = min(2*pause, maxPause)
 		t.first = round == 0
-		for range c.lines {
+		var said error
+		for range c.allLines() {
 			if ctx.Err() != nil {
 				return gaveUp(ctx, last)
 			}
 			l := c.preferred()
-			last = c.try(ctx, l, t, call)
-			if last == nil || !elsewhere(last) {
-				return last
+			err := c.try(ctx, l, t, call)
+			if err == nil || !elsewhere(err) {
+				return err
 			}
+			said = telling(said, err)
+			last = said
 			c.passOver(l)
+		}
+		if t.hopeless != nil && (errors.Is(last, armor.ErrNotLeader) || errors.Is(last, armor.ErrNoQuorum)) {
+			if err := t.hopeless(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return gaveUp(ctx, last)
+}
+
+// telling is the error of one round that says most: that a node does not answer says less than
+// what another has answered.
+func telling(before, err error) error {
+	lost, ok := errors.AsType[*transportError](err)
+	if before != nil && ok && lost.unsent {
+		return before
+	}
+	return err
+}
+
+// noQuorum says that fewer voters answer than it takes to change anything: there is no
+// election to wait for. It returns nil when enough do, or nobody can be asked.
+func (c *Client) noQuorum(ctx context.Context) error {
+	state, err := c.State(ctx, armor.Members)
+	if err != nil {
+		return nil
+	}
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return nil
+	}
+	if answer, of := armor.VotersAnswering(state, nodes); answer <= of/2 {
+		return fmt.Errorf("%w: %d of %d voters answer; nothing was changed", armor.ErrNoQuorum, answer, of)
+	}
+	return nil
 }
 
 // try makes a call at one node. In the first round, while there are others to ask, a node that
@@ -64,7 +102,7 @@ func (c *Client) anyNode(ctx context.Context, t trying, call operatorCall) error
 // and says nothing, and must not hold up a revocation. An operator who is far away gets
 // in in the next round.
 func (c *Client) try(ctx context.Context, l *line, t trying, call operatorCall) error {
-	if t.first && len(c.lines) > 1 {
+	if t.first && len(c.allLines()) > 1 {
 		if err := l.reach(ctx, nearConnect); err != nil {
 			return err
 		}
@@ -150,6 +188,9 @@ func (c *Client) tables(ctx context.Context, q *armorpb.StateRequest, tables []T
 	c.mu.Lock()
 	q.AtLeast = c.seen
 	c.mu.Unlock()
+	if len(tables) > 0 && !slices.ContainsFunc(tables, func(t Table) bool { return t.Name() == armor.Members.Name() }) {
+		tables = append(slices.Clip(tables), armor.Members) // to know whom to ask next time
+	}
 	for _, t := range tables {
 		q.Tables = append(q.Tables, t.Name())
 	}
@@ -163,6 +204,11 @@ func (c *Client) tables(ctx context.Context, q *armorpb.StateRequest, tables []T
 	if err != nil {
 		return nil, "", err
 	}
+	var members []string
+	for m := range s.Members.Values() {
+		members = append(members, m.PeerAddress)
+	}
+	c.learn(members)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.clusterID == "" {
@@ -191,6 +237,13 @@ func (c *Client) Nodes(ctx context.Context) ([]armor.NodeStatus, error) {
 		}
 		return err
 	})
+	var members []string
+	for _, n := range nodes {
+		if n.PeerAddress != "" {
+			members = append(members, n.PeerAddress)
+		}
+	}
+	c.learn(members)
 	return nodes, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +22,8 @@ const DefaultTimeout = 10 * time.Second
 
 // ClientConfig is how an operator reaches a cluster.
 type ClientConfig struct {
-	// Addresses are peer addresses of nodes, host:port. Any one will do; the others
-	// are for when it does not answer.
+	// Addresses are peer addresses of nodes, host:port. Any one will do; the others, and
+	// those of all members once one has answered, are for when it does not answer.
 	Addresses []string
 	// Cluster is the cluster's name; nodes of another cluster are refused.
 	Cluster string
@@ -47,9 +48,9 @@ type Client struct {
 	operator string
 	key      *ecdsa.PrivateKey
 
-	lines []*line // one an address
-
 	mu        sync.Mutex // guards all below; never held during a call
+	lines     []*line    // one an address; those of the configuration first, and never fewer
+	members   []string   // where the members said to be, as it was read last
 	first     int        // index of the address that answered last
 	clusterID string     // empty until it is known
 	seen      uint64     // revision of the latest change of our own
@@ -78,10 +79,49 @@ func Open(cfg ClientConfig) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, operator: operator, key: key, clusterID: cfg.ClusterID}
 	for _, address := range cfg.Addresses {
-		dial := func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, address) }
-		c.lines = append(c.lines, newLine(address, farConnect, handshaken{}, dial))
+		c.addLineLocked(address) // nobody else has c yet
 	}
 	return c, nil
+}
+
+func (c *Client) addLineLocked(address string) {
+	dial := func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, address) }
+	c.lines = append(c.lines, newLine(address, farConnect, handshaken{}, dial))
+}
+
+// maxLines bounds the addresses that are tried: a node's word adds to them.
+const maxLines = 64
+
+// learn takes the members' addresses from an answer. Who is met there must prove to be a
+// node, as everybody else.
+func (c *Client) learn(members []string) {
+	if len(members) == 0 {
+		return // of a node that is no member yet, or another table
+	}
+	members = members[:min(len(members), maxLines)]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members = members
+	for _, address := range members {
+		known := slices.ContainsFunc(c.lines, func(l *line) bool { return l.to == address })
+		if !known && len(c.lines) < maxLines {
+			c.addLineLocked(address)
+		}
+	}
+}
+
+// Members are the peer addresses of the cluster's members as the last answer had them; nil
+// before the first one that did.
+func (c *Client) Members() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.members)
+}
+
+func (c *Client) allLines() []*line {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.lines)
 }
 
 // operatorOf reads the operator's name from its certificate.
@@ -109,7 +149,7 @@ func operatorOf(cfg ClientConfig) (string, error) {
 
 // Close ends all connections. Calls in progress fail.
 func (c *Client) Close() error {
-	for _, l := range c.lines {
+	for _, l := range c.allLines() {
 		l.close()
 	}
 	return nil

@@ -39,7 +39,12 @@ func (c *Client) Submit(ctx context.Context, command armor.Command, options Subm
 	ctx, cancel := context.WithTimeout(ctx, requestLife)
 	defer cancel()
 	landed := false // once true, only an outcome can end the uncertainty
-	untilOver := trying{within: c.attemptTime(options), forever: true}
+	untilOver := trying{within: c.attemptTime(options), forever: true, hopeless: func(ctx context.Context) error {
+		if landed {
+			return nil // something may have changed
+		}
+		return c.noQuorum(ctx)
+	}}
 	err = c.anyNode(ctx, untilOver, func(ctx context.Context, api armorpb.OperatorAPIClient) error {
 		reply, err := api.Submit(ctx, &armorpb.SubmitRequest{
 			Request: request, Wait: string(options.Wait), Patience: int64(fit(ctx, options.Patience)),

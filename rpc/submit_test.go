@@ -77,6 +77,7 @@ func TestWhatIsReadThroughTheSameNodeContainsTheChange(t *testing.T) {
 func TestARequestIsPassedOnOnce(t *testing.T) {
 	l := newLab(t, 3)
 	c := l.client(l.enrol("ada", armor.OperatorRoles()...), "n2")
+	l.nodes["n1"].believes = "n2"                               // it is learned of by the first answer, and does not lead either
 	l.nodes["n2"].believes, l.nodes["n3"].believes = "n3", "n2" // they would send it round for ever
 	_, err := c.Submit(brief(t), putEnvironment, SubmitOptions{})
 	if !errors.Is(err, armor.ErrNoQuorum) || errors.Is(err, armor.ErrUncertain) {

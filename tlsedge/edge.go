@@ -215,8 +215,9 @@ func fill[T int | float64 | time.Duration](field *T, value T) {
 // serves reports whether clients of the environment are welcome on this listener.
 func (e *Edge) serves(environment string) bool { return e.serving == nil || e.serving[environment] }
 
-// Run accepts and serves connections until ctx ends, then stops accepting, gives
-// live sessions Config.Grace, cuts what is left, and returns once all have ended.
+// Run accepts and serves connections until ctx ends, then stops accepting, serves those
+// that are in their handshake or login as any other, gives live sessions Config.Grace,
+// cuts what is left, and returns once all have ended.
 // Revocation, expiry and freshness are enforced until the last of them has. The
 // error is nil unless accepting failed for good.
 func (e *Edge) Run(ctx context.Context) error {
@@ -242,7 +243,6 @@ func (e *Edge) Run(ctx context.Context) error {
 
 // finish waits for every connection to end, and cuts those that do not in time.
 func (e *Edge) finish(ctx context.Context) {
-	e.closing.Store(true)
 	ended := make(chan struct{})
 	go func() { e.conns.Wait(); close(ended) }()
 	grace := time.NewTimer(e.cfg.Grace)
@@ -252,6 +252,7 @@ func (e *Edge) finish(ctx context.Context) {
 		return
 	case <-grace.C:
 	}
+	e.closing.Store(true)
 	for again := time.NewTicker(e.cfg.Sweep); ; {
 		for _, s := range e.registry.all() {
 			s.cut(armor.ShutdownDenial(), 0)

@@ -26,29 +26,36 @@ type client struct {
 	served *tls.Certificate // what it was shown
 }
 
-// lastHandshakes is how long handshakes that are under way may take when the edge ends:
-// their clients then read why they are refused, instead of a broken connection.
-const lastHandshakes = time.Second
+// lastHandshakes is how long handshakes that are under way may take when the edge ends.
+// Their clients are served as any other.
+const lastHandshakes = 5 * time.Second
 
 // prove brings an accepted connection to the point where the client has proved
 // possession of its key, or to its end. ctx ends when the edge does.
 func (e *Edge) prove(ctx context.Context, conn net.Conn, place *door.Place) (client, bool) {
 	began := time.Now()
 	_ = conn.SetDeadline(began.Add(e.cfg.HandshakeTimeout)) // a dead connection shows on the next read
-	hurry := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lastHandshakes)) })
+	hurried := make(chan struct{})
+	hurry := context.AfterFunc(ctx, func() {
+		defer close(hurried)
+		_ = conn.SetDeadline(earlier(began.Add(e.cfg.HandshakeTimeout), time.Now().Add(lastHandshakes)))
+	})
 	c, outcome := e.greet(context.WithoutCancel(ctx), conn, place)
 	if outcome == OutcomeProven {
 		outcome = e.enter(place)
 	}
 	e.outcome(fated(outcome, place), began)
-	if outcome != OutcomeProven {
-		hurry()
-		return client{}, false
+	if !hurry() {
+		<-hurried // else its deadline might come after the next line
 	}
-	if hurry() && conn.SetDeadline(time.Time{}) != nil {
-		return client{}, false
+	return c, outcome == OutcomeProven && conn.SetDeadline(time.Time{}) == nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
 	}
-	return c, true // in a hurry, the deadline is left as it is: the session will be refused
+	return b
 }
 
 // enter takes a proven client in, if there is room. From here on it has no place at the

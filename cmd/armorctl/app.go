@@ -25,6 +25,7 @@ type app struct {
 	now    func() time.Time
 
 	globals globals
+	used    []usedContext // to be told where the members are
 	// begun is set once the command line was understood: errors before are usage.
 	begun bool
 }
@@ -52,6 +53,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err != nil && !a.begun {
 		err = &fault.Usage{Err: err}
 	}
+	a.keepMembers()
 	return a.report(ctx, cmd.CommandPath(), err)
 }
 
@@ -196,10 +198,18 @@ func group(noun, short string, verbs ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// suggestDistance is how many letters a word may be away from the verb that was meant.
+const suggestDistance = 2
+
 // knownVerb refuses the word that stands where a verb belongs.
 func knownVerb(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fault.Hinted(fmt.Errorf("there is no command %q", cmd.CommandPath()+" "+args[0]), "%s --help", cmd.CommandPath())
+		err := fmt.Errorf("there is no command %q", cmd.CommandPath()+" "+args[0])
+		cmd.SuggestionsMinimumDistance = suggestDistance
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return fault.Hinted(err, "did you mean %s %s?", cmd.CommandPath(), strings.Join(near, " or "))
+		}
+		return fault.Hinted(err, "%s --help", cmd.CommandPath())
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ Without --out the files go where armorctl connect finds them.`,
 	f.StringVar(&o.owner, "owner", "", "the `team` that answers for it (default: the Identity object's)")
 	f.StringVar(&o.contact, "contact", "", "how to reach the owner (default: the Identity object's)")
 	f.StringVar(&o.out, "out", "", "`folder` for the files")
-	f.StringVar(&o.replaces, "replaces", "", "`fingerprint` of the certificate that this one succeeds")
+	f.StringVar(&o.replaces, "replaces", "", "the certificate that this one succeeds: first digits of its `fingerprint` or serial, as in cert list")
 	f.StringVar(&o.serverCA, "server-ca", "", "the CA that clients verify the nodes with, a PEM `FILE` (default: the context's)")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace files of an earlier certificate in --out")
 	passphraseFlag(cmd, &o.passphraseFile)
@@ -76,6 +76,11 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 		return err
 	}
 	defer done()
+	if o.replaces != "" {
+		if o.replaces, err = fingerprintOf(ctx, client, o.replaces); err != nil {
+			return fmt.Errorf("--replaces: %w", err)
+		}
+	}
 	issued, err := issue.Client(ctx, registrar{client, a}, issue.Request{
 		CA: ca, CADir: o.ca, Identity: name, Environment: o.environment, Lifetime: lifetime, CSRFile: o.csr,
 		Owner: o.owner, Contact: o.contact, Replaces: o.replaces, Out: o.out, ServerCA: o.serverCA, Now: a.now(),
@@ -84,6 +89,20 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 		return err
 	}
 	return a.showIssued(issued, o.out)
+}
+
+// fingerprintOf spells out a registered certificate that is named as lists show it.
+func fingerprintOf(ctx context.Context, client *rpc.Client, word string) (string, error) {
+	digits, err := digitsOf(word)
+	if err != nil {
+		return "", err
+	}
+	state, _, err := client.Ask(ctx, armor.Question{Certificates: []string{digits}}, certTables...)
+	if err != nil {
+		return "", err
+	}
+	r, err := findRecord(state, word)
+	return r.Certificate.Fingerprint.String(), err
 }
 
 // registrar is the cluster as issuing needs it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,7 @@ import (
 
 func (a *app) contextCommand() *cobra.Command {
 	return group("context", "choose among the clusters that you operate",
-		a.contextListCommand(), a.contextUseCommand(), a.contextShowCommand(), a.contextAddCommand(), a.contextRemoveCommand())
+		a.contextListCommand(), a.contextUseCommand(), a.contextShowCommand(), a.contextAddCommand(), a.contextSetCommand(), a.contextRemoveCommand())
 }
 
 // contextView is a context as -o json shows it.
@@ -88,7 +89,7 @@ func (a *app) contextShowCommand() *cobra.Command {
 			}
 			return a.show(answer{data: contextView{c, c.Name == f.Current}, tables: []table{facts("",
 				[2]string{"name", c.Name}, [2]string{"cluster", c.Cluster}, [2]string{"cluster id", c.ClusterID},
-				[2]string{"operator", c.Operator}, [2]string{"addresses", strings.Join(c.Addresses, ", ")},
+				[2]string{"operator", c.Operator}, [2]string{"addresses", strings.Join(c.Addresses, ", ")}, [2]string{"members", strings.Join(c.Members, ", ")},
 				[2]string{"certificate", c.CertFile}, [2]string{"key", c.KeyFile},
 				[2]string{"peer CA", c.PeerCAFile}, [2]string{"server CA", c.ServerCAFile},
 			)}})
@@ -109,12 +110,8 @@ func (a *app) contextAddCommand() *cobra.Command {
 			return a.addContext(c)
 		},
 	}
-	fl := cmd.Flags()
-	fl.StringVar(&c.CertFile, "cert", "", "the operator's certificate, a PEM `FILE`")
-	fl.StringVar(&c.KeyFile, "key", "", "its key, a PEM `FILE` of mode 0600")
-	fl.StringVar(&c.PeerCAFile, "peer-ca", "", "the CA of nodes and operators, a PEM `FILE`")
-	fl.StringVar(&c.ServerCAFile, "server-ca", "", "the CA that clients verify the nodes with, a PEM `FILE`")
-	fl.StringVar(&c.Cluster, "cluster", "", "the cluster's name, when it is not spelt as in the certificate")
+	c.fileFlags(cmd)
+	cmd.Flags().StringVar(&c.Cluster, "cluster", "", "the cluster's name, when it is not spelt as in the certificate")
 	return cmd
 }
 
@@ -132,7 +129,7 @@ func (a *app) addContext(c clusterAccess) error {
 	if err := c.describe(); err != nil {
 		return err
 	}
-	client, err := c.open()
+	client, err := c.open(a.now())
 	if err != nil {
 		return err
 	}
@@ -146,6 +143,72 @@ func (a *app) addContext(c clusterAccess) error {
 		return err
 	}
 	a.say("context %s added to %s", c.Name, f.path)
+	return nil
+}
+
+func (a *app) contextSetCommand() *cobra.Command {
+	var changes clusterAccess
+	cmd := &cobra.Command{
+		Use: "set NAME", Short: "change a context's addresses or files",
+		Long:    "Changes what the flags name of a context, and nothing else. Its members' addresses are learned from every answer.",
+		Example: "  armorctl context set prod --addr db4:6433 --cert ann-2.crt --key ann-2.key", Args: exactly("NAME"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			changes.Addresses = a.globals.addresses
+			return a.setContext(args[0], changes)
+		},
+	}
+	changes.fileFlags(cmd)
+	return cmd
+}
+
+// fileFlags are the files of a context.
+func (c *clusterAccess) fileFlags(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&c.CertFile, "cert", "", "the operator's certificate, a PEM `FILE`")
+	fl.StringVar(&c.KeyFile, "key", "", "its key, a PEM `FILE` of mode 0600")
+	fl.StringVar(&c.PeerCAFile, "peer-ca", "", "the CA of nodes and operators, a PEM `FILE`")
+	fl.StringVar(&c.ServerCAFile, "server-ca", "", "the CA that clients verify the nodes with, a PEM `FILE`")
+}
+
+func (a *app) setContext(name string, changes clusterAccess) error {
+	f, err := a.loadContexts()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(f.Contexts, func(c clusterAccess) bool { return c.Name == name })
+	if i < 0 {
+		return fault.Hinted(fmt.Errorf("%w: there is no context %q", armor.ErrNotFound, name), "armorctl context list")
+	}
+	c, changed := f.Contexts[i], len(changes.Addresses) > 0
+	if changed {
+		c.Addresses, c.Members = changes.Addresses, nil
+	}
+	for _, field := range []struct{ to, from *string }{
+		{&c.CertFile, &changes.CertFile}, {&c.KeyFile, &changes.KeyFile},
+		{&c.PeerCAFile, &changes.PeerCAFile}, {&c.ServerCAFile, &changes.ServerCAFile},
+	} {
+		if *field.to = f.in(*field.to); *field.from != "" {
+			*field.to, changed = *field.from, true
+		}
+	}
+	if !changed {
+		return &fault.Usage{Err: errors.New("context set needs --addr, --cert, --key, --peer-ca or --server-ca")}
+	}
+	if err := c.describe(); err != nil {
+		return err
+	}
+	client, err := c.open(a.now())
+	if err != nil {
+		return err
+	}
+	if err := client.Close(); err != nil {
+		return err
+	}
+	f.Contexts[i] = c
+	if err := f.save(); err != nil {
+		return err
+	}
+	a.say("context %s changed in %s", c.Name, f.path)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -39,8 +41,11 @@ type clusterAccess struct {
 	Operator  string `yaml:"operator" json:"operator"`
 	// Addresses are peer addresses of nodes; any one that answers will do.
 	Addresses []string `yaml:"addresses" json:"addresses"`
-	CertFile  string   `yaml:"certFile" json:"certFile"`
-	KeyFile   string   `yaml:"keyFile" json:"keyFile"`
+	// Members are where the cluster's members said to be when one answered last: for when
+	// none of Addresses does.
+	Members  []string `yaml:"members,omitempty" json:"members,omitempty"`
+	CertFile string   `yaml:"certFile" json:"certFile"`
+	KeyFile  string   `yaml:"keyFile" json:"keyFile"`
 	// PeerCAFile is the CA that signs nodes and operators.
 	PeerCAFile string `yaml:"peerCaFile" json:"peerCaFile"`
 	// ServerCAFile is the CA that PostgreSQL clients verify the nodes with. Only
@@ -149,7 +154,7 @@ func (a *app) chosen() (*contextFile, clusterAccess, error) {
 			"armorctl context list")
 	}
 	if len(a.globals.addresses) > 0 {
-		c.Addresses = a.globals.addresses
+		c.Addresses, c.Members = a.globals.addresses, nil
 	}
 	c.CertFile, c.KeyFile = f.in(c.CertFile), f.in(c.KeyFile)
 	c.PeerCAFile, c.ServerCAFile = f.in(c.PeerCAFile), f.in(c.ServerCAFile)
@@ -162,8 +167,58 @@ func (a *app) connect() (*rpc.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.tell("context %s: cluster %s by %s as operator %s", c.Name, c.Cluster, strings.Join(c.Addresses, ", "), c.Operator)
-	return c.open()
+	a.tell("context %s: cluster %s by %s as operator %s", c.Name, c.Cluster, strings.Join(c.places(), ", "), c.Operator)
+	client, err := c.open(a.now())
+	if err != nil {
+		return nil, err
+	}
+	a.used = append(a.used, usedContext{c.Name, client})
+	return client, nil
+}
+
+// places are all addresses to try, each once.
+func (c clusterAccess) places() []string {
+	all := slices.Clone(c.Addresses)
+	for _, address := range c.Members {
+		if !slices.Contains(all, address) {
+			all = append(all, address)
+		}
+	}
+	return all
+}
+
+// usedContext is a context whose cluster the command has spoken with, or tried to.
+type usedContext struct {
+	name   string
+	client *rpc.Client
+}
+
+// keepMembers writes down what answers said of where the members are. That it cannot is no
+// failure of the command.
+func (a *app) keepMembers() {
+	for _, u := range a.used {
+		members := u.client.Members()
+		if len(members) == 0 {
+			continue
+		}
+		slices.Sort(members)
+		if err := a.keepMembersOf(u.name, members); err != nil {
+			a.tell("the members' addresses are not kept: %v", err)
+		}
+	}
+}
+
+func (a *app) keepMembersOf(name string, members []string) error {
+	f, err := a.loadContexts() // as it is now, and with its paths as they are written
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(f.Contexts, func(c clusterAccess) bool { return c.Name == name })
+	if i < 0 || slices.Equal(f.Contexts[i].Members, members) {
+		return nil
+	}
+	f.Contexts[i].Members = members
+	return f.save()
 }
 
 // reach connects for a command that takes no longer than patience. done gives up both the
@@ -180,7 +235,8 @@ func (a *app) reach(ctx context.Context) (client *rpc.Client, within context.Con
 	}, nil
 }
 
-func (c clusterAccess) open() (*rpc.Client, error) {
+// open makes a client, of a certificate that is valid at a time.
+func (c clusterAccess) open(now time.Time) (*rpc.Client, error) {
 	if err := issue.CheckSecret(c.KeyFile); err != nil {
 		return nil, err
 	}
@@ -188,11 +244,27 @@ func (c clusterAccess) open() (*rpc.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: operator certificate of context %s: %w", armor.ErrInvalid, c.Name, err)
 	}
+	if err := c.checkValidity(pair.Leaf, now); err != nil {
+		return nil, err
+	}
 	ca, err := issue.Certificate(c.PeerCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("peer CA of context %s: %w", c.Name, err)
 	}
 	return rpc.Open(rpc.ClientConfig{
-		Addresses: c.Addresses, Cluster: c.Cluster, ClusterID: c.ClusterID, Certificate: pair, PeerCA: ca,
+		Addresses: c.places(), Cluster: c.Cluster, ClusterID: c.ClusterID, Certificate: pair, PeerCA: ca,
 	})
+}
+
+// checkValidity says before anybody is asked what every node would say by a TLS alert.
+func (c clusterAccess) checkValidity(leaf *x509.Certificate, now time.Time) error {
+	switch {
+	case now.After(leaf.NotAfter):
+		return fault.Hinted(fmt.Errorf("%w: the certificate of operator %s (%s, context %s) ended at %s", armor.ErrExpired, c.Operator,
+			c.CertFile, c.Name, stamp(leaf.NotAfter)), "another operator with role operator-admin gives you a new one: armorctl operator add --help")
+	case now.Before(leaf.NotBefore):
+		return fault.Hinted(fmt.Errorf("%w: the certificate of operator %s (%s, context %s) is not valid before %s", armor.ErrInvalid, c.Operator,
+			c.CertFile, c.Name, stamp(leaf.NotBefore)), "is this machine's clock right?")
+	}
+	return nil
 }

@@ -88,7 +88,7 @@ func classify(ctx context.Context, err error) (code int, name string) {
 }
 
 var verdictNames = map[int]string{
-	exitProblems: "problems", exitUnconfirmed: "unconfirmed", exitChanges: "changes",
+	exitProblems: "problems", exitUnavailable: "no_quorum", exitUnconfirmed: "unconfirmed", exitChanges: "changes",
 }
 
 // report shows an error of a command on stderr and returns the exit code.

@@ -121,7 +121,7 @@ func (a *app) identityShowCommand() *cobra.Command {
 func findIdentity(s *armor.State, word, environment string) (armor.IdentityConfig, error) {
 	var found []armor.IdentityConfig
 	for i := range s.Identities.Values() {
-		if (i.Name == word || string(i.ID) == word) && (environment == "" || i.Environment == environment) {
+		if (i.Name == word || string(i.ID) == word || armor.ObjectKey(i.Environment, i.Name) == word) && (environment == "" || i.Environment == environment) {
 			found = append(found, i)
 		}
 	}

@@ -20,8 +20,9 @@ func (a *app) nodeDrainCommand() *cobra.Command {
 	var detach bool
 	cmd := &cobra.Command{
 		Use: "drain NODE", Short: "have a node send its clients away, and end",
-		Long: `Ends a node as SIGTERM does: it stops being ready, takes no new clients, closes each that
-is there when it is between two transactions, cuts those that are not after 15 s, and exits.
+		Long: `Ends a node as SIGTERM does: it stops being ready, takes no new clients once load balancers
+had time to notice (drain.delay of its armord.yaml), closes each that is there when it is between
+two transactions, cuts those that are not after 15 s, and exits.
 It stays a member: start it again to have it back. Needs the role node-admin.`,
 		Example: "  armorctl node drain n2", Args: exactly("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

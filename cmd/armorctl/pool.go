@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,9 +90,15 @@ func poolsOf(ctx context.Context, client *rpc.Client) ([]clusterPoolView, error)
 	return clusterPools(state, nodeViews(nodes)), nil
 }
 
-// poolNamed finds a pool; the environment may be left out when it is the only one.
+// poolNamed finds a pool by its name, or as lists show it: environment/name. The environment
+// may be left out when it is the only one.
 func poolNamed(pools []clusterPoolView, name, environment string) (clusterPoolView, error) {
 	var found []clusterPoolView
+	if i := slices.IndexFunc(pools, func(p clusterPoolView) bool { return p.Pool == name }); i >= 0 {
+		if of, _, _ := strings.Cut(name, "/"); environment == "" || environment == of {
+			return pools[i], nil
+		}
+	}
 	for _, p := range pools {
 		if env, pool, _ := strings.Cut(p.Pool, "/"); pool == name && (environment == "" || env == environment) {
 			found = append(found, p)

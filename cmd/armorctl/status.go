@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
 
 // expirySoon is how far ahead status looks for certificates that end.
@@ -83,8 +83,23 @@ func (a *app) status(ctx context.Context) error {
 		return err
 	}
 	v := a.viewOfStatus(state, nodeViews(nodes))
+	v.VotersAnswering, v.Voters = armor.VotersAnswering(state, nodes)
+	v.Quorum = v.Leader != "" && v.VotersAnswering > v.Voters/2
 	v.MoreExpiring = next != ""
-	return a.show(answer{data: v, tables: a.statusTables(v)})
+	if err := a.show(answer{data: v, tables: a.statusTables(v)}); err != nil || v.Quorum {
+		return err
+	}
+	return v.withoutQuorum()
+}
+
+// withoutQuorum is the verdict on a cluster that cannot change anything.
+func (v statusView) withoutQuorum() error {
+	if v.VotersAnswering > v.Voters/2 {
+		return fault.Hinted(&verdict{exitUnavailable, fmt.Sprintf("no leader yet, though %d of %d voters answer: nothing can be changed",
+			v.VotersAnswering, v.Voters)}, "an election takes a second or two; look again")
+	}
+	return fault.Hinted(&verdict{exitUnavailable, fmt.Sprintf("no quorum: %d of %d voters answer; nothing can be changed",
+		v.VotersAnswering, v.Voters)}, "bring back nodes that are listed as unreachable")
 }
 
 func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
@@ -93,22 +108,12 @@ func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
 		LogTime: stamp(s.Time), LogTimeAhead: s.Time.After(a.now().Add(armor.RequestWindow)),
 		Pools: clusterPools(s, nodes), Expiring: expiring(s, a.now()), Joining: []armor.NodeID{},
 	}
-	for m := range s.Members.Values() {
-		if !m.Voter {
-			continue
-		}
-		v.Voters++
-		if slices.ContainsFunc(nodes, func(n nodeView) bool { return n.Node == m.ID && n.Unreachable == "" }) {
-			v.VotersAnswering++
-		}
-	}
 	for _, n := range nodes {
 		v.Revision = max(v.Revision, n.Revision)
 		if n.Role == "leader" && n.Term >= v.Term {
 			v.Leader, v.Term = n.Node, n.Term
 		}
 	}
-	v.Quorum = v.Leader != "" && v.VotersAnswering > v.Voters/2
 	for j := range s.Joins.Values() {
 		if len(j.Chain) == 0 {
 			v.Joining = append(v.Joining, j.Node)
@@ -142,11 +147,18 @@ func expiring(s *armor.State, now time.Time) []certView {
 	soon := []certView{}
 	for _, r := range byExpiry(s) {
 		v := viewOfCert(s, r, now)
-		if v.State == "valid" && r.Certificate.NotAfter.Before(now.Add(expirySoon)) {
+		if v.State == "valid" && endsSoon(r.Certificate, now) {
 			soon = append(soon, v)
 		}
 	}
 	return soon
+}
+
+// endsSoon reports whether it is time to issue a successor: within 30 days of the end, and
+// with less than a third of its life left, so that one of 30 days is not due on its first.
+func endsSoon(c armor.Certificate, now time.Time) bool {
+	left := c.NotAfter.Sub(now)
+	return left < expirySoon && left < c.NotAfter.Sub(c.NotBefore)/3
 }
 
 func (a *app) statusTables(v statusView) []table {

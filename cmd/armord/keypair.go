@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +21,8 @@ import (
 const lookEvery = time.Second
 
 // keyPair is a certificate and its key in files that may be replaced while the node
-// runs. What cannot be read, or does not fit together while only one of the two has
-// been replaced, leaves the former pair in use.
+// runs. What cannot be read, does not fit together while only one of the two has been
+// replaced, or would be refused by everybody leaves the former pair in use.
 type keyPair struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -61,7 +63,13 @@ func (k *keyPair) get() (*tls.Certificate, error) {
 	return &k.current.Load().certificate, nil
 }
 
-// refresh loads what has changed and remembers what is wrong with it.
+// reload looks at the files now, whatever their times say, and returns what is wrong with them.
+func (k *keyPair) reload() error {
+	k.looked.Store(time.Now().UnixNano())
+	return k.judged(k.load())
+}
+
+// refresh loads what has changed.
 func (k *keyPair) refresh() {
 	stamp, err := k.stamp()
 	if err == nil && stamp == k.current.Load().stamp {
@@ -71,18 +79,24 @@ func (k *keyPair) refresh() {
 	if err == nil {
 		err = k.load()
 	}
-	before := k.fault.Load()
-	if err == nil {
-		k.fault.Store(nil)
-		k.log.Info("certificate replaced", armor.KeySerial, k.current.Load().certificate.Leaf.SerialNumber.Text(16))
-		return
-	}
-	k.fault.Store(&err)
-	if before == nil {
-		k.log.Warn("the former certificate stays in use", armor.KeyErr, err)
-	}
+	_ = k.judged(err) // it is remembered and logged
 }
 
+// judged remembers what is wrong with the files, and says it once.
+func (k *keyPair) judged(err error) error {
+	if err == nil {
+		k.fault.Store(nil)
+		return nil
+	}
+	before := k.fault.Swap(&err)
+	if before == nil || (*before).Error() != err.Error() {
+		k.log.Warn("the former certificate stays in use", armor.KeyErr, err)
+	}
+	return err
+}
+
+// load takes the files into use. One that others will refuse never replaces one that
+// they accept.
 func (k *keyPair) load() error {
 	stamp, err := k.stamp()
 	if err != nil {
@@ -92,8 +106,55 @@ func (k *keyPair) load() error {
 	if err != nil {
 		return fmt.Errorf("read certificate %s with key %s: %w", k.certFile, k.keyFile, err)
 	}
-	k.current.Store(&loadedPair{certificate, stamp})
+	next, former, now := &loadedPair{certificate, stamp}, k.current.Load(), time.Now()
+	if err := next.unfit(now); err != nil {
+		err = fmt.Errorf("%s: %w", k.certFile, err)
+		if former != nil && former.unfit(now) == nil {
+			return err
+		}
+		k.log.Warn("a certificate is in use that others refuse", armor.KeyErr, err)
+	}
+	k.current.Store(next)
+	if former != nil && !slices.EqualFunc(former.certificate.Certificate, certificate.Certificate, bytes.Equal) {
+		k.log.Info("certificate replaced", armor.KeySerial, certificate.Leaf.SerialNumber.Text(16))
+	}
 	return nil
+}
+
+// unfit says why whoever is shown the certificate will refuse it, if that can be seen here.
+func (p *loadedPair) unfit(now time.Time) error {
+	for i, der := range p.certificate.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("%w: certificate %d of the file: %w", armor.ErrInvalid, i+1, err)
+		}
+		if i > 0 && bytes.Equal(c.RawSubject, c.RawIssuer) {
+			continue // a root of its own is in nobody's way: who verifies has theirs
+		}
+		if err := unfitNow(c, now); err != nil {
+			return err
+		}
+	}
+	return unfitForServers(p.certificate.Leaf)
+}
+
+func unfitNow(c *x509.Certificate, now time.Time) error {
+	switch {
+	case now.After(c.NotAfter):
+		return fmt.Errorf("%w: the certificate of %s ended at %s", armor.ErrExpired, c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(c.NotBefore):
+		return fmt.Errorf("%w: the certificate of %s is not valid before %s", armor.ErrInvalid, c.Subject, c.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func unfitForServers(leaf *x509.Certificate) error {
+	uses := leaf.ExtKeyUsage
+	if len(uses)+len(leaf.UnknownExtKeyUsage) == 0 || slices.Contains(uses, x509.ExtKeyUsageServerAuth) ||
+		slices.Contains(uses, x509.ExtKeyUsageAny) {
+		return nil
+	}
+	return fmt.Errorf("%w: the certificate of %s is not for TLS servers (extended key usage serverAuth)", armor.ErrInvalid, leaf.Subject)
 }
 
 func (k *keyPair) stamp() (pairStamp, error) {
@@ -108,20 +169,20 @@ func (k *keyPair) stamp() (pairStamp, error) {
 	return pairStamp{cert.ModTime(), key.ModTime(), cert.Size(), key.Size()}, nil
 }
 
-// check is for /readyz: why the certificate will not do, or soon will not.
+// check is for /readyz: why the certificate in use will not do. A broken successor is no
+// reason: it tends to be on all nodes at once, and the one in use serves.
 func (k *keyPair) check() error {
-	certificate, err := k.get()
-	if err != nil {
+	if _, err := k.get(); err != nil {
 		return err
 	}
-	if end := certificate.Leaf.NotAfter; time.Now().After(end) {
-		return fmt.Errorf("%w: the certificate in %s ended at %s", armor.ErrExpired, k.certFile, end.UTC().Format(time.RFC3339))
-	}
-	if fault := k.fault.Load(); fault != nil {
-		return *fault
+	if err := k.current.Load().unfit(time.Now()); err != nil {
+		return fmt.Errorf("%s: %w", k.certFile, err)
 	}
 	return nil
 }
+
+// ends is when the certificate in use expires.
+func (k *keyPair) ends() time.Time { return k.current.Load().certificate.Leaf.NotAfter }
 
 // readCertificate reads the first certificate of a PEM file.
 func readCertificate(path string) (*x509.Certificate, error) {

@@ -11,11 +11,9 @@ import (
 	"github.com/armordb/armordb/cmd/armord/config"
 )
 
-// newLogger makes the node's logger. The level and format were checked with the
-// configuration.
-func newLogger(c config.Log, w io.Writer, node armor.NodeID) *slog.Logger {
-	var level slog.Level
-	level.UnmarshalText([]byte(c.Level))
+// newLogger makes the node's logger, whose level may be moved while it is used. The format
+// was checked with the configuration.
+func newLogger(c config.Log, level slog.Leveler, w io.Writer, node armor.NodeID) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	var handler slog.Handler = slog.NewJSONHandler(w, options)
 	if c.Format == "text" || c.Format == "auto" && isTerminal(w) {
@@ -27,4 +25,10 @@ func newLogger(c config.Log, w io.Writer, node armor.NodeID) *slog.Logger {
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// levelOf reads a level that was checked with the configuration.
+func levelOf(c config.Log) (level slog.Level) {
+	level.UnmarshalText([]byte(c.Level))
+	return level
 }

@@ -29,7 +29,10 @@ type membership struct {
 }
 
 // home is where a node lives: its configuration, and the files that it finds by it.
-type home struct{ config.Config }
+type home struct {
+	config.Config
+	file string // that the configuration was read from, for SIGHUP; empty: from none
+}
 
 // enrolled reports whether the node has been given what it needs. The certificate is
 // written last.

@@ -29,6 +29,7 @@ type metrics struct {
 	pins        *prometheus.CounterVec
 	cancels     *prometheus.CounterVec
 	panics      prometheus.Counter
+	reload      prometheus.Gauge
 }
 
 // newMetrics registers all metrics in a registry of its own.
@@ -71,7 +72,11 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "armor_session_panics_total", Help: "Sessions that a bug has ended. Anything above 0 is worth a report.",
 		}),
+		reload: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "armor_reload_successful", Help: "0 while the last SIGHUP could not read again all that it should; 1 before the first.",
+		}),
 	}
+	m.reload.Set(1)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "armor_build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
@@ -81,7 +86,7 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 		m.cancels.WithLabelValues(result)
 	}
 	m.registry.MustRegister(build, m.connections, m.denials, m.handshake, m.enforced, m.queryWait, m.logins, m.passwords, m.lookups, m.pins, m.cancels,
-		m.panics,
+		m.panics, m.reload,
 		statusCollector{status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -89,6 +94,19 @@ func newMetrics(status func() armor.NodeStatus) *metrics {
 // handler serves the metrics.
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// reloaded says whether all went well that was to be read again.
+func (m *metrics) reloaded(well bool) { m.reload.Set(oneIf(well)) }
+
+// watchCertificates shows when the certificates in use end.
+func (m *metrics) watchCertificates(ends map[string]func() time.Time) {
+	for name, end := range ends {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "armor_certificate_expiry_timestamp_seconds", Help: "When the certificate in use ends, in Unix time.",
+			ConstLabels: prometheus.Labels{"certificate": name},
+		}, func() float64 { return float64(end().Unix()) }))
+	}
 }
 
 // edgeHooks are how the edge moves the counters.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -60,11 +59,12 @@ type node struct {
 	cfg      home
 	log      *slog.Logger
 	metrics  *metrics
-	draining *atomic.Bool
+	leaving  *leaving
 	serving  func() // called once clients are served
 	shutdown func() // has the process end as by a signal
 
 	server  *keyPair // what clients see
+	own     *keyPair // what other nodes and operators see
 	link    *link.Link
 	cluster *cluster.Node
 	known   chan struct{} // closed once this node knows what the cluster knows, or that has been waited for long enough
@@ -81,12 +81,13 @@ type clients struct {
 	edge   *tlsedge.Edge
 	pooler *pooler.Pooler
 	engine engine
+	log    *slog.Logger
 }
 
 // newNode makes the rooms of an enrolled node, and starts nothing but the peer
 // listener's socket.
-func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, metrics: m, draining: draining, serving: serving, holder: &holder{}, known: make(chan struct{})}
+func newNode(cfg home, m *metrics, leaving *leaving, serving func(), log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log, metrics: m, leaving: leaving, serving: serving, holder: &holder{}, known: make(chan struct{})}
 	own, err := cfg.readMembership()
 	if err != nil {
 		return nil, err
@@ -101,6 +102,7 @@ func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *s
 	if n.link, err = n.listenForPeers(machine, own); err != nil {
 		return nil, err
 	}
+	m.watchCertificates(map[string]func() time.Time{"server": n.server.ends, "node": n.own.ends})
 	n.peers = rpc.NewPeers(n.link)
 	if n.cluster, err = n.newMember(machine, own); err != nil {
 		return nil, errors.Join(err, n.peers.Close())
@@ -115,8 +117,8 @@ func newNode(cfg home, m *metrics, draining *atomic.Bool, serving func(), log *s
 }
 
 func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, error) {
-	pair, err := openKeyPair(n.cfg.Peer.CertFile, n.cfg.Peer.KeyFile, n.log)
-	if err != nil {
+	var err error
+	if n.own, err = openKeyPair(n.cfg.Peer.CertFile, n.cfg.Peer.KeyFile, n.log); err != nil {
 		return nil, fmt.Errorf("what other nodes shall see: %w", err)
 	}
 	ca, err := readCertificate(n.cfg.Peer.CAFile)
@@ -125,7 +127,7 @@ func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, er
 	}
 	return link.Listen(link.Config{
 		Cluster: n.cfg.Cluster, Node: armor.NodeID(n.cfg.Node), Address: n.cfg.Peer.Listen, Trust: trust,
-		Certificate: func() (*tls.Certificate, error) { return pair.get() },
+		Certificate: n.own.get,
 		PeerCA:      func() (*x509.Certificate, error) { return ca, nil },
 		Seeds:       func() map[armor.NodeID]string { return own.Seeds },
 		Hint:        n.hint, Now: n.now, MaySpeak: n.maySpeak, Logger: n.log,
@@ -159,7 +161,7 @@ func (n *node) newMember(machine *fsm.Machine, own membership) (*cluster.Node, e
 		Machine: machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
 		Gossip:  &cluster.GossipConfig{Listen: n.cfg.Gossip.Listen, Advertise: n.cfg.Gossip.Advertise, Keys: [][]byte{key}, Join: n.gossipers},
 		Version: version, PeerAddress: n.cfg.Peer.Advertise, ClientAddress: n.cfg.Client.Advertise, OpsAddress: n.cfg.Ops.Advertise,
-		ClockSkew: n.cfg.ClockSkew, Draining: n.draining.Load, Logger: n.log,
+		ClockSkew: n.cfg.ClockSkew, Draining: n.leaving.begun, Logger: n.log,
 	})
 }
 
@@ -268,7 +270,7 @@ func (n *node) serveClients(ctx context.Context) error {
 		{"engine", c.engine.run},
 		{"pooler", c.pooler.Run},
 		{"configuration", func(ctx context.Context) error { return follow(ctx, n.cluster, c.pooler) }},
-		{"edge", c.serve},
+		{"edge", func(ctx context.Context) error { return c.serve(ctx, n.leaving) }},
 	}, brokenPatience, n.log)
 }
 
@@ -286,21 +288,27 @@ func (n *node) awaitMembership(ctx context.Context) (armor.Member, bool) {
 	}
 }
 
-// serve serves clients. When ctx ends, each ends at its next idle boundary; the edge
-// cuts those that have not within its grace.
-func (c *clients) serve(ctx context.Context) error {
-	ctx, end := context.WithCancel(ctx)
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		<-ctx.Done()
+// serve serves clients. When ctx ends, new ones are taken until the load balancers have seen
+// that they should not come; then each ends at its next idle boundary, and the edge cuts
+// those that have not within its grace.
+func (c *clients) serve(ctx context.Context, l *leaving) error {
+	open, shut := context.WithCancel(context.WithoutCancel(ctx))
+	var drained sync.WaitGroup
+	drained.Go(func() {
+		select {
+		case <-ctx.Done():
+			l.seen(open)
+			c.log.Info("leaving: the client port closes")
+		case <-open.Done(): // the edge has ended by itself
+		}
+		shut()
 		limit, stop := context.WithTimeout(context.WithoutCancel(ctx), drainPatience)
 		defer stop()
 		_ = c.pooler.Drain(limit) // the edge cuts who is left then
-	}()
-	err := c.edge.Run(ctx)
-	end() // the edge may have ended by itself
-	<-drained
+	})
+	err := c.edge.Run(open)
+	shut()
+	drained.Wait()
 	return err
 }
 
@@ -335,7 +343,8 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 		Node: member.Index, Secrets: secrets{n.cfg.SecretsDir}, Driver: engine.driver, Dial: engine.dial, Logger: n.log,
 		Hooks: n.metrics.poolerHooks(), CancelTLSOnly: n.cancelTLSOnly, CancelSigner: n.cancelSigner,
 		DecoyKey: decoyKey, Register: n.holder.register,
-		Console: console.Node{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown},
+		Console: console.Node{Version: version, MaxClients: n.cfg.Limits.MaxClients, Shutdown: n.shutdown,
+			Announce: n.leaving.announce, Hurry: n.leaving.hurry},
 	})
 	if err != nil {
 		return nil, err
@@ -354,7 +363,7 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	n.metrics.registry.MustRegister(pgbouncerCollector{p.Tally, n.cfg.Limits.MaxClients})
-	return &clients{edge, p, engine}, nil
+	return &clients{edge, p, engine, n.log}, nil
 }
 
 // handler lets the pooler serve the edge's sessions.

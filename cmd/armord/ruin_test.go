@@ -63,7 +63,7 @@ func TestNodeOfADamagedLogEndsInWordsThatHelp(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err = runNode(t.Context(), c, &syncBuffer{})
+	err = runNode(t.Context(), c, signals{}, &syncBuffer{})
 	if !errors.Is(err, cluster.ErrDamaged) || !strings.Contains(err.Error(), path) || exitCode(err) != 3 {
 		t.Fatalf("ended by %v", err)
 	}
@@ -77,7 +77,7 @@ func TestNodeWhoseLogIsGoneDoesNotStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // nor at the next try, when the empty files are there
-			err := runNode(t.Context(), c, &syncBuffer{})
+			err := runNode(t.Context(), c, signals{}, &syncBuffer{})
 			if !errors.Is(err, cluster.ErrForgot) || exitCode(err) != 5 || !strings.Contains(err.Error(), s.cluster.ID) {
 				t.Fatalf("without %s: ended by %v", lost, err)
 			}

@@ -30,6 +30,7 @@ when join.addresses is set, and else waits for armorctl init on its admin socket
 	path := configFlag(cmd)
 	attached := cmd.Flags().Bool("until-stdin-ends", false, "also end when standard input does")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		heeded := heedSignals()
 		cfg, err := config.Load(*path)
 		if err != nil {
 			return err
@@ -43,7 +44,7 @@ when join.addresses is set, and else waits for armorctl init on its admin socket
 		bounded.Go(func() { boundGarbage(stop) })
 		defer bounded.Wait()
 		defer close(stop)
-		return runNode(ctx, home{cfg}, cmd.ErrOrStderr())
+		return runNode(ctx, home{cfg, *path}, heeded, cmd.ErrOrStderr())
 	}
 	return cmd
 }
@@ -60,16 +61,23 @@ func untilEnd(ctx context.Context, r io.Reader) context.Context {
 }
 
 // runNode runs a node until ctx ends or it cannot go on.
-func runNode(ctx context.Context, cfg home, logs io.Writer) error {
+func runNode(ctx context.Context, cfg home, s signals, logs io.Writer) error {
+	asRead := cfg.Config
 	if err := cfg.makeFolders(); err != nil {
 		return err
 	}
 	if err := cfg.SettlePorts(); err != nil {
 		return err
 	}
-	ctx, end := context.WithCancel(ctx)
+	asked, end := context.WithCancel(ctx)
 	defer end()
-	p := &process{cfg: cfg, end: end, log: newLogger(cfg.Log, logs, armor.NodeID(cfg.Node))}
+	// What runs here hears that it is to end only when the others have been told.
+	ctx, told := context.WithCancelCause(context.WithoutCancel(asked))
+	defer told(nil)
+	p := &process{cfg: cfg, inForce: asRead, end: end}
+	p.level.Set(levelOf(cfg.Log))
+	p.leaving.setDelay(cfg.Drain.Delay)
+	p.log = newLogger(cfg.Log, &p.level, logs, armor.NodeID(cfg.Node))
 	p.metrics = newMetrics(p.status)
 	listener, err := net.Listen("tcp", cfg.Ops.Listen)
 	if err != nil {
@@ -78,25 +86,39 @@ func runNode(ctx context.Context, cfg home, logs io.Writer) error {
 	probes := readiness(p.status, p.admits, p.hasCertificate)
 	health := newOps(listener, probes, p.metrics.handler(), cfg.Ops.Pprof, p.log)
 	p.metrics.registry.MustRegister(doorsCollector{func() map[string]door.Counts { return p.doors(health) }})
-	leaving := context.AfterFunc(ctx, p.leave)
-	defer leaving()
+	defer context.AfterFunc(asked, func() {
+		p.leave()
+		told(context.Cause(asked))
+	})()
+	defer p.heed(s)()
 	return runStages(ctx, []stage{{"health", health.Run}, {"node", p.runMember}}, drainPatience+brokenPatience, p.log)
 }
 
 // process is the node's process, before and after it is a member.
 type process struct {
-	cfg      home
-	log      *slog.Logger
-	metrics  *metrics
-	end      func() // has the node end as by a signal
-	draining atomic.Bool
-	node     atomic.Pointer[node] // nil until the node is enrolled
+	cfg     home
+	inForce config.Config // the file as it is followed; the goroutine's that heeds signals
+	level   slog.LevelVar
+	log     *slog.Logger
+	metrics *metrics
+	end     func() // has the node end as by a signal
+	leaving leaving
+	started atomic.Bool          // systemd has been told
+	node    atomic.Pointer[node] // nil until the node is enrolled
 }
 
 // leave says to load balancers, to the cluster and to systemd that we are going.
 func (p *process) leave() {
-	p.draining.Store(true)
+	p.leaving.begin()
+	d, _ := p.leaving.left()
+	p.log.Info("leaving: not ready any more, and new clients are served for the time that load balancers take", armor.KeyTook, d)
 	p.notify(daemon.SdNotifyStopping)
+}
+
+// ready tells systemd that the node does what it was started for.
+func (p *process) ready(more string) {
+	p.started.Store(true)
+	p.notify(daemon.SdNotifyReady + more)
 }
 
 // notify tells systemd, if it has started us.
@@ -118,7 +140,7 @@ func (p *process) runMember(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(p.cfg, p.metrics, &p.draining, func() { p.notify(daemon.SdNotifyReady) }, p.log)
+	n, err := newNode(p.cfg, p.metrics, &p.leaving, func() { p.ready("") }, p.log)
 	if err != nil {
 		if f != nil {
 			f.conclude(err)
@@ -140,7 +162,7 @@ func (p *process) enrol(ctx context.Context) (*founding, error) {
 	case p.cfg.enrolled():
 		return nil, nil
 	}
-	p.notify(daemon.SdNotifyReady + "\nSTATUS=waiting to become a member")
+	p.ready("\nSTATUS=waiting to become a member")
 	if len(p.cfg.Join.Addresses) > 0 {
 		return nil, p.cfg.join(ctx, p.log)
 	}
@@ -152,7 +174,7 @@ func (p *process) status() armor.NodeStatus {
 	if n := p.node.Load(); n != nil {
 		return (*api)(n).Status()
 	}
-	return armor.NodeStatus{Node: armor.NodeID(p.cfg.Node), Version: version, FreshAge: -1, Draining: p.draining.Load()}
+	return armor.NodeStatus{Node: armor.NodeID(p.cfg.Node), Version: version, FreshAge: -1, Draining: p.leaving.begun()}
 }
 
 // doors are what the doors of all ports have seen, also while the node is none yet.

@@ -74,11 +74,11 @@ func (s *site) config(name string) home {
 	}
 	c, err := config.Parse([]byte("node: "+name+"\ncluster: acme\ndataDir: data\n"+
 		"client: {listen: '127.0.0.1:0'}\npeer: {listen: '127.0.0.1:0'}\n"+
-		"gossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\n"), dir)
+		"gossip: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}\ndrain: {delay: 0s}\n"), dir)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	h := home{c}
+	h := home{Config: c}
 	if err := errors.Join(h.makeFolders(), h.SettlePorts()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func (s *site) start(c home) (log *syncBuffer, stop func() error) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	log, ended := &syncBuffer{}, make(chan error, 1)
-	go func() { ended <- runNode(ctx, c, log) }()
+	go func() { ended <- runNode(ctx, c, heedSignals(), log) }()
 	stop = sync.OnceValue(func() error {
 		cancel()
 		select {
@@ -351,7 +351,7 @@ func TestTokenOfAnotherNodeIsNotSpent(t *testing.T) {
 	c.Join = config.Join{Addresses: []string{"127.0.0.1:1"}, TokenFile: filepath.Join(s.dir, "token")}
 	for node, cluster := range map[armor.NodeID]string{"n2": "acme", "n1": "other"} {
 		put(t, c.Join.TokenFile, rpc.NewJoinToken(cluster, node, s.ca).Text())
-		if err := runNode(t.Context(), c, &syncBuffer{}); !errors.Is(err, armor.ErrInvalid) {
+		if err := runNode(t.Context(), c, signals{}, &syncBuffer{}); !errors.Is(err, armor.ErrInvalid) {
 			t.Errorf("node %s of %s: %v", node, cluster, err)
 		}
 		if _, err := c.joinToken(); !errors.Is(err, armor.ErrInvalid) {
@@ -395,7 +395,7 @@ func TestNodeEndsWhenItsDirectoryIsAnothers(t *testing.T) {
 	thief := s.config("n2") // a second process on the same data
 	thief.Node, thief.DataDir, thief.Gossip.KeyFile = "n1", c.DataDir, c.Gossip.KeyFile
 	thief.Peer.CertFile, thief.Peer.KeyFile, thief.Peer.CAFile = c.Peer.CertFile, c.Peer.KeyFile, c.Peer.CAFile
-	if err := runNode(t.Context(), thief, &syncBuffer{}); err == nil || !strings.Contains(err.Error(), "another process") {
+	if err := runNode(t.Context(), thief, signals{}, &syncBuffer{}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Fatalf("got %v", err)
 	}
 	if err := stop(); err != nil {

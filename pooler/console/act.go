@@ -223,6 +223,18 @@ func (s *session) suspend(cmd command) *pgwire.Error {
 	return e
 }
 
+// closeDoor takes no new clients any more once load balancers have had time to notice, and
+// ends the node when the last has left.
+func (s *session) closeDoor(shutdown func()) {
+	pooler := s.pooler()
+	shut := func() { pooler.CloseDoor(shutdown) }
+	if announce := s.console.cfg.Announce; announce != nil {
+		announce(shut)
+		return
+	}
+	shut()
+}
+
 // shutdown ends the node. It is refused while the node serves other environments,
 // whose clients are none of this operator's business.
 func (s *session) shutdown(cmd command) *pgwire.Error {
@@ -243,9 +255,12 @@ func (s *session) shutdown(cmd command) *pgwire.Error {
 	}
 	switch mode {
 	case "":
+		if hurry := s.console.cfg.Hurry; hurry != nil {
+			hurry()
+		}
 		s.pooler().KillOthers(s.ID)
 	case "wait_for_clients":
-		s.pooler().CloseDoor(shutdown)
+		s.closeDoor(shutdown)
 		return nil
 	}
 	shutdown()

@@ -17,6 +17,11 @@ type Node struct {
 	// Shutdown has the node end as by a signal: sessions end at their next idle
 	// boundary. It must not block. Nil: the console cannot.
 	Shutdown func()
+	// Announce has the node say that it is not ready, and calls then once whoever sends
+	// clients there has had time to notice. Nil: it is called at once.
+	Announce func(then func())
+	// Hurry has the end that Shutdown asks for take no such time. Nil: it takes none.
+	Hurry func()
 }
 
 // Config is what a Console needs.

@@ -58,6 +58,7 @@ func (c *Config) check() *fieldError {
 		{"$.adminSocket", checkSocket(c.AdminSocket)},
 		{"$.clockSkew", checkClockSkew(c.ClockSkew)},
 		{"$.join.addresses", c.Join.check()},
+		{"$.drain.delay", checkDelay(c.Drain.Delay)},
 		{"$.log.level", checkLevel(c.Log.Level)},
 		{"$.log.format", checkOneOf(c.Log.Format, "auto", "json", "text")},
 		{"$.limits.maxClients", checkRange(c.Limits.MaxClients, 1, 1_000_000)},
@@ -85,6 +86,13 @@ func checkNode(s string) error {
 func checkClockSkew(d time.Duration) error {
 	if d < time.Second || d > time.Minute {
 		return fmt.Errorf("%w: %s is not 1s to 1m", armor.ErrInvalid, d)
+	}
+	return nil
+}
+
+func checkDelay(d time.Duration) error {
+	if d < 0 || d > 10*time.Minute {
+		return fmt.Errorf("%w: %s is not 0s to 10m", armor.ErrInvalid, d)
 	}
 	return nil
 }

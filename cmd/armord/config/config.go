@@ -52,6 +52,7 @@ type Config struct {
 	ClockSkew time.Duration `yaml:"clockSkew"`
 
 	Join   Join   `yaml:"join"`
+	Drain  Drain  `yaml:"drain"`
 	Log    Log    `yaml:"log"`
 	Limits Limits `yaml:"limits"`
 }
@@ -141,6 +142,18 @@ type Join struct {
 	TokenFile string `yaml:"tokenFile"`
 }
 
+// Drain is how the node leaves a load balancer.
+type Drain struct {
+	// Delay is how long a node that is drained, or ends by a signal, says that it is not
+	// ready and serves new clients all the same, 0s to 10m: as long as it takes whoever
+	// sends clients here to notice. Default: 5s.
+	Delay time.Duration `yaml:"delay"`
+}
+
+// drainDelay is the default of Drain.Delay: three checks of a load balancer that come every
+// second, or two that come every two.
+const drainDelay = 5 * time.Second
+
 // Log is how the node logs, to stderr.
 type Log struct {
 	// Level is debug, info, warn or error. Default: info.
@@ -182,7 +195,7 @@ const maxConfig = 1 << 20
 
 // Parse reads a configuration whose relative paths lie in folder.
 func Parse(source []byte, folder string) (Config, error) {
-	var c Config
+	c := Config{Drain: Drain{Delay: drainDelay}} // since 0s means something else than nothing
 	if len(source) > maxConfig {
 		return c, fmt.Errorf("%w: larger than %d bytes", armor.ErrInvalid, maxConfig)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -68,6 +69,7 @@ func TestWrongConfigurationSaysWhatAndWhere(t *testing.T) {
 		{"gossip advertises a name", minimal + "gossip:\n  advertise: web:6434\n", []string{"gossip.advertise:", "IP address"}},
 		{"join without token", minimal + "join:\n  addresses: [\"n1:6433\"]\n", []string{"join.addresses:", "tokenFile"}},
 		{"bad level", minimal + "log:\n  level: loud\n", []string{"log.level:", "loud"}},
+		{"negative delay", minimal + "drain:\n  delay: -1s\n", []string{"drain.delay:", "0s to 10m", ">  5 |"}},
 		{"bad limit", minimal + "limits:\n  maxClients: -1\n", []string{"limits.maxClients:", "-1"}},
 		{"long socket", minimal + "adminSocket: /" + strings.Repeat("x", 120) + "\n", []string{"adminSocket:", "107"}},
 	} {
@@ -82,6 +84,16 @@ func TestWrongConfigurationSaysWhatAndWhere(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestDrainDelayOfZeroIsNotTheDefault(t *testing.T) {
+	for more, want := range map[string]time.Duration{"": drainDelay, "drain: {}\n": drainDelay, "drain:\n": drainDelay,
+		"drain: {delay: 0s}\n": 0, "drain: {delay: 20s}\n": 20 * time.Second} {
+		c, err := Parse([]byte(minimal+more), "/etc/armord")
+		if err != nil || c.Drain.Delay != want {
+			t.Errorf("%q: %v, %v, want %v", more, c.Drain.Delay, err, want)
+		}
 	}
 }
 

@@ -104,6 +104,7 @@ func (c *cluster) tokenFile(k int) string { return filepath.Join(c.dir.node(k), 
 func (c *cluster) nodeConfig(k int, used map[int]bool) (config.Config, error) {
 	in := func(name string) string { return filepath.Join(c.dir.node(k), name) }
 	cfg := config.Config{Node: nodeName(k), Cluster: clusterName, DataDir: in("data"), SecretsDir: in("secrets")}
+	cfg.Drain.Delay = time.Second // the balancer here finds out by itself, and a developer waits for the end
 	cfg.Client.CertFile, cfg.Client.KeyFile = in("server.crt"), in("server.key")
 	for _, address := range []*string{&cfg.Client.Listen, &cfg.Peer.Listen, &cfg.Gossip.Listen, &cfg.Ops.Listen} {
 		port, err := config.ChoosePort(loopback)
