@@ -136,7 +136,12 @@ type ApproveJoin struct {
 }
 
 // RemoveMember takes a node out and leaves a tombstone.
-type RemoveMember struct{ Node NodeID }
+type RemoveMember struct {
+	Node NodeID
+	// SharesSettled is the operator's word for Tombstone.SharesSettled; it can be given of a
+	// node that was removed before, too.
+	SharesSettled bool
+}
 
 // SetMemberAddresses is what a member says of itself when it starts elsewhere.
 type SetMemberAddresses struct {

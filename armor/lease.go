@@ -72,8 +72,18 @@ type Renewal struct {
 	// Level is the latest level of the log that the node applies; zero: it is of a
 	// release that does not say, which is level 3.
 	Level uint32
+	// Backends are the server connections that the node has, told while a removed node's
+	// share is withheld: whatever else PostgreSQL has may be that node's.
+	Backends []HostBackends
 	// Where the node can be reached now; the leader records what has changed.
 	PeerAddress, ClientAddress, OpsAddress string
+}
+
+// HostBackends are server processes of PostgreSQL on one host, which is named as in the
+// database's configuration.
+type HostBackends struct {
+	Host string
+	PIDs []uint32 // ascending
 }
 
 // Ballot is one node's word on who leads in a term. A majority of the voters that names

@@ -48,6 +48,11 @@ type Holder interface {
 	Held() map[string]int
 	// SetShares puts limits in force: those of a revision.
 	SetShares(revision uint64, limits map[string]int)
+	// Backends are the server connections that this node has and that have logged in.
+	Backends() []armor.HostBackends
+	// Look asks PostgreSQL which backends there are in the roles of a pool, whoever has them.
+	// An error means that there may be more. It blocks until it is answered or ctx ends.
+	Look(ctx context.Context, pool string) ([]armor.HostBackends, error)
 }
 
 // Timings are the node's periods. The zero value of a field means its default.
@@ -159,6 +164,8 @@ type mistakes struct {
 	trustDisk         bool // a log entry is believed whatever its checksum says
 	tellAll           bool // each of Raft's lines about a dead peer is written
 	keepMum           bool // changes leave no line
+	ignoreLeases      bool // a removed node's share is looked for, and given away, before its lease is over
+	explainAll        bool // whatever PostgreSQL has is taken for a member's
 	replayAll         bool // snapshots are neither paced nor written at an orderly end
 }
 

@@ -308,5 +308,6 @@ func (n *Node) renewal() armor.Renewal {
 		q.Succeeds = n.dir.succeeds
 	}
 	q.Held, q.HeldAt = n.held()
+	q.Backends = n.backends()
 	return q
 }

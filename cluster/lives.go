@@ -188,20 +188,35 @@ func (l *lives) lastReport(node armor.NodeID) (q armor.Renewal, age time.Duratio
 }
 
 // quiet reports whether no life of the node can still serve by any grant.
-func (l *lives) quiet(node armor.NodeID) bool {
+func (l *lives) quiet(node armor.NodeID) bool { return l.quietFor(node, 0) }
+
+// quietFor reports whether that has been so for d.
+func (l *lives) quietFor(node armor.NodeID, d time.Duration) bool {
+	return l.clock.Boot() >= l.until(node)+d
+}
+
+// until is the boot instant until which some life of the node may serve.
+func (l *lives) until(node armor.NodeID) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.clock.Boot()
 	a := l.nodes[node]
 	if a == nil {
-		return true
+		return 0
 	}
-	for _, o := range a.lives {
-		if now < o.bound {
-			return false
+	return a.othersServe(0)
+}
+
+// backends are what the nodes' latest lives have last said to have in PostgreSQL.
+func (l *lives) backends() map[armor.NodeID][]armor.HostBackends {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[armor.NodeID][]armor.HostBackends{}
+	for node, a := range l.nodes {
+		if me := a.lives[a.latest]; me != nil {
+			all[node] = me.last.Backends
 		}
 	}
-	return now >= a.inherited
+	return all
 }
 
 // onlyLife reports whether the node's latest life is the only one that can still

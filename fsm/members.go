@@ -207,7 +207,9 @@ func checkIssued(c armor.ApproveJoin) error {
 func (d *draft) removeMember(c armor.RemoveMember) error {
 	member, found := d.Members.Get(string(c.Node))
 	if !found {
-		if d.Tombstones.Has(string(c.Node)) {
+		if t, removed := d.Tombstones.Get(string(c.Node)); removed {
+			t.SharesSettled = t.SharesSettled || c.SharesSettled
+			put(d, armor.Tombstones, t)
 			return nil
 		}
 		return refuse(armor.ErrNotFound, "there is no node %q", c.Node)
@@ -215,7 +217,7 @@ func (d *draft) removeMember(c armor.RemoveMember) error {
 	before := d.strength()
 	remove(d, armor.Members, member)
 	remove(d, armor.Joins, armor.JoinRequest{Node: c.Node})
-	tombstone := armor.Tombstone{ID: c.Node, RemovedAt: d.Time}
+	tombstone := armor.Tombstone{ID: c.Node, RemovedAt: d.Time, SharesSettled: c.SharesSettled}
 	if d.level >= 7 {
 		tombstone.FormerKey = d.revokeRemoved(member)
 	}

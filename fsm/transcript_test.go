@@ -290,7 +290,7 @@ func (l *lab) memberCommand(verb string, a *arguments) armor.Command {
 	case "approve":
 		return l.approve(a.next())
 	case "remove":
-		return armor.RemoveMember{Node: armor.NodeID(a.next())}
+		return armor.RemoveMember{Node: armor.NodeID(a.next()), SharesSettled: a.flag("settled")}
 	case "addresses":
 		return armor.SetMemberAddresses{Node: armor.NodeID(a.next()), PeerAddress: a.next()}
 	case "bury":
@@ -443,7 +443,7 @@ func (l *lab) show(what string) string {
 			fmt.Fprintf(&b, "%s index %d voter %v peer %s\n", m.ID, m.Index, m.Voter, m.PeerAddress)
 		}
 		for t := range s.Tombstones.Values() {
-			fmt.Fprintf(&b, "%s removed %s\n", t.ID, stamp(t.RemovedAt))
+			fmt.Fprintf(&b, "%s removed %s%s\n", t.ID, stamp(t.RemovedAt), map[bool]string{true: ", shares settled"}[t.SharesSettled])
 		}
 	case "joins":
 		for t := range s.Tokens.Values() {

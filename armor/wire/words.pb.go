@@ -390,6 +390,7 @@ type Tombstone struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	RemovedAt     *Time                  `protobuf:"bytes,2,opt,name=removed_at,json=removedAt,proto3" json:"removed_at,omitempty"`
 	FormerKey     []byte                 `protobuf:"bytes,3,opt,name=former_key,json=formerKey,proto3" json:"former_key,omitempty"`
+	SharesSettled bool                   `protobuf:"varint,4,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -443,6 +444,13 @@ func (x *Tombstone) GetFormerKey() []byte {
 		return x.FormerKey
 	}
 	return nil
+}
+
+func (x *Tombstone) GetSharesSettled() bool {
+	if x != nil {
+		return x.SharesSettled
+	}
+	return false
 }
 
 type JoinToken struct {
@@ -2556,6 +2564,7 @@ func (x *ApproveJoin) GetChain() [][]byte {
 type RemoveMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	SharesSettled bool                   `protobuf:"varint,2,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2595,6 +2604,13 @@ func (x *RemoveMember) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *RemoveMember) GetSharesSettled() bool {
+	if x != nil {
+		return x.SharesSettled
+	}
+	return false
 }
 
 type SetMemberAddresses struct {
@@ -3359,13 +3375,14 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"opsAddress\x12\x14\n" +
 	"\x05voter\x18\a \x01(\bR\x05voter\x124\n" +
 	"\vadmitted_at\x18\b \x01(\v2\x13.armor.wire.v1.TimeR\n" +
-	"admittedAt\"n\n" +
+	"admittedAt\"\x95\x01\n" +
 	"\tTombstone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
 	"\n" +
 	"removed_at\x18\x02 \x01(\v2\x13.armor.wire.v1.TimeR\tremovedAt\x12\x1d\n" +
 	"\n" +
-	"former_key\x18\x03 \x01(\fR\tformerKey\"\x88\x01\n" +
+	"former_key\x18\x03 \x01(\fR\tformerKey\x12%\n" +
+	"\x0eshares_settled\x18\x04 \x01(\bR\rsharesSettled\"\x88\x01\n" +
 	"\tJoinToken\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
@@ -3551,9 +3568,10 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\vApproveJoin\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12<\n" +
 	"\vcertificate\x18\x02 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x14\n" +
-	"\x05chain\x18\x03 \x03(\fR\x05chain\"\"\n" +
+	"\x05chain\x18\x03 \x03(\fR\x05chain\"I\n" +
 	"\fRemoveMember\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"\x93\x01\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
+	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\"\x93\x01\n" +
 	"\x12SetMemberAddresses\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12!\n" +
 	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\x12%\n" +

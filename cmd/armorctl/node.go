@@ -45,6 +45,8 @@ type nodeView struct {
 	Unreachable   string       `json:"unreachable,omitempty"`
 	Gossip        []string     `json:"gossip"`
 	Pools         []poolView   `json:"pools"`
+
+	withheld []armor.Withheld // shown with the pools
 }
 
 type poolView struct {
@@ -69,7 +71,7 @@ func viewOfNode(n armor.NodeStatus) nodeView {
 		Fresh: n.FreshAge >= 0, FreshAgeMs: milliseconds(max(n.FreshAge, 0)), Sessions: n.Sessions, Draining: n.Draining,
 		ClockCompared: n.ClockCompared, ClockSkewMs: milliseconds(n.ClockSkew),
 		Address: n.PeerAddress, ClientAddress: n.ClientAddress, OpsAddress: n.OpsAddress, StartedAt: stamp(n.StartedAt),
-		Unreachable: n.Unreachable, Gossip: []string{}, Pools: []poolView{},
+		Unreachable: n.Unreachable, Gossip: []string{}, Pools: []poolView{}, withheld: n.Withheld,
 	}
 	if n.Unreachable != "" {
 		v.Role, v.Fresh = unreachable, false
@@ -254,69 +256,4 @@ func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 		return request, fmt.Errorf("%w: node %s was admitted already", armor.ErrConflict, node)
 	}
 	return request, nil
-}
-
-func (a *app) nodeRemoveCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "remove NODE", Short: "take a node out of the cluster",
-		Long: "Takes a node out. Its sessions end once it learns of it, or when it has fenced itself; " +
-			"its share of the pools returns when its server connections are over.",
-		Example: "  armorctl node remove n3", Args: exactly("NODE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			return a.removeNode(cmd.Context(), client, armor.NodeID(args[0]))
-		},
-	}
-}
-
-func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.NodeID) error {
-	reading, cancel := a.within(ctx, patience)
-	defer cancel()
-	state, err := client.State(reading, armor.Members, armor.Shares, armor.Environments)
-	if err != nil {
-		return err
-	}
-	if !state.Members.Has(string(node)) {
-		return fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
-	}
-	sessions, err := client.Sessions(reading)
-	if err != nil {
-		return err
-	}
-	a.sayRemoval(state, sessions, node)
-	if err := a.confirm(ctx, string(node)); err != nil {
-		return err
-	}
-	ctx, cancel = a.within(ctx, patience)
-	defer cancel()
-	outcome, err := a.submit(ctx, client, armor.RemoveMember{Node: node}, rpc.SubmitOptions{})
-	if err != nil {
-		return err
-	}
-	return a.show(answer{data: viewOfChange(outcome),
-		tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
-}
-
-// sayRemoval lists what a node's removal will cut.
-func (a *app) sayRemoval(s *armor.State, survey rpc.SessionSurvey, node armor.NodeID) {
-	sessions, granted := 0, 0
-	for _, info := range survey.Sessions {
-		if info.Node == node {
-			sessions++
-		}
-	}
-	for share := range s.Shares.Values() {
-		if share.Node == node {
-			granted += share.Granted
-		}
-	}
-	known := fmt.Sprintf("%d client sessions", sessions)
-	if slices.ContainsFunc(survey.Silent, func(n rpc.SilentNode) bool { return n.Node == node }) {
-		known = "client sessions that cannot be counted, since it does not answer"
-	}
-	a.say("node %s has %s and holds %d server connections of the pools; its key is revoked with it", node, known, granted)
 }

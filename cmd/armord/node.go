@@ -312,6 +312,9 @@ func follow(ctx context.Context, trust armor.Trust, p *pooler.Pooler) error {
 		if state.Differs(before, armor.Pooling) {
 			p.Configure(slices.Collect(state.Databases.Values()), slices.Collect(state.Pools.Values()))
 		}
+		if state.Differs(before, armor.Sharing, armor.Joining) {
+			p.SetWithheld(state.Withheld())
+		}
 		before = state
 		select {
 		case <-superseded:

@@ -75,7 +75,7 @@ func runNode(ctx context.Context, cfg home, logs io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("listen for health and metrics: %w", err)
 	}
-	probes := readiness(p.status, p.admits, p.hasCertificate)
+	probes := func() []probe { return readiness(p.status, p.admits, p.hasCertificate, cfg.Ops.ReadyPools) }
 	health := newOps(listener, probes, p.metrics.handler(), cfg.Ops.Pprof, p.log)
 	p.metrics.registry.MustRegister(doorsCollector{func() map[string]door.Counts { return p.doors(health) }})
 	leaving := context.AfterFunc(ctx, p.leave)

@@ -54,6 +54,7 @@ func (c *Config) check() *fieldError {
 		{"$.gossip.advertise", checkGossipAdvertise(c.Gossip)},
 		{"$.gossip.join", checkAddresses(c.Gossip.Join)},
 		{"$.ops.listen", checkListen(c.Ops.Listen)},
+		{"$.ops.readyPools", checkOneOf(c.Ops.ReadyPools, NoPool, AnyPool, AllPools)},
 		{"$.adminSocket", checkSocket(c.AdminSocket)},
 		{"$.clockSkew", checkClockSkew(c.ClockSkew)},
 		{"$.join.addresses", c.Join.check()},
