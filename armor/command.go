@@ -30,6 +30,7 @@ func Commands() []Command {
 		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
 		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
+		ReplaceMember{},
 	}
 }
 
@@ -143,6 +144,14 @@ type RemoveMember struct {
 	SharesSettled bool
 }
 
+// ReplaceMember takes a node out, as RemoveMember does, and makes the token by which another
+// machine may ask to join under its name: a member is an id, and the name a label on it.
+type ReplaceMember struct {
+	Node          NodeID
+	SharesSettled bool
+	Token         JoinToken // for the same name
+}
+
 // SetMemberAddresses is what a member says of itself when it starts elsewhere.
 type SetMemberAddresses struct {
 	Node                                   NodeID
@@ -185,6 +194,7 @@ func (CreateJoinToken) Kind() string     { return "create-join-token" }
 func (RequestJoin) Kind() string         { return "request-join" }
 func (ApproveJoin) Kind() string         { return "approve-join" }
 func (RemoveMember) Kind() string        { return "remove-member" }
+func (ReplaceMember) Kind() string       { return "replace-member" }
 func (SetMemberAddresses) Kind() string  { return "set-member-addresses" }
 func (SetShares) Kind() string           { return "set-shares" }
 func (BuryTombstones) Kind() string      { return "bury-tombstones" }
@@ -205,6 +215,7 @@ func (CreateJoinToken) Needs() OperatorRole     { return NodeAdmin }
 func (RequestJoin) Needs() OperatorRole         { return "" }
 func (ApproveJoin) Needs() OperatorRole         { return NodeAdmin }
 func (RemoveMember) Needs() OperatorRole        { return NodeAdmin }
+func (ReplaceMember) Needs() OperatorRole       { return NodeAdmin }
 func (SetMemberAddresses) Needs() OperatorRole  { return "" }
 func (SetShares) Needs() OperatorRole           { return "" }
 func (BuryTombstones) Needs() OperatorRole      { return "" }

@@ -25,6 +25,9 @@ type Freshness struct {
 	// then nothing is granted, and Mark is the leader's.
 	Differs bool
 	Mark    Mark
+	// Copy says that another process serves as the asker, and has gone on since the asker
+	// came: the asker's data directory is a copy, and it has to end.
+	Copy bool
 }
 
 // Mark is where one history stands after a revision: the digest of all entries that led

@@ -86,7 +86,7 @@ func (h *housekeeper) change(do func() raft.Future) {
 func (h *housekeeper) addresses(ctx context.Context, state *armor.State) {
 	for m := range state.Members.Values() {
 		q, age, ok := h.t.lives.lastReport(m.ID)
-		if !ok || age > reportAge || q.PeerAddress == "" {
+		if !ok || age > reportAge || q.PeerAddress == "" || !h.t.lives.onlyLife(m.ID) { // a copy is somewhere else
 			continue
 		}
 		if q.PeerAddress != m.PeerAddress || q.ClientAddress != m.ClientAddress || q.OpsAddress != m.OpsAddress {

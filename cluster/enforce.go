@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -47,6 +48,10 @@ func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, er
 		answer.Index, answer.Bound = state.Revision, longestLive(state)
 		return answer.Bound
 	})
+	if errors.Is(err, errCopy) {
+		n.cfg.Logger.Warn("two processes run as one node: one of them is a copy, and is told to end", armor.KeyNode, string(q.Node))
+		return armor.Freshness{Term: t.term, Copy: true}, nil
+	}
 	if err != nil {
 		return armor.Freshness{}, err
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,8 @@ type nodeLives struct {
 	heir      uint64           // the life that took over what was inherited
 	lives     map[uint64]*life // by epoch
 	latest    uint64           // epoch that reported last
+	waiting   uint64           // epoch that is granted nothing, since another life may serve; zero: none
+	since     time.Duration    // boot instant at which it first was not
 }
 
 // life is one start of a node's process.
@@ -150,6 +153,9 @@ func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.
 	now := l.clock.Boot()
 	a := l.nodeLocked(node)
 	if wait := a.othersServe(epoch) - now; wait > 0 {
+		if a.isCopy(epoch, now) {
+			return errCopy
+		}
 		return fmt.Errorf("%w: another life of node %q may still serve for %s", armor.ErrConflict, node, wait.Round(time.Millisecond))
 	}
 	me := a.lives[epoch]
@@ -161,6 +167,28 @@ func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.
 	}
 	me.bound = max(me.bound, now+stretch(read()))
 	return nil
+}
+
+// copyProof is how long another life goes on reporting after a new one began before the new
+// one is a copy: no report is under way for that long.
+const copyProof = 3 * time.Second
+
+// errCopy is why a life is granted nothing while another of the same node serves and goes on
+// doing so: its data directory is a copy.
+var errCopy = errors.New("another process runs as this node")
+
+// isCopy reports whether a life that has to wait is the copy of one that serves: of two, the one
+// that holds a grant is the node. A life that has proved the other one over does not wait.
+func (a *nodeLives) isCopy(epoch uint64, now time.Duration) bool {
+	if a.waiting != epoch {
+		a.waiting, a.since = epoch, now
+	}
+	for other, o := range a.lives {
+		if other != epoch && now < o.bound && o.seen > a.since+copyProof {
+			return true
+		}
+	}
+	return false
 }
 
 // othersServe is the boot instant until which a life other than the given one may serve.

@@ -288,9 +288,16 @@ func (l *lab) memberCommand(verb string, a *arguments) armor.Command {
 		}
 		return c
 	case "approve":
-		return l.approve(a.next())
+		c := l.approve(a.next())
+		if a.flag("anew") { // with a key of another machine
+			c.Certificate.Key, c.Certificate.ID.Serial = digest("key of another machine", string(c.Node)), "beef"
+		}
+		return c
 	case "remove":
 		return armor.RemoveMember{Node: armor.NodeID(a.next()), SharesSettled: a.flag("settled")}
+	case "replace":
+		t := l.token(a.next(), time.Hour)
+		return armor.ReplaceMember{Node: t.Token.Node, Token: t.Token, SharesSettled: a.flag("settled")}
 	case "addresses":
 		return armor.SetMemberAddresses{Node: armor.NodeID(a.next()), PeerAddress: a.next()}
 	case "bury":

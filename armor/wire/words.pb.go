@@ -2613,6 +2613,66 @@ func (x *RemoveMember) GetSharesSettled() bool {
 	return false
 }
 
+type ReplaceMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	SharesSettled bool                   `protobuf:"varint,2,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
+	Token         *JoinToken             `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceMember) Reset() {
+	*x = ReplaceMember{}
+	mi := &file_armor_wire_words_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceMember) ProtoMessage() {}
+
+func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceMember.ProtoReflect.Descriptor instead.
+func (*ReplaceMember) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ReplaceMember) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReplaceMember) GetSharesSettled() bool {
+	if x != nil {
+		return x.SharesSettled
+	}
+	return false
+}
+
+func (x *ReplaceMember) GetToken() *JoinToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
 type SetMemberAddresses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2625,7 +2685,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2697,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2710,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2691,7 +2751,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2763,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2776,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2742,7 +2802,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2814,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2827,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2786,7 +2846,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2858,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2871,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2832,7 +2892,7 @@ type StageRevocations struct {
 
 func (x *StageRevocations) Reset() {
 	*x = StageRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +2904,7 @@ func (x *StageRevocations) String() string {
 func (*StageRevocations) ProtoMessage() {}
 
 func (x *StageRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +2917,7 @@ func (x *StageRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
 func (*StageRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StageRevocations) GetBatch() string {
@@ -2894,7 +2954,7 @@ type RevokeStaged struct {
 
 func (x *RevokeStaged) Reset() {
 	*x = RevokeStaged{}
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +2966,7 @@ func (x *RevokeStaged) String() string {
 func (*RevokeStaged) ProtoMessage() {}
 
 func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +2979,7 @@ func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
 func (*RevokeStaged) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevokeStaged) GetBatch() string {
@@ -2966,7 +3026,7 @@ type MendTime struct {
 
 func (x *MendTime) Reset() {
 	*x = MendTime{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2978,7 +3038,7 @@ func (x *MendTime) String() string {
 func (*MendTime) ProtoMessage() {}
 
 func (x *MendTime) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2991,7 +3051,7 @@ func (x *MendTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
 func (*MendTime) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MendTime) GetFrom() *Time {
@@ -3024,6 +3084,7 @@ type Command struct {
 	//	*Command_StageRevocations
 	//	*Command_RevokeStaged
 	//	*Command_MendTime
+	//	*Command_ReplaceMember
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3031,7 +3092,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3104,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3117,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3228,6 +3289,15 @@ func (x *Command) GetMendTime() *MendTime {
 	return nil
 }
 
+func (x *Command) GetReplaceMember() *ReplaceMember {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ReplaceMember); ok {
+			return x.ReplaceMember
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3304,6 +3374,10 @@ type Command_MendTime struct {
 	MendTime *MendTime `protobuf:"bytes,18,opt,name=mend_time,json=mendTime,proto3,oneof"`
 }
 
+type Command_ReplaceMember struct {
+	ReplaceMember *ReplaceMember `protobuf:"bytes,19,opt,name=replace_member,json=replaceMember,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3339,6 +3413,8 @@ func (*Command_StageRevocations) isCommand_Kind() {}
 func (*Command_RevokeStaged) isCommand_Kind() {}
 
 func (*Command_MendTime) isCommand_Kind() {}
+
+func (*Command_ReplaceMember) isCommand_Kind() {}
 
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
@@ -3571,7 +3647,11 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x05chain\x18\x03 \x03(\fR\x05chain\"I\n" +
 	"\fRemoveMember\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
-	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\"\x93\x01\n" +
+	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\"z\n" +
+	"\rReplaceMember\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
+	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\x12.\n" +
+	"\x05token\x18\x03 \x01(\v2\x18.armor.wire.v1.JoinTokenR\x05token\"\x93\x01\n" +
 	"\x12SetMemberAddresses\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12!\n" +
 	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\x12%\n" +
@@ -3596,7 +3676,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
 	"\acomment\x18\x05 \x01(\tR\acomment\"3\n" +
 	"\bMendTime\x12'\n" +
-	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"\xc9\t\n" +
+	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"\x90\n" +
+	"\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3618,7 +3699,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\rprune_expired\x18\x0f \x01(\v2\x1b.armor.wire.v1.PruneExpiredH\x00R\fpruneExpired\x12N\n" +
 	"\x11stage_revocations\x18\x10 \x01(\v2\x1f.armor.wire.v1.StageRevocationsH\x00R\x10stageRevocations\x12B\n" +
 	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStaged\x126\n" +
-	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTimeB\x06\n" +
+	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTime\x12E\n" +
+	"\x0ereplace_member\x18\x13 \x01(\v2\x1c.armor.wire.v1.ReplaceMemberH\x00R\rreplaceMemberB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3633,7 +3715,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3669,14 +3751,15 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*RequestJoin)(nil),         // 31: armor.wire.v1.RequestJoin
 	(*ApproveJoin)(nil),         // 32: armor.wire.v1.ApproveJoin
 	(*RemoveMember)(nil),        // 33: armor.wire.v1.RemoveMember
-	(*SetMemberAddresses)(nil),  // 34: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 35: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 36: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 37: armor.wire.v1.PruneExpired
-	(*StageRevocations)(nil),    // 38: armor.wire.v1.StageRevocations
-	(*RevokeStaged)(nil),        // 39: armor.wire.v1.RevokeStaged
-	(*MendTime)(nil),            // 40: armor.wire.v1.MendTime
-	(*Command)(nil),             // 41: armor.wire.v1.Command
+	(*ReplaceMember)(nil),       // 34: armor.wire.v1.ReplaceMember
+	(*SetMemberAddresses)(nil),  // 35: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 36: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 37: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 38: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 39: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 40: armor.wire.v1.RevokeStaged
+	(*MendTime)(nil),            // 41: armor.wire.v1.MendTime
+	(*Command)(nil),             // 42: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3717,33 +3800,35 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	6,  // 35: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
 	7,  // 36: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
 	2,  // 37: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	19, // 38: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 39: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	12, // 40: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 41: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	22, // 42: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 43: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 44: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 45: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 46: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 47: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 48: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 49: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 50: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 51: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 52: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	34, // 53: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	35, // 54: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	36, // 55: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	37, // 56: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	38, // 57: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	39, // 58: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	40, // 59: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	60, // [60:60] is the sub-list for method output_type
-	60, // [60:60] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	6,  // 38: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
+	19, // 39: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 40: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	12, // 41: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 42: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	22, // 43: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 44: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 45: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 46: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 47: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 48: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 49: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	30, // 50: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	31, // 51: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	32, // 52: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	33, // 53: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	35, // 54: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	36, // 55: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	37, // 56: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	38, // 57: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	39, // 58: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	40, // 59: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	41, // 60: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	34, // 61: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -3751,7 +3836,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[41].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[42].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -3770,6 +3855,7 @@ func file_armor_wire_words_proto_init() {
 		(*Command_StageRevocations)(nil),
 		(*Command_RevokeStaged)(nil),
 		(*Command_MendTime)(nil),
+		(*Command_ReplaceMember)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3777,7 +3863,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -19,7 +19,8 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeDrainCommand(), a.nodeRemoveCommand())
+	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeDrainCommand(), a.nodeRemoveCommand(),
+		a.nodeReplaceCommand())
 }
 
 // nodeView is a node's word about itself as -o json shows it. A node that did not
@@ -204,6 +205,9 @@ func (a *app) nodeApproveCommand() *cobra.Command {
 	return cmd
 }
 
+// approvePatience covers the wait for the end of a former node of that name.
+const approvePatience = time.Minute
+
 // approvedView is the answer of node approve.
 type approvedView struct {
 	Node        armor.NodeID    `json:"node"`
@@ -216,17 +220,22 @@ type approvedView struct {
 }
 
 func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifetime time.Duration) error {
-	client, ctx, done, err := a.reach(ctx)
+	client, err := a.connect()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer client.Close()
+	ctx, cancel := a.within(ctx, approvePatience)
+	defer cancel()
 	state, err := client.State(ctx, armor.Joins)
 	if err != nil {
 		return err
 	}
 	request, err := pendingJoin(state, node)
 	if err != nil {
+		return err
+	}
+	if err := a.awaitFormer(ctx, client, node); err != nil {
 		return err
 	}
 	cert, err := ca.Node(state.Cluster.Name, node, request.CSR, lifetime)
@@ -244,6 +253,40 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifet
 		outcome.RequestID}
 	return a.show(answer{data: v, tables: []table{facts("", [2]string{"admitted", string(node)}, [2]string{"address", v.Address},
 		[2]string{"votes", yesNo(v.Voter)}, [2]string{"certificate expires", v.NotAfter}, [2]string{"revision", fmt.Sprint(v.Revision)})}})
+}
+
+// formerPause is between two looks whether a removed node is over.
+const formerPause = time.Second
+
+// awaitFormer waits until nothing is left of a former node of that name: its lease and its
+// server connections.
+func (a *app) awaitFormer(ctx context.Context, client *rpc.Client, node armor.NodeID) error {
+	for said := false; ; said = true {
+		state, err := client.State(ctx, armor.Tombstones, armor.Shares)
+		if err != nil || !state.Tombstones.Has(string(node)) {
+			return err
+		}
+		if !said {
+			a.say("waiting until nothing is left of the former node %s: %s", node, cmp.Or(withheldFor(state, node), "its lease"))
+		}
+		select {
+		case <-time.After(formerPause):
+		case <-ctx.Done():
+			return fault.Hinted(fmt.Errorf("%w: the former node %s is not over yet: %s", armor.ErrConflict, node,
+				cmp.Or(withheldFor(state, node), "its lease")), "armorctl status says why; then armorctl node approve %s again", node)
+		}
+	}
+}
+
+// withheldFor words what is withheld for a node.
+func withheldFor(s *armor.State, node armor.NodeID) string {
+	var words []string
+	for _, w := range s.Withheld() {
+		if w.Node == node {
+			words = append(words, fmt.Sprintf("%d server connections of pool %s", w.Count, w.Pool))
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,13 +24,8 @@ PostgreSQL cannot be asked, or has connections that are not Armor's in the pool'
 --shares-settled is your word that there are none, also after the node was removed.`,
 		Example: "  armorctl node remove n3", Args: exactly("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
 			o.node = armor.NodeID(args[0])
-			return a.removeNode(cmd.Context(), client, o)
+			return a.removeNode(cmd.Context(), o)
 		},
 	}
 	o.flags(cmd)
@@ -47,33 +43,90 @@ func (r *removal) flags(cmd *cobra.Command) {
 		"PostgreSQL has none of the node's server connections any more: nobody need look")
 }
 
-func (a *app) removeNode(ctx context.Context, client *rpc.Client, r removal) error {
-	reading, cancel := a.within(ctx, patience)
-	defer cancel()
-	state, err := client.State(reading, armor.Members, armor.Shares, armor.Tombstones)
+func (a *app) nodeReplaceCommand() *cobra.Command {
+	var o removal
+	var ttl string
+	cmd := &cobra.Command{
+		Use: "replace NODE", Short: "have another machine, or an empty disk, take a node's place and name",
+		Long: `Takes a node out, as node remove does, and makes the token by which another may ask to join
+under its name, in one commit. The former key is revoked and never let in again. The token
+alone goes to stdout: put it into the file that join.tokenFile names, on a machine whose
+dataDir is empty, and start it; armorctl node approve admits it once nothing is left of the
+former node.`,
+		Example: "  armorctl node replace n3 > n3.token", Args: exactly("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			life, err := parsePositive("--ttl", ttl)
+			if err != nil {
+				return err
+			}
+			o.node = armor.NodeID(args[0])
+			return a.replaceNode(cmd.Context(), o, life)
+		},
+	}
+	o.flags(cmd)
+	cmd.Flags().StringVar(&ttl, "ttl", "1h", "how long the token is good, at most 7d")
+	return cmd
+}
+
+func (a *app) removeNode(ctx context.Context, r removal) error {
+	client, err := a.connect()
 	if err != nil {
 		return err
 	}
-	node := r.node
-	if !state.Members.Has(string(node)) && !(r.sharesSettled && state.Tombstones.Has(string(node))) {
-		return fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
-	}
-	sessions, err := client.Sessions(reading)
-	if err != nil {
+	defer client.Close()
+	if _, err := a.agreeToRemove(ctx, client, r, r.sharesSettled); err != nil {
 		return err
 	}
-	a.sayRemoval(state, sessions, r)
-	if err := a.confirm(ctx, string(node)); err != nil {
-		return err
-	}
-	ctx, cancel = a.within(ctx, patience)
+	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	outcome, err := a.submit(ctx, client, armor.RemoveMember{Node: node, SharesSettled: r.sharesSettled}, rpc.SubmitOptions{})
+	outcome, err := a.submit(ctx, client, armor.RemoveMember{Node: r.node, SharesSettled: r.sharesSettled}, rpc.SubmitOptions{})
 	if err != nil {
 		return err
 	}
 	return a.show(answer{data: viewOfChange(outcome),
-		tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
+		tables: []table{facts("", [2]string{"removed", string(r.node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
+}
+
+// replaceNode also invites a successor of one that was removed before.
+func (a *app) replaceNode(ctx context.Context, r removal, life time.Duration) error {
+	client, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	state, err := a.agreeToRemove(ctx, client, r, true)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.within(ctx, patience)
+	defer cancel()
+	token := armor.JoinToken{Node: r.node, Voter: true}
+	if m, found := state.Members.Get(string(r.node)); found {
+		token.Voter = m.Voter
+	}
+	return a.issueToken(ctx, client, state, token, life, func(t armor.JoinToken) armor.Command {
+		return armor.ReplaceMember{Node: r.node, SharesSettled: r.sharesSettled, Token: t}
+	})
+}
+
+// agreeToRemove lists what a removal will cut, and asks; again says that a node may have been
+// removed before.
+func (a *app) agreeToRemove(ctx context.Context, client *rpc.Client, r removal, again bool) (*armor.State, error) {
+	reading, cancel := a.within(ctx, patience)
+	defer cancel()
+	state, err := client.State(reading, armor.Members, armor.Shares, armor.Tombstones)
+	if err != nil {
+		return nil, err
+	}
+	if !state.Members.Has(string(r.node)) && !(again && state.Tombstones.Has(string(r.node))) {
+		return nil, fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, r.node), "armorctl node list")
+	}
+	sessions, err := client.Sessions(reading)
+	if err != nil {
+		return nil, err
+	}
+	a.sayRemoval(state, sessions, r)
+	return state, a.confirm(ctx, string(r.node))
 }
 
 // sayRemoval lists what a node's removal will cut.

@@ -1820,6 +1820,7 @@ type Freshness struct {
 	Bound         int64                  `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`
 	Differs       bool                   `protobuf:"varint,5,opt,name=differs,proto3" json:"differs,omitempty"`
 	Mark          *Mark                  `protobuf:"bytes,6,opt,name=mark,proto3" json:"mark,omitempty"`
+	Copy          bool                   `protobuf:"varint,7,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1894,6 +1895,13 @@ func (x *Freshness) GetMark() *Mark {
 		return x.Mark
 	}
 	return nil
+}
+
+func (x *Freshness) GetCopy() bool {
+	if x != nil {
+		return x.Copy
+	}
+	return false
 }
 
 // Mark is where a history stands after a revision.
@@ -2544,14 +2552,15 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x1c\n" +
 	"\tsuccessor\x18\x03 \x01(\tR\tsuccessor\x12\x16\n" +
-	"\x06unsaid\x18\x04 \x01(\bR\x06unsaid\"\xb6\x01\n" +
+	"\x06unsaid\x18\x04 \x01(\bR\x06unsaid\"\xca\x01\n" +
 	"\tFreshness\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12'\n" +
 	"\x04time\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\x12\x14\n" +
 	"\x05bound\x18\x04 \x01(\x03R\x05bound\x12\x18\n" +
 	"\adiffers\x18\x05 \x01(\bR\adiffers\x12&\n" +
-	"\x04mark\x18\x06 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\"N\n" +
+	"\x04mark\x18\x06 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x12\n" +
+	"\x04copy\x18\a \x01(\bR\x04copy\"N\n" +
 	"\x04Mark\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x14\n" +
