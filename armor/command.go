@@ -142,6 +142,9 @@ type RemoveMember struct {
 	// SharesSettled is the operator's word for Tombstone.SharesSettled; it can be given of a
 	// node that was removed before, too.
 	SharesSettled bool
+	// Force insists where too few voters that answer would be left, which only the leader
+	// knows: the machine has no use for it.
+	Force bool
 }
 
 // ReplaceMember takes a node out, as RemoveMember does, and makes the token by which another
@@ -149,6 +152,7 @@ type RemoveMember struct {
 type ReplaceMember struct {
 	Node          NodeID
 	SharesSettled bool
+	Force         bool
 	Token         JoinToken // for the same name
 }
 

@@ -68,6 +68,8 @@ type Renewal struct {
 	Held     map[string]int
 	HeldAt   uint64
 	Draining bool
+	// Serving is true once the node takes clients: before, it is not counted on.
+	Serving bool
 	// Leased is true while this life still holds a running grant of any leader's.
 	Leased bool
 	// Ended is true in the last word of a life: it serves nobody and never will again.

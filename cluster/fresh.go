@@ -318,7 +318,7 @@ func (n *Node) carry(ctx context.Context, to armor.NodeID, q armor.Renewal) (arm
 
 func (n *Node) renewal() armor.Renewal {
 	q := armor.Renewal{
-		Node: n.cfg.Node, Epoch: n.epoch, Draining: n.cfg.Draining(), Leased: n.leased(), Level: fsm.MaxLevel,
+		Node: n.cfg.Node, Epoch: n.epoch, Draining: n.cfg.Draining(), Serving: n.cfg.Serving(), Leased: n.leased(), Level: fsm.MaxLevel,
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
 	}
 	q.Enforced, q.Closed = n.enforced.report()

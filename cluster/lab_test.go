@@ -462,6 +462,19 @@ func (l *lab) own(c armor.Command) {
 // admit takes a node in and starts it.
 func (l *lab) admit(id armor.NodeID, voter bool) *labNode {
 	l.t.Helper()
+	l.invite(id, voter)
+	return l.start(id, newDisk(), nil)
+}
+
+// admitAs takes a voter in and starts it otherwise.
+func (l *lab) admitAs(id armor.NodeID, change func(*Config)) *labNode {
+	l.t.Helper()
+	l.invite(id, true)
+	return l.start(id, newDisk(), change)
+}
+
+func (l *lab) invite(id armor.NodeID, voter bool) {
+	l.t.Helper()
 	hash := l.digest("token", string(id))
 	der := []byte("DER of " + string(id))
 	l.do(armor.CreateJoinToken{Token: armor.JoinToken{Hash: hash, Node: id, Voter: voter, Expires: time.Now().Add(time.Hour)}})
@@ -470,7 +483,6 @@ func (l *lab) admit(id armor.NodeID, voter bool) *labNode {
 		PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432",
 	}})
 	l.do(armor.ApproveJoin{Node: id, Certificate: l.certificate(string(id), labName.NodeIdentity(id)), Chain: [][]byte{der, labName.PeerCA}})
-	return l.start(id, newDisk(), nil)
 }
 
 // settle waits until every node is what it was admitted as, and has a lease.

@@ -41,6 +41,7 @@ type life struct {
 	acks     []ack
 	last     armor.Renewal
 	seen     time.Duration // boot clock
+	steady   time.Duration // boot instant since which it has said that it is leased and serves; zero: it does not
 }
 
 // ack is one report of enforcement.
@@ -98,6 +99,12 @@ func (l *lives) report(q armor.Renewal) {
 		return // a question that was under way when it said its last word
 	}
 	me.last, me.seen, a.latest = q, now, q.Epoch
+	switch {
+	case !q.Leased || !q.Serving && q.Level >= servingLevel:
+		me.steady = 0
+	case me.steady == 0:
+		me.steady = now
+	}
 	if q.Ended {
 		me.bound = now
 	}
@@ -213,6 +220,20 @@ func (l *lives) lastReport(node armor.NodeID) (q armor.Renewal, age time.Duratio
 	}
 	me := a.lives[a.latest]
 	return me.last, l.clock.Boot() - me.seen, true
+}
+
+// servingLevel is that of the first release whose nodes say whether they serve.
+const servingLevel = 7
+
+// steadyFor is for how long the node's latest life has held its lease and served.
+func (l *lives) steadyFor(node armor.NodeID) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.nodes[node]
+	if a == nil || a.lives[a.latest] == nil || a.lives[a.latest].steady == 0 {
+		return 0
+	}
+	return l.clock.Boot() - a.lives[a.latest].steady
 }
 
 // quiet reports whether no life of the node can still serve by any grant.

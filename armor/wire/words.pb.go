@@ -2565,6 +2565,7 @@ type RemoveMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	SharesSettled bool                   `protobuf:"varint,2,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2613,11 +2614,19 @@ func (x *RemoveMember) GetSharesSettled() bool {
 	return false
 }
 
+func (x *RemoveMember) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type ReplaceMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	SharesSettled bool                   `protobuf:"varint,2,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
 	Token         *JoinToken             `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2671,6 +2680,13 @@ func (x *ReplaceMember) GetToken() *JoinToken {
 		return x.Token
 	}
 	return nil
+}
+
+func (x *ReplaceMember) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type SetMemberAddresses struct {
@@ -3644,14 +3660,16 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\vApproveJoin\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12<\n" +
 	"\vcertificate\x18\x02 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x14\n" +
-	"\x05chain\x18\x03 \x03(\fR\x05chain\"I\n" +
+	"\x05chain\x18\x03 \x03(\fR\x05chain\"_\n" +
 	"\fRemoveMember\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
-	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\"z\n" +
+	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"\x90\x01\n" +
 	"\rReplaceMember\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
 	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\x12.\n" +
-	"\x05token\x18\x03 \x01(\v2\x18.armor.wire.v1.JoinTokenR\x05token\"\x93\x01\n" +
+	"\x05token\x18\x03 \x01(\v2\x18.armor.wire.v1.JoinTokenR\x05token\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"\x93\x01\n" +
 	"\x12SetMemberAddresses\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12!\n" +
 	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\x12%\n" +

@@ -36,9 +36,11 @@ PostgreSQL cannot be asked, or has connections that are not Armor's in the pool'
 type removal struct {
 	node          armor.NodeID
 	sharesSettled bool
+	force         bool
 }
 
 func (r *removal) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&r.force, "force", false, "also when too few voters that answer are left")
 	cmd.Flags().BoolVar(&r.sharesSettled, "shares-settled", false,
 		"PostgreSQL has none of the node's server connections any more: nobody need look")
 }
@@ -79,7 +81,7 @@ func (a *app) removeNode(ctx context.Context, r removal) error {
 	}
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	outcome, err := a.submit(ctx, client, armor.RemoveMember{Node: r.node, SharesSettled: r.sharesSettled}, rpc.SubmitOptions{})
+	outcome, err := a.submit(ctx, client, armor.RemoveMember{Node: r.node, SharesSettled: r.sharesSettled, Force: r.force}, rpc.SubmitOptions{})
 	if err != nil {
 		return err
 	}
@@ -105,7 +107,7 @@ func (a *app) replaceNode(ctx context.Context, r removal, life time.Duration) er
 		token.Voter = m.Voter
 	}
 	return a.issueToken(ctx, client, state, token, life, func(t armor.JoinToken) armor.Command {
-		return armor.ReplaceMember{Node: r.node, SharesSettled: r.sharesSettled, Token: t}
+		return armor.ReplaceMember{Node: r.node, SharesSettled: r.sharesSettled, Force: r.force, Token: t}
 	})
 }
 

@@ -19,6 +19,9 @@ func (c home) join(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := c.preflight(log); err != nil {
+		return fmt.Errorf("before asking to join: %w", err)
+	}
 	key, err := c.nodeKey()
 	if err != nil {
 		return err

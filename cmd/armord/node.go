@@ -159,7 +159,7 @@ func (n *node) newMember(machine *fsm.Machine, own membership) (*cluster.Node, e
 		Machine: machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
 		Gossip:  &cluster.GossipConfig{Listen: n.cfg.Gossip.Listen, Advertise: n.cfg.Gossip.Advertise, Keys: [][]byte{key}, Join: n.gossipers},
 		Version: version, PeerAddress: n.cfg.Peer.Advertise, ClientAddress: n.cfg.Client.Advertise, OpsAddress: n.cfg.Ops.Listen,
-		ClockSkew: n.cfg.ClockSkew, Draining: n.draining.Load, Logger: n.log,
+		ClockSkew: n.cfg.ClockSkew, Draining: n.draining.Load, Serving: func() bool { return n.clients.Load() != nil }, Logger: n.log,
 	})
 }
 

@@ -138,7 +138,7 @@ func (p *process) enrol(ctx context.Context) (*founding, error) {
 	case err != nil || f != nil:
 		return f, err
 	case p.cfg.enrolled():
-		return nil, nil
+		return nil, p.cfg.preflight(p.log)
 	}
 	p.notify(daemon.SdNotifyReady + "\nSTATUS=waiting to become a member")
 	if len(p.cfg.Join.Addresses) > 0 {

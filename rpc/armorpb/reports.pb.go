@@ -1417,6 +1417,7 @@ type Renewal struct {
 	Mark          *Mark                  `protobuf:"bytes,15,opt,name=mark,proto3" json:"mark,omitempty"`
 	Ended         bool                   `protobuf:"varint,20,opt,name=ended,proto3" json:"ended,omitempty"`
 	Backends      []*HostBackends        `protobuf:"bytes,21,rep,name=backends,proto3" json:"backends,omitempty"`
+	Serving       bool                   `protobuf:"varint,22,opt,name=serving,proto3" json:"serving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1568,6 +1569,13 @@ func (x *Renewal) GetBackends() []*HostBackends {
 		return x.Backends
 	}
 	return nil
+}
+
+func (x *Renewal) GetServing() bool {
+	if x != nil {
+		return x.Serving
+	}
+	return false
 }
 
 // HostBackends are server processes of PostgreSQL on one host.
@@ -2513,7 +2521,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\rR\x06secret\x12\x12\n" +
 	"\x04long\x18\x03 \x01(\fR\x04long\x12\x1c\n" +
-	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xcf\x04\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xe9\x04\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2533,7 +2541,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x05level\x18\x0e \x01(\rR\x05level\x12&\n" +
 	"\x04mark\x18\x0f \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x14\n" +
 	"\x05ended\x18\x14 \x01(\bR\x05ended\x126\n" +
-	"\bbackends\x18\x15 \x03(\v2\x1a.armor.rpc.v1.HostBackendsR\bbackends\x1a7\n" +
+	"\bbackends\x18\x15 \x03(\v2\x1a.armor.rpc.v1.HostBackendsR\bbackends\x12\x18\n" +
+	"\aserving\x18\x16 \x01(\bR\aserving\x1a7\n" +
 	"\tHeldEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"6\n" +
