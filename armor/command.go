@@ -30,7 +30,7 @@ func Commands() []Command {
 		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
 		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
-		PruneCertificates{},
+		PruneCertificates{}, ReplaceMember{},
 	}
 }
 
@@ -137,7 +137,24 @@ type ApproveJoin struct {
 }
 
 // RemoveMember takes a node out and leaves a tombstone.
-type RemoveMember struct{ Node NodeID }
+type RemoveMember struct {
+	Node NodeID
+	// SharesSettled is the operator's word for Tombstone.SharesSettled; it can be given of a
+	// node that was removed before, too.
+	SharesSettled bool
+	// Force insists where too few voters that answer would be left, which only the leader
+	// knows: the machine has no use for it.
+	Force bool
+}
+
+// ReplaceMember takes a node out, as RemoveMember does, and makes the token by which another
+// machine may ask to join under its name: a member is an id, and the name a label on it.
+type ReplaceMember struct {
+	Node          NodeID
+	SharesSettled bool
+	Force         bool
+	Token         JoinToken // for the same name
+}
 
 // SetMemberAddresses is what a member says of itself when it starts elsewhere.
 type SetMemberAddresses struct {
@@ -200,6 +217,7 @@ func (CreateJoinToken) Kind() string     { return "create-join-token" }
 func (RequestJoin) Kind() string         { return "request-join" }
 func (ApproveJoin) Kind() string         { return "approve-join" }
 func (RemoveMember) Kind() string        { return "remove-member" }
+func (ReplaceMember) Kind() string       { return "replace-member" }
 func (SetMemberAddresses) Kind() string  { return "set-member-addresses" }
 func (SetShares) Kind() string           { return "set-shares" }
 func (BuryTombstones) Kind() string      { return "bury-tombstones" }
@@ -221,6 +239,7 @@ func (CreateJoinToken) Needs() OperatorRole     { return NodeAdmin }
 func (RequestJoin) Needs() OperatorRole         { return "" }
 func (ApproveJoin) Needs() OperatorRole         { return NodeAdmin }
 func (RemoveMember) Needs() OperatorRole        { return NodeAdmin }
+func (ReplaceMember) Needs() OperatorRole       { return NodeAdmin }
 func (SetMemberAddresses) Needs() OperatorRole  { return "" }
 func (SetShares) Needs() OperatorRole           { return "" }
 func (BuryTombstones) Needs() OperatorRole      { return "" }

@@ -25,6 +25,9 @@ type Freshness struct {
 	// then nothing is granted, and Mark is the leader's.
 	Differs bool
 	Mark    Mark
+	// Copy says that another process serves as the asker, and has gone on since the asker
+	// came: the asker's data directory is a copy, and it has to end.
+	Copy bool
 }
 
 // Mark is where one history stands after a revision: the digest of all entries that led
@@ -65,6 +68,8 @@ type Renewal struct {
 	Held     map[string]int
 	HeldAt   uint64
 	Draining bool
+	// Serving is true once the node takes clients: before, it is not counted on.
+	Serving bool
 	// Leased is true while this life still holds a running grant of any leader's.
 	Leased bool
 	// Ended is true in the last word of a life: it serves nobody and never will again.
@@ -72,8 +77,18 @@ type Renewal struct {
 	// Level is the latest level of the log that the node applies; zero: it is of a
 	// release that does not say, which is level 3.
 	Level uint32
+	// Backends are the server connections that the node has, told while a removed node's
+	// share is withheld: whatever else PostgreSQL has may be that node's.
+	Backends []HostBackends
 	// Where the node can be reached now; the leader records what has changed.
 	PeerAddress, ClientAddress, OpsAddress string
+}
+
+// HostBackends are server processes of PostgreSQL on one host, which is named as in the
+// database's configuration.
+type HostBackends struct {
+	Host string
+	PIDs []uint32 // ascending
 }
 
 // Ballot is one node's word on who leads in a term. A majority of the voters that names

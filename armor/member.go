@@ -53,6 +53,9 @@ type Tombstone struct {
 	// still say that it has let go, and nothing else. Zero: it may not (it was revoked
 	// before), or a level below 7 removed it.
 	FormerKey Digest
+	// SharesSettled is an operator's word that PostgreSQL has none of its server connections
+	// any more, so that nobody has to look once its lease is over.
+	SharesSettled bool
 }
 
 // Key is the tombstone's key in State.Tombstones.

@@ -81,6 +81,9 @@ type NodeStatus struct {
 	// Divergences is how often this node has found, or was told, that another has a different
 	// state at the same revision.
 	Divergences uint64
+	// Withheld is what is kept of the pools' budgets for nodes that cannot use it. The leader
+	// knows why; the others know what the state says.
+	Withheld []Withheld
 	// Unreachable is why another node could not ask it; the rest is then empty but
 	// for Node and the addresses.
 	Unreachable string

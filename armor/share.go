@@ -39,8 +39,8 @@ func (s *State) SharesOf(pool string) []Share {
 // SharePlan is all that the next shares of a pool depend on: the machine and the leader
 // both plan with it, so it reads no clock, draws no lots and computes in integers.
 //
-//	target falls ───▶ the holder closes, ───▶ granted ───▶ what is free then
-//	at once           and is settled          falls        is granted to others
+//	target falls ───▶ the holder closes, ───▶ granted falls ───▶ what is free then
+//	at once           and that is known       to what is held    is granted to others
 //
 // Invariant: the targets of the next shares sum to the budget at most. So does what is
 // granted, unless it was more before, because the budget was lowered: then it only falls.
@@ -52,9 +52,9 @@ type SharePlan struct {
 	// Demand is how many server connections each member could use. While nobody has
 	// any, or all have the same, the cut is even.
 	Demand map[NodeID]int
-	// Settled reports whether a share's holder is known to hold no more than its target.
-	// Nil: no holder is.
-	Settled func(Share) bool
+	// Held is how many server connections a share's holder may have at most, as far as is
+	// known: what is granted, while nothing is. Nil: nothing is known of any holder.
+	Held func(Share) int
 }
 
 // Next returns the shares one step closer to a cut of the budget over the members,
@@ -92,8 +92,8 @@ func (p SharePlan) lower(s Share, part int) Share {
 	switch {
 	case s.Target > part:
 		s.Target = part
-	case s.Granted > s.Target && p.Settled != nil && p.Settled(s):
-		s.Granted = max(s.Target, min(part, s.Granted))
+	case s.Granted > s.Target && p.Held != nil:
+		s.Granted = max(s.Target, min(part, s.Granted), min(p.Held(s), s.Granted))
 	}
 	return s
 }

@@ -25,7 +25,7 @@ func targeted(shares []armor.Share) (sum int) {
 	return sum
 }
 
-func always(armor.Share) bool { return true }
+func nothing(armor.Share) int { return 0 }
 
 // drawMembers draws some of five nodes.
 func drawMembers(t *rapid.T) (members []armor.NodeID) {
@@ -54,7 +54,7 @@ func drawDemand(t *rapid.T) map[armor.NodeID]int {
 func TestPlannedSharesNeverExceedTheBudget(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		held := map[armor.NodeID]int{} // server connections open
-		pool := armor.SharePlan{Pool: "prod/orders", Settled: func(s armor.Share) bool { return held[s.Node] <= s.Target }}
+		pool := armor.SharePlan{Pool: "prod/orders", Held: func(s armor.Share) int { return held[s.Node] }}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			if rapid.IntRange(0, 3).Draw(t, "change") == 0 {
 				pool.Budget, pool.Members = rapid.IntRange(0, 12).Draw(t, "budget"), drawMembers(t)
@@ -76,7 +76,7 @@ func TestPlannedSharesNeverExceedTheBudget(t *testing.T) {
 				held[s.Node] = rapid.IntRange(0, max(s.Limit(), held[s.Node])).Draw(t, "held")
 			}
 		}
-		pool.Settled = always
+		pool.Held = nothing
 		pool.Demand = nil
 		for range 20 {
 			pool.Shares = pool.Next()
@@ -153,9 +153,24 @@ func TestSharesFallBeforeOthersRise(t *testing.T) {
 	}
 	step(share("n1", 6, 3), share("n2", 0, 3))
 	step(share("n1", 6, 3), share("n2", 0, 3)) // n1 has not closed anything yet
-	plan.Settled = always
+	plan.Held = nothing
 	step(share("n1", 3, 3), share("n2", 3, 3))
 	plan.Members = []armor.NodeID{"n2"}
 	step(share("n1", 3, 0), share("n2", 3, 6))
 	step(share("n1", 0, 0), share("n2", 6, 6))
+}
+
+func TestAShareFallsToWhatItsHolderMayStillHave(t *testing.T) {
+	left := 3
+	plan := armor.SharePlan{
+		Pool: "e/p", Budget: 8, Members: []armor.NodeID{"n1"},
+		Shares: []armor.Share{{Pool: "e/p", Node: "n1", Granted: 4, Target: 8}, {Pool: "e/p", Node: "n2", Granted: 4}},
+		Held:   func(s armor.Share) int { return map[armor.NodeID]int{"n1": s.Granted, "n2": left}[s.Node] },
+	}
+	for _, want := range []int{5, 5, 8} {
+		if plan.Shares = plan.Next(); plan.Shares[0].Granted != want || plan.Shares[1].Granted != 8-want {
+			t.Fatalf("with %d left: %v", left, plan.Shares)
+		}
+		left = map[int]int{3: 6, 6: 0}[left] // a count that rises again raises nothing
+	}
 }

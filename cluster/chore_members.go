@@ -51,12 +51,14 @@ func (h *housekeeper) admit(r *raft.Raft, all []raft.Server, m armor.Member, sta
 	return nil
 }
 
-// caughtUp says whether a node can be counted on: it holds a lease of this leader's, which it
-// takes only from whom Raft names, and has nearly all entries. A vote for one that Raft
-// does not reach yet could cost the leader its quorum.
+// caughtUp says whether a node can be counted on: it has held a lease of this leader's for a
+// while, which it takes only from whom Raft names, serves clients, and has nearly all entries. A vote for one
+// that Raft does not reach yet, or that ends since a port of its is taken, could cost the leader its
+// quorum.
 func (h *housekeeper) caughtUp(node armor.NodeID, state *armor.State) bool {
 	q, age, ok := h.t.lives.lastReport(node)
-	return ok && age < reportAge && q.Leased && q.Applied+promoteBehind >= state.Revision
+	steady := h.t.lives.steadyFor(node) >= h.node.cfg.Timings.Steady || h.node.cfg.mistakes.voteUnproven
+	return ok && age < reportAge && q.Leased && steady && q.Applied+promoteBehind >= state.Revision
 }
 
 // dismiss takes a removed node out of Raft's configuration: its vote once it can serve
@@ -86,7 +88,7 @@ func (h *housekeeper) change(do func() raft.Future) {
 func (h *housekeeper) addresses(ctx context.Context, state *armor.State) {
 	for m := range state.Members.Values() {
 		q, age, ok := h.t.lives.lastReport(m.ID)
-		if !ok || age > reportAge || q.PeerAddress == "" {
+		if !ok || age > reportAge || q.PeerAddress == "" || !h.t.lives.onlyLife(m.ID) { // a copy is somewhere else
 			continue
 		}
 		if q.PeerAddress != m.PeerAddress || q.ClientAddress != m.ClientAddress || q.OpsAddress != m.OpsAddress {

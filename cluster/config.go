@@ -48,6 +48,11 @@ type Holder interface {
 	Held() map[string]int
 	// SetShares puts limits in force: those of a revision.
 	SetShares(revision uint64, limits map[string]int)
+	// Backends are the server connections that this node has and that have logged in.
+	Backends() []armor.HostBackends
+	// Look asks PostgreSQL which backends there are in the roles of a pool, whoever has them.
+	// An error means that there may be more. It blocks until it is answered or ctx ends.
+	Look(ctx context.Context, pool string) ([]armor.HostBackends, error)
 }
 
 // Timings are the node's periods. The zero value of a field means its default.
@@ -60,6 +65,7 @@ type Timings struct {
 	TrailingLogs                     uint64        // 10240 entries kept behind a snapshot
 	Renew                            time.Duration // 500 ms between questions
 	RenewTimeout                     time.Duration // 1 s for an answer
+	Steady                           time.Duration // 3 s without a gap in its lease, serving, before a new node votes
 	Chores                           time.Duration // 1 s between the leader's rounds of chores
 	Clocks                           time.Duration // 2 s between the questions what time it is
 	DiskStall                        time.Duration // 10 s: a write that takes longer ends the process
@@ -75,7 +81,7 @@ func (t Timings) withDefaults() Timings {
 		{&t.Transport, time.Second}, {&t.SnapshotInterval, 30 * time.Second},
 		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
 		{&t.Chores, time.Second}, {&t.DiskStall, 10 * time.Second},
-		{&t.Clocks, 2 * time.Second},
+		{&t.Clocks, 2 * time.Second}, {&t.Steady, 3 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.standard
@@ -113,6 +119,7 @@ type Config struct {
 	Version                                string
 	PeerAddress, ClientAddress, OpsAddress string      // as advertised
 	Draining                               func() bool // nil: never
+	Serving                                func() bool // whether clients are taken; nil: always
 
 	Timings Timings
 	Clock   Clock // nil: the machine's
@@ -159,6 +166,9 @@ type mistakes struct {
 	trustDisk         bool // a log entry is believed whatever its checksum says
 	tellAll           bool // each of Raft's lines about a dead peer is written
 	keepMum           bool // changes leave no line
+	voteUnproven      bool // a new node votes before it serves
+	ignoreLeases      bool // a removed node's share is looked for, and given away, before its lease is over
+	explainAll        bool // whatever PostgreSQL has is taken for a member's
 	replayAll         bool // snapshots are neither paced nor written at an orderly end
 }
 
@@ -189,6 +199,9 @@ func (c Config) validate() (Config, error) {
 	}
 	if c.Draining == nil {
 		c.Draining = func() bool { return false }
+	}
+	if c.Serving == nil {
+		c.Serving = func() bool { return true }
 	}
 	if c.mistakes == nil {
 		c.mistakes = &mistakes{}

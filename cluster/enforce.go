@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +12,9 @@ import (
 
 // maxHeld bounds the pools that one renewal may report.
 const maxHeld = 10_000
+
+// maxBackends bounds the server connections that one renewal may name.
+const maxBackends = 100_000
 
 // Answer is the leader's side of the freshness question. The caller must have proved
 // that q.Node is who asks. It is a NotLeaderError elsewhere, ErrDenied for a node that
@@ -44,6 +48,10 @@ func (n *Node) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness, er
 		answer.Index, answer.Bound = state.Revision, longestLive(state)
 		return answer.Bound
 	})
+	if errors.Is(err, errCopy) {
+		n.cfg.Logger.Warn("two processes run as one node: one of them is a copy, and is told to end", armor.KeyNode, string(q.Node))
+		return armor.Freshness{Term: t.term, Copy: true}, nil
+	}
 	if err != nil {
 		return armor.Freshness{}, err
 	}
@@ -66,7 +74,7 @@ func checkRenewal(q armor.Renewal) error {
 	if q.Epoch == 0 || q.Epoch == q.Succeeds {
 		return fmt.Errorf("%w: the renewal of node %q names no life of its own", armor.ErrInvalid, q.Node)
 	}
-	if len(q.Held) > maxHeld || q.Closed < 0 || !q.Mark.IsZero() && q.Mark.Revision != q.Applied {
+	if len(q.Held) > maxHeld || countBackends(q.Backends) > maxBackends || q.Closed < 0 || !q.Mark.IsZero() && q.Mark.Revision != q.Applied {
 		return fmt.Errorf("%w: the renewal of node %q is out of bounds", armor.ErrInvalid, q.Node)
 	}
 	return nil

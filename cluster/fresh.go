@@ -258,6 +258,9 @@ func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 	if err != nil {
 		return err
 	}
+	if answer.Copy {
+		return n.isCopy(ctx, to, answer.Term)
+	}
 	if err := n.fromLeader(to, answer); err != nil {
 		return err
 	}
@@ -271,6 +274,23 @@ func (n *Node) question(ctx context.Context, to armor.NodeID) error {
 	n.lease.add(g)
 	n.lease.settle(n.machine.LastCommand(), n.enforced.upTo())
 	return nil
+}
+
+// isCopy ends this node if it is the elected leader who says that another process runs as it:
+// the leader may be unknown here, since it sends its messages to the other one.
+func (n *Node) isCopy(ctx context.Context, from armor.NodeID, term uint64) error {
+	if term < n.raft.Load().CurrentTerm() {
+		return fmt.Errorf("%w: node %q speaks of term %d, which is over", armor.ErrDenied, from, term)
+	}
+	if err := n.elected(ctx, from, term); err != nil {
+		return err
+	}
+	state, _ := n.machine.Current()
+	m, _ := state.Members.Get(string(n.cfg.Node))
+	err := fmt.Errorf("%w: node %s is running and serves, and was last at %s, as leader %s says; this data directory, %s, is a copy of its: %s",
+		ErrCopy, n.cfg.Node, m.PeerAddress, from, n.cfg.DataDir, seeCopy)
+	n.failed.fail(err)
+	return err
 }
 
 // fromLeader refuses an answer unless it is from the node that Raft, here and now, takes
@@ -298,7 +318,7 @@ func (n *Node) carry(ctx context.Context, to armor.NodeID, q armor.Renewal) (arm
 
 func (n *Node) renewal() armor.Renewal {
 	q := armor.Renewal{
-		Node: n.cfg.Node, Epoch: n.epoch, Draining: n.cfg.Draining(), Leased: n.leased(), Level: fsm.MaxLevel,
+		Node: n.cfg.Node, Epoch: n.epoch, Draining: n.cfg.Draining(), Serving: n.cfg.Serving(), Leased: n.leased(), Level: fsm.MaxLevel,
 		PeerAddress: n.cfg.PeerAddress, ClientAddress: n.cfg.ClientAddress, OpsAddress: n.cfg.OpsAddress,
 	}
 	q.Enforced, q.Closed = n.enforced.report()
@@ -308,5 +328,6 @@ func (n *Node) renewal() armor.Renewal {
 		q.Succeeds = n.dir.succeeds
 	}
 	q.Held, q.HeldAt = n.held()
+	q.Backends = n.backends()
 	return q
 }

@@ -87,6 +87,26 @@ func (n *Node) held() (map[string]int, uint64) {
 	return held, given.revision
 }
 
+// backends is what a renewal tells while a removed node's share is withheld: without it the
+// leader cannot tell our server connections from that node's.
+func (n *Node) backends() []armor.HostBackends {
+	state, _ := n.machine.Current()
+	if n.cfg.Holder == nil || !withholds(state) {
+		return nil
+	}
+	return n.cfg.Holder.Backends()
+}
+
+// withholds reports whether a removed node is still granted part of any pool.
+func withholds(state *armor.State) bool {
+	for t := range state.Tombstones.Values() {
+		if holdsShares(state, t.ID) {
+			return true
+		}
+	}
+	return false
+}
+
 func nonZero(held map[string]int) map[string]int {
 	held = maps.Clone(held)
 	maps.DeleteFunc(held, func(_ string, count int) bool { return count == 0 })

@@ -100,7 +100,54 @@ type labHolder struct {
 	held   map[string]int
 	limits map[string]int
 	slow   time.Duration // how long closing takes
+	frozen bool          // it closes nothing
 	wg     sync.WaitGroup
+
+	lab   *lab
+	node  armor.NodeID
+	blind atomic.Bool // nobody can look
+}
+
+// freeze has the node keep what it has, as if its process were stopped, or go on.
+func (h *labHolder) freeze(yes bool) {
+	h.mu.Lock()
+	h.frozen = yes
+	limits := h.limits
+	h.mu.Unlock()
+	if !yes {
+		h.SetShares(0, limits)
+	}
+}
+
+func (h *labHolder) Backends() []armor.HostBackends {
+	all := armor.HostBackends{Host: "pg:5432"}
+	for _, count := range h.Held() {
+		for i := range count {
+			all.PIDs = append(all.PIDs, uint32(h.node[1])*1000+uint32(i))
+		}
+	}
+	return []armor.HostBackends{all}
+}
+
+// Look sees what all nodes have, also those that are gone from the network.
+func (h *labHolder) Look(context.Context, string) (all []armor.HostBackends, err error) {
+	if h.blind.Load() {
+		return nil, armor.ErrUnavailable
+	}
+	for _, other := range h.lab.holders() {
+		all = append(all, other.Backends()...)
+	}
+	return all, nil
+}
+
+func (l *lab) holders() []*labHolder {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*labHolder
+	for _, n := range l.nodes {
+		all = append(all, n.holder)
+	}
+	return all
 }
 
 func (h *labHolder) Held() map[string]int {
@@ -113,6 +160,9 @@ func (h *labHolder) SetShares(_ uint64, limits map[string]int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.limits = maps.Clone(limits)
+	if h.frozen {
+		return
+	}
 	for pool, limit := range limits {
 		if h.held[pool] <= limit {
 			h.held[pool] = limit // as busy as can be
@@ -218,7 +268,7 @@ func (l *lab) start(id armor.NodeID, disk *stores, change func(*Config)) *labNod
 	l.t.Helper()
 	n := &labNode{
 		lab: l, disk: disk, clock: &labClock{began: l.began},
-		holder: &labHolder{held: map[string]int{}, limits: map[string]int{}, slow: 2 * time.Second},
+		holder: &labHolder{held: map[string]int{}, limits: map[string]int{}, slow: 2 * time.Second, lab: l, node: id},
 		done:   make(chan struct{}),
 	}
 	cfg := Config{
@@ -412,6 +462,19 @@ func (l *lab) own(c armor.Command) {
 // admit takes a node in and starts it.
 func (l *lab) admit(id armor.NodeID, voter bool) *labNode {
 	l.t.Helper()
+	l.invite(id, voter)
+	return l.start(id, newDisk(), nil)
+}
+
+// admitAs takes a voter in and starts it otherwise.
+func (l *lab) admitAs(id armor.NodeID, change func(*Config)) *labNode {
+	l.t.Helper()
+	l.invite(id, true)
+	return l.start(id, newDisk(), change)
+}
+
+func (l *lab) invite(id armor.NodeID, voter bool) {
+	l.t.Helper()
 	hash := l.digest("token", string(id))
 	der := []byte("DER of " + string(id))
 	l.do(armor.CreateJoinToken{Token: armor.JoinToken{Hash: hash, Node: id, Voter: voter, Expires: time.Now().Add(time.Hour)}})
@@ -420,7 +483,6 @@ func (l *lab) admit(id armor.NodeID, voter bool) *labNode {
 		PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432",
 	}})
 	l.do(armor.ApproveJoin{Node: id, Certificate: l.certificate(string(id), labName.NodeIdentity(id)), Chain: [][]byte{der, labName.PeerCA}})
-	return l.start(id, newDisk(), nil)
 }
 
 // settle waits until every node is what it was admitted as, and has a lease.

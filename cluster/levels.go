@@ -50,10 +50,10 @@ func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) e
 	}
 	var behind []string
 	state, _ := n.machine.Current()
-	removal, isRemoval := c.(armor.RemoveMember)
+	leaving, isRemoval := removedBy(c)
 	for m := range state.Members.Values() {
 		q, _, met := t.lives.lastReport(m.ID)
-		if isRemoval && (m.ID == removal.Node || late && !met) {
+		if isRemoval && (m.ID == leaving || late && !met) {
 			continue
 		}
 		if !met || q.Level < level {
@@ -70,4 +70,15 @@ func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) e
 		return fmt.Errorf("%w: nodes %s run an older release that cannot apply %s, or have not reported to this leader yet",
 			armor.ErrConflict, strings.Join(behind, ", "), kind)
 	}
+}
+
+// removedBy returns the node that a command removes, if it removes one.
+func removedBy(c armor.Command) (armor.NodeID, bool) {
+	switch c := c.(type) {
+	case armor.RemoveMember:
+		return c.Node, true
+	case armor.ReplaceMember:
+		return c.Node, true
+	}
+	return "", false
 }

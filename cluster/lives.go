@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,8 @@ type nodeLives struct {
 	heir      uint64           // the life that took over what was inherited
 	lives     map[uint64]*life // by epoch
 	latest    uint64           // epoch that reported last
+	waiting   uint64           // epoch that is granted nothing, since another life may serve; zero: none
+	since     time.Duration    // boot instant at which it first was not
 }
 
 // life is one start of a node's process.
@@ -38,6 +41,7 @@ type life struct {
 	acks     []ack
 	last     armor.Renewal
 	seen     time.Duration // boot clock
+	steady   time.Duration // boot instant since which it has said that it is leased and serves; zero: it does not
 }
 
 // ack is one report of enforcement.
@@ -95,6 +99,12 @@ func (l *lives) report(q armor.Renewal) {
 		return // a question that was under way when it said its last word
 	}
 	me.last, me.seen, a.latest = q, now, q.Epoch
+	switch {
+	case !q.Leased || !q.Serving && q.Level >= servingLevel:
+		me.steady = 0
+	case me.steady == 0:
+		me.steady = now
+	}
 	if q.Ended {
 		me.bound = now
 	}
@@ -150,6 +160,9 @@ func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.
 	now := l.clock.Boot()
 	a := l.nodeLocked(node)
 	if wait := a.othersServe(epoch) - now; wait > 0 {
+		if a.isCopy(epoch, now) {
+			return errCopy
+		}
 		return fmt.Errorf("%w: another life of node %q may still serve for %s", armor.ErrConflict, node, wait.Round(time.Millisecond))
 	}
 	me := a.lives[epoch]
@@ -161,6 +174,28 @@ func (l *lives) grant(node armor.NodeID, epoch uint64, read func() (length time.
 	}
 	me.bound = max(me.bound, now+stretch(read()))
 	return nil
+}
+
+// copyProof is how long another life goes on reporting after a new one began before the new
+// one is a copy: no report is under way for that long.
+const copyProof = 3 * time.Second
+
+// errCopy is why a life is granted nothing while another of the same node serves and goes on
+// doing so: its data directory is a copy.
+var errCopy = errors.New("another process runs as this node")
+
+// isCopy reports whether a life that has to wait is the copy of one that serves: of two, the one
+// that holds a grant is the node. A life that has proved the other one over does not wait.
+func (a *nodeLives) isCopy(epoch uint64, now time.Duration) bool {
+	if a.waiting != epoch {
+		a.waiting, a.since = epoch, now
+	}
+	for other, o := range a.lives {
+		if other != epoch && now < o.bound && o.seen > a.since+copyProof {
+			return true
+		}
+	}
+	return false
 }
 
 // othersServe is the boot instant until which a life other than the given one may serve.
@@ -187,21 +222,50 @@ func (l *lives) lastReport(node armor.NodeID) (q armor.Renewal, age time.Duratio
 	return me.last, l.clock.Boot() - me.seen, true
 }
 
-// quiet reports whether no life of the node can still serve by any grant.
-func (l *lives) quiet(node armor.NodeID) bool {
+// servingLevel is that of the first release whose nodes say whether they serve.
+const servingLevel = 7
+
+// steadyFor is for how long the node's latest life has held its lease and served.
+func (l *lives) steadyFor(node armor.NodeID) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.clock.Boot()
+	a := l.nodes[node]
+	if a == nil || a.lives[a.latest] == nil || a.lives[a.latest].steady == 0 {
+		return 0
+	}
+	return l.clock.Boot() - a.lives[a.latest].steady
+}
+
+// quiet reports whether no life of the node can still serve by any grant.
+func (l *lives) quiet(node armor.NodeID) bool { return l.quietFor(node, 0) }
+
+// quietFor reports whether that has been so for d.
+func (l *lives) quietFor(node armor.NodeID, d time.Duration) bool {
+	return l.clock.Boot() >= l.until(node)+d
+}
+
+// until is the boot instant until which some life of the node may serve.
+func (l *lives) until(node armor.NodeID) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	a := l.nodes[node]
 	if a == nil {
-		return true
+		return 0
 	}
-	for _, o := range a.lives {
-		if now < o.bound {
-			return false
+	return a.othersServe(0)
+}
+
+// backends are what the nodes' latest lives have last said to have in PostgreSQL.
+func (l *lives) backends() map[armor.NodeID][]armor.HostBackends {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[armor.NodeID][]armor.HostBackends{}
+	for node, a := range l.nodes {
+		if me := a.lives[a.latest]; me != nil {
+			all[node] = me.last.Backends
 		}
 	}
-	return now >= a.inherited
+	return all
 }
 
 // onlyLife reports whether the node's latest life is the only one that can still

@@ -365,6 +365,7 @@ func (n *Node) Status() armor.NodeStatus {
 	s.Leader, _ = n.Leader()
 	s.Role = n.role(r)
 	s.ClockSkew, s.ClockCompared = n.skew()
+	s.Withheld = n.withheld()
 	if g := n.gossip.Load(); g != nil {
 		s.Gossip = g.alive()
 	}
@@ -418,9 +419,17 @@ type tasks struct {
 	count   int
 	closing bool
 	idle    *sync.Cond
+	context context.Context // ends when the node does; immutable
+	end     context.CancelFunc
 }
 
-func (t *tasks) init() { t.idle = sync.NewCond(&t.mu) }
+func (t *tasks) init() {
+	t.idle = sync.NewCond(&t.mu)
+	t.context, t.end = context.WithCancel(context.Background())
+}
+
+// ending ends once no task is begun any more: those that run should come to their end.
+func (t *tasks) ending() context.Context { return t.context }
 
 // start runs f unless the node is ending.
 func (t *tasks) start(f func()) bool {
@@ -448,6 +457,7 @@ func (t *tasks) wait() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closing = true
+	t.end()
 	for t.count > 0 {
 		t.idle.Wait()
 	}

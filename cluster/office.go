@@ -18,7 +18,9 @@ type tenure struct {
 	began time.Duration // on the boot clock; no grant of an earlier term was confirmed after it
 	pulse *pulse
 	lives *lives
-	ended <-chan struct{}
+	// searches are for what removed nodes have left in PostgreSQL.
+	searches *searches
+	ended    <-chan struct{}
 }
 
 // lead follows Raft's word on leadership. It never blocks Raft: each tenure runs in
@@ -77,6 +79,7 @@ func (n *Node) takeOffice(ctx context.Context) (*tenure, error) {
 	}
 	t.pulse = newPulse(n, t)
 	t.lives = n.newLives(t.began)
+	t.searches = newSearches(n, t.lives)
 	return t, nil
 }
 

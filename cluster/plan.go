@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -13,6 +14,11 @@ type planner struct {
 	*housekeeper
 	known map[string]knownTarget // by armor.ShareKey
 }
+
+// closingTime is how long after its lease a node may take to close its server connections.
+// Where PostgreSQL is asked it shows; where an operator says that they are gone, the node
+// may be alive, and cut off.
+const closingTime = 5 * time.Second
 
 // knownTarget is a share's target and the first revision at which it was seen.
 type knownTarget struct {
@@ -26,8 +32,9 @@ func newPlanner(h *housekeeper) *planner {
 
 func (p *planner) plan(ctx context.Context, state *armor.State) {
 	p.observe(state)
+	p.t.searches.seek(state)
 	for _, pool := range sharePlans(state) {
-		pool.Settled = p.settled
+		pool.Held = func(s armor.Share) int { return p.held(state, s) }
 		if next := pool.Next(); !slices.Equal(pool.Shares, next) {
 			p.propose(ctx, armor.SetShares{Pool: pool.Pool, Shares: next})
 		}
@@ -41,6 +48,28 @@ func (p *planner) observe(state *armor.State) {
 			p.known[key] = knownTarget{s.Target, state.Revision}
 		}
 	}
+}
+
+// held is what a share's holder may have at most: the target once that is its own word, of
+// a removed node whose lease is over what PostgreSQL was seen to have or the operator says,
+// and otherwise all that was granted.
+func (p *planner) held(state *armor.State, s armor.Share) int {
+	if p.settled(s) {
+		return s.Target
+	}
+	tombstone, removed := state.Tombstones.Get(string(s.Node))
+	switch {
+	case !removed || state.Members.Has(string(s.Node)) || !p.t.lives.quiet(s.Node) && !p.node.cfg.mistakes.ignoreLeases:
+		return s.Granted
+	case tombstone.SharesSettled && p.t.lives.quietFor(s.Node, closingTime):
+		return 0
+	case tombstone.SharesSettled:
+		return s.Granted
+	}
+	if left, known := p.t.searches.left(s.Pool, s.Node); known {
+		return left
+	}
+	return s.Granted
 }
 
 // settled reports whether a share's holder is known to hold no more than the target:

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -48,12 +49,128 @@ func TestServerConnectionsOfAllNodesNeverExceedTheBudget(t *testing.T) {
 		l.net.Isolate(lost.cfg.Node)
 		watch("the lost node lets go by itself", func() bool { return lost.holder.count(pool) == 0 })
 		l.do(armor.RemoveMember{Node: lost.cfg.Node})
-		// A lease that has ended proves nothing about the connections of a node that was
-		// frozen: its share waits for its own word.
-		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
-			watch("nobody takes over the share of a node that says nothing", func() bool { return !full() })
-		}
+		watch("the others take over the share of a node that says nothing, of which nothing is left", full)
 		l.net.Heal()
 		watch("the others take over its share", func() bool { return full() && lost.holder.count(pool) == 0 })
+	})
+}
+
+// replaced removes a node that is cut off from the others, or frozen, and may not come back; a newcomer takes its
+// place. It returns the most server connections that were open at once.
+func replaced(t *testing.T, wrong mistakes, freeze bool, after func(l *lab, pool string, lost *labNode)) (most int) {
+	bubble(t, func(l *lab) { *l.mistakes = wrong }, 3, func(t *testing.T, l *lab) {
+		pool := putPool(l, 12)
+		all := l.all()
+		watch := func(yes func() bool) func() bool {
+			return func() bool {
+				most = max(most, heldBy(all, pool))
+				return yes()
+			}
+		}
+		l.eventually("the budget is in use", watch(func() bool { return heldBy(all, pool) == 12 }))
+		lost := l.follower()
+		lost.holder.freeze(freeze)
+		l.net.Isolate(lost.cfg.Node)
+		l.do(armor.RemoveMember{Node: lost.cfg.Node})
+		all = append(all, l.admit("n4", true))
+		for end := time.Now().Add(45 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			watch(func() bool { return true })()
+		}
+		after(l, pool, lost)
+	})
+	return most
+}
+
+func newcomerHas(want int) func(*lab, string, *labNode) {
+	return func(l *lab, pool string, _ *labNode) {
+		l.t.Helper()
+		if n := l.get("n4").holder.count(pool); n != want {
+			l.t.Errorf("the newcomer has %d server connections, not %d", n, want)
+		}
+	}
+}
+
+func TestAShareOfTheDeadIsGivenAwayOnceItsLeaseIsOverAndPostgresHasNothingOfIt(t *testing.T) {
+	most := replaced(t, mistakes{}, false, func(l *lab, pool string, lost *labNode) {
+		newcomerHas(4)(l, pool, lost)
+		state, _ := l.leader().Current()
+		if state.Tombstones.Len() > 0 {
+			t.Error("the removed node is not forgotten")
+		}
+		if w := l.leader().Status().Withheld; len(w) > 0 {
+			t.Errorf("withheld: %v", w)
+		}
+	})
+	if most != 12 {
+		t.Errorf("%d server connections of 12 at once", most)
+	}
+}
+
+func TestWhatAFrozenNodeStillHasIsWithheldAndSaid(t *testing.T) {
+	most := replaced(t, mistakes{}, true, func(l *lab, pool string, lost *labNode) {
+		leader := l.leader()
+		w := leader.Status().Withheld
+		if len(w) != 1 || w[0].Node != lost.cfg.Node || w[0].Pool != pool || w[0].Count != 4 || !strings.Contains(w[0].Why, "--shares-settled") {
+			t.Errorf("withheld: %v", w)
+		}
+		l.do(armor.RemoveMember{Node: lost.cfg.Node, SharesSettled: true})
+		l.eventually("the operator's word counts", func() bool { return l.get("n4").holder.count(pool) == 4 })
+		lost.holder.freeze(false)
+	})
+	if most != 12 {
+		t.Errorf("%d server connections of 12 at once", most)
+	}
+}
+
+func TestBudgetNoticesAShareThatIsGivenAwayTooEarly(t *testing.T) {
+	if most := replaced(t, mistakes{ignoreLeases: true, explainAll: true}, false, newcomerHas(4)); most <= 12 {
+		t.Errorf("%d server connections of 12 at once", most)
+	}
+	if most := replaced(t, mistakes{explainAll: true}, true, func(_ *lab, _ string, lost *labNode) { lost.holder.freeze(false) }); most <= 12 {
+		t.Errorf("%d server connections of 12 at once", most)
+	}
+}
+
+// TestAnOperatorsWordDoesNotShortenALease: the node may be alive and cut off.
+func TestAnOperatorsWordDoesNotShortenALease(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		pool := putPool(l, 12)
+		all := l.all()
+		l.eventually("the budget is in use", func() bool { return heldBy(all, pool) == 12 })
+		lost := l.follower()
+		l.net.Isolate(lost.cfg.Node)
+		l.do(armor.RemoveMember{Node: lost.cfg.Node, SharesSettled: true})
+		w := l.leader().Status().Withheld
+		if len(w) != 1 || w[0].Until.IsZero() {
+			t.Errorf("withheld: %v", w)
+		}
+		l.eventually("the others have its share", func() bool {
+			if sum := heldBy(all, pool); sum > 12 {
+				t.Fatalf("%d server connections of 12 at once", sum)
+			}
+			return lost.holder.count(pool) == 0 && heldBy(all, pool) == 12
+		})
+	})
+}
+
+func TestAShareStaysWithheldWherePostgresCannotBeAsked(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		pool := putPool(l, 12)
+		l.eventually("the budget is in use", func() bool { return heldBy(l.all(), pool) == 12 })
+		for _, n := range l.all() {
+			n.holder.blind.Store(true)
+		}
+		lost := l.follower()
+		l.crash(lost)
+		l.do(armor.RemoveMember{Node: lost.cfg.Node})
+		time.Sleep(time.Minute)
+		w := l.leader().Status().Withheld
+		if len(w) != 1 || w[0].Count != 4 || !strings.Contains(w[0].Why, "PostgreSQL cannot be asked") {
+			t.Fatalf("withheld: %v", w)
+		}
+		for _, n := range l.all() {
+			n.holder.blind.Store(false)
+		}
+		l.eventually("the others have its share", func() bool { return heldBy(l.all(), pool) == 12 })
 	})
 }

@@ -85,7 +85,10 @@ func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, e
 	if err != nil {
 		return nil, nil, err
 	}
-	return t, entry, n.understood(ctx, t, entry, r.Command)
+	if err := n.understood(ctx, t, entry, r.Command); err != nil {
+		return nil, nil, err
+	}
+	return t, entry, n.leavesQuorum(t, r.Command)
 }
 
 // ProposeOwn proposes a command of the cluster's own, in this node's name. What is
@@ -108,7 +111,10 @@ func (n *Node) Validate(r armor.Request) error {
 	if err != nil {
 		return nil // whoever leads knows what the members apply
 	}
-	return n.applicable(t, entry, r.Command, true)
+	if err := n.applicable(t, entry, r.Command, true); err != nil {
+		return err
+	}
+	return n.leavesQuorum(t, r.Command)
 }
 
 // commit replicates an entry and waits until it is applied here.

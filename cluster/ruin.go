@@ -15,12 +15,16 @@ var (
 	ErrDiverged = errors.New("this node has another state than the cluster")
 	// ErrForgot says that this node's log is gone.
 	ErrForgot = errors.New("this node has lost its log")
+	// ErrCopy says that another process runs as this node.
+	ErrCopy = errors.New("this node runs elsewhere")
 )
 
 // Where operators read how to go on.
 const (
-	seeDamaged  = `replace the node: docs/operate.md, "A node that ends for good"`
-	seeDiverged = `keep its data directory for a report, and replace the node: docs/operate.md, "A node that ends for good"`
+	seeDamaged  = `replace the node (armorctl node replace): docs/operate.md, "A node that ends for good"`
+	seeDiverged = `keep its data directory for a report, and replace the node (armorctl node replace): docs/operate.md, "A node that ends for good"`
+	seeCopy     = `remove the copy; a machine more joins under a name of its own (armorctl join-token create), and one that takes this ` +
+		`node's place with an empty data directory (armorctl node replace)`
 )
 
 // damaged says which file is damaged and how to go on.

@@ -59,11 +59,13 @@ var kinds = byName(
 	// role of one database.
 	means(7, (*draft).apply),
 	means(1, func(d *draft, c armor.PutOperator) error { return d.putOperator(c.Operator) }),
+	// 7, where the name is one of a node that was removed.
 	means(1, func(d *draft, c armor.CreateJoinToken) error { return d.createJoinToken(c.Token) }),
 	means(1, (*draft).requestJoin),
 	means(1, (*draft).approveJoin),
 	// 7: it revokes the node's key.
 	means(7, (*draft).removeMember),
+	means(7, (*draft).replaceMember),
 	means(1, (*draft).setMemberAddresses),
 	means(1, (*draft).setShares),
 	means(1, (*draft).buryTombstones),

@@ -174,14 +174,26 @@ func (m *Machine) Check(r armor.Request, now time.Time) (b []byte, err error) {
 	}
 	e := entry{request: r, proposedAt: now, level: kinds[r.Command.Kind()].level}
 	b, err = m.try(e)
-	if err == nil || !TakesAway(r.Command) {
+	if err == nil || e.level >= latterLevel || !mayBeLatter(r.Command) {
 		return b, err
 	}
-	e.level = timelessLevel
-	if timeless, never := m.try(e); never == nil {
-		return timeless, nil
+	e.level = latterLevel
+	if latter, never := m.try(e); never == nil {
+		return latter, nil
 	}
 	return nil, err
+}
+
+// latterLevel is what commands of an earlier level are tried as when they are refused at
+// their own, if they mean more there: members of an older release go on without them.
+const latterLevel = 7
+
+func mayBeLatter(c armor.Command) bool {
+	switch c.(type) {
+	case armor.CreateJoinToken, armor.RequestJoin: // for a name whose former node is not over yet
+		return true
+	}
+	return TakesAway(c) // whatever the time
 }
 
 // try returns an entry as bytes if the state in force accepts it.

@@ -70,9 +70,18 @@ func (d *draft) addMember(m armor.Member) error {
 	return d.levelPools()
 }
 
+// nameIsFree is what a node that asks to join needs of its name. From level 7 on it may ask
+// while the former node of that name is not over yet: it is admitted when that is.
+func (d *draft) nameIsFree(n armor.NodeID) error {
+	if d.level >= 7 && !d.Members.Has(string(n)) {
+		return nil
+	}
+	return d.nodeIsNew(n)
+}
+
 func (d *draft) nodeIsNew(n armor.NodeID) error {
 	if d.Members.Has(string(n)) {
-		return refuse(armor.ErrConflict, "node %s is a member", n)
+		return refuse(armor.ErrConflict, "node %s is a member: if its machine is lost, replace it", n)
 	}
 	if t, found := d.Tombstones.Get(string(n)); found {
 		return refuse(armor.ErrConflict,
@@ -110,7 +119,7 @@ func (d *draft) createJoinToken(t armor.JoinToken) error {
 	case t.Expires.After(d.Time.Add(maxTokenLife)):
 		return refuse(armor.ErrInvalid, "join token for node %s lives longer than %s", t.Node, maxTokenLife)
 	}
-	if err := d.nodeIsNew(t.Node); err != nil {
+	if err := d.nameIsFree(t.Node); err != nil {
 		return err
 	}
 	put(d, armor.Tokens, t)
@@ -137,7 +146,7 @@ func (d *draft) requestJoin(c armor.RequestJoin) error {
 		return refuse(armor.ErrExpired,
 			"the join token for node %s was good until %s: ask an operator for a new one", r.Node, stamp(token.Expires))
 	}
-	if err := d.nodeIsNew(r.Node); err != nil {
+	if err := d.nameIsFree(r.Node); err != nil {
 		return err
 	}
 	r.Voter, r.At, r.Chain = token.Voter, d.Time, nil
@@ -207,7 +216,9 @@ func checkIssued(c armor.ApproveJoin) error {
 func (d *draft) removeMember(c armor.RemoveMember) error {
 	member, found := d.Members.Get(string(c.Node))
 	if !found {
-		if d.Tombstones.Has(string(c.Node)) {
+		if t, removed := d.Tombstones.Get(string(c.Node)); removed {
+			t.SharesSettled = t.SharesSettled || c.SharesSettled
+			put(d, armor.Tombstones, t)
 			return nil
 		}
 		return refuse(armor.ErrNotFound, "there is no node %q", c.Node)
@@ -215,7 +226,7 @@ func (d *draft) removeMember(c armor.RemoveMember) error {
 	before := d.strength()
 	remove(d, armor.Members, member)
 	remove(d, armor.Joins, armor.JoinRequest{Node: c.Node})
-	tombstone := armor.Tombstone{ID: c.Node, RemovedAt: d.Time}
+	tombstone := armor.Tombstone{ID: c.Node, RemovedAt: d.Time, SharesSettled: c.SharesSettled}
 	if d.level >= 7 {
 		tombstone.FormerKey = d.revokeRemoved(member)
 	}
@@ -228,6 +239,17 @@ func (d *draft) removeMember(c armor.RemoveMember) error {
 		return err
 	}
 	return d.levelPools()
+}
+
+// replaceMember removes a node and invites another of its name, or does neither.
+func (d *draft) replaceMember(c armor.ReplaceMember) error {
+	if c.Token.Node != c.Node {
+		return refuse(armor.ErrInvalid, "node %q is replaced, and the join token is for node %q", c.Node, c.Token.Node)
+	}
+	if err := d.removeMember(armor.RemoveMember{Node: c.Node, SharesSettled: c.SharesSettled}); err != nil {
+		return err
+	}
+	return d.createJoinToken(c.Token)
 }
 
 // revokeRemoved revokes the key of a member that goes. It returns the key, with which the node may

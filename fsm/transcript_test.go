@@ -288,9 +288,16 @@ func (l *lab) memberCommand(verb string, a *arguments) armor.Command {
 		}
 		return c
 	case "approve":
-		return l.approve(a.next())
+		c := l.approve(a.next())
+		if a.flag("anew") { // with a key of another machine
+			c.Certificate.Key, c.Certificate.ID.Serial = digest("key of another machine", string(c.Node)), "beef"
+		}
+		return c
 	case "remove":
-		return armor.RemoveMember{Node: armor.NodeID(a.next())}
+		return armor.RemoveMember{Node: armor.NodeID(a.next()), SharesSettled: a.flag("settled")}
+	case "replace":
+		t := l.token(a.next(), time.Hour)
+		return armor.ReplaceMember{Node: t.Token.Node, Token: t.Token, SharesSettled: a.flag("settled")}
 	case "addresses":
 		return armor.SetMemberAddresses{Node: armor.NodeID(a.next()), PeerAddress: a.next()}
 	case "bury":
@@ -443,7 +450,7 @@ func (l *lab) show(what string) string {
 			fmt.Fprintf(&b, "%s index %d voter %v peer %s\n", m.ID, m.Index, m.Voter, m.PeerAddress)
 		}
 		for t := range s.Tombstones.Values() {
-			fmt.Fprintf(&b, "%s removed %s\n", t.ID, stamp(t.RemovedAt))
+			fmt.Fprintf(&b, "%s removed %s%s\n", t.ID, stamp(t.RemovedAt), map[bool]string{true: ", shares settled"}[t.SharesSettled])
 		}
 	case "joins":
 		for t := range s.Tokens.Values() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -74,19 +75,37 @@ func (s *subpool) isClients() bool {
 }
 
 // endOfWaitLocked is the refusal of a waiter who has waited as long as the pool allows.
-func (s *subpool) endOfWaitLocked(wait time.Duration) error {
+func (s *subpool) endOfWaitLocked(p *pool, wait time.Duration) error {
 	if s.live+s.coming == 0 && backend.Away(s.failure) {
 		return s.failure
 	}
 	return &armor.Denial{
-		Reason: armor.ReasonQueryWait, Message: fmt.Sprintf("no server connection became free within %s", wait), Detail: s.whyNoneLocked(),
+		Reason: armor.ReasonQueryWait, Message: fmt.Sprintf("no server connection became free within %s", wait), Detail: s.whyNoneLocked(p),
 	}
 }
 
+// shortLocked says why the node has less of the pool than it might have; nothing if it has all.
+func (p *pool) shortLocked() string {
+	words := p.node.withheldOf(p.key)
+	switch {
+	case p.limit == 0:
+		words = p.noShare()
+	case words != "":
+		words = "of the pool's budget " + words
+	default:
+		return ""
+	}
+	return strings.ToUpper(words[:1]) + words[1:] + "."
+}
+
 // whyNoneLocked is the detail of a waiter's refusal.
-func (s *subpool) whyNoneLocked() string {
+func (s *subpool) whyNoneLocked(p *pool) string {
 	if failed, ok := errors.AsType[*backend.LoginError](s.failure); ok && failed.Passing && failed.Detail != "" {
 		return failed.Detail
 	}
-	return "All server connections of the pool are in use."
+	words := p.shortLocked()
+	if p.limit == 0 {
+		return words
+	}
+	return strings.TrimSpace("All server connections of the pool are in use. " + words)
 }

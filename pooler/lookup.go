@@ -26,17 +26,17 @@ func (p *pool) lookUp(ctx context.Context, q password.Question) (password.Found,
 const lookupOwner = "armor: lookups"
 
 // takeFromClients resets a server connection that a client may have had: what it has left
-// there, such as a search_path, would choose which verifiers are found. Whatever the pool's
+// there, such as a search_path, would choose what is found. Whatever the pool's
 // isolation is, this does not trust its clients.
-func (p *pool) takeFromClients(ctx context.Context, server *ServerConn) error {
-	if server.State().Owner() == lookupOwner {
+func (p *pool) takeFromClients(ctx context.Context, server *ServerConn, owner string) error {
+	if server.State().Owner() == owner {
 		return nil
 	}
 	if err := server.wire.Reset(ctx); err != nil {
 		server.Discard()
-		return fmt.Errorf("reset a server connection before a verifier is asked for: %w", err)
+		return fmt.Errorf("reset a server connection before PostgreSQL is asked something: %w", err)
 	}
-	server.State().Apply(nil, lookupOwner)
+	server.State().Apply(nil, owner)
 	return nil
 }
 
@@ -51,7 +51,7 @@ func (p *pool) askFor(ctx context.Context, q password.Question) (password.Reply,
 	if err != nil {
 		return password.Reply{}, err
 	}
-	if err := p.takeFromClients(ctx, server); err != nil {
+	if err := p.takeFromClients(ctx, server, lookupOwner); err != nil {
 		return password.Reply{}, err
 	}
 	x := core.Exchange{Keep: 1}

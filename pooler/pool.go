@@ -22,6 +22,16 @@ type node struct {
 	errands *errands
 	nextID  atomic.Uint64 // of clients and server connections
 	ticked  atomic.Uint64 // see ticks
+
+	withheld atomic.Pointer[[]armor.Withheld] // of all pools; nil: nothing
+}
+
+// withheldOf tells people what is withheld of a pool's budget; nothing if nothing is.
+func (n *node) withheldOf(pool string) string {
+	if all := n.withheld.Load(); all != nil {
+		return armor.WithheldWords(*all, pool)
+	}
+	return ""
 }
 
 // ticks is core.Config.Tick.
@@ -53,6 +63,7 @@ type pool struct {
 	open      int                      // places taken: from before a dial until the end was read
 	closing   int                      // of those, connections that are being ended
 	pinned    int                      // clients that keep one between transactions, or are about to
+	silent    map[string]time.Time     // hosts at which nobody answers those who look, and since when
 	former    map[uint64]backend.Entry // backends of a former life that hold a place, by their number in the register
 	searching bool                     // for them
 	conns     map[*ServerConn]struct{}
@@ -65,7 +76,7 @@ type pool struct {
 }
 
 func newPool(key string, node *node) *pool {
-	p := &pool{key: key, node: node, made: time.Now(), former: map[uint64]backend.Entry{}, conns: map[*ServerConn]struct{}{}, subs: map[part]*subpool{}}
+	p := &pool{key: key, node: node, made: time.Now(), silent: map[string]time.Time{}, former: map[uint64]backend.Entry{}, conns: map[*ServerConn]struct{}{}, subs: map[part]*subpool{}}
 	if hook := node.cfg.Hooks.QueryWait; hook != nil {
 		p.waited = hook(key)
 	}
@@ -148,6 +159,15 @@ func (p *pool) held() int {
 	return p.open
 }
 
+// noShare says why nobody is served where the node holds no share.
+func (p *pool) noShare() string {
+	words := "this node holds no share of the pool"
+	if withheld := p.node.withheldOf(p.key); withheld != "" {
+		words += ": " + withheld
+	}
+	return words
+}
+
 // status describes the pool, as far as it knows, unless it is retired.
 func (p *pool) status() (s armor.PoolStatus, database armor.Database, serves bool) {
 	p.mu.Lock()
@@ -156,7 +176,7 @@ func (p *pool) status() (s armor.PoolStatus, database armor.Database, serves boo
 		Pool: p.key, Limit: p.limit, Open: p.open, Waiting: p.waiters.Len(), Pinned: p.pinned, Withheld: len(p.former), Paused: p.switches.paused, Disabled: p.switches.disabled,
 	}
 	if s.Limit == 0 {
-		s.NotReady = "this node holds no share of the pool"
+		s.NotReady = p.noShare()
 	}
 	if n := len(p.former); n > 0 && n >= p.limit {
 		s.NotReady = fmt.Sprintf("%d places are held back for server connections that nobody has any more", n)

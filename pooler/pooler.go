@@ -182,6 +182,9 @@ func (p *Pooler) SetLimits(limits map[string]int) {
 	}
 }
 
+// SetWithheld says what is withheld of the pools' budgets, for those who wait and for the status.
+func (p *Pooler) SetWithheld(all []armor.Withheld) { p.withheld.Store(&all) }
+
 // Held returns, per pool, how many server connections are open or being opened. One
 // counts from before it is dialled until its end has been read.
 func (p *Pooler) Held() map[string]int {

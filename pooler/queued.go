@@ -84,14 +84,15 @@ func (p *pool) whatIsDueLocked(w *waiter, now time.Time) []func() {
 	switch after := p.cfg.QueryWaitNotify; {
 	case now.Before(w.from.Add(wait)) && after > 0 && !w.told && waited >= after:
 		w.told = true
-		if tell := w.by.queued; tell != nil {
-			return []func(){func() { tell(queuedNotice()) }}
+		if tell, notice := w.by.queued, queuedNotice(); tell != nil {
+			notice.Detail = p.shortLocked()
+			return []func(){func() { tell(notice) }}
 		}
 		return nil
 	case now.Before(w.from.Add(wait)):
 		return nil
 	default:
-		return p.failLocked(w, w.sub.endOfWaitLocked(wait))
+		return p.failLocked(w, w.sub.endOfWaitLocked(p, wait))
 	}
 }
 

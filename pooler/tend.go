@@ -13,7 +13,8 @@ func (p *pool) tend(now time.Time) {
 		todo := p.forgetPartsLocked(now)
 		todo = append(todo, p.replaceAgedLocked(now)...)
 		todo = append(todo, p.endUnusedLocked(now)...)
-		return append(todo, p.keepWarmLocked()...)
+		todo = append(todo, p.keepWarmLocked()...)
+		return append(todo, p.tryAgainLocked()...)
 	})
 }
 
@@ -87,6 +88,21 @@ func (p *pool) warmUpLocked() {
 	for _, auth := range p.database.Roles {
 		p.subLocked(part{role: auth.Role}).known = true
 	}
+}
+
+// tryAgainLocked logs in where logins fail and nobody comes who would try: a load balancer may
+// send nobody for as long as the pool is not ready.
+func (p *pool) tryAgainLocked() (todo []func()) {
+	if p.waiters.Len() > 0 {
+		return nil
+	}
+	for _, sub := range p.subs {
+		failing := sub.failures > 0 && !sub.backingOff() && sub.terms == nil && !sub.isClients()
+		if failing && sub.live+sub.opening == 0 && p.open < p.limit {
+			todo = append(todo, p.openLocked(sub))
+		}
+	}
+	return todo
 }
 
 // keepWarmLocked logs in until each role that has logged in here before has the pool's

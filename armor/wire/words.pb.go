@@ -390,6 +390,7 @@ type Tombstone struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	RemovedAt     *Time                  `protobuf:"bytes,2,opt,name=removed_at,json=removedAt,proto3" json:"removed_at,omitempty"`
 	FormerKey     []byte                 `protobuf:"bytes,3,opt,name=former_key,json=formerKey,proto3" json:"former_key,omitempty"`
+	SharesSettled bool                   `protobuf:"varint,4,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -443,6 +444,13 @@ func (x *Tombstone) GetFormerKey() []byte {
 		return x.FormerKey
 	}
 	return nil
+}
+
+func (x *Tombstone) GetSharesSettled() bool {
+	if x != nil {
+		return x.SharesSettled
+	}
+	return false
 }
 
 type JoinToken struct {
@@ -2556,6 +2564,8 @@ func (x *ApproveJoin) GetChain() [][]byte {
 type RemoveMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	SharesSettled bool                   `protobuf:"varint,2,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2597,6 +2607,88 @@ func (x *RemoveMember) GetNode() string {
 	return ""
 }
 
+func (x *RemoveMember) GetSharesSettled() bool {
+	if x != nil {
+		return x.SharesSettled
+	}
+	return false
+}
+
+func (x *RemoveMember) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ReplaceMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	SharesSettled bool                   `protobuf:"varint,2,opt,name=shares_settled,json=sharesSettled,proto3" json:"shares_settled,omitempty"`
+	Token         *JoinToken             `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceMember) Reset() {
+	*x = ReplaceMember{}
+	mi := &file_armor_wire_words_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceMember) ProtoMessage() {}
+
+func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceMember.ProtoReflect.Descriptor instead.
+func (*ReplaceMember) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ReplaceMember) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReplaceMember) GetSharesSettled() bool {
+	if x != nil {
+		return x.SharesSettled
+	}
+	return false
+}
+
+func (x *ReplaceMember) GetToken() *JoinToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *ReplaceMember) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type SetMemberAddresses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2609,7 +2701,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +2713,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +2726,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2675,7 +2767,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2779,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2792,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2726,7 +2818,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2830,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2843,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2770,7 +2862,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2874,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2887,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2816,7 +2908,7 @@ type StageRevocations struct {
 
 func (x *StageRevocations) Reset() {
 	*x = StageRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2920,7 @@ func (x *StageRevocations) String() string {
 func (*StageRevocations) ProtoMessage() {}
 
 func (x *StageRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +2933,7 @@ func (x *StageRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
 func (*StageRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StageRevocations) GetBatch() string {
@@ -2878,7 +2970,7 @@ type RevokeStaged struct {
 
 func (x *RevokeStaged) Reset() {
 	*x = RevokeStaged{}
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +2982,7 @@ func (x *RevokeStaged) String() string {
 func (*RevokeStaged) ProtoMessage() {}
 
 func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +2995,7 @@ func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
 func (*RevokeStaged) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevokeStaged) GetBatch() string {
@@ -2950,7 +3042,7 @@ type MendTime struct {
 
 func (x *MendTime) Reset() {
 	*x = MendTime{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3054,7 @@ func (x *MendTime) String() string {
 func (*MendTime) ProtoMessage() {}
 
 func (x *MendTime) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,7 +3067,7 @@ func (x *MendTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
 func (*MendTime) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MendTime) GetFrom() *Time {
@@ -2994,7 +3086,7 @@ type PruneCertificates struct {
 
 func (x *PruneCertificates) Reset() {
 	*x = PruneCertificates{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3098,7 @@ func (x *PruneCertificates) String() string {
 func (*PruneCertificates) ProtoMessage() {}
 
 func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3111,7 @@ func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCertificates.ProtoReflect.Descriptor instead.
 func (*PruneCertificates) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PruneCertificates) GetEndedBefore() *Time {
@@ -3053,6 +3145,7 @@ type Command struct {
 	//	*Command_RevokeStaged
 	//	*Command_MendTime
 	//	*Command_PruneCertificates
+	//	*Command_ReplaceMember
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3060,7 +3153,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3165,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3178,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3266,6 +3359,15 @@ func (x *Command) GetPruneCertificates() *PruneCertificates {
 	return nil
 }
 
+func (x *Command) GetReplaceMember() *ReplaceMember {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ReplaceMember); ok {
+			return x.ReplaceMember
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3346,6 +3448,10 @@ type Command_PruneCertificates struct {
 	PruneCertificates *PruneCertificates `protobuf:"bytes,19,opt,name=prune_certificates,json=pruneCertificates,proto3,oneof"`
 }
 
+type Command_ReplaceMember struct {
+	ReplaceMember *ReplaceMember `protobuf:"bytes,20,opt,name=replace_member,json=replaceMember,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3384,6 +3490,8 @@ func (*Command_MendTime) isCommand_Kind() {}
 
 func (*Command_PruneCertificates) isCommand_Kind() {}
 
+func (*Command_ReplaceMember) isCommand_Kind() {}
+
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
 const file_armor_wire_words_proto_rawDesc = "" +
@@ -3419,13 +3527,14 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"opsAddress\x12\x14\n" +
 	"\x05voter\x18\a \x01(\bR\x05voter\x124\n" +
 	"\vadmitted_at\x18\b \x01(\v2\x13.armor.wire.v1.TimeR\n" +
-	"admittedAt\"n\n" +
+	"admittedAt\"\x95\x01\n" +
 	"\tTombstone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
 	"\n" +
 	"removed_at\x18\x02 \x01(\v2\x13.armor.wire.v1.TimeR\tremovedAt\x12\x1d\n" +
 	"\n" +
-	"former_key\x18\x03 \x01(\fR\tformerKey\"\x88\x01\n" +
+	"former_key\x18\x03 \x01(\fR\tformerKey\x12%\n" +
+	"\x0eshares_settled\x18\x04 \x01(\bR\rsharesSettled\"\x88\x01\n" +
 	"\tJoinToken\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\fR\x04hash\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
@@ -3611,9 +3720,16 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\vApproveJoin\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12<\n" +
 	"\vcertificate\x18\x02 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x14\n" +
-	"\x05chain\x18\x03 \x03(\fR\x05chain\"\"\n" +
+	"\x05chain\x18\x03 \x03(\fR\x05chain\"_\n" +
 	"\fRemoveMember\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\"\x93\x01\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
+	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"\x90\x01\n" +
+	"\rReplaceMember\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
+	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\x12.\n" +
+	"\x05token\x18\x03 \x01(\v2\x18.armor.wire.v1.JoinTokenR\x05token\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"\x93\x01\n" +
 	"\x12SetMemberAddresses\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12!\n" +
 	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\x12%\n" +
@@ -3640,7 +3756,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bMendTime\x12'\n" +
 	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"K\n" +
 	"\x11PruneCertificates\x126\n" +
-	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\x9c\n" +
+	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\xe3\n" +
 	"\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
@@ -3664,7 +3780,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x11stage_revocations\x18\x10 \x01(\v2\x1f.armor.wire.v1.StageRevocationsH\x00R\x10stageRevocations\x12B\n" +
 	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStaged\x126\n" +
 	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTime\x12Q\n" +
-	"\x12prune_certificates\x18\x13 \x01(\v2 .armor.wire.v1.PruneCertificatesH\x00R\x11pruneCertificatesB\x06\n" +
+	"\x12prune_certificates\x18\x13 \x01(\v2 .armor.wire.v1.PruneCertificatesH\x00R\x11pruneCertificates\x12E\n" +
+	"\x0ereplace_member\x18\x14 \x01(\v2\x1c.armor.wire.v1.ReplaceMemberH\x00R\rreplaceMemberB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3679,7 +3796,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3715,15 +3832,16 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*RequestJoin)(nil),         // 31: armor.wire.v1.RequestJoin
 	(*ApproveJoin)(nil),         // 32: armor.wire.v1.ApproveJoin
 	(*RemoveMember)(nil),        // 33: armor.wire.v1.RemoveMember
-	(*SetMemberAddresses)(nil),  // 34: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 35: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 36: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 37: armor.wire.v1.PruneExpired
-	(*StageRevocations)(nil),    // 38: armor.wire.v1.StageRevocations
-	(*RevokeStaged)(nil),        // 39: armor.wire.v1.RevokeStaged
-	(*MendTime)(nil),            // 40: armor.wire.v1.MendTime
-	(*PruneCertificates)(nil),   // 41: armor.wire.v1.PruneCertificates
-	(*Command)(nil),             // 42: armor.wire.v1.Command
+	(*ReplaceMember)(nil),       // 34: armor.wire.v1.ReplaceMember
+	(*SetMemberAddresses)(nil),  // 35: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 36: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 37: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 38: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 39: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 40: armor.wire.v1.RevokeStaged
+	(*MendTime)(nil),            // 41: armor.wire.v1.MendTime
+	(*PruneCertificates)(nil),   // 42: armor.wire.v1.PruneCertificates
+	(*Command)(nil),             // 43: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3764,35 +3882,37 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	6,  // 35: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
 	7,  // 36: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
 	2,  // 37: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	19, // 38: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 39: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	12, // 40: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 41: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	0,  // 42: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
-	22, // 43: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 44: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 45: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 46: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 47: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 48: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 49: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 50: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 51: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 52: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 53: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	34, // 54: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	35, // 55: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	36, // 56: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	37, // 57: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	38, // 58: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	39, // 59: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	40, // 60: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	41, // 61: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	6,  // 38: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
+	19, // 39: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 40: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	12, // 41: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 42: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	0,  // 43: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
+	22, // 44: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 45: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 46: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 47: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 48: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 49: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 50: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	30, // 51: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	31, // 52: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	32, // 53: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	33, // 54: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	35, // 55: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	36, // 56: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	37, // 57: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	38, // 58: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	39, // 59: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	40, // 60: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	41, // 61: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	42, // 62: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
+	34, // 63: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -3800,7 +3920,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[42].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[43].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -3820,6 +3940,7 @@ func file_armor_wire_words_proto_init() {
 		(*Command_RevokeStaged)(nil),
 		(*Command_MendTime)(nil),
 		(*Command_PruneCertificates)(nil),
+		(*Command_ReplaceMember)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3827,7 +3948,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

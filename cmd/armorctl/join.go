@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -60,13 +61,23 @@ func (a *app) createJoinToken(ctx context.Context, t armor.JoinToken, life time.
 	if err != nil {
 		return err
 	}
+	if state.Members.Has(string(t.Node)) {
+		return fault.Hinted(fmt.Errorf("%w: node %s is a member", armor.ErrConflict, t.Node),
+			"if its machine is lost, or has lost its disk: armorctl node replace %s", t.Node)
+	}
+	return a.issueToken(ctx, client, state, t, life, func(t armor.JoinToken) armor.Command { return armor.CreateJoinToken{Token: t} })
+}
+
+// issueToken makes a token, has the command committed that holds its digest, and shows it.
+func (a *app) issueToken(ctx context.Context, client *rpc.Client, state *armor.State, t armor.JoinToken, life time.Duration,
+	with func(armor.JoinToken) armor.Command) error {
 	ca, err := x509.ParseCertificate(state.Cluster.PeerCA)
 	if err != nil {
 		return fmt.Errorf("%w: peer CA of the cluster: %w", armor.ErrInvalid, err)
 	}
 	token := rpc.NewJoinToken(state.Cluster.Name, t.Node, ca)
 	t.Hash, t.Expires = token.Hash(), a.now().Add(life).UTC().Truncate(time.Second)
-	if _, err := a.submit(ctx, client, armor.CreateJoinToken{Token: t}, rpc.SubmitOptions{}); err != nil {
+	if _, err := a.submit(ctx, client, with(t), rpc.SubmitOptions{}); err != nil {
 		return madeAnew(err)
 	}
 	a.say("good for node %s until %s\nnext: armorctl node approve %s --peer-ca DIR, once the node has asked", t.Node, stamp(t.Expires), t.Node)

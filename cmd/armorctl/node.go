@@ -19,7 +19,8 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeDrainCommand(), a.nodeRemoveCommand())
+	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeDrainCommand(), a.nodeRemoveCommand(),
+		a.nodeReplaceCommand())
 }
 
 // nodeView is a node's word about itself as -o json shows it. A node that did not
@@ -45,6 +46,8 @@ type nodeView struct {
 	Unreachable   string       `json:"unreachable,omitempty"`
 	Gossip        []string     `json:"gossip"`
 	Pools         []poolView   `json:"pools"`
+
+	withheld []armor.Withheld // shown with the pools
 }
 
 type poolView struct {
@@ -69,7 +72,7 @@ func viewOfNode(n armor.NodeStatus) nodeView {
 		Fresh: n.FreshAge >= 0, FreshAgeMs: milliseconds(max(n.FreshAge, 0)), Sessions: n.Sessions, Draining: n.Draining,
 		ClockCompared: n.ClockCompared, ClockSkewMs: milliseconds(n.ClockSkew),
 		Address: n.PeerAddress, ClientAddress: n.ClientAddress, OpsAddress: n.OpsAddress, StartedAt: stamp(n.StartedAt),
-		Unreachable: n.Unreachable, Gossip: []string{}, Pools: []poolView{},
+		Unreachable: n.Unreachable, Gossip: []string{}, Pools: []poolView{}, withheld: n.Withheld,
 	}
 	if n.Unreachable != "" {
 		v.Role, v.Fresh = unreachable, false
@@ -202,6 +205,9 @@ func (a *app) nodeApproveCommand() *cobra.Command {
 	return cmd
 }
 
+// approvePatience covers the wait for the end of a former node of that name.
+const approvePatience = time.Minute
+
 // approvedView is the answer of node approve.
 type approvedView struct {
 	Node        armor.NodeID    `json:"node"`
@@ -214,17 +220,22 @@ type approvedView struct {
 }
 
 func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifetime time.Duration) error {
-	client, ctx, done, err := a.reach(ctx)
+	client, err := a.connect()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer client.Close()
+	ctx, cancel := a.within(ctx, approvePatience)
+	defer cancel()
 	state, err := client.State(ctx, armor.Joins)
 	if err != nil {
 		return err
 	}
 	request, err := pendingJoin(state, node)
 	if err != nil {
+		return err
+	}
+	if err := a.awaitFormer(ctx, client, node); err != nil {
 		return err
 	}
 	cert, err := ca.Node(state.Cluster.Name, node, request.CSR, lifetime)
@@ -244,6 +255,40 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifet
 		[2]string{"votes", yesNo(v.Voter)}, [2]string{"certificate expires", v.NotAfter}, [2]string{"revision", fmt.Sprint(v.Revision)})}})
 }
 
+// formerPause is between two looks whether a removed node is over.
+const formerPause = time.Second
+
+// awaitFormer waits until nothing is left of a former node of that name: its lease and its
+// server connections.
+func (a *app) awaitFormer(ctx context.Context, client *rpc.Client, node armor.NodeID) error {
+	for said := false; ; said = true {
+		state, err := client.State(ctx, armor.Tombstones, armor.Shares)
+		if err != nil || !state.Tombstones.Has(string(node)) {
+			return err
+		}
+		if !said {
+			a.say("waiting until nothing is left of the former node %s: %s", node, cmp.Or(withheldFor(state, node), "its lease"))
+		}
+		select {
+		case <-time.After(formerPause):
+		case <-ctx.Done():
+			return fault.Hinted(fmt.Errorf("%w: the former node %s is not over yet: %s", armor.ErrConflict, node,
+				cmp.Or(withheldFor(state, node), "its lease")), "armorctl status says why; then armorctl node approve %s again", node)
+		}
+	}
+}
+
+// withheldFor words what is withheld for a node.
+func withheldFor(s *armor.State, node armor.NodeID) string {
+	var words []string
+	for _, w := range s.Withheld() {
+		if w.Node == node {
+			words = append(words, fmt.Sprintf("%d server connections of pool %s", w.Count, w.Pool))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
 func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 	request, found := s.Joins.Get(string(node))
 	switch {
@@ -254,69 +299,4 @@ func pendingJoin(s *armor.State, node armor.NodeID) (armor.JoinRequest, error) {
 		return request, fmt.Errorf("%w: node %s was admitted already", armor.ErrConflict, node)
 	}
 	return request, nil
-}
-
-func (a *app) nodeRemoveCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "remove NODE", Short: "take a node out of the cluster",
-		Long: "Takes a node out. Its sessions end once it learns of it, or when it has fenced itself; " +
-			"its share of the pools returns when its server connections are over.",
-		Example: "  armorctl node remove n3", Args: exactly("NODE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			return a.removeNode(cmd.Context(), client, armor.NodeID(args[0]))
-		},
-	}
-}
-
-func (a *app) removeNode(ctx context.Context, client *rpc.Client, node armor.NodeID) error {
-	reading, cancel := a.within(ctx, patience)
-	defer cancel()
-	state, err := client.State(reading, armor.Members, armor.Shares, armor.Environments)
-	if err != nil {
-		return err
-	}
-	if !state.Members.Has(string(node)) {
-		return fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
-	}
-	sessions, err := client.Sessions(reading)
-	if err != nil {
-		return err
-	}
-	a.sayRemoval(state, sessions, node)
-	if err := a.confirm(ctx, string(node)); err != nil {
-		return err
-	}
-	ctx, cancel = a.within(ctx, patience)
-	defer cancel()
-	outcome, err := a.submit(ctx, client, armor.RemoveMember{Node: node}, rpc.SubmitOptions{})
-	if err != nil {
-		return err
-	}
-	return a.show(answer{data: viewOfChange(outcome),
-		tables: []table{facts("", [2]string{"removed", string(node)}, [2]string{"revision", fmt.Sprint(outcome.Result.Revision)})}})
-}
-
-// sayRemoval lists what a node's removal will cut.
-func (a *app) sayRemoval(s *armor.State, survey rpc.SessionSurvey, node armor.NodeID) {
-	sessions, granted := 0, 0
-	for _, info := range survey.Sessions {
-		if info.Node == node {
-			sessions++
-		}
-	}
-	for share := range s.Shares.Values() {
-		if share.Node == node {
-			granted += share.Granted
-		}
-	}
-	known := fmt.Sprintf("%d client sessions", sessions)
-	if slices.ContainsFunc(survey.Silent, func(n rpc.SilentNode) bool { return n.Node == node }) {
-		known = "client sessions that cannot be counted, since it does not answer"
-	}
-	a.say("node %s has %s and holds %d server connections of the pools; its key is revoked with it", node, known, granted)
 }

@@ -39,7 +39,7 @@ func (a *app) poolListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(answer{data: pools, tables: []table{poolTable(pools)}})
+			return a.show(answer{data: pools, tables: []table{poolTable(pools), withheldTable(pools)}})
 		},
 	}
 }
@@ -57,7 +57,7 @@ func (a *app) poolShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(answer{data: pool, tables: []table{poolTable([]clusterPoolView{pool})}})
+			return a.show(answer{data: pool, tables: []table{poolTable([]clusterPoolView{pool}), withheldTable([]clusterPoolView{pool})}})
 		},
 	}
 	environmentFlag(cmd, &environment)

@@ -59,6 +59,15 @@ type clusterPoolView struct {
 	Waiting   int             `json:"waiting"`
 	Isolation armor.Isolation `json:"isolation"`
 	Nodes     []nodePoolView  `json:"nodes"`
+	Withheld  []withheldView  `json:"withheld"` // of the budget, for nodes that cannot use it
+}
+
+// withheldView is what nobody may use of a pool's budget before a node is known to have let go.
+type withheldView struct {
+	Node  armor.NodeID `json:"node"`
+	Count int          `json:"count"`
+	Why   string       `json:"why"`
+	Until string       `json:"until,omitempty"`
 }
 
 type nodePoolView struct {
@@ -125,7 +134,8 @@ func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
 func clusterPools(s *armor.State, nodes []nodeView) []clusterPoolView {
 	pools := []clusterPoolView{}
 	for key, p := range s.Pools.All() {
-		v := clusterPoolView{Pool: key, Budget: p.Budget, Isolation: cmp.Or(p.Isolation, armor.IdentityWord), Nodes: []nodePoolView{}}
+		v := clusterPoolView{Pool: key, Budget: p.Budget, Isolation: cmp.Or(p.Isolation, armor.IdentityWord), Nodes: []nodePoolView{},
+			Withheld: withheldOf(key, nodes)}
 		for _, share := range s.SharesOf(key) {
 			v.Granted += share.Granted
 		}
@@ -140,6 +150,34 @@ func clusterPools(s *armor.State, nodes []nodeView) []clusterPoolView {
 		pools = append(pools, v)
 	}
 	return pools
+}
+
+// withheldOf is what the leader says is withheld of a pool, or any other node that answers.
+func withheldOf(pool string, nodes []nodeView) []withheldView {
+	var said nodeView
+	for _, n := range nodes {
+		if n.Unreachable == "" && (said.Node == "" || n.Role == "leader" && n.Term >= said.Term) {
+			said = n
+		}
+	}
+	all := []withheldView{}
+	for _, w := range said.withheld {
+		if w.Pool == pool {
+			all = append(all, withheldView{w.Node, w.Count, w.Why, stampAfter(w.Until)})
+		}
+	}
+	return all
+}
+
+// withheldTable shows what the budgets are short of; it is not shown when that is nothing.
+func withheldTable(pools []clusterPoolView) table {
+	t := table{columns: []string{"withheld", "of pool", "for node", "until", "why"}}
+	for _, p := range pools {
+		for _, w := range p.Withheld {
+			t.row(fmt.Sprint(w.Count), p.Pool, string(w.Node), w.Until, w.Why)
+		}
+	}
+	return t
 }
 
 // expiring are the certificates in use that end soon and have no successor.
@@ -185,7 +223,7 @@ func (a *app) statusTables(v statusView) []table {
 		}
 		certs.row(c.Identity, c.Environment, c.Owner, shortSerial(c.Serial), c.NotAfter)
 	}
-	return []table{head, nodeTable(v.Nodes), poolTable(v.Pools), certs}
+	return []table{head, nodeTable(v.Nodes), poolTable(v.Pools), withheldTable(v.Pools), certs}
 }
 
 // moreThan words how many certificates expire soon beside those that are listed.

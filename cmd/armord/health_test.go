@@ -29,7 +29,7 @@ func address(url string) string { return strings.TrimPrefix(url, "http://") }
 
 func TestHealthIsTheAnswerOfTheOpsPort(t *testing.T) {
 	stale := error(armor.ErrStale)
-	url := startOps(t, []probe{{"trust state", func() error { return stale }}}, false)
+	url := startOps(t, func() []probe { return []probe{{name: "trust state", check: func() error { return stale }}} }, false)
 	path := writeConfig(t, address(url))
 	if text, err := askHealth(t.Context(), path, false); err != nil || text != "ok" {
 		t.Errorf("a node that lives and is not ready: %q, %v", text, err)

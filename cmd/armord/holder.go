@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"sync"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler"
 	"github.com/armordb/armordb/pooler/backend"
 )
@@ -33,6 +36,20 @@ func (h *holder) Held() map[string]int {
 		held[e.Pool]++
 	}
 	return held
+}
+
+// Backends are the server connections that have logged in.
+func (h *holder) Backends() []armor.HostBackends { return h.register.Backends() }
+
+// Look asks PostgreSQL which backends a pool's roles have.
+func (h *holder) Look(ctx context.Context, pool string) ([]armor.HostBackends, error) {
+	h.mu.Lock()
+	p := h.pooler
+	h.mu.Unlock()
+	if p == nil {
+		return nil, fmt.Errorf("%w: this node serves no clients yet", armor.ErrUnavailable)
+	}
+	return p.Look(ctx, pool)
 }
 
 // SetShares passes the limits on.

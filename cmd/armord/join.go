@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +19,9 @@ func (c home) join(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := c.preflight(log); err != nil {
+		return fmt.Errorf("before asking to join: %w", err)
+	}
 	key, err := c.nodeKey()
 	if err != nil {
 		return err
@@ -32,6 +36,10 @@ func (c home) join(ctx context.Context, log *slog.Logger) error {
 		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Advertise,
 		Dial: link.DialJoin, Logger: log,
 	})
+	if errors.Is(err, armor.ErrDenied) {
+		return fmt.Errorf("join cluster %s: %w; if node %s was a member and this machine has lost its disk: armorctl node replace %s makes a new token",
+			c.Cluster, err, c.Node, c.Node)
+	}
 	if err != nil {
 		return fmt.Errorf("join cluster %s: %w", c.Cluster, err)
 	}

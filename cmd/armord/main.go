@@ -49,6 +49,8 @@ func exitCode(err error) int {
 		return 4
 	case errors.Is(err, cluster.ErrForgot):
 		return 5
+	case errors.Is(err, cluster.ErrCopy):
+		return 6
 	default:
 		return 1
 	}

@@ -182,13 +182,16 @@ var (
 	waitingDesc  = prometheus.NewDesc("armor_pool_waiting", "Clients waiting for a server connection.", []string{"pool"}, nil)
 	withheldDesc = prometheus.NewDesc("armor_pool_withheld",
 		"Server connections of a former life of this node that may still be open, and hold their places.", []string{"pool"}, nil)
+	shareWithheldDesc = prometheus.NewDesc("armor_pool_share_withheld",
+		"Server connections of the pool's budget that nobody may use before other nodes, removed ones most of all, are known to have let go.",
+		[]string{"pool"}, nil)
 	pinnedDesc = prometheus.NewDesc("armor_pool_pinned", "Clients that keep a server connection between transactions.", []string{"pool"}, nil)
 )
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, clockDesc,
-		divergedDesc, limitDesc, openDesc, idleDesc, waitingDesc, pinnedDesc, withheldDesc, pausedDesc, disabledDesc} {
+		divergedDesc, limitDesc, openDesc, idleDesc, waitingDesc, pinnedDesc, withheldDesc, shareWithheldDesc, pausedDesc, disabledDesc} {
 		ch <- d
 	}
 }
@@ -215,7 +218,12 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(leaderDesc, leads)
 	gauge(termDesc, float64(s.Term))
 	ch <- prometheus.MustNewConstMetric(divergedDesc, prometheus.CounterValue, float64(s.Divergences))
+	withheld := map[string]int{}
+	for _, w := range s.Withheld {
+		withheld[w.Pool] += w.Count
+	}
 	for _, p := range s.Pools {
+		gauge(shareWithheldDesc, float64(withheld[p.Pool]), p.Pool)
 		gauge(limitDesc, float64(p.Limit), p.Pool)
 		gauge(openDesc, float64(p.Open), p.Pool)
 		gauge(idleDesc, float64(p.Idle), p.Pool)

@@ -16,7 +16,8 @@ import (
 
 func TestMetricsTellTheStatus(t *testing.T) {
 	status := armor.NodeStatus{Role: "leader", Term: 3, Divergences: 2, Revision: 42, Sessions: 7, FreshAge: -1, ClockSkew: -1500 * time.Millisecond,
-		Pools: []armor.PoolStatus{{Pool: "dev/orders", Limit: 6, Open: 4, Idle: 1, Waiting: 2}}}
+		Pools:    []armor.PoolStatus{{Pool: "dev/orders", Limit: 6, Open: 4, Idle: 1, Waiting: 2}, {Pool: "dev/other"}},
+		Withheld: []armor.Withheld{{Pool: "dev/orders", Node: "n3", Count: 2}, {Pool: "dev/orders", Node: "n4", Count: 3}}}
 	m := newMetrics(func() armor.NodeStatus { return status })
 	m.denials.WithLabelValues("revoked").Inc()
 	m.handshake.Observe((3 * time.Millisecond).Seconds())
@@ -27,6 +28,7 @@ func TestMetricsTellTheStatus(t *testing.T) {
 		"armor_policy_applied_index 42",
 		"armor_raft_is_leader 1", "armor_raft_term 3", "armor_divergence_total 2",
 		`armor_pool_limit{pool="dev/orders"} 6`, `armor_pool_waiting{pool="dev/orders"} 2`,
+		`armor_pool_share_withheld{pool="dev/orders"} 5`, `armor_pool_share_withheld{pool="dev/other"} 0`,
 		`armor_denials_total{reason="revoked"} 1`, "armor_handshake_duration_seconds_count 1",
 	} {
 		if !strings.Contains(scrape.Body.String(), want) {

@@ -161,7 +161,7 @@ func (n *node) newMember(machine *fsm.Machine, own membership) (*cluster.Node, e
 		Machine: machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
 		Gossip:  &cluster.GossipConfig{Listen: n.cfg.Gossip.Listen, Advertise: n.cfg.Gossip.Advertise, Keys: [][]byte{key}, Join: n.gossipers},
 		Version: version, PeerAddress: n.cfg.Peer.Advertise, ClientAddress: n.cfg.Client.Advertise, OpsAddress: n.cfg.Ops.Advertise,
-		ClockSkew: n.cfg.ClockSkew, Draining: n.leaving.begun, Logger: n.log,
+		ClockSkew: n.cfg.ClockSkew, Draining: n.leaving.begun, Serving: func() bool { return n.clients.Load() != nil }, Logger: n.log,
 	})
 }
 
@@ -319,6 +319,9 @@ func follow(ctx context.Context, trust armor.Trust, p *pooler.Pooler) error {
 		state, superseded := trust.Current()
 		if state.Differs(before, armor.Pooling) {
 			p.Configure(slices.Collect(state.Databases.Values()), slices.Collect(state.Pools.Values()))
+		}
+		if state.Differs(before, armor.Sharing, armor.Joining) {
+			p.SetWithheld(state.Withheld())
 		}
 		before = state
 		select {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/door"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
 // probe is one condition of readiness: nil, or why a load balancer should send no new
@@ -19,6 +20,7 @@ import (
 type probe struct {
 	name  string
 	check func() error
+	told  bool // by ?verbose only: it does not count
 }
 
 const (
@@ -36,10 +38,10 @@ type ops struct {
 }
 
 // newOps puts the handlers together; it starts nothing.
-func newOps(l net.Listener, probes []probe, metrics http.Handler, withPprof bool, log *slog.Logger) *ops {
+func newOps(l net.Listener, probes func() []probe, metrics http.Handler, withPprof bool, log *slog.Logger) *ops {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", soon(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
-	mux.HandleFunc("GET /readyz", soon(func(w http.ResponseWriter, r *http.Request) { answerReady(w, r, probes) }))
+	mux.HandleFunc("GET /readyz", soon(func(w http.ResponseWriter, r *http.Request) { answerReady(w, r, probes()) }))
 	mux.HandleFunc("GET /metrics", soon(metrics.ServeHTTP))
 	if withPprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -69,7 +71,9 @@ func answerReady(w http.ResponseWriter, r *http.Request, probes []probe) {
 	var lines []byte
 	for _, p := range probes {
 		if err := p.check(); err != nil {
-			status = http.StatusServiceUnavailable
+			if !p.told {
+				status = http.StatusServiceUnavailable
+			}
 			lines = fmt.Appendf(lines, "[-] %s: %v\n", p.name, err)
 			continue
 		}
@@ -100,16 +104,41 @@ func (o *ops) Run(ctx context.Context) error {
 	return fmt.Errorf("serve %s on %s: %w", "health and metrics", o.listener.Addr(), err)
 }
 
-// readiness is what /readyz asks of a node's status.
-func readiness(status func() armor.NodeStatus, admit func() error, certificate func() error) []probe {
-	return []probe{
-		{"server certificate", certificate},
-		{"trust state", admit},
-		{"not draining", func() error {
-			if status().Draining {
+// readiness is what /readyz asks of a node's status; pools is ops.readyPools.
+func readiness(status func() armor.NodeStatus, admit func() error, certificate func() error, pools string) []probe {
+	now := status()
+	probes := []probe{
+		{name: "server certificate", check: certificate},
+		{name: "trust state", check: admit},
+		{name: "not draining", check: func() error {
+			if now.Draining {
 				return armor.ErrDraining
 			}
 			return nil
 		}},
 	}
+	served := 0
+	for _, p := range now.Pools {
+		if p.NotReady == "" {
+			served++
+		}
+		probes = append(probes, probe{name: "pool " + p.Pool, told: pools != config.AllPools, check: func() error { return unserved(p) }})
+	}
+	if pools == config.AnyPool && len(now.Pools) > 0 {
+		probes = append(probes, probe{name: "some pool", check: func() error {
+			if served == 0 {
+				return fmt.Errorf("%w: none of %d pools can be served here", armor.ErrUnavailable, len(now.Pools))
+			}
+			return nil
+		}})
+	}
+	return probes
+}
+
+// unserved is why nobody can be served of a pool here.
+func unserved(p armor.PoolStatus) error {
+	if p.NotReady == "" {
+		return nil
+	}
+	return errors.New(p.NotReady)
 }

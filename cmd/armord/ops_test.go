@@ -11,9 +11,12 @@ import (
 	"testing"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/cmd/armord/config"
 )
 
-func startOps(t *testing.T, probes []probe, withPprof bool) string {
+func noProbes() []probe { return nil }
+
+func startOps(t *testing.T, probes func() []probe, withPprof bool) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,8 +54,9 @@ func get(t *testing.T, url string) (int, string) {
 func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	status := armor.NodeStatus{}
 	var stale, certificate error
-	url := startOps(t,
-		readiness(func() armor.NodeStatus { return status }, func() error { return stale }, func() error { return certificate }), false)
+	url := startOps(t, func() []probe {
+		return readiness(func() armor.NodeStatus { return status }, func() error { return stale }, func() error { return certificate }, config.NoPool)
+	}, false)
 	if code, body := get(t, url+"/readyz"); code != 200 || body != "ready\n" {
 		t.Fatalf("ready node says %d %q", code, body)
 	}
@@ -74,9 +78,37 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// TestPoolsThatNobodyCanBeServedOfAreNamed always, and count where the configuration says so.
+func TestPoolsThatNobodyCanBeServedOfAreNamed(t *testing.T) {
+	good, bad := armor.PoolStatus{Pool: "dev/a"}, armor.PoolStatus{Pool: "dev/b", NotReady: "this node holds no share of the pool"}
+	for _, c := range []struct {
+		setting string
+		pools   []armor.PoolStatus
+		code    int
+	}{
+		{config.NoPool, []armor.PoolStatus{good, bad}, 200}, {config.NoPool, []armor.PoolStatus{bad}, 200},
+		{config.AnyPool, []armor.PoolStatus{good, bad}, 200}, {config.AnyPool, []armor.PoolStatus{bad}, 503}, {config.AnyPool, nil, 200},
+		{config.AllPools, []armor.PoolStatus{good, bad}, 503}, {config.AllPools, []armor.PoolStatus{good}, 200},
+	} {
+		fine := func() error { return nil }
+		url := startOps(t, func() []probe {
+			return readiness(func() armor.NodeStatus { return armor.NodeStatus{Pools: c.pools} }, fine, fine, c.setting)
+		}, false)
+		code, body := get(t, url+"/readyz?verbose")
+		if code != c.code {
+			t.Errorf("%s of %v: %d", c.setting, c.pools, code)
+		}
+		for _, p := range c.pools {
+			if line := map[bool]string{true: "[+] pool " + p.Pool + "\n", false: "[-] pool " + p.Pool + ": " + p.NotReady}[p.NotReady == ""]; !strings.Contains(body, line) {
+				t.Errorf("%q is not in\n%s", line, body)
+			}
+		}
+	}
+}
+
 func TestPprofIsServedOnlyWhenAsked(t *testing.T) {
 	for with, want := range map[bool]int{true: 200, false: 404} {
-		if code, _ := get(t, startOps(t, nil, with)+"/debug/pprof/"); code != want {
+		if code, _ := get(t, startOps(t, noProbes, with)+"/debug/pprof/"); code != want {
 			t.Errorf("pprof: %v gives %d, want %d", with, code, want)
 		}
 	}
@@ -84,7 +116,7 @@ func TestPprofIsServedOnlyWhenAsked(t *testing.T) {
 
 // TestHealthIsAnsweredUnderAFlood of connections that say nothing, or a part of a request.
 func TestHealthIsAnsweredUnderAFlood(t *testing.T) {
-	url := startOps(t, nil, false)
+	url := startOps(t, noProbes, false)
 	address := strings.TrimPrefix(url, "http://")
 	for n := range 4 * opsConns {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(n%4+1))}}

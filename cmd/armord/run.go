@@ -83,7 +83,7 @@ func runNode(ctx context.Context, cfg home, s signals, logs io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("listen for health and metrics: %w", err)
 	}
-	probes := readiness(p.status, p.admits, p.hasCertificate)
+	probes := func() []probe { return readiness(p.status, p.admits, p.hasCertificate, cfg.Ops.ReadyPools) }
 	health := newOps(listener, probes, p.metrics.handler(), cfg.Ops.Pprof, p.log)
 	p.metrics.registry.MustRegister(doorsCollector{func() map[string]door.Counts { return p.doors(health) }})
 	defer context.AfterFunc(asked, func() {
@@ -160,7 +160,7 @@ func (p *process) enrol(ctx context.Context) (*founding, error) {
 	case err != nil || f != nil:
 		return f, err
 	case p.cfg.enrolled():
-		return nil, nil
+		return nil, p.cfg.preflight(p.log)
 	}
 	p.ready("\nSTATUS=waiting to become a member")
 	if len(p.cfg.Join.Addresses) > 0 {

@@ -75,7 +75,7 @@ func setting(t *testing.T, name string) string {
 func TestUnitLeavesANodeDownThatNeedsAnOperator(t *testing.T) {
 	got := setting(t, "RestartPreventExitStatus")
 	var want []string
-	for _, err := range []error{&config.Mistake{Err: armor.ErrInvalid}, cluster.ErrDamaged, cluster.ErrDiverged, cluster.ErrForgot} {
+	for _, err := range []error{&config.Mistake{Err: armor.ErrInvalid}, cluster.ErrDamaged, cluster.ErrDiverged, cluster.ErrForgot, cluster.ErrCopy} {
 		want = append(want, strconv.Itoa(exitCode(err)))
 	}
 	if got != strings.Join(want, " ") {

@@ -17,11 +17,11 @@ const goodbyeFor = time.Second
 
 // End ends the connection and returns when PostgreSQL has no backend for it any more:
 // closing our side does not end a backend that is running a query, so the end must be
-// read. ctx ends when the process does.
+// read. A connection that was ended can be ended again. ctx ends when the process does.
 func (c *Conn) End(ctx context.Context) {
 	defer c.stream.Close()
 	defer c.raw.Close()
-	if c.ended || c.readEnd(ctx) {
+	if c.ended = c.ended || c.readEnd(ctx); c.ended {
 		c.home.cfg.Register.Strike(c.entry.ID)
 	}
 }

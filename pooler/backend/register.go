@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -158,6 +159,27 @@ func (r *Register) Former() []Entry {
 		return nil
 	}
 	return slices.Clone(r.former)
+}
+
+// Backends are the connections that are open and have logged in, by host, in the hosts' order.
+func (r *Register) Backends() []armor.HostBackends {
+	if r == nil {
+		return nil
+	}
+	byHost := map[string][]uint32{}
+	r.mu.Lock()
+	for _, e := range r.open {
+		if e.PID != 0 {
+			byHost[e.Host] = append(byHost[e.Host], e.PID)
+		}
+	}
+	r.mu.Unlock()
+	var all []armor.HostBackends
+	for _, host := range slices.Sorted(maps.Keys(byHost)) {
+		slices.Sort(byHost[host])
+		all = append(all, armor.HostBackends{Host: host, PIDs: byHost[host]})
+	}
+	return all
 }
 
 // begin writes down a connection that is about to log in, and numbers it.

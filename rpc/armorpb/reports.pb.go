@@ -996,6 +996,7 @@ type NodeStatus struct {
 	ClockSkew     int64                  `protobuf:"varint,18,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"` // nanoseconds
 	ClockCompared bool                   `protobuf:"varint,19,opt,name=clock_compared,json=clockCompared,proto3" json:"clock_compared,omitempty"`
 	Divergences   uint64                 `protobuf:"varint,20,opt,name=divergences,proto3" json:"divergences,omitempty"`
+	Withheld      []*Withheld            `protobuf:"bytes,21,rep,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1168,6 +1169,13 @@ func (x *NodeStatus) GetDivergences() uint64 {
 		return x.Divergences
 	}
 	return 0
+}
+
+func (x *NodeStatus) GetWithheld() []*Withheld {
+	if x != nil {
+		return x.Withheld
+	}
+	return nil
 }
 
 type NodeEnforcement struct {
@@ -1408,6 +1416,8 @@ type Renewal struct {
 	Level         uint32                 `protobuf:"varint,14,opt,name=level,proto3" json:"level,omitempty"`
 	Mark          *Mark                  `protobuf:"bytes,15,opt,name=mark,proto3" json:"mark,omitempty"`
 	Ended         bool                   `protobuf:"varint,20,opt,name=ended,proto3" json:"ended,omitempty"`
+	Backends      []*HostBackends        `protobuf:"bytes,21,rep,name=backends,proto3" json:"backends,omitempty"`
+	Serving       bool                   `protobuf:"varint,22,opt,name=serving,proto3" json:"serving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1554,6 +1564,150 @@ func (x *Renewal) GetEnded() bool {
 	return false
 }
 
+func (x *Renewal) GetBackends() []*HostBackends {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *Renewal) GetServing() bool {
+	if x != nil {
+		return x.Serving
+	}
+	return false
+}
+
+// HostBackends are server processes of PostgreSQL on one host.
+type HostBackends struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Pids          []uint32               `protobuf:"varint,2,rep,packed,name=pids,proto3" json:"pids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostBackends) Reset() {
+	*x = HostBackends{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostBackends) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostBackends) ProtoMessage() {}
+
+func (x *HostBackends) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostBackends.ProtoReflect.Descriptor instead.
+func (*HostBackends) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HostBackends) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HostBackends) GetPids() []uint32 {
+	if x != nil {
+		return x.Pids
+	}
+	return nil
+}
+
+// Withheld is a part of a pool's budget that is kept for a node that cannot use it.
+type Withheld struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pool          string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Count         int64                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	Until         *wire.Time             `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Withheld) Reset() {
+	*x = Withheld{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Withheld) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Withheld) ProtoMessage() {}
+
+func (x *Withheld) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Withheld.ProtoReflect.Descriptor instead.
+func (*Withheld) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Withheld) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Withheld) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Withheld) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Withheld) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Withheld) GetUntil() *wire.Time {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 type BallotQuestion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
@@ -1563,7 +1717,7 @@ type BallotQuestion struct {
 
 func (x *BallotQuestion) Reset() {
 	*x = BallotQuestion{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1729,7 @@ func (x *BallotQuestion) String() string {
 func (*BallotQuestion) ProtoMessage() {}
 
 func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1742,7 @@ func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BallotQuestion.ProtoReflect.Descriptor instead.
 func (*BallotQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BallotQuestion) GetTerm() uint64 {
@@ -1610,7 +1764,7 @@ type Ballot struct {
 
 func (x *Ballot) Reset() {
 	*x = Ballot{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1776,7 @@ func (x *Ballot) String() string {
 func (*Ballot) ProtoMessage() {}
 
 func (x *Ballot) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1789,7 @@ func (x *Ballot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ballot.ProtoReflect.Descriptor instead.
 func (*Ballot) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ballot) GetTerm() uint64 {
@@ -1674,13 +1828,14 @@ type Freshness struct {
 	Bound         int64                  `protobuf:"varint,4,opt,name=bound,proto3" json:"bound,omitempty"`
 	Differs       bool                   `protobuf:"varint,5,opt,name=differs,proto3" json:"differs,omitempty"`
 	Mark          *Mark                  `protobuf:"bytes,6,opt,name=mark,proto3" json:"mark,omitempty"`
+	Copy          bool                   `protobuf:"varint,7,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1847,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1860,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -1750,6 +1905,13 @@ func (x *Freshness) GetMark() *Mark {
 	return nil
 }
 
+func (x *Freshness) GetCopy() bool {
+	if x != nil {
+		return x.Copy
+	}
+	return false
+}
+
 // Mark is where a history stands after a revision.
 type Mark struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1762,7 +1924,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1936,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1949,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Mark) GetRevision() uint64 {
@@ -1825,7 +1987,7 @@ type Verification struct {
 
 func (x *Verification) Reset() {
 	*x = Verification{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1999,7 @@ func (x *Verification) String() string {
 func (*Verification) ProtoMessage() {}
 
 func (x *Verification) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +2012,7 @@ func (x *Verification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verification.ProtoReflect.Descriptor instead.
 func (*Verification) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Verification) GetNode() string {
@@ -1906,7 +2068,7 @@ type Attestation struct {
 
 func (x *Attestation) Reset() {
 	*x = Attestation{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2080,7 @@ func (x *Attestation) String() string {
 func (*Attestation) ProtoMessage() {}
 
 func (x *Attestation) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2093,7 @@ func (x *Attestation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
 func (*Attestation) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Attestation) GetMark() *Mark {
@@ -1972,7 +2134,7 @@ type Question struct {
 
 func (x *Question) Reset() {
 	*x = Question{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2146,7 @@ func (x *Question) String() string {
 func (*Question) ProtoMessage() {}
 
 func (x *Question) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2159,7 @@ func (x *Question) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Question.ProtoReflect.Descriptor instead.
 func (*Question) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Question) GetCertificates() []string {
@@ -2078,7 +2240,7 @@ type CertificatePage struct {
 
 func (x *CertificatePage) Reset() {
 	*x = CertificatePage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2252,7 @@ func (x *CertificatePage) String() string {
 func (*CertificatePage) ProtoMessage() {}
 
 func (x *CertificatePage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2265,7 @@ func (x *CertificatePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificatePage.ProtoReflect.Descriptor instead.
 func (*CertificatePage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CertificatePage) GetLimit() int64 {
@@ -2168,7 +2330,7 @@ type RevocationPage struct {
 
 func (x *RevocationPage) Reset() {
 	*x = RevocationPage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2342,7 @@ func (x *RevocationPage) String() string {
 func (*RevocationPage) ProtoMessage() {}
 
 func (x *RevocationPage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2355,7 @@ func (x *RevocationPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationPage.ProtoReflect.Descriptor instead.
 func (*RevocationPage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RevocationPage) GetLimit() int64 {
@@ -2315,7 +2477,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12/\n" +
-	"\awarrant\x18\x04 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"\xf8\x04\n" +
+	"\awarrant\x18\x04 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"\xac\x05\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -2341,7 +2503,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\n" +
 	"clock_skew\x18\x12 \x01(\x03R\tclockSkew\x12%\n" +
 	"\x0eclock_compared\x18\x13 \x01(\bR\rclockCompared\x12 \n" +
-	"\vdivergences\x18\x14 \x01(\x04R\vdivergences\"\xa1\x01\n" +
+	"\vdivergences\x18\x14 \x01(\x04R\vdivergences\x122\n" +
+	"\bwithheld\x18\x15 \x03(\v2\x16.armor.rpc.v1.WithheldR\bwithheld\"\xa1\x01\n" +
 	"\x0fNodeEnforcement\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\benforced\x18\x02 \x01(\bR\benforced\x12\x14\n" +
@@ -2358,7 +2521,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\rR\x06secret\x12\x12\n" +
 	"\x04long\x18\x03 \x01(\fR\x04long\x12\x1c\n" +
-	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\x97\x04\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xe9\x04\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2377,24 +2540,36 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"opsAddress\x12\x14\n" +
 	"\x05level\x18\x0e \x01(\rR\x05level\x12&\n" +
 	"\x04mark\x18\x0f \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x14\n" +
-	"\x05ended\x18\x14 \x01(\bR\x05ended\x1a7\n" +
+	"\x05ended\x18\x14 \x01(\bR\x05ended\x126\n" +
+	"\bbackends\x18\x15 \x03(\v2\x1a.armor.rpc.v1.HostBackendsR\bbackends\x12\x18\n" +
+	"\aserving\x18\x16 \x01(\bR\aserving\x1a7\n" +
 	"\tHeldEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"$\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"6\n" +
+	"\fHostBackends\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
+	"\x04pids\x18\x02 \x03(\rR\x04pids\"\x85\x01\n" +
+	"\bWithheld\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05count\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12)\n" +
+	"\x05until\x18\x05 \x01(\v2\x13.armor.wire.v1.TimeR\x05until\"$\n" +
 	"\x0eBallotQuestion\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\"j\n" +
 	"\x06Ballot\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x1c\n" +
 	"\tsuccessor\x18\x03 \x01(\tR\tsuccessor\x12\x16\n" +
-	"\x06unsaid\x18\x04 \x01(\bR\x06unsaid\"\xb6\x01\n" +
+	"\x06unsaid\x18\x04 \x01(\bR\x06unsaid\"\xca\x01\n" +
 	"\tFreshness\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12'\n" +
 	"\x04time\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\x12\x14\n" +
 	"\x05bound\x18\x04 \x01(\x03R\x05bound\x12\x18\n" +
 	"\adiffers\x18\x05 \x01(\bR\adiffers\x12&\n" +
-	"\x04mark\x18\x06 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\"N\n" +
+	"\x04mark\x18\x06 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x12\n" +
+	"\x04copy\x18\a \x01(\bR\x04copy\"N\n" +
 	"\x04Mark\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x14\n" +
@@ -2450,7 +2625,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -2469,61 +2644,66 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Enforcement)(nil),      // 14: armor.rpc.v1.Enforcement
 	(*CancelRequest)(nil),    // 15: armor.rpc.v1.CancelRequest
 	(*Renewal)(nil),          // 16: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),   // 17: armor.rpc.v1.BallotQuestion
-	(*Ballot)(nil),           // 18: armor.rpc.v1.Ballot
-	(*Freshness)(nil),        // 19: armor.rpc.v1.Freshness
-	(*Mark)(nil),             // 20: armor.rpc.v1.Mark
-	(*Verification)(nil),     // 21: armor.rpc.v1.Verification
-	(*Attestation)(nil),      // 22: armor.rpc.v1.Attestation
-	(*Question)(nil),         // 23: armor.rpc.v1.Question
-	(*CertificatePage)(nil),  // 24: armor.rpc.v1.CertificatePage
-	(*RevocationPage)(nil),   // 25: armor.rpc.v1.RevocationPage
-	nil,                      // 26: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 27: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 28: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 29: armor.wire.v1.Certificate
-	(*wire.Selector)(nil),    // 30: armor.wire.v1.Selector
+	(*HostBackends)(nil),     // 17: armor.rpc.v1.HostBackends
+	(*Withheld)(nil),         // 18: armor.rpc.v1.Withheld
+	(*BallotQuestion)(nil),   // 19: armor.rpc.v1.BallotQuestion
+	(*Ballot)(nil),           // 20: armor.rpc.v1.Ballot
+	(*Freshness)(nil),        // 21: armor.rpc.v1.Freshness
+	(*Mark)(nil),             // 22: armor.rpc.v1.Mark
+	(*Verification)(nil),     // 23: armor.rpc.v1.Verification
+	(*Attestation)(nil),      // 24: armor.rpc.v1.Attestation
+	(*Question)(nil),         // 25: armor.rpc.v1.Question
+	(*CertificatePage)(nil),  // 26: armor.rpc.v1.CertificatePage
+	(*RevocationPage)(nil),   // 27: armor.rpc.v1.RevocationPage
+	nil,                      // 28: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 29: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 30: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 31: armor.wire.v1.Certificate
+	(*wire.Selector)(nil),    // 32: armor.wire.v1.Selector
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	27, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	28, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	27, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	29, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	30, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	29, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	29, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	29, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	31, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	31, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	27, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	29, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	29, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	27, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
-	27, // 14: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
+	31, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	29, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	29, // 14: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
 	10, // 15: armor.rpc.v1.PoolOrder.warrant:type_name -> armor.rpc.v1.Warrant
 	9,  // 16: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	27, // 17: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	27, // 18: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	27, // 19: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
-	13, // 20: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	26, // 21: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	20, // 22: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
-	27, // 23: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
-	20, // 24: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
-	20, // 25: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
-	20, // 26: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	29, // 27: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
-	30, // 28: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
-	27, // 29: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
-	24, // 30: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
-	25, // 31: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
-	27, // 32: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
-	27, // 33: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	29, // 17: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	18, // 18: armor.rpc.v1.NodeStatus.withheld:type_name -> armor.rpc.v1.Withheld
+	29, // 19: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	29, // 20: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	13, // 21: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
+	28, // 22: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	22, // 23: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
+	17, // 24: armor.rpc.v1.Renewal.backends:type_name -> armor.rpc.v1.HostBackends
+	29, // 25: armor.rpc.v1.Withheld.until:type_name -> armor.wire.v1.Time
+	29, // 26: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	22, // 27: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
+	22, // 28: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
+	22, // 29: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	31, // 30: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
+	32, // 31: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
+	29, // 32: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
+	26, // 33: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
+	27, // 34: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
+	29, // 35: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
+	29, // 36: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -2537,7 +2717,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

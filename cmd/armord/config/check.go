@@ -55,6 +55,7 @@ func (c *Config) check() *fieldError {
 		{"$.gossip.join", checkAddresses(c.Gossip.Join)},
 		{"$.ops.listen", checkListen(c.Ops.Listen)},
 		{"$.ops.advertise", checkAdvertise(c.Ops.Advertise)},
+		{"$.ops.readyPools", checkOneOf(c.Ops.ReadyPools, NoPool, AnyPool, AllPools)},
 		{"$.adminSocket", checkSocket(c.AdminSocket)},
 		{"$.clockSkew", checkClockSkew(c.ClockSkew)},
 		{"$.join.addresses", c.Join.check()},

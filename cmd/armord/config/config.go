@@ -130,9 +130,19 @@ type Ops struct {
 	// Advertise is the host:port shown to people. Default: listen, with this machine's
 	// name in place of an empty host.
 	Advertise string `yaml:"advertise"`
+	// ReadyPools says which pools have to be served here for /readyz to say ready: none, any
+	// of them, or all. /readyz?verbose names those that are not, whatever this is. Default: none.
+	ReadyPools string `yaml:"readyPools"`
 	// Pprof also serves /debug/pprof/. Default: false.
 	Pprof bool `yaml:"pprof"`
 }
+
+// What Ops.ReadyPools may be.
+const (
+	NoPool   = "none"
+	AnyPool  = "any"
+	AllPools = "all"
+)
 
 // Join makes a node without data ask an existing cluster for admission.
 type Join struct {
@@ -230,6 +240,7 @@ func (c *Config) setDefaults(folder string) {
 	c.Gossip.Listen = cmp.Or(c.Gossip.Listen, ":6434")
 	c.Gossip.KeyFile = absolute(c.Gossip.KeyFile, folder, in("peer/gossip.key"))
 	c.Ops.Listen = cmp.Or(c.Ops.Listen, "127.0.0.1:6435")
+	c.Ops.ReadyPools = cmp.Or(c.Ops.ReadyPools, NoPool)
 	c.Join.TokenFile = absolute(c.Join.TokenFile, folder, "")
 	c.ClockSkew = cmp.Or(c.ClockSkew, 5*time.Second)
 	c.Log.Level = cmp.Or(c.Log.Level, "info")
