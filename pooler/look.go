@@ -106,21 +106,30 @@ func (l *look) borrow(ctx context.Context) error {
 	return nil
 }
 
-// all looks at each host, first at the one that the borrowed connection leads to.
+// all looks at each host, first at the one that the borrowed connection leads to. A host that is
+// dead is passed over, if another one answers: where none does it may be this node that is cut off.
 func (l *look) all(ctx context.Context) (all []armor.HostBackends, err error) {
 	hosts := slices.Clone(l.database.Hosts)
 	if l.server != nil {
 		own := l.server.wire.Host()
 		slices.SortStableFunc(hosts, func(a, b string) int { return rank(a == own) - rank(b == own) })
 	}
+	var unheard, dead error
 	for _, host := range slices.Compact(hosts) {
 		pids, failed := l.at(ctx, host)
-		if failed = l.pool.endured(host, failed); failed != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", host, failed))
+		switch is := l.pool.isDead(host, failed); {
+		case failed == nil:
+			all = append(all, armor.HostBackends{Host: host, PIDs: pids})
+		case is:
+			dead = errors.Join(dead, fmt.Errorf("%s: %w", host, failed))
+		default:
+			unheard = errors.Join(unheard, fmt.Errorf("%s: %w", host, failed))
 		}
-		all = append(all, armor.HostBackends{Host: host, PIDs: pids})
 	}
-	return all, err
+	if len(all) == 0 {
+		unheard = errors.Join(unheard, dead)
+	}
+	return all, unheard
 }
 
 func (l *look) at(ctx context.Context, host string) ([]uint32, error) {
@@ -178,21 +187,18 @@ func (l *look) end() {
 	}
 }
 
-// endured returns nil for a host at which nobody has answered for as long as PostgreSQL needs
-// to notice the end of a dead client, and the failure otherwise. A dead host must not withhold a share for ever.
-func (p *pool) endured(host string, failed error) error {
+// isDead reports whether nobody has answered at a host for as long as PostgreSQL needs to notice
+// the end of a dead client. It must not withhold a share for ever.
+func (p *pool) isDead(host string, failed error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !backend.IsSilent(failed) {
 		delete(p.silent, host)
-		return failed
+		return false
 	}
 	since, before := p.silent[host]
-	switch {
-	case !before:
+	if !before {
 		p.silent[host] = time.Now()
-	case time.Since(since) >= p.node.cfg.VanishedFor:
-		return nil
 	}
-	return failed
+	return before && time.Since(since) >= p.node.cfg.VanishedFor
 }

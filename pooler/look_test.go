@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/pooler"
@@ -72,6 +73,28 @@ func TestALookGoesToEveryHost(t *testing.T) {
 	}
 	if _, err := h.Look(t.Context(), "production/none"); err == nil {
 		t.Error("looked at a pool that is not there")
+	}
+}
+
+// TestADeadHostIsPassedOverIfAnotherAnswers: where none does, it may be this node that is cut off.
+func TestADeadHostIsPassedOverIfAnotherAnswers(t *testing.T) {
+	for _, c := range []struct {
+		hosts []string
+		seen  int
+	}{{[]string{postgres.TCP(), "127.0.0.1:1"}, 1}, {[]string{"127.0.0.1:1"}, 0}} {
+		h := newHouse(t, withHost(postgres.TCP()), withBudget(1), func(h *house, cfg *pooler.Config) {
+			h.database.Hosts = c.hosts
+			cfg.Secrets = &secrets{passwords: []string{pgtest.Password}, hosts: c.hosts}
+			cfg.VanishedFor = time.Millisecond
+		})
+		h.SetLimits(nil) // or it would first wait for a place of its share
+		if _, err := h.Look(t.Context(), h.pool.Key()); err == nil {
+			t.Errorf("%v: believed dead at once", c.hosts)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if seen, err := h.Look(t.Context(), h.pool.Key()); len(seen) != c.seen || (err == nil) != (c.seen > 0) {
+			t.Errorf("%v: %v, %v", c.hosts, seen, err)
+		}
 	}
 }
 
