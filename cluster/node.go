@@ -419,17 +419,9 @@ type tasks struct {
 	count   int
 	closing bool
 	idle    *sync.Cond
-	context context.Context // ends when the node does; immutable
-	end     context.CancelFunc
 }
 
-func (t *tasks) init() {
-	t.idle = sync.NewCond(&t.mu)
-	t.context, t.end = context.WithCancel(context.Background())
-}
-
-// ending ends once no task is begun any more: those that run should come to their end.
-func (t *tasks) ending() context.Context { return t.context }
+func (t *tasks) init() { t.idle = sync.NewCond(&t.mu) }
 
 // start runs f unless the node is ending.
 func (t *tasks) start(f func()) bool {
@@ -457,7 +449,6 @@ func (t *tasks) wait() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closing = true
-	t.end()
 	for t.count > 0 {
 		t.idle.Wait()
 	}

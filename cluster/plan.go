@@ -32,7 +32,7 @@ func newPlanner(h *housekeeper) *planner {
 
 func (p *planner) plan(ctx context.Context, state *armor.State) {
 	p.observe(state)
-	p.t.searches.seek(state)
+	p.t.searches.seek(ctx, state)
 	for _, pool := range sharePlans(state) {
 		pool.Held = func(s armor.Share) int { return p.held(state, s) }
 		if next := pool.Next(); !slices.Equal(pool.Shares, next) {

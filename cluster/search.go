@@ -60,8 +60,8 @@ func newSearches(n *Node, l *lives) *searches {
 }
 
 // seek begins the looks that are due, and takes out of what was found all that nodes have
-// said is theirs.
-func (s *searches) seek(state *armor.State) {
+// said is theirs. Looks end with ctx, that of the leader's office.
+func (s *searches) seek(ctx context.Context, state *armor.State) {
 	wanted := s.wanted(state)
 	claims := s.lives.backends()
 	now := s.node.cfg.Clock.Boot()
@@ -80,7 +80,7 @@ func (s *searches) seek(state *armor.State) {
 		}
 		q.explain(claims, q.of, s.node.cfg.mistakes.explainAll)
 		if !q.running && now >= q.next && s.node.cfg.Holder != nil {
-			q.running = s.node.tasks.start(func() { s.look(pool, q) })
+			q.running = s.node.tasks.start(func() { s.look(ctx, pool, q) })
 		}
 	}
 }
@@ -101,10 +101,9 @@ func (s *searches) wanted(state *armor.State) map[string][]armor.NodeID {
 }
 
 // look asks PostgreSQL once.
-func (s *searches) look(pool string, q *search) {
-	ctx, cancel := context.WithTimeout(context.Background(), searchTime)
+func (s *searches) look(ctx context.Context, pool string, q *search) {
+	ctx, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
-	defer context.AfterFunc(s.node.tasks.ending(), cancel)()
 	seen, err := s.node.cfg.Holder.Look(ctx, pool)
 	s.mu.Lock()
 	defer s.mu.Unlock()
