@@ -20,7 +20,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Where Debian has pgbouncer and haproxy; not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help build demo test fresh check fmt vet lint arch generated race differ fuzz chaos clocks faults upgrade mutant regress bench bench-state image images image-test compose-demo deb deb-test clean
+.PHONY: help build demo test fresh check fmt vet lint arch generated reference race differ fuzz chaos clocks faults upgrade mutant regress bench bench-state image images image-test compose-demo deb deb-test clean
 .NOTPARALLEL:
 
 help:    ## list the targets
@@ -53,12 +53,16 @@ vet:
 
 lint:    ## staticcheck, pinned in tools/go.mod
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
-	$(GO) test -C tools ./noskip
+	$(GO) test -C tools ./noskip ./reference
 
 arch:    ## who may import whom
 	$(TEST) -count=1 -run 'Imports|Rule|Drawing' ./armor
 
-generated: ## see that the generated code is that of the .proto files (needs protoc)
+reference: ## write docs/reference.md: every key of armord.yaml and of the manifests
+	$(GO) run -C tools ./reference "$(CURDIR)"
+
+generated: ## see that what is generated is up to date (the code of the .proto files needs protoc)
+	@$(GO) run -C tools ./reference -check "$(CURDIR)"
 	@if command -v protoc >/dev/null; then \
 	  sum() { cat armor/wire/*.pb.go fsm/fsmpb/*.pb.go rpc/armorpb/*.pb.go | sha256sum; }; before=$$(sum); \
 	  tools/generate.sh && test "$$before" = "$$(sum)" || { echo "the generated code was not up to date; it is now"; exit 1; }; \

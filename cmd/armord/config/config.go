@@ -146,9 +146,9 @@ const (
 
 // Join makes a node without data ask an existing cluster for admission.
 type Join struct {
-	// Addresses are peer addresses of members, host:port, tried in order.
+	// Addresses are peer addresses of members, host:port, tried in order. Default: none.
 	Addresses []string `yaml:"addresses"`
-	// TokenFile holds what `armorctl join-token create` printed.
+	// TokenFile holds what `armorctl join-token create` printed. Required with addresses.
 	TokenFile string `yaml:"tokenFile"`
 }
 
