@@ -30,7 +30,7 @@ func Commands() []Command {
 		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
 		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
-		PruneCertificates{}, ReplaceMember{},
+		PruneCertificates{}, ReplaceMember{}, RenewMember{},
 	}
 }
 
@@ -147,6 +147,14 @@ type RemoveMember struct {
 	Force bool
 }
 
+// RenewMember gives a node another certificate of the key that it has. The node takes it into use
+// when it learns of it.
+type RenewMember struct {
+	Node        NodeID
+	Certificate Certificate
+	Chain       [][]byte // the certificate and its issuers, DER
+}
+
 // ReplaceMember takes a node out, as RemoveMember does, and makes the token by which another
 // machine may ask to join under its name: a member is an id, and the name a label on it.
 type ReplaceMember struct {
@@ -218,6 +226,7 @@ func (RequestJoin) Kind() string         { return "request-join" }
 func (ApproveJoin) Kind() string         { return "approve-join" }
 func (RemoveMember) Kind() string        { return "remove-member" }
 func (ReplaceMember) Kind() string       { return "replace-member" }
+func (RenewMember) Kind() string         { return "renew-member" }
 func (SetMemberAddresses) Kind() string  { return "set-member-addresses" }
 func (SetShares) Kind() string           { return "set-shares" }
 func (BuryTombstones) Kind() string      { return "bury-tombstones" }
@@ -240,6 +249,7 @@ func (RequestJoin) Needs() OperatorRole         { return "" }
 func (ApproveJoin) Needs() OperatorRole         { return NodeAdmin }
 func (RemoveMember) Needs() OperatorRole        { return NodeAdmin }
 func (ReplaceMember) Needs() OperatorRole       { return NodeAdmin }
+func (RenewMember) Needs() OperatorRole         { return NodeAdmin }
 func (SetMemberAddresses) Needs() OperatorRole  { return "" }
 func (SetShares) Needs() OperatorRole           { return "" }
 func (BuryTombstones) Needs() OperatorRole      { return "" }

@@ -39,6 +39,8 @@ type Member struct {
 	OpsAddress    string
 	Voter         bool // whether it was admitted to vote; Raft's configuration says whether it does yet
 	AdmittedAt    time.Time
+	// Chain is the certificate and its issuers, DER, once it was renewed: the node takes it from here.
+	Chain [][]byte
 }
 
 // Key is the member's key in State.Members.

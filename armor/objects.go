@@ -68,6 +68,8 @@ func nodesOf(c Command) (names []string) {
 		names = []string{"node " + string(c.Node)}
 	case RemoveMember:
 		names = []string{"node " + string(c.Node)}
+	case RenewMember:
+		names = []string{"node " + string(c.Node), "certificate " + c.Certificate.ID.Serial}
 	case ReplaceMember:
 		names = []string{"node " + string(c.Node), "token for node " + string(c.Token.Node)}
 	case SetMemberAddresses:

@@ -74,6 +74,7 @@ var kinds = byName(
 	means(4, (*draft).revokeStaged),
 	means(7, (*draft).mendTime),
 	means(7, (*draft).pruneCertificates),
+	means(7, (*draft).renewMember),
 )
 
 // LevelOf returns the kind of command in an entry that Check or Encode made, and the level

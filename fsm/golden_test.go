@@ -144,6 +144,7 @@ func everyCommand(t *testing.T) *lab {
 	l.must(l.by("ada", armor.PutEnvironment{Environment: armor.Environment{Name: "staging", Cancel: armor.CancelTLSOnly}}))
 	l.must(l.by("ada", armor.PutOperator{Operator: l.operator("bob", armor.Revoker)}))
 	l.must(l.node("n2", armor.SetMemberAddresses{Node: "n2", PeerAddress: "n2:8432", ClientAddress: "n2:6432", OpsAddress: "n2:9432"}))
+	l.must(l.by("ada", l.renewal("n2", time.Hour)))
 	l.must(l.node("n1", armor.SetShares{Pool: armor.ObjectKey("dev", "app"), Shares: []armor.Share{
 		{Pool: armor.ObjectKey("dev", "app"), Node: "n1", Target: 3, Granted: 4},
 	}}))

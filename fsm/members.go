@@ -174,7 +174,7 @@ func sameJoin(filed, r armor.JoinRequest) bool {
 // approveJoin admits the node that asked. Its request stays, with the chain, so that
 // the node can fetch its certificate.
 func (d *draft) approveJoin(c armor.ApproveJoin) error {
-	if err := checkIssued(c); err != nil {
+	if err := checkIssued(c.Node, c.Certificate, c.Chain); err != nil {
 		return err
 	}
 	request, found := d.Joins.Get(string(c.Node))
@@ -195,18 +195,43 @@ func (d *draft) approveJoin(c armor.ApproveJoin) error {
 	})
 }
 
-func checkIssued(c armor.ApproveJoin) error {
-	if len(c.Chain) == 0 || len(c.Chain) > maxChain {
-		return refuse(armor.ErrInvalid, "the chain of node %q has %d certificates; 1 to %d are taken", c.Node, len(c.Chain), maxChain)
+func checkIssued(node armor.NodeID, leaf armor.Certificate, chain [][]byte) error {
+	if len(chain) == 0 || len(chain) > maxChain {
+		return refuse(armor.ErrInvalid, "the chain of node %q has %d certificates; 1 to %d are taken", node, len(chain), maxChain)
 	}
-	for _, der := range c.Chain {
+	for _, der := range chain {
 		if err := checkDER("a certificate of the chain", der); err != nil {
 			return err
 		}
 	}
-	if sha256.Sum256(c.Chain[0]) != c.Certificate.Fingerprint {
-		return refuse(armor.ErrInvalid, "the chain of node %q does not begin with certificate %s", c.Node, c.Certificate.ID.Serial)
+	if sha256.Sum256(chain[0]) != leaf.Fingerprint {
+		return refuse(armor.ErrInvalid, "the chain of node %q does not begin with certificate %s", node, leaf.ID.Serial)
 	}
+	return nil
+}
+
+// renewMember replaces a node's certificate, and not its key: with another key it would be
+// another node. A certificate that ends earlier is one of a retry that comes late.
+func (d *draft) renewMember(c armor.RenewMember) error {
+	m, found := d.Members.Get(string(c.Node))
+	if !found {
+		return refuse(armor.ErrNotFound, "there is no node %q", c.Node)
+	}
+	if err := firstError(
+		checkIssued(c.Node, c.Certificate, c.Chain),
+		describe(d.checkOwn(c.Certificate, d.Cluster.NodeIdentity(c.Node)), "node %s", c.Node),
+	); err != nil {
+		return err
+	}
+	switch {
+	case c.Certificate.Key != m.Certificate.Key:
+		return refuse(armor.ErrConflict, "node %s has another key than the certificate: a node keeps its key, and with another one it is replaced", c.Node)
+	case c.Certificate == m.Certificate:
+	case !c.Certificate.NotAfter.After(m.Certificate.NotAfter):
+		return refuse(armor.ErrConflict, "the certificate of node %s is good until %s already", c.Node, stamp(m.Certificate.NotAfter))
+	}
+	m.Certificate, m.Chain = c.Certificate, c.Chain
+	put(d, armor.Members, m)
 	return nil
 }
 

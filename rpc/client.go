@@ -171,6 +171,24 @@ func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", address)
 }
 
+// NodeCertificate returns the certificate that a node shows at a peer address. It is ErrDenied
+// when another one is there, and ErrUnavailable when nobody answers.
+func (c *Client) NodeCertificate(ctx context.Context, node armor.NodeID, address string) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	conn, err := c.dial(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: node %s at %s: %w", armor.ErrUnavailable, node, address, err)
+	}
+	defer conn.Close()
+	cert := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	id, err := pki.URIIdentity(cert)
+	if err != nil || id != pki.NodeIdentity(c.cfg.Cluster, node) {
+		return nil, fmt.Errorf("%w: at %s is %s, and not node %s", armor.ErrDenied, address, id, node)
+	}
+	return cert, nil
+}
+
 func (c *Client) verifyNode(state tls.ConnectionState) error {
 	kind, name, _, err := pki.VerifyPeer(c.cfg.PeerCA, c.cfg.Cluster, state.PeerCertificates, c.cfg.Now())
 	if err != nil {

@@ -295,6 +295,7 @@ type Member struct {
 	OpsAddress    string                 `protobuf:"bytes,6,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
 	Voter         bool                   `protobuf:"varint,7,opt,name=voter,proto3" json:"voter,omitempty"`
 	AdmittedAt    *Time                  `protobuf:"bytes,8,opt,name=admitted_at,json=admittedAt,proto3" json:"admitted_at,omitempty"`
+	Chain         [][]byte               `protobuf:"bytes,9,rep,name=chain,proto3" json:"chain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +382,13 @@ func (x *Member) GetVoter() bool {
 func (x *Member) GetAdmittedAt() *Time {
 	if x != nil {
 		return x.AdmittedAt
+	}
+	return nil
+}
+
+func (x *Member) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
 	}
 	return nil
 }
@@ -2621,6 +2629,66 @@ func (x *RemoveMember) GetForce() bool {
 	return false
 }
 
+type RenewMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Certificate   *Certificate           `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Chain         [][]byte               `protobuf:"bytes,3,rep,name=chain,proto3" json:"chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewMember) Reset() {
+	*x = RenewMember{}
+	mi := &file_armor_wire_words_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewMember) ProtoMessage() {}
+
+func (x *RenewMember) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewMember.ProtoReflect.Descriptor instead.
+func (*RenewMember) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RenewMember) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RenewMember) GetCertificate() *Certificate {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RenewMember) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
 type ReplaceMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2633,7 +2701,7 @@ type ReplaceMember struct {
 
 func (x *ReplaceMember) Reset() {
 	*x = ReplaceMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2713,7 @@ func (x *ReplaceMember) String() string {
 func (*ReplaceMember) ProtoMessage() {}
 
 func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2726,7 @@ func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMember.ProtoReflect.Descriptor instead.
 func (*ReplaceMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReplaceMember) GetNode() string {
@@ -2701,7 +2769,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2781,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2794,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2767,7 +2835,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2847,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2860,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2818,7 +2886,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +2898,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +2911,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2862,7 +2930,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2874,7 +2942,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2887,7 +2955,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2908,7 +2976,7 @@ type StageRevocations struct {
 
 func (x *StageRevocations) Reset() {
 	*x = StageRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +2988,7 @@ func (x *StageRevocations) String() string {
 func (*StageRevocations) ProtoMessage() {}
 
 func (x *StageRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3001,7 @@ func (x *StageRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
 func (*StageRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StageRevocations) GetBatch() string {
@@ -2970,7 +3038,7 @@ type RevokeStaged struct {
 
 func (x *RevokeStaged) Reset() {
 	*x = RevokeStaged{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3050,7 @@ func (x *RevokeStaged) String() string {
 func (*RevokeStaged) ProtoMessage() {}
 
 func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3063,7 @@ func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
 func (*RevokeStaged) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RevokeStaged) GetBatch() string {
@@ -3042,7 +3110,7 @@ type MendTime struct {
 
 func (x *MendTime) Reset() {
 	*x = MendTime{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3122,7 @@ func (x *MendTime) String() string {
 func (*MendTime) ProtoMessage() {}
 
 func (x *MendTime) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3135,7 @@ func (x *MendTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
 func (*MendTime) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MendTime) GetFrom() *Time {
@@ -3086,7 +3154,7 @@ type PruneCertificates struct {
 
 func (x *PruneCertificates) Reset() {
 	*x = PruneCertificates{}
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3098,7 +3166,7 @@ func (x *PruneCertificates) String() string {
 func (*PruneCertificates) ProtoMessage() {}
 
 func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3111,7 +3179,7 @@ func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCertificates.ProtoReflect.Descriptor instead.
 func (*PruneCertificates) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PruneCertificates) GetEndedBefore() *Time {
@@ -3146,6 +3214,7 @@ type Command struct {
 	//	*Command_MendTime
 	//	*Command_PruneCertificates
 	//	*Command_ReplaceMember
+	//	*Command_RenewMember
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3153,7 +3222,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3234,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3247,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3368,6 +3437,15 @@ func (x *Command) GetReplaceMember() *ReplaceMember {
 	return nil
 }
 
+func (x *Command) GetRenewMember() *RenewMember {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RenewMember); ok {
+			return x.RenewMember
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3452,6 +3530,10 @@ type Command_ReplaceMember struct {
 	ReplaceMember *ReplaceMember `protobuf:"bytes,20,opt,name=replace_member,json=replaceMember,proto3,oneof"`
 }
 
+type Command_RenewMember struct {
+	RenewMember *RenewMember `protobuf:"bytes,21,opt,name=renew_member,json=renewMember,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3492,6 +3574,8 @@ func (*Command_PruneCertificates) isCommand_Kind() {}
 
 func (*Command_ReplaceMember) isCommand_Kind() {}
 
+func (*Command_RenewMember) isCommand_Kind() {}
+
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
 const file_armor_wire_words_proto_rawDesc = "" +
@@ -3516,7 +3600,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
 	"\apeer_ca\x18\x03 \x01(\fR\x06peerCa\x122\n" +
 	"\n" +
-	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\"\xa3\x02\n" +
+	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\"\xb9\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12<\n" +
@@ -3527,7 +3611,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"opsAddress\x12\x14\n" +
 	"\x05voter\x18\a \x01(\bR\x05voter\x124\n" +
 	"\vadmitted_at\x18\b \x01(\v2\x13.armor.wire.v1.TimeR\n" +
-	"admittedAt\"\x95\x01\n" +
+	"admittedAt\x12\x14\n" +
+	"\x05chain\x18\t \x03(\fR\x05chain\"\x95\x01\n" +
 	"\tTombstone\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
 	"\n" +
@@ -3724,7 +3809,11 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\fRemoveMember\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
 	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\x12\x14\n" +
-	"\x05force\x18\x03 \x01(\bR\x05force\"\x90\x01\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"u\n" +
+	"\vRenewMember\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12<\n" +
+	"\vcertificate\x18\x02 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x14\n" +
+	"\x05chain\x18\x03 \x03(\fR\x05chain\"\x90\x01\n" +
 	"\rReplaceMember\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12%\n" +
 	"\x0eshares_settled\x18\x02 \x01(\bR\rsharesSettled\x12.\n" +
@@ -3756,8 +3845,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bMendTime\x12'\n" +
 	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"K\n" +
 	"\x11PruneCertificates\x126\n" +
-	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\xe3\n" +
-	"\n" +
+	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\xa4\v\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3781,7 +3869,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\rrevoke_staged\x18\x11 \x01(\v2\x1b.armor.wire.v1.RevokeStagedH\x00R\frevokeStaged\x126\n" +
 	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTime\x12Q\n" +
 	"\x12prune_certificates\x18\x13 \x01(\v2 .armor.wire.v1.PruneCertificatesH\x00R\x11pruneCertificates\x12E\n" +
-	"\x0ereplace_member\x18\x14 \x01(\v2\x1c.armor.wire.v1.ReplaceMemberH\x00R\rreplaceMemberB\x06\n" +
+	"\x0ereplace_member\x18\x14 \x01(\v2\x1c.armor.wire.v1.ReplaceMemberH\x00R\rreplaceMember\x12?\n" +
+	"\frenew_member\x18\x15 \x01(\v2\x1a.armor.wire.v1.RenewMemberH\x00R\vrenewMemberB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3796,7 +3885,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3832,16 +3921,17 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*RequestJoin)(nil),         // 31: armor.wire.v1.RequestJoin
 	(*ApproveJoin)(nil),         // 32: armor.wire.v1.ApproveJoin
 	(*RemoveMember)(nil),        // 33: armor.wire.v1.RemoveMember
-	(*ReplaceMember)(nil),       // 34: armor.wire.v1.ReplaceMember
-	(*SetMemberAddresses)(nil),  // 35: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 36: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 37: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 38: armor.wire.v1.PruneExpired
-	(*StageRevocations)(nil),    // 39: armor.wire.v1.StageRevocations
-	(*RevokeStaged)(nil),        // 40: armor.wire.v1.RevokeStaged
-	(*MendTime)(nil),            // 41: armor.wire.v1.MendTime
-	(*PruneCertificates)(nil),   // 42: armor.wire.v1.PruneCertificates
-	(*Command)(nil),             // 43: armor.wire.v1.Command
+	(*RenewMember)(nil),         // 34: armor.wire.v1.RenewMember
+	(*ReplaceMember)(nil),       // 35: armor.wire.v1.ReplaceMember
+	(*SetMemberAddresses)(nil),  // 36: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 37: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 38: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 39: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 40: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 41: armor.wire.v1.RevokeStaged
+	(*MendTime)(nil),            // 42: armor.wire.v1.MendTime
+	(*PruneCertificates)(nil),   // 43: armor.wire.v1.PruneCertificates
+	(*Command)(nil),             // 44: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3882,37 +3972,39 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	6,  // 35: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
 	7,  // 36: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
 	2,  // 37: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	6,  // 38: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
-	19, // 39: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 40: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	12, // 41: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 42: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	0,  // 43: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
-	22, // 44: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 45: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 46: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 47: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 48: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 49: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 50: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 51: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 52: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 53: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 54: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	35, // 55: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	36, // 56: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	37, // 57: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	38, // 58: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	39, // 59: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	40, // 60: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	41, // 61: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	42, // 62: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
-	34, // 63: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
-	64, // [64:64] is the sub-list for method output_type
-	64, // [64:64] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	2,  // 38: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
+	6,  // 39: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
+	19, // 40: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 41: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	12, // 42: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 43: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	0,  // 44: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
+	22, // 45: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 46: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 47: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 48: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 49: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 50: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 51: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	30, // 52: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	31, // 53: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	32, // 54: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	33, // 55: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	36, // 56: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	37, // 57: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	38, // 58: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	39, // 59: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	40, // 60: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	41, // 61: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	42, // 62: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	43, // 63: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
+	35, // 64: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
+	34, // 65: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -3920,7 +4012,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[43].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[44].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -3941,6 +4033,7 @@ func file_armor_wire_words_proto_init() {
 		(*Command_MendTime)(nil),
 		(*Command_PruneCertificates)(nil),
 		(*Command_ReplaceMember)(nil),
+		(*Command_RenewMember)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3948,7 +4041,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeDrainCommand(), a.nodeRemoveCommand(),
+	return group("node", "the cluster's nodes", a.nodeListCommand(), a.nodeApproveCommand(), a.nodeRenewCommand(), a.nodeDrainCommand(), a.nodeRemoveCommand(),
 		a.nodeReplaceCommand())
 }
 

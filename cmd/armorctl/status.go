@@ -4,16 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/cmd/armorctl/fault"
 )
-
-// expirySoon is how far ahead status looks for certificates that end.
-const expirySoon = 30 * day
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
@@ -47,7 +43,8 @@ type statusView struct {
 	Pools           []clusterPoolView `json:"pools"`
 	Expiring        []certView        `json:"expiring"` // client certificates, within 30 days: the first 100
 	MoreExpiring    bool              `json:"moreExpiring,omitempty"`
-	Joining         []armor.NodeID    `json:"joining"` // nodes that wait for node approve
+	ExpiringOwn     []ownCertView     `json:"expiringOwn"` // of nodes and operators
+	Joining         []armor.NodeID    `json:"joining"`     // nodes that wait for node approve
 }
 
 // clusterPoolView is a pool over all nodes that answered.
@@ -83,7 +80,7 @@ func (a *app) status(ctx context.Context) error {
 	defer done()
 	ending := armor.CertificatePage{Limit: maxExpiring, ValidAt: a.now(), Until: a.now().Add(expirySoon)}
 	state, next, err := client.Ask(ctx, armor.Question{CertificatePage: ending},
-		append(certTables, armor.Members, armor.Pools, armor.Shares, armor.Joins)...)
+		append(certTables, armor.Members, armor.Operators, armor.Pools, armor.Shares, armor.Joins)...)
 	if err != nil {
 		return err
 	}
@@ -115,7 +112,7 @@ func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
 	v := statusView{
 		Cluster: s.Cluster.Name, ClusterID: s.Cluster.ID, Revision: s.Revision, Nodes: nodes,
 		LogTime: stamp(s.Time), LogTimeAhead: s.Time.After(a.now().Add(armor.RequestWindow)),
-		Pools: clusterPools(s, nodes), Expiring: expiring(s, a.now()), Joining: []armor.NodeID{},
+		Pools: clusterPools(s, nodes), Expiring: expiring(s, a.now()), ExpiringOwn: endingOwn(s, a.now()), Joining: []armor.NodeID{},
 	}
 	for _, n := range nodes {
 		v.Revision = max(v.Revision, n.Revision)
@@ -180,25 +177,6 @@ func withheldTable(pools []clusterPoolView) table {
 	return t
 }
 
-// expiring are the certificates in use that end soon and have no successor.
-func expiring(s *armor.State, now time.Time) []certView {
-	soon := []certView{}
-	for _, r := range byExpiry(s) {
-		v := viewOfCert(s, r, now)
-		if v.State == "valid" && endsSoon(r.Certificate, now) {
-			soon = append(soon, v)
-		}
-	}
-	return soon
-}
-
-// endsSoon reports whether it is time to issue a successor: within 30 days of the end, and
-// with less than a third of its life left, so that one of 30 days is not due on its first.
-func endsSoon(c armor.Certificate, now time.Time) bool {
-	left := c.NotAfter.Sub(now)
-	return left < expirySoon && left < c.NotAfter.Sub(c.NotBefore)/3
-}
-
 func (a *app) statusTables(v statusView) []table {
 	head := facts("",
 		[2]string{"cluster", v.Cluster + " (" + v.ClusterID + ")"}, [2]string{"leader", leaderWords(v)},
@@ -211,6 +189,9 @@ func (a *app) statusTables(v statusView) []table {
 		if advice := n.clockAdvice(); advice != "" {
 			head.row("clock:", advice)
 		}
+	}
+	for _, c := range v.ExpiringOwn {
+		head.row(c.Kind+" certificate:", c.advice())
 	}
 	for _, n := range v.Joining {
 		head.row("waits to join:", fmt.Sprintf("%s (armorctl node approve %s --peer-ca DIR)", n, n))

@@ -190,13 +190,14 @@ func (n *node) run(ctx context.Context, f *founding) error {
 	stages := []stage{
 		{"link", n.link.Run},
 		{"cluster", n.runCluster},
+		{"certificate", n.followCertificate},
 		{"api", n.serveAPI},
 		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(link.Join)) }},
 		{"office", n.retireAtEnd},
 		{"clients", func(ctx context.Context) error { return n.serveClients(ctx) }},
 	}
 	if f != nil {
-		stages = slices.Insert(stages, 5, stage{"founding", func(ctx context.Context) error {
+		stages = slices.Insert(stages, len(stages)-1, stage{"founding", func(ctx context.Context) error {
 			if err := n.found(ctx, f); err != nil {
 				return err
 			}

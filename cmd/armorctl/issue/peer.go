@@ -58,13 +58,22 @@ func (ca CA) WriteOperator(dir string, cert *x509.Certificate, key crypto.Signer
 	return WritePair(in(OperatorCertFile), in(OperatorKeyFile), key, cert)
 }
 
+// Renewed signs another certificate of the key that a node has.
+func (ca CA) Renewed(cluster string, node armor.NodeID, former *x509.Certificate, lifetime time.Duration) (*x509.Certificate, error) {
+	return ca.node(cluster, node, former.PublicKey, lifetime)
+}
+
 // Node signs the certificate that a node has requested.
 func (ca CA) Node(cluster string, node armor.NodeID, csrDER []byte, lifetime time.Duration) (*x509.Certificate, error) {
 	csr, err := pki.ParseCSR(csrDER)
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", node, err)
 	}
-	return pki.SignLeaf(ca.Cert, ca.key, csr.PublicKey, pki.LeafConfig{
+	return ca.node(cluster, node, csr.PublicKey, lifetime)
+}
+
+func (ca CA) node(cluster string, node armor.NodeID, public crypto.PublicKey, lifetime time.Duration) (*x509.Certificate, error) {
+	return pki.SignLeaf(ca.Cert, ca.key, public, pki.LeafConfig{
 		Identity: pki.NodeIdentity(cluster, node), Client: true, Server: true, Lifetime: lifetime,
 	})
 }
