@@ -267,9 +267,10 @@ func (c olderClocks) Clock(ctx context.Context, to armor.NodeID) (time.Time, err
 func TestOlderNodesThatDoNotTellTheTimeHinderNothing(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, l *lab) {
 		n := l.leader()
-		n.cfg.Courier = olderClocks{labCourier{l, n.cfg.Node}, []armor.NodeID{"n1", "n2", "n3"}}
 		l.stop(n)
-		n = l.start(n.cfg.Node, n.disk, func(c *Config) { c.Courier = n.cfg.Courier })
+		n = l.start(n.cfg.Node, n.disk, func(c *Config) {
+			c.Courier = olderClocks{labCourier{l, n.cfg.Node}, []armor.NodeID{"n1", "n2", "n3"}}
+		})
 		time.Sleep(5 * time.Second)
 		if !l.lead(n) {
 			t.Fatal("it cannot lead")

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -53,18 +52,14 @@ func TestBelievingReportsIsNoticed(t *testing.T) {
 	}
 }
 
-// forger answers freshness questions with the stolen keys of some nodes.
-type forger struct {
-	Courier
-	stolen map[armor.NodeID]bool
+// forgery answers freshness questions with the stolen key of a node.
+type forgery struct {
+	stolen armor.NodeID
 	term   func() uint64
 }
 
-func (f *forger) Renew(ctx context.Context, to armor.NodeID, q armor.Renewal) (armor.Freshness, error) {
-	if f.stolen[to] {
-		return armor.Freshness{Term: f.term(), Time: time.Now(), Bound: 10 * time.Minute}, nil
-	}
-	return f.Courier.Renew(ctx, to, q)
+func (f *forgery) answer() armor.Freshness {
+	return armor.Freshness{Term: f.term(), Time: time.Now(), Bound: 10 * time.Minute}
 }
 
 // servesByForgery cuts a follower off from all but nodes whose keys are stolen, revokes,
@@ -73,8 +68,7 @@ func servesByForgery(t *testing.T, stolen armor.NodeID, mistake func(*mistakes))
 	t.Helper()
 	withNonVoters(t, mistake, func(t *testing.T, l *lab) {
 		leader, victim := l.leader(), l.follower()
-		f := &forger{victim.cfg.Courier, map[armor.NodeID]bool{stolen: true}, func() uint64 { return victim.raft.Load().CurrentTerm() }}
-		victim.cfg.Courier = f
+		victim.forged.Store(&forgery{stolen, func() uint64 { return victim.raft.Load().CurrentTerm() }})
 		for _, n := range l.all() {
 			if n != victim {
 				l.net.Sever(victim.cfg.Node, n.cfg.Node)
