@@ -64,7 +64,7 @@ func soon(answer http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// answerReady says 200 when every probe is content, else 503. With ?verbose it names
+// answerReady says 200 when every probe that counts is content, else 503. With ?verbose it names
 // each.
 func answerReady(w http.ResponseWriter, r *http.Request, probes []probe) {
 	status := http.StatusOK
