@@ -65,5 +65,5 @@ func (v ownCertView) advice() string {
 	if v.Kind == "node" {
 		return fmt.Sprintf("%s's %s at %s: armorctl node renew %s --peer-ca DIR", v.Name, word, v.NotAfter, v.Name)
 	}
-	return fmt.Sprintf("%s's %s at %s: armorctl operator add %s gives another", v.Name, word, v.NotAfter, v.Name)
+	return fmt.Sprintf("%s's %s at %s: armorctl operator renew %s --peer-ca DIR", v.Name, word, v.NotAfter, v.Name)
 }

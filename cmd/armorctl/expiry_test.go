@@ -25,7 +25,7 @@ func TestCertificatesOfNodesAndOperatorsAreDueInTheLastThirdOfTheirLives(t *test
 	}
 	want := []string{
 		"node n3's ended at 2026-02-28T12:00:00Z: armorctl node renew n3 --peer-ca DIR",
-		"operator ann's ends at 2026-03-21T12:00:00Z: armorctl operator add ann gives another",
+		"operator ann's ends at 2026-03-21T12:00:00Z: armorctl operator renew ann --peer-ca DIR",
 		"node n1's ends at 2026-03-30T12:00:00Z: armorctl node renew n1 --peer-ca DIR",
 	}
 	if strings.Join(advice, "\n") != strings.Join(want, "\n") {

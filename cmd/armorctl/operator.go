@@ -19,7 +19,8 @@ import (
 )
 
 func (a *app) operatorCommand() *cobra.Command {
-	return group("operator", "who may change the cluster", a.operatorAddCommand(), a.operatorListCommand())
+	return group("operator", "who may change the cluster", a.operatorAddCommand(), a.operatorRenewCommand(), a.operatorRemoveCommand(),
+		a.operatorListCommand())
 }
 
 // operatorOptions are the flags of operator add.
@@ -127,6 +128,7 @@ type operatorView struct {
 	NotAfter    string   `json:"notAfter"`
 	State       string   `json:"state"`
 	Folder      string   `json:"folder,omitempty"`
+	File        string   `json:"file,omitempty"` // of the renewed certificate
 	Revision    uint64   `json:"revision,omitempty"`
 }
 
