@@ -213,7 +213,16 @@ func TestLongRefusalsAreCutAtACharacter(t *testing.T) {
 func TestAnchorNeedNotNameItsIssuer(t *testing.T) {
 	l := furnished(t)
 	c := l.anchor("issuing-ca", "dev", "spiffe://dev.acme/*")
-	c.Anchor.Certificate.ID.Issuer = armor.Digest{}
+	for _, want := range []uint32{1, 7} { // members of an older release take all but an intermediate
+		entry, err := l.machine.Check(l.sign(l.request("ada", c)), l.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, level := LevelOf(entry); level != want {
+			t.Errorf("proposed at level %d, want %d", level, want)
+		}
+		c.Anchor.Certificate.ID.Issuer = armor.Digest{}
+	}
 	l.must(l.by("ada", c))
 	c = l.anchor("odd-ca", "dev", "spiffe://dev.acme/*")
 	c.Anchor.Certificate.Key = armor.Digest{}

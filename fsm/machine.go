@@ -192,6 +192,8 @@ func mayBeLatter(c armor.Command) bool {
 	switch c.(type) {
 	case armor.CreateJoinToken, armor.RequestJoin: // for a name whose former node is not over yet
 		return true
+	case armor.PutAnchor: // of an intermediate
+		return true
 	}
 	return TakesAway(c) // whatever the time
 }
