@@ -124,7 +124,7 @@ func (a *app) operatorRemoveCommand() *cobra.Command {
 It stays in the list as revoked; operator add NAME makes another of that name, with another key. The last
 one who may admit others cannot be removed.`,
 		Example: "  armorctl operator remove ann", Args: exactly("NAME"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.removeOperator(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.removeOperator(cmd.Context(), args[0]) },
 	}
 }
 
