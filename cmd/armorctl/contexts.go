@@ -261,7 +261,8 @@ func (c clusterAccess) checkValidity(leaf *x509.Certificate, now time.Time) erro
 	switch {
 	case now.After(leaf.NotAfter):
 		return fault.Hinted(fmt.Errorf("%w: the certificate of operator %s (%s, context %s) ended at %s", armor.ErrExpired, c.Operator,
-			c.CertFile, c.Name, stamp(leaf.NotAfter)), "another operator with role operator-admin gives you a new one: armorctl operator add --help")
+			c.CertFile, c.Name, stamp(leaf.NotAfter)),
+			"another operator with role %s renews it: armorctl operator renew %s --peer-ca DIR --out FILE", armor.CAAdmin, c.Operator)
 	case now.Before(leaf.NotBefore):
 		return fault.Hinted(fmt.Errorf("%w: the certificate of operator %s (%s, context %s) is not valid before %s", armor.ErrInvalid, c.Operator,
 			c.CertFile, c.Name, stamp(leaf.NotBefore)), "is this machine's clock right?")
