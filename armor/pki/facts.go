@@ -46,7 +46,7 @@ func AnchorFacts(cert *x509.Certificate, above ...*x509.Certificate) armor.Certi
 		return Facts(cert, SPKI(cert))
 	}
 	for _, issuer := range above {
-		if bytes.Equal(cert.RawIssuer, issuer.RawSubject) && cert.CheckSignatureFrom(issuer) == nil {
+		if signs(issuer, cert) {
 			return Facts(cert, SPKI(issuer))
 		}
 	}

@@ -2,14 +2,12 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/armordb/armordb/armor"
-	"github.com/armordb/armordb/pooler/core"
 	"github.com/armordb/armordb/pooler/pgwire"
 )
 
@@ -46,21 +44,13 @@ func (d *Dialer) Gone(ctx context.Context, t Target, all []Entry) (gone []Entry,
 		return nil, err
 	}
 	defer c.End(ctx)
-	x := core.Exchange{Keep: len(all)}
-	if err := c.Ask(ctx, pgwire.AppendQuery(nil, askFormer(all)), &x, d.cfg.ResetTimeout); err != nil {
-		c.busy = true
+	pids, rows, err := c.askBackends(ctx, pgwire.AppendQuery(nil, askFormer(all)), len(all), 6, d.cfg.ResetTimeout)
+	if err != nil {
 		return nil, err
 	}
-	if x.Err != nil {
-		return nil, x.Err
-	}
 	seen := map[uint32][]string{}
-	for _, row := range x.Rows {
-		pid, err := strconv.ParseUint(row[0], 10, 32)
-		if err != nil || len(row) != 6 {
-			return nil, fmt.Errorf("%w: %q in the answer to which backends there are", armor.ErrInvalid, row)
-		}
-		seen[uint32(pid)] = row
+	for i, pid := range pids {
+		seen[pid] = rows[i]
 	}
 	for _, e := range all {
 		if row, there := seen[e.PID]; !there || e.isNot(row, c.port(), time.Since(e.Since)) {

@@ -22,28 +22,39 @@ func (c *Conn) Host() string { return c.entry.Host }
 // Seen asks which backends of clients there are on the server in any of the roles, but for the
 // connection's own: in the database dbname, or in any if it is empty. A replicating client is in none.
 func (c *Conn) Seen(ctx context.Context, dbname string, roles []string, patience time.Duration) ([]uint32, error) {
-	x := core.Exchange{Keep: maxSeen}
-	if err := c.Ask(ctx, pgwire.AppendQueryWith(nil, askSeen, textArray(append([]string{dbname}, roles...))), &x, patience); err != nil {
+	ask := pgwire.AppendQueryWith(nil, askSeen, textArray(append([]string{dbname}, roles...)))
+	pids, _, err := c.askBackends(ctx, ask, maxSeen, 1, patience)
+	if err != nil {
 		return nil, fmt.Errorf("ask PostgreSQL which backends it has: %w", err)
 	}
-	if x.Err != nil {
-		return nil, fmt.Errorf("ask PostgreSQL which backends it has: %w", x.Err)
+	return pids, nil
+}
+
+// askBackends sends a query whose rows begin with a backend's pid, and returns the rows and their
+// pids. It is an error when there are more than most, or of other columns.
+func (c *Conn) askBackends(ctx context.Context, ask []byte, most, columns int, patience time.Duration) (pids []uint32, rows [][]string, err error) {
+	x := core.Exchange{Keep: most}
+	if err := c.Ask(ctx, ask, &x, patience); err != nil {
+		c.busy = true
+		return nil, nil, err
 	}
-	if x.Seen > len(x.Rows) {
-		return nil, fmt.Errorf("%w: PostgreSQL has more than %d backends", armor.ErrExhausted, maxSeen)
+	switch {
+	case x.Err != nil:
+		return nil, nil, x.Err
+	case x.Seen > len(x.Rows):
+		return nil, nil, fmt.Errorf("%w: PostgreSQL has more than %d backends", armor.ErrExhausted, most)
 	}
-	pids := make([]uint32, 0, len(x.Rows))
 	for _, row := range x.Rows {
-		if len(row) != 1 {
-			return nil, fmt.Errorf("%w: %q in the answer to which backends there are", armor.ErrInvalid, row)
+		if len(row) != columns {
+			return nil, nil, fmt.Errorf("%w: %q in the answer to which backends there are", armor.ErrInvalid, row)
 		}
 		pid, err := strconv.ParseUint(row[0], 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %q in the answer to which backends there are", armor.ErrInvalid, row)
+			return nil, nil, fmt.Errorf("%w: %q in the answer to which backends there are", armor.ErrInvalid, row)
 		}
 		pids = append(pids, uint32(pid))
 	}
-	return pids, nil
+	return pids, x.Rows, nil
 }
 
 // askSeen has the database and the roles in one array. Who a backend is everybody may see; of which kind it is
