@@ -102,33 +102,36 @@ func (c home) checkAdmission(a admission) (ca *x509.Certificate, chain []*x509.C
 	if ca, err = x509.ParseCertificate(a.peerCA); err != nil {
 		return nil, nil, fmt.Errorf("%w: peer CA: %w", armor.ErrInvalid, err)
 	}
-	for _, der := range a.chain {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%w: certificate of this node: %w", armor.ErrInvalid, err)
-		}
-		chain = append(chain, cert)
-	}
 	key, err := c.nodeKey()
 	if err != nil {
 		return nil, nil, err
 	}
-	return ca, chain, c.checkChain(ca, chain, key)
+	chain, err = c.ownChain(ca, a.chain, key)
+	return ca, chain, err
 }
 
-func (c home) checkChain(ca *x509.Certificate, chain []*x509.Certificate, key crypto.Signer) error {
+// ownChain reads this node's certificate and its issuers, DER, and refuses what is not for the node
+// and its key.
+func (c home) ownChain(ca *x509.Certificate, ders [][]byte, key crypto.Signer) (chain []*x509.Certificate, err error) {
+	for _, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("%w: certificate of this node: %w", armor.ErrInvalid, err)
+		}
+		chain = append(chain, cert)
+	}
 	kind, name, leaf, err := pki.VerifyPeer(ca, c.Cluster, chain, time.Now())
 	if err != nil {
-		return fmt.Errorf("certificate of this node: %w", err)
+		return nil, fmt.Errorf("certificate of this node: %w", err)
 	}
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		return fmt.Errorf("key of this node: %w", err)
+		return nil, fmt.Errorf("key of this node: %w", err)
 	}
 	if kind != pki.Node || name != c.Node || leaf.Key != sha256.Sum256(public) {
-		return fmt.Errorf("%w: the certificate is not for node %s and its key", armor.ErrInvalid, c.Node)
+		return nil, fmt.Errorf("%w: the certificate is not for node %s and its key", armor.ErrInvalid, c.Node)
 	}
-	return nil
+	return chain, nil
 }
 
 const gossipKeySize = 32

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"fmt"
 
 	"github.com/armordb/armordb/armor"
@@ -41,19 +40,12 @@ func (n *node) renew(m armor.Member) error {
 	if err != nil {
 		return fmt.Errorf("peer CA: %w", err)
 	}
-	var chain []*x509.Certificate
-	for _, der := range m.Chain {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return fmt.Errorf("%w: %w", armor.ErrInvalid, err)
-		}
-		chain = append(chain, cert)
-	}
 	key, ok := n.own.current.Load().certificate.PrivateKey.(crypto.Signer)
 	if !ok {
 		return fmt.Errorf("%w: the key of this node cannot sign", armor.ErrInvalid)
 	}
-	if err := n.cfg.checkChain(ca, chain, key); err != nil {
+	chain, err := n.cfg.ownChain(ca, m.Chain, key)
+	if err != nil {
 		return err
 	}
 	if err := file.Replace(n.cfg.Peer.CertFile, pki.EncodeCertificatesPEM(chain...), 0o600); err != nil {
