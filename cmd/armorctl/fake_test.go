@@ -269,7 +269,7 @@ func (n *fakeNode) Propose(ctx context.Context, r armor.Request) (armor.Result, 
 func (n *fakeNode) apply(r armor.Request) (armor.Result, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	entry, err := fsm.Encode(r, time.Now())
+	entry, err := n.machine.Check(r, time.Now()) // as a leader proposes it
 	if err != nil {
 		return armor.Result{}, err
 	}
