@@ -14,6 +14,7 @@ import (
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
+	"github.com/armordb/armordb/rpc"
 )
 
 func (a *app) certCommand() *cobra.Command {
@@ -188,15 +189,12 @@ func (a *app) certShowCommand() *cobra.Command {
 		Use: "show FINGERPRINT|SERIAL", Short: "show a registered certificate; the first digits will do",
 		Example: "  armorctl cert show 4f1a22c0", Args: exactly("FINGERPRINT or SERIAL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			digits, err := digitsOf(args[0])
+			client, ctx, done, err := a.reach(cmd.Context())
 			if err != nil {
 				return err
 			}
-			state, _, err := a.ask(cmd.Context(), armor.Question{Certificates: []string{digits}}, certTables...)
-			if err != nil {
-				return err
-			}
-			r, err := findRecord(state, args[0])
+			defer done()
+			state, r, err := recordNamed(ctx, client, args[0])
 			if err != nil {
 				return err
 			}
@@ -220,6 +218,20 @@ func by(operator string) string {
 		return ""
 	}
 	return "by " + operator
+}
+
+// recordNamed asks for a registered certificate by its first digits, and for what it is judged by.
+func recordNamed(ctx context.Context, client *rpc.Client, word string) (*armor.State, armor.CertRecord, error) {
+	digits, err := digitsOf(word)
+	if err != nil {
+		return nil, armor.CertRecord{}, err
+	}
+	state, _, err := client.Ask(ctx, armor.Question{Certificates: []string{digits}}, certTables...)
+	if err != nil {
+		return nil, armor.CertRecord{}, err
+	}
+	r, err := findRecord(state, word)
+	return state, r, err
 }
 
 // digitsOf spells the first digits of a fingerprint or a serial number as the inventory does.

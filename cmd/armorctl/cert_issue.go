@@ -77,9 +77,11 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 	}
 	defer done()
 	if o.replaces != "" {
-		if o.replaces, err = fingerprintOf(ctx, client, o.replaces); err != nil {
+		_, former, err := recordNamed(ctx, client, o.replaces)
+		if err != nil {
 			return fmt.Errorf("--replaces: %w", err)
 		}
+		o.replaces = former.Certificate.Fingerprint.String()
 	}
 	issued, err := issue.Client(ctx, registrar{client, a}, issue.Request{
 		CA: ca, CADir: o.ca, Identity: name, Environment: o.environment, Lifetime: lifetime, CSRFile: o.csr,
@@ -89,20 +91,6 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 		return err
 	}
 	return a.showIssued(issued, o.out)
-}
-
-// fingerprintOf spells out a registered certificate that is named as lists show it.
-func fingerprintOf(ctx context.Context, client *rpc.Client, word string) (string, error) {
-	digits, err := digitsOf(word)
-	if err != nil {
-		return "", err
-	}
-	state, _, err := client.Ask(ctx, armor.Question{Certificates: []string{digits}}, certTables...)
-	if err != nil {
-		return "", err
-	}
-	r, err := findRecord(state, word)
-	return r.Certificate.Fingerprint.String(), err
 }
 
 // registrar is the cluster as issuing needs it.
