@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
 
@@ -29,4 +34,28 @@ func (a *app) openCA(ctx context.Context, dir string, kind pki.CAKind, passphras
 	return issue.OpenCA(dir, kind, func(name string) (string, error) {
 		return a.passphrase(ctx, passphraseFile, "CA "+name, false)
 	})
+}
+
+// signing is how the certificate of a node or an operator is signed.
+type signing struct {
+	peerCA, lifetime, passphraseFile string
+}
+
+func signingFlags(cmd *cobra.Command, s *signing) {
+	f := cmd.Flags()
+	f.StringVar(&s.peerCA, "peer-ca", "", "`folder` of the CA of nodes and operators")
+	f.StringVar(&s.lifetime, "lifetime", peerLifetime, "`lifetime` of the certificate")
+	passphraseFlag(cmd, &s.passphraseFile)
+}
+
+// signer opens the CA, and reads how long what it signs shall live; verb is who asks.
+func (a *app) signer(ctx context.Context, verb string, s signing) (ca issue.CA, lifetime time.Duration, err error) {
+	if lifetime, err = parsePositive("--lifetime", s.lifetime); err != nil {
+		return ca, 0, err
+	}
+	if s.peerCA == "" {
+		return ca, 0, &fault.Usage{Err: fmt.Errorf("%s needs --peer-ca, the folder of the CA of nodes and operators", verb)}
+	}
+	ca, err = a.openCA(ctx, s.peerCA, pki.PeerCA, s.passphraseFile)
+	return ca, lifetime, err
 }

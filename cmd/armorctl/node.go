@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -175,7 +174,7 @@ func nodeTable(views []nodeView) table {
 }
 
 func (a *app) nodeApproveCommand() *cobra.Command {
-	var o struct{ peerCA, lifetime, passphraseFile string }
+	var o signing
 	cmd := &cobra.Command{
 		Use: "approve NODE --peer-ca DIR", Short: "admit a node that has asked to join, by signing its certificate",
 		Example: "  armorctl node approve n2 --peer-ca ./peer-ca", Args: exactly("NODE"),
@@ -184,24 +183,14 @@ func (a *app) nodeApproveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			lifetime, err := parsePositive("--lifetime", o.lifetime)
-			if err != nil {
-				return err
-			}
-			if o.peerCA == "" {
-				return &fault.Usage{Err: errors.New("node approve needs --peer-ca, the folder of the CA of nodes and operators")}
-			}
-			ca, err := a.openCA(cmd.Context(), o.peerCA, pki.PeerCA, o.passphraseFile)
+			ca, lifetime, err := a.signer(cmd.Context(), "node approve", o)
 			if err != nil {
 				return err
 			}
 			return a.approve(cmd.Context(), node, ca, lifetime)
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.peerCA, "peer-ca", "", "`folder` of the CA of nodes and operators")
-	f.StringVar(&o.lifetime, "lifetime", peerLifetime, "`lifetime` of the node's certificate")
-	passphraseFlag(cmd, &o.passphraseFile)
+	signingFlags(cmd, &o)
 	return cmd
 }
 

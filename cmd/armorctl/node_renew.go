@@ -20,11 +20,9 @@ import (
 
 // renewOptions are the flags of node renew.
 type renewOptions struct {
-	peerCA, passphraseFile string
-	lifetimeText           string
-	lifetime               time.Duration
-	cert, out              string
-	all                    bool
+	signing
+	cert, out string
+	all       bool
 }
 
 func (a *app) nodeRenewCommand() *cobra.Command {
@@ -43,34 +41,36 @@ that the cluster knows the new certificate.`,
 			if err := o.check(args, a.globals.requestID); err != nil {
 				return err
 			}
-			ca, err := a.openCA(cmd.Context(), o.peerCA, pki.PeerCA, o.passphraseFile)
+			ca, lifetime, err := a.signer(cmd.Context(), "node renew", o.signing)
 			if err != nil {
 				return err
 			}
-			return a.renewNodes(cmd.Context(), armor.NodeID(append(args, "")[0]), ca, o)
+			return a.renewNodes(cmd.Context(), armor.NodeID(append(args, "")[0]), renewal{o, ca, lifetime})
 		},
 	}
+	signingFlags(cmd, &o.signing)
 	f := cmd.Flags()
-	f.StringVar(&o.peerCA, "peer-ca", "", "`folder` of the CA of nodes and operators")
-	f.StringVar(&o.lifetimeText, "lifetime", peerLifetime, "`lifetime` of the certificate")
 	f.StringVar(&o.cert, "cert", "", "the node's certificate, a PEM `FILE`, instead of asking the node for it")
 	f.StringVar(&o.out, "out", "", "also write the new one, with its CA, to a PEM `FILE`")
 	f.BoolVar(&o.all, "all", false, "renew every member")
-	passphraseFlag(cmd, &o.passphraseFile)
 	return cmd
 }
 
-func (o *renewOptions) check(args []string, id armor.RequestID) (err error) {
+func (o renewOptions) check(args []string, id armor.RequestID) error {
 	switch {
 	case (len(args) == 1) == o.all:
 		return &fault.Usage{Err: errors.New("renew which node? say its name, or --all")}
 	case o.all && (o.cert != "" || o.out != "" || id != ""):
 		return &fault.Usage{Err: errors.New("--cert, --out and --request-id are for one node")}
-	case o.peerCA == "":
-		return &fault.Usage{Err: errors.New("node renew needs --peer-ca, the folder of the CA of nodes and operators")}
 	}
-	o.lifetime, err = parsePositive("--lifetime", o.lifetimeText)
-	return err
+	return nil
+}
+
+// renewal is what a node is renewed with.
+type renewal struct {
+	renewOptions
+	ca   issue.CA
+	life time.Duration
 }
 
 // renewedView is one node of the answer of node renew.
@@ -83,20 +83,20 @@ type renewedView struct {
 	Revision    uint64       `json:"revision"`
 }
 
-func (a *app) renewNodes(ctx context.Context, node armor.NodeID, ca issue.CA, o renewOptions) error {
+func (a *app) renewNodes(ctx context.Context, node armor.NodeID, r renewal) error {
 	client, err := a.connect()
 	if err != nil {
-		return a.renewBlind(node, ca, o, err) // the operator's certificate may have ended on the same day
+		return a.renewBlind(node, r, err) // the operator's certificate may have ended on the same day
 	}
 	defer client.Close()
 	reading, cancel := a.within(ctx, patience)
 	defer cancel()
 	state, err := client.State(reading, armor.Members)
 	if err != nil {
-		return a.renewBlind(node, ca, o, err)
+		return a.renewBlind(node, r, err)
 	}
 	nodes := []armor.NodeID{node}
-	if o.all {
+	if r.all {
 		nodes = nil
 		for m := range state.Members.Values() {
 			nodes = append(nodes, m.ID)
@@ -105,7 +105,7 @@ func (a *app) renewNodes(ctx context.Context, node armor.NodeID, ca issue.CA, o 
 	views := []renewedView{}
 	t := table{columns: []string{"node", "certificate", "good until", "was good until"}}
 	for _, n := range nodes {
-		v, err := a.renewNode(ctx, client, state, n, ca, o)
+		v, err := a.renewNode(ctx, client, state, n, r)
 		if err != nil {
 			return errors.Join(a.showRenewed(views, t), err)
 		}
@@ -122,32 +122,30 @@ func (a *app) showRenewed(views []renewedView, t table) error {
 	return a.show(answer{data: views, tables: []table{t}})
 }
 
-func (a *app) renewNode(
-	ctx context.Context, client *rpc.Client, s *armor.State, node armor.NodeID, ca issue.CA, o renewOptions,
-) (renewedView, error) {
+func (a *app) renewNode(ctx context.Context, client *rpc.Client, s *armor.State, node armor.NodeID, r renewal) (renewedView, error) {
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
 	member, found := s.Members.Get(string(node))
 	if !found {
 		return renewedView{}, fault.Hinted(fmt.Errorf("%w: there is no node %q", armor.ErrNotFound, node), "armorctl node list")
 	}
-	former, err := o.former(ctx, client, member)
+	former, err := r.former(ctx, client, member)
 	if err != nil {
 		return renewedView{}, err
 	}
 	if pki.SPKI(former) != member.Certificate.Key {
 		return renewedView{}, fmt.Errorf("%w: node %s was admitted with another key than that of %s", armor.ErrConflict, node,
-			cmp.Or(o.cert, member.PeerAddress))
+			cmp.Or(r.cert, member.PeerAddress))
 	}
-	cert, err := ca.Renewed(s.Cluster.Name, node, former, o.lifetime)
+	cert, err := r.ca.Renewed(s.Cluster.Name, node, former, r.life)
 	if err != nil {
 		return renewedView{}, err
 	}
-	if err := o.write(cert, ca); err != nil {
+	if err := r.write(cert); err != nil {
 		return renewedView{}, err
 	}
-	leaf := pki.Facts(cert, pki.SPKI(ca.Cert))
-	outcome, err := a.submit(ctx, client, armor.RenewMember{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, ca.Cert.Raw}},
+	leaf := pki.Facts(cert, pki.SPKI(r.ca.Cert))
+	outcome, err := a.submit(ctx, client, armor.RenewMember{Node: node, Certificate: leaf, Chain: [][]byte{cert.Raw, r.ca.Cert.Raw}},
 		rpc.SubmitOptions{})
 	if err != nil {
 		return renewedView{}, fmt.Errorf("renew node %s: %w", node, madeAnew(err))
@@ -168,40 +166,40 @@ func (o renewOptions) former(ctx context.Context, client *rpc.Client, m armor.Me
 	return cert, nil
 }
 
-func (o renewOptions) write(cert *x509.Certificate, ca issue.CA) error {
-	if o.out == "" {
+func (r renewal) write(cert *x509.Certificate) error {
+	if r.out == "" {
 		return nil
 	}
-	return file.Replace(o.out, pki.EncodeCertificatesPEM(cert, ca.Cert), issue.Public)
+	return file.Replace(r.out, pki.EncodeCertificatesPEM(cert, r.ca.Cert), issue.Public)
 }
 
 // renewBlind signs for a cluster that does not answer, as when all its certificates have ended.
-func (a *app) renewBlind(node armor.NodeID, ca issue.CA, o renewOptions, unanswered error) error {
-	if o.cert == "" || o.out == "" {
+func (a *app) renewBlind(node armor.NodeID, r renewal, unanswered error) error {
+	if r.cert == "" || r.out == "" {
 		return unanswered
 	}
-	former, err := issue.Certificate(o.cert)
+	former, err := issue.Certificate(r.cert)
 	if err != nil {
 		return err
 	}
 	id, err := pki.URIIdentity(former)
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.cert, err)
+		return fmt.Errorf("%s: %w", r.cert, err)
 	}
 	cluster, kind, name, err := pki.ParsePeerIdentity(id)
 	if err != nil || kind != pki.Node || name != string(node) {
-		return fmt.Errorf("%w: %s is not the certificate of node %s", armor.ErrInvalid, o.cert, node)
+		return fmt.Errorf("%w: %s is not the certificate of node %s", armor.ErrInvalid, r.cert, node)
 	}
-	if err := former.CheckSignatureFrom(ca.Cert); err != nil {
-		return fmt.Errorf("%w: %s is not of CA %q: %w", armor.ErrInvalid, o.cert, ca.Cert.Subject.CommonName, err)
+	if err := former.CheckSignatureFrom(r.ca.Cert); err != nil {
+		return fmt.Errorf("%w: %s is not of CA %q: %w", armor.ErrInvalid, r.cert, r.ca.Cert.Subject.CommonName, err)
 	}
-	cert, err := ca.Renewed(cluster, node, former, o.lifetime)
+	cert, err := r.ca.Renewed(cluster, node, former, r.life)
 	if err != nil {
 		return err
 	}
-	if err := o.write(cert, ca); err != nil {
+	if err := r.write(cert); err != nil {
 		return err
 	}
-	return fault.Hinted(fmt.Errorf("the certificate is in %s, and the cluster could not be told: %w", o.out, unanswered),
+	return fault.Hinted(fmt.Errorf("the certificate is in %s, and the cluster could not be told: %w", r.out, unanswered),
 		"put it in the place of the node's node.crt; run the same command again when the cluster answers")
 }

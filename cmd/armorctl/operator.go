@@ -25,8 +25,9 @@ func (a *app) operatorCommand() *cobra.Command {
 
 // operatorOptions are the flags of operator add.
 type operatorOptions struct {
-	peerCA, out, csr, lifetime, passphraseFile string
-	roles                                      []string
+	signing
+	out, csr string
+	roles    []string
 }
 
 func (a *app) operatorAddCommand() *cobra.Command {
@@ -41,13 +42,11 @@ issuer, policy-admin, ca-admin, node-admin; none includes another.`,
 		Args:    exactly("NAME"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.addOperator(cmd.Context(), args[0], o) },
 	}
+	signingFlags(cmd, &o.signing)
 	f := cmd.Flags()
-	f.StringVar(&o.peerCA, "peer-ca", "", "`folder` of the CA of nodes and operators")
 	f.StringSliceVar(&o.roles, "role", nil, "a `role`; repeatable, or by commas")
 	f.StringVar(&o.out, "out", "", "`folder` for the operator's files")
 	f.StringVar(&o.csr, "csr", "", "sign this certificate request, a PEM `FILE`, instead of making a key")
-	f.StringVar(&o.lifetime, "lifetime", peerLifetime, "`lifetime` of the certificate")
-	passphraseFlag(cmd, &o.passphraseFile)
 	return cmd
 }
 

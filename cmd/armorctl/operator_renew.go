@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +18,8 @@ import (
 )
 
 func (a *app) operatorRenewCommand() *cobra.Command {
-	var o struct{ peerCA, out, lifetime, passphraseFile string }
+	var o signing
+	var out string
 	cmd := &cobra.Command{
 		Use: "renew NAME --peer-ca DIR", Short: "give an operator another certificate of the key it has",
 		Long: `Signs another certificate of the operator's key, with the roles that it has, and writes it to
@@ -28,29 +28,19 @@ context has its certificate, if NAME is the operator of that. An operator whose 
 renewed by another one.`,
 		Example: "  armorctl operator renew ann --peer-ca ./peer-ca", Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			lifetime, err := parsePositive("--lifetime", o.lifetime)
+			path, err := a.operatorFile(args[0], out)
 			if err != nil {
 				return err
 			}
-			if o.peerCA == "" {
-				return &fault.Usage{Err: errors.New("operator renew needs --peer-ca, the folder of the CA of nodes and operators")}
-			}
-			out, err := a.operatorFile(args[0], o.out)
+			ca, lifetime, err := a.signer(cmd.Context(), "operator renew", o)
 			if err != nil {
 				return err
 			}
-			ca, err := a.openCA(cmd.Context(), o.peerCA, pki.PeerCA, o.passphraseFile)
-			if err != nil {
-				return err
-			}
-			return a.renewOperator(cmd.Context(), args[0], ca, lifetime, out)
+			return a.renewOperator(cmd.Context(), args[0], ca, lifetime, path)
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.peerCA, "peer-ca", "", "`folder` of the CA of nodes and operators")
-	f.StringVar(&o.out, "out", "", "`FILE` for the certificate, PEM (default: that of the context, for its own operator)")
-	f.StringVar(&o.lifetime, "lifetime", peerLifetime, "`lifetime` of the certificate")
-	passphraseFlag(cmd, &o.passphraseFile)
+	signingFlags(cmd, &o)
+	cmd.Flags().StringVar(&out, "out", "", "`FILE` for the certificate, PEM (default: that of the context, for its own operator)")
 	return cmd
 }
 
