@@ -13,7 +13,7 @@ import (
 // make an old build compute another state takes a new one.
 const (
 	MinLevel = 1
-	MaxLevel = 7
+	MaxLevel = 8
 )
 
 // Level is what this build writes.
