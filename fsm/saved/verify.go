@@ -1,0 +1,88 @@
+package saved
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/fsm"
+)
+
+// Verify reads all of the file and returns its state, if the file is what was saved: its
+// checksum holds, the state that the rows give has the digest in the manifest, every
+// signature is of somebody whom the peer CA vouches for and who is in the state with that
+// key, and one of them is the node's that the manifest names. Nothing is decoded that is not
+// signed. It cannot tell whether the cluster agreed to the state: for that the nodes must
+// be asked for their marks at the revision.
+func (f *File) Verify(ca *x509.Certificate) (*armor.State, error) {
+	if ca == nil {
+		return nil, fmt.Errorf("%w: a saved state is verified with the cluster's peer CA certificate", armor.ErrInvalid)
+	}
+	signers := make([]armor.Certificate, len(f.signatures))
+	saver := false
+	for i, s := range f.signatures {
+		var err error
+		if signers[i], err = s.verify(f, ca); err != nil {
+			return nil, err
+		}
+		saver = saver || s.Kind == pki.Node && s.Name == string(f.Manifest.Node)
+	}
+	if !saver {
+		return nil, fmt.Errorf("%w: node %s, which is to have saved the state, has not signed it", armor.ErrDenied, f.Manifest.Node)
+	}
+	state, err := f.Read()
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range f.signatures {
+		if err := s.member(state, signers[i]); err != nil {
+			return nil, err
+		}
+	}
+	return state, nil
+}
+
+// member says whether a signer is in the state with that key.
+func (s Signature) member(state *armor.State, is armor.Certificate) error {
+	var known armor.Certificate
+	if s.Kind == pki.Node {
+		m, _ := state.Members.Get(s.Name)
+		known = m.Certificate
+	} else {
+		o, _ := state.Operators.Get(s.Name)
+		known = o.Certificate
+	}
+	if known.Key.IsZero() || known.Key != is.Key {
+		return fmt.Errorf("%w: it is signed by %s %s, and the state knows none of that name and key", armor.ErrDenied, s.Kind, s.Name)
+	}
+	if r, revoked := state.RevokesOwn(is); revoked {
+		return fmt.Errorf("%w: it is signed by %s %s, whose certificate revision %d of the same state revokes",
+			armor.ErrRevoked, s.Kind, s.Name, r.Revision)
+	}
+	return nil
+}
+
+// Read is Verify without the signatures: it returns the state if the file is whole, and says
+// nothing of who made it.
+func (f *File) Read() (*armor.State, error) {
+	digest := sha256.New()
+	if _, err := io.Copy(digest, f.Snapshot()); err != nil {
+		return nil, fmt.Errorf("read a saved state: %w", err)
+	}
+	if armor.Digest(digest.Sum(nil)) != f.Manifest.Digest {
+		return nil, fmt.Errorf("%w: the checksum does not hold: the file is damaged", armor.ErrInvalid)
+	}
+	m := fsm.New()
+	if err := m.Restore(f.Snapshot()); err != nil {
+		if errors.Is(err, fsm.ErrCannotApply) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %w", armor.ErrInvalid, err)
+	}
+	s := m.Snapshot()
+	return s.State(), f.Manifest.differs(about(s, Origin{}))
+}
