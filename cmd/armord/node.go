@@ -66,6 +66,7 @@ type node struct {
 	server  *keyPair // what clients see
 	own     *keyPair // what other nodes and operators see
 	link    *link.Link
+	machine *fsm.Machine
 	cluster *cluster.Node
 	known   chan struct{} // closed once this node knows what the cluster knows, or that has been waited for long enough
 	peers   *rpc.Peers
@@ -87,7 +88,7 @@ type clients struct {
 // newNode makes the rooms of an enrolled node, and starts nothing but the peer
 // listener's socket.
 func newNode(cfg home, m *metrics, leaving *leaving, serving func(), log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, metrics: m, leaving: leaving, serving: serving, holder: &holder{}, known: make(chan struct{})}
+	n := &node{cfg: cfg, log: log, metrics: m, leaving: leaving, serving: serving, holder: &holder{}, known: make(chan struct{}), machine: fsm.New()}
 	own, err := cfg.readMembership()
 	if err != nil {
 		return nil, err
@@ -98,13 +99,12 @@ func newNode(cfg home, m *metrics, leaving *leaving, serving func(), log *slog.L
 	if n.cancelSigner, err = cfg.sharedKey(cancelKeys); err != nil {
 		return nil, err
 	}
-	machine := fsm.New()
-	if n.link, err = n.listenForPeers(machine, own); err != nil {
+	if n.link, err = n.listenForPeers(n.machine, own); err != nil {
 		return nil, err
 	}
 	m.watchCertificates(map[string]func() time.Time{"server": n.server.ends, "node": n.own.ends})
 	n.peers = rpc.NewPeers(n.link)
-	if n.cluster, err = n.newMember(machine, own); err != nil {
+	if n.cluster, err = n.newMember(own); err != nil {
 		return nil, errors.Join(err, n.peers.Close())
 	}
 	// The member has locked the data directory.
@@ -151,14 +151,14 @@ func (n *node) now() time.Time {
 	return n.cluster.Now()
 }
 
-func (n *node) newMember(machine *fsm.Machine, own membership) (*cluster.Node, error) {
+func (n *node) newMember(own membership) (*cluster.Node, error) {
 	key, err := n.cfg.gossipKey()
 	if err != nil {
 		return nil, err
 	}
 	return cluster.New(cluster.Config{
 		Node: armor.NodeID(n.cfg.Node), Cluster: own.ClusterID, DataDir: n.cfg.DataDir,
-		Machine: machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
+		Machine: n.machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
 		Gossip:  &cluster.GossipConfig{Listen: n.cfg.Gossip.Listen, Advertise: n.cfg.Gossip.Advertise, Keys: [][]byte{key}, Join: n.gossipers},
 		Version: version, PeerAddress: n.cfg.Peer.Advertise, ClientAddress: n.cfg.Client.Advertise, OpsAddress: n.cfg.Ops.Advertise,
 		ClockSkew: n.cfg.ClockSkew, Draining: n.leaving.begun, Serving: func() bool { return n.clients.Load() != nil }, Logger: n.log,
