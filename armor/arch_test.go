@@ -65,7 +65,7 @@ var rooms = []room{
 	{"chaos/hostile", []string{"armor/wire", "rpc/armorpb"}, []string{"os", "os/exec"}},
 	{"cmd", nil, nil},
 	{"cmd/armor-chaos", []string{"armor", "chaos", "chaos/bench", "chaos/site", "rpc"}, nil},
-	{"cmd/armorctl", []string{"armor", "armor/file", "armor/pki", "rpc", "rpc/manifest"}, nil},
+	{"cmd/armorctl", []string{"armor", "armor/file", "armor/pki", "fsm/saved", "rpc", "rpc/manifest"}, nil},
 	{"cmd/armord/config", []string{"armor", "armor/file", "armor/pki"}, nil},
 	{"cmd/armord/dev", []string{"armor", "armor/file", "armor/pki", "armor/process", "cmd/armord/config", "rpc", "rpc/manifest"}, nil},
 }

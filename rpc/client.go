@@ -158,6 +158,12 @@ func (c *Client) Close() error {
 // Operator is the name in the client's certificate: the principal of its requests.
 func (c *Client) Operator() string { return c.operator }
 
+// Certificate is the operator's, with its key.
+func (c *Client) Certificate() tls.Certificate { return c.cfg.Certificate }
+
+// PeerCA is the CA that signs the cluster's nodes and operators.
+func (c *Client) PeerCA() *x509.Certificate { return c.cfg.PeerCA }
+
 // dial connects to one address and proves both ends.
 func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
 	dialer := tls.Dialer{Config: &tls.Config{

@@ -221,6 +221,9 @@ func (n *labNode) Save(ctx context.Context, by string, w io.Writer) error {
 	n.mu.Lock()
 	save := n.save
 	n.mu.Unlock()
+	if save == nil {
+		return nil
+	}
 	return save(ctx, by, w)
 }
 

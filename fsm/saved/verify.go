@@ -12,6 +12,9 @@ import (
 	"github.com/armordb/armordb/fsm"
 )
 
+// ErrNewer is why a state that is whole cannot be read: a newer build has saved it.
+var ErrNewer = fsm.ErrCannotApply
+
 // Verify reads all of the file and returns its state, if the file is what was saved: its
 // checksum holds, the state that the rows give has the digest in the manifest, every
 // signature is of somebody whom the peer CA vouches for and who is in the state with that
@@ -19,6 +22,29 @@ import (
 // signed. It cannot tell whether the cluster agreed to the state: for that the nodes must
 // be asked for their marks at the revision.
 func (f *File) Verify(ca *x509.Certificate) (*armor.State, error) {
+	signers, err := f.signers(ca)
+	if err != nil {
+		return nil, err
+	}
+	state, err := f.Read()
+	if err != nil {
+		return nil, err
+	}
+	return state, f.members(state, signers)
+}
+
+// VerifySigned is what is left of Verify once Read has returned the state: for who wants to
+// see a state whose signatures do not hold.
+func (f *File) VerifySigned(ca *x509.Certificate, state *armor.State) error {
+	signers, err := f.signers(ca)
+	if err != nil {
+		return err
+	}
+	return f.members(state, signers)
+}
+
+// signers are those whose signatures hold, which is all of them.
+func (f *File) signers(ca *x509.Certificate) ([]armor.Certificate, error) {
 	if ca == nil {
 		return nil, fmt.Errorf("%w: a saved state is verified with the cluster's peer CA certificate", armor.ErrInvalid)
 	}
@@ -34,16 +60,17 @@ func (f *File) Verify(ca *x509.Certificate) (*armor.State, error) {
 	if !saver {
 		return nil, fmt.Errorf("%w: node %s, which is to have saved the state, has not signed it", armor.ErrDenied, f.Manifest.Node)
 	}
-	state, err := f.Read()
-	if err != nil {
-		return nil, err
-	}
+	return signers, nil
+}
+
+// members says whether all signers are in the state.
+func (f *File) members(state *armor.State, signers []armor.Certificate) error {
 	for i, s := range f.signatures {
 		if err := s.member(state, signers[i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return state, nil
+	return nil
 }
 
 // member says whether a signer is in the state with that key.
