@@ -28,7 +28,7 @@ func (a *api) Save(ctx context.Context, by string, w io.Writer) error {
 	if err := a.cluster.CatchUp(ctx); err != nil {
 		return err
 	}
-	return (*node)(a).save(w, by)
+	return (*node)(a).save(w, a.machine.Snapshot(), by)
 }
 
 // Ballot is this node's word on who leads in a term.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/armordb/armordb/cluster/link"
 	"github.com/armordb/armordb/cmd/armord/config"
 	"github.com/armordb/armordb/fsm"
+	"github.com/armordb/armordb/fsm/saved"
 	"github.com/armordb/armordb/pooler"
 	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/console"
@@ -72,6 +74,7 @@ type node struct {
 	peers   *rpc.Peers
 	api     *rpc.Server
 	holder  *holder
+	saving  *schedule
 	clients atomic.Pointer[clients] // nil until this node knows its own number
 
 	cancelSigner []byte // proves cancel keys of protocol 3.2; the same on all nodes
@@ -112,6 +115,12 @@ func newNode(cfg home, m *metrics, leaving *leaving, serving func(), log *slog.L
 		return nil, errors.Join(err, n.peers.Close())
 	}
 	m.watchSuspicions(n.cluster.Suspicions)
+	n.saving = &schedule{
+		cfg: cfg.Snapshots, folder: saved.Folder{Dir: cfg.Snapshots.Directory, Cluster: own.ClusterID, Node: armor.NodeID(cfg.Node)},
+		current: n.machine.Snapshot, free: freeSpace, log: log,
+		write: func(w io.Writer, s fsm.Snapshot) error { return n.save(w, s, "") },
+	}
+	m.watchSchedule(n.saving)
 	n.api, err = rpc.NewServer(rpc.ServerConfig{Node: (*api)(n), Peers: n.peers, Known: n.known, GossipKey: cfg.gossipKey, Logger: log})
 	return n, err
 }
@@ -193,6 +202,7 @@ func (n *node) run(ctx context.Context, f *founding) error {
 		{"certificate", n.followCertificate},
 		{"api", n.serveAPI},
 		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(link.Join)) }},
+		{"saved states", n.saving.run},
 		{"office", n.retireAtEnd},
 		{"clients", func(ctx context.Context) error { return n.serveClients(ctx) }},
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
+	"github.com/armordb/armordb/fsm"
 	"github.com/armordb/armordb/fsm/saved"
 )
 
-// save writes the state in force as a file that this node signs; by is the operator who
-// asked, empty for the node itself.
-func (n *node) save(w io.Writer, by string) error {
+// save writes a state of this node as a file that it signs; by is the operator who asked,
+// empty for the node itself.
+func (n *node) save(w io.Writer, s fsm.Snapshot, by string) error {
 	pair, err := n.own.get()
 	if err != nil {
 		return err
@@ -23,7 +24,6 @@ func (n *node) save(w io.Writer, by string) error {
 	if !ok {
 		return fmt.Errorf("%w: the key of %s cannot sign", armor.ErrInvalid, n.cfg.Peer.CertFile)
 	}
-	s := n.machine.Snapshot()
 	if s.Revision() == 0 {
 		return fmt.Errorf("%w: this node has no state yet", armor.ErrUnavailable)
 	}

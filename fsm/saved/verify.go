@@ -96,12 +96,8 @@ func (s Signature) member(state *armor.State, is armor.Certificate) error {
 // Read is Verify without the signatures: it returns the state if the file is whole, and says
 // nothing of who made it.
 func (f *File) Read() (*armor.State, error) {
-	digest := sha256.New()
-	if _, err := io.Copy(digest, f.Snapshot()); err != nil {
-		return nil, fmt.Errorf("read a saved state: %w", err)
-	}
-	if armor.Digest(digest.Sum(nil)) != f.Manifest.Digest {
-		return nil, fmt.Errorf("%w: the checksum does not hold: the file is damaged", armor.ErrInvalid)
+	if err := f.Whole(); err != nil {
+		return nil, err
 	}
 	m := fsm.New()
 	if err := m.Restore(f.Snapshot()); err != nil {
@@ -112,4 +108,17 @@ func (f *File) Read() (*armor.State, error) {
 	}
 	s := m.Snapshot()
 	return s.State(), f.Manifest.differs(about(s, Origin{}))
+}
+
+// Whole reads the file and says whether its checksum holds. It takes no memory, and tells
+// damage only.
+func (f *File) Whole() error {
+	digest := sha256.New()
+	if _, err := io.Copy(digest, f.Snapshot()); err != nil {
+		return fmt.Errorf("read a saved state: %w", err)
+	}
+	if armor.Digest(digest.Sum(nil)) != f.Manifest.Digest {
+		return fmt.Errorf("%w: the checksum does not hold: the file is damaged", armor.ErrInvalid)
+	}
+	return nil
 }
