@@ -13,7 +13,6 @@ import (
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/file"
 	"github.com/armordb/armordb/armor/pki"
-	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/fsm/saved"
 	"github.com/armordb/armordb/rpc"
@@ -79,8 +78,8 @@ func (v savedView) tables() []table {
 
 // saveState writes the file once everything about it is known to hold.
 func (a *app) saveState(ctx context.Context, path string, force bool) (v savedView, err error) {
-	if file.Exist(path) && !force {
-		return v, fault.Hinted(fmt.Errorf("%w: there is a file %s already", armor.ErrConflict, path), "another name, or --force")
+	if err := mayWrite(path, force); err != nil {
+		return v, err
 	}
 	_, access, err := a.chosen()
 	if err != nil {

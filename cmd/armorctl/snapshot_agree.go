@@ -67,7 +67,8 @@ func (a *app) agreedBy(ctx context.Context, client *rpc.Client, s attested, v *s
 	}
 	switch {
 	case len(differ) > 0:
-		return &verdict{exitProblems, fmt.Sprintf("node %s sent revision %d with history %s and state %s, and others have another: %s; nothing was saved",
+		return &verdict{exitProblems, fmt.Sprintf(
+			"node %s sent revision %d with history %s and state %s, and others have another: %s; nothing was saved",
 			v.SavedBy, v.Revision, v.History, v.State, strings.Join(differ, "; "))}
 	case 2*v.Agree <= v.Voters:
 		return fmt.Errorf("%w: %d of %d voters say that they have the same state at revision %d%s; nothing was saved",

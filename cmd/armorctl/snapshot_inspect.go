@@ -96,23 +96,43 @@ func (a *app) peerCAOf(path string, m saved.Manifest) (ca *x509.Certificate, fro
 	return nil, "", nil
 }
 
+// verified verifies a saved state, and returns which peer CA certificate that was done with.
+func (a *app) verified(path, peerCA string, f *saved.File) (state *armor.State, from string, err error) {
+	ca, from, err := a.peerCAOf(peerCA, f.Manifest)
+	if err != nil {
+		return nil, "", err
+	}
+	if ca == nil {
+		return nil, "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("%s is of cluster %s, of which no context is known here", path,
+			f.Manifest.Cluster.Name)}, "--peer-ca FILE, the peer CA's certificate")
+	}
+	state, err = f.Verify(ca)
+	if err != nil {
+		return nil, "", finding(fmt.Errorf("%s: %w", path, err))
+	}
+	return state, from, nil
+}
+
+// stateIn is the state in a file, which is verified.
+func (a *app) stateIn(path, peerCA string) (*armor.State, error) {
+	f, err := openState(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	state, _, err := a.verified(path, peerCA, f)
+	return state, err
+}
+
 func (a *app) snapshotVerify(path, peerCA string) error {
 	f, err := openState(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	ca, from, err := a.peerCAOf(peerCA, f.Manifest)
+	state, from, err := a.verified(path, peerCA, f)
 	if err != nil {
 		return err
-	}
-	if ca == nil {
-		return fault.Hinted(&fault.Usage{Err: fmt.Errorf("%s is of cluster %s, of which no context is known here", path, f.Manifest.Cluster.Name)},
-			"--peer-ca FILE, the peer CA's certificate")
-	}
-	state, err := f.Verify(ca)
-	if err != nil {
-		return finding(fmt.Errorf("%s: %w", path, err))
 	}
 	v := a.viewOfState(path, f, state)
 	v.Verified, v.PeerCA = true, from

@@ -1,8 +1,10 @@
 package saved
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -98,17 +100,21 @@ func readManifest(b []byte) (m Manifest, err error) {
 // check refuses what no build writes.
 func (m Manifest) check() error {
 	bad := func(what string) error { return fmt.Errorf("%w: manifest: %s", armor.ErrInvalid, what) }
-	if _, err := armor.ParseNodeID(string(m.Node)); err != nil {
-		return fmt.Errorf("manifest: %w", err)
+	_, node := armor.ParseNodeID(string(m.Node))
+	names := errors.Join(node, armor.CheckName("cluster", m.Cluster.Name), armor.CheckName("cluster id", m.Cluster.ID))
+	if m.By != "" {
+		names = errors.Join(names, armor.CheckName("operator", m.By))
 	}
 	switch {
-	case m.Revision == 0 || m.Cluster.ID == "" || m.Cluster.Name == "":
-		return bad("it is of no cluster")
-	case len(m.Cluster.ID) > maxText || len(m.Cluster.Name) > maxText || len(m.Build) > maxText || len(m.By) > maxText:
-		return bad("a text in it is too long")
+	case names != nil:
+		return bad(strings.ReplaceAll(names.Error(), "\n", "; "))
+	case m.Revision == 0:
+		return bad("it is of no revision")
+	case armor.CheckText("build", m.Build, maxText, false) != nil:
+		return bad("what build has saved it is no text")
 	case m.At.IsZero() || m.Length == 0 || m.Digest.IsZero() || m.Chain.IsZero() || m.State.IsZero():
 		return bad("it lacks when the state was saved, or a digest")
-	case len(m.Rows) > maxTables || slices.ContainsFunc(m.Rows, func(c Count) bool { return c.Rows == 0 || len(c.Table) > maxText }):
+	case len(m.Rows) > maxTables || slices.ContainsFunc(m.Rows, func(c Count) bool { return c.Rows == 0 || armor.CheckName("table", c.Table) != nil }):
 		return bad("it counts what no state has")
 	}
 	return nil

@@ -117,7 +117,7 @@ func TestWhatWasNotSavedIsRefused(t *testing.T) {
 		"a member's name with another key":     {l.fileOf(now, l.signer(pki.Node, "n1")), armor.ErrDenied, "knows none of that name and key"},
 		"an operator with another key":         {signed(l.signer(pki.Operator, "ada")), armor.ErrDenied, "knows none of that name and key"},
 		"an operator instead of a node":        {l.fileOf(now, l.ada), armor.ErrDenied, "n1, which is to have saved"},
-		"an operator as the node":              {l.fileOf(now, posing(l.ada.Chain, l.ada.Key)), armor.ErrDenied, "has the certificate of operator"},
+		"an operator as the node":              {l.fileOf(now, posing(l.ada.Chain, l.ada.Key)), armor.ErrDenied, "certificate of operator"},
 		"somebody else's certificate":          {l.fileOf(now, posing(l.node.Chain, l.ada.Key)), armor.ErrDenied, "not what was signed"},
 		"another name":                         {signed(as(l.ada, "bob")), armor.ErrDenied, "has the certificate of operator ada"},
 		"the whole of another cluster":         {other.file(), armor.ErrDenied, "verify peer certificate"},
