@@ -186,6 +186,12 @@ func (c *Client) Close() error {
 // Operator is the name in the client's certificate: the principal of its requests.
 func (c *Client) Operator() string { return c.operator }
 
+// Certificate is the operator's, with its key.
+func (c *Client) Certificate() tls.Certificate { return c.cfg.Certificate }
+
+// PeerCAs are the CAs that sign the cluster's nodes and operators.
+func (c *Client) PeerCAs() []*x509.Certificate { return c.cfg.PeerCAs }
+
 // dial connects to one address and proves both ends.
 func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
 	dialer := tls.Dialer{Config: &tls.Config{
@@ -209,12 +215,36 @@ func (c *Client) NodeCertificate(ctx context.Context, node armor.NodeID, address
 		return nil, fmt.Errorf("%w: node %s at %s: %w", armor.ErrUnavailable, node, address, err)
 	}
 	defer conn.Close()
-	cert := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
-	id, err := pki.URIIdentity(cert)
-	if err != nil || id != pki.NodeIdentity(c.cfg.Cluster, node) {
-		return nil, fmt.Errorf("%w: at %s is %s, and not node %s", armor.ErrDenied, address, id, node)
+	is, err := c.nodeAt(conn)
+	if err == nil && is != node {
+		err = fmt.Errorf("%w: at %s is node %s, and not %s", armor.ErrDenied, address, is, node)
 	}
-	return cert, nil
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+}
+
+// nodeAt is which node a connection leads to, as its certificate has proved.
+func (c *Client) nodeAt(conn net.Conn) (armor.NodeID, error) {
+	return c.nodeIn(conn.(*tls.Conn).ConnectionState().PeerCertificates)
+}
+
+// nodeIn is the node whose certificate a chain is; one whose certificate has ended is believed by its
+// key.
+func (c *Client) nodeIn(chain []*x509.Certificate) (armor.NodeID, error) {
+	met, err := pki.VerifyPeer(c.cfg.PeerCAs, c.cfg.Cluster, chain, c.cfg.Now())
+	if err != nil {
+		known, never := pki.VerifyKnownPeer(c.cfg.PeerCAs, c.cfg.Cluster, chain, c.cfg.Now())
+		if never != nil || known.Kind != pki.Node || c.pin(armor.NodeID(known.Name)) != known.Leaf.Key {
+			return "", err
+		}
+		met = known
+	}
+	if met.Kind != pki.Node {
+		return "", fmt.Errorf("%w: met %s %q instead of a node", armor.ErrDenied, met.Kind, met.Name)
+	}
+	return armor.NodeID(met.Name), nil
 }
 
 // pin is the key that a node is known by: as an answer had it, or as the configuration has.
@@ -224,18 +254,8 @@ func (c *Client) pin(node armor.NodeID) armor.Digest {
 	return c.pins[node]
 }
 
-// verifyNode believes a node by its certificate, and one whose certificate has ended by its key.
+// verifyNode lets a connection go on that leads to a node.
 func (c *Client) verifyNode(state tls.ConnectionState) error {
-	met, err := pki.VerifyPeer(c.cfg.PeerCAs, c.cfg.Cluster, state.PeerCertificates, c.cfg.Now())
-	if err != nil {
-		known, never := pki.VerifyKnownPeer(c.cfg.PeerCAs, c.cfg.Cluster, state.PeerCertificates, c.cfg.Now())
-		if never != nil || known.Kind != pki.Node || c.pin(armor.NodeID(known.Name)) != known.Leaf.Key {
-			return err
-		}
-		met = known
-	}
-	if met.Kind != pki.Node {
-		return fmt.Errorf("%w: met %s %q instead of a node", armor.ErrDenied, met.Kind, met.Name)
-	}
-	return nil
+	_, err := c.nodeIn(state.PeerCertificates)
+	return err
 }

@@ -13,7 +13,8 @@ import (
 )
 
 func (a *app) revocationCommand() *cobra.Command {
-	return group("revocation", "what has been revoked; revoke adds to it", a.revocationListCommand())
+	return group("revocation", "what has been revoked; revoke adds to it", a.revocationListCommand(),
+		a.revocationExportCommand(), a.revocationImportCommand())
 }
 
 // revocationView is a revocation as -o json shows it.

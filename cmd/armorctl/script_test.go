@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 type (
 	fakeKey struct{}
 	muteKey struct{}
+	testKey struct{}
 )
 
 // TestScripts runs the program itself against a node of this process.
@@ -37,13 +38,8 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			// A socket's path is short; a script's folder need not be.
-			dir, err := os.MkdirTemp("", "armorctl")
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			node := startFake(t, dir)
+			node := startFake(t, shortDir(t))
+			env.Values[testKey{}] = t
 			env.Values[fakeKey{}] = node
 			env.Setenv("ARMOR_CONFIG", filepath.Join(env.WorkDir, "config", "config.yaml"))
 			env.Setenv("SOCKET", node.socket)
@@ -56,9 +52,31 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "joins": joinsCommand,
 			"mode": modeIs, "getvalue": getValue, "hangs": hangsCommand, "knocks": knocksCommand,
-			"selectors": selectorsCommand, "ended": endedCommand,
+			"selectors": selectorsCommand, "ended": endedCommand, "othercluster": otherClusterCommand,
 		},
 	})
+}
+
+// shortDir is for a socket, whose path is short; a script's folder need not be.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "armorctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// othercluster starts a node of another cluster, whose admin socket is $OTHER, at $OTHERADDRESS.
+func otherClusterCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: othercluster")
+	}
+	t := ts.Value(testKey{}).(*testing.T)
+	node := startFake(t, shortDir(t))
+	ts.Setenv("OTHER", node.socket)
+	ts.Setenv("OTHERADDRESS", node.listen.Addr().String())
 }
 
 // exits CODE ARMORCTL-ARGUMENTS runs armorctl and wants that exit code.
@@ -169,6 +187,8 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 			m.hung = on
 		case "damaged":
 			m.damaged = on
+		case "differs":
+			m.differs = on
 		case "clock-ahead":
 			m.clockAhead = map[bool]time.Duration{true: 3 * time.Second}[on]
 		default:
