@@ -29,6 +29,9 @@ func (d *draft) bootstrap(b armor.Bootstrap) error {
 	); err != nil {
 		return err
 	}
+	if !b.Cluster.Era.IsFirst() {
+		return refuse(armor.ErrInvalid, "a new cluster is in its first era")
+	}
 	d.Cluster = b.Cluster
 	d.Cluster.CreatedAt, d.NextIndex = d.Time, 1
 	if !b.Member.Voter {

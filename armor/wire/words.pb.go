@@ -223,6 +223,7 @@ type Cluster struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	PeerCa        []byte                 `protobuf:"bytes,3,opt,name=peer_ca,json=peerCa,proto3" json:"peer_ca,omitempty"`
 	CreatedAt     *Time                  `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Era           *Era                   `protobuf:"bytes,5,opt,name=era,proto3" json:"era,omitempty"` // level 8
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -285,6 +286,73 @@ func (x *Cluster) GetCreatedAt() *Time {
 	return nil
 }
 
+func (x *Cluster) GetEra() *Era {
+	if x != nil {
+		return x.Era
+	}
+	return nil
+}
+
+type Era struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Since         *Time                  `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Era) Reset() {
+	*x = Era{}
+	mi := &file_armor_wire_words_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Era) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Era) ProtoMessage() {}
+
+func (x *Era) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Era.ProtoReflect.Descriptor instead.
+func (*Era) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Era) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Era) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Era) GetSince() *Time {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -302,7 +370,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_armor_wire_words_proto_msgTypes[4]
+	mi := &file_armor_wire_words_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +382,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[4]
+	mi := &file_armor_wire_words_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +395,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{4}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Member) GetId() string {
@@ -405,7 +473,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_armor_wire_words_proto_msgTypes[5]
+	mi := &file_armor_wire_words_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +485,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[5]
+	mi := &file_armor_wire_words_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +498,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{5}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Tombstone) GetId() string {
@@ -474,7 +542,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_armor_wire_words_proto_msgTypes[6]
+	mi := &file_armor_wire_words_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +554,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[6]
+	mi := &file_armor_wire_words_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +567,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{6}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinToken) GetHash() []byte {
@@ -553,7 +621,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_armor_wire_words_proto_msgTypes[7]
+	mi := &file_armor_wire_words_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +633,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[7]
+	mi := &file_armor_wire_words_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +646,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{7}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JoinRequest) GetNode() string {
@@ -649,7 +717,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_armor_wire_words_proto_msgTypes[8]
+	mi := &file_armor_wire_words_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +729,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[8]
+	mi := &file_armor_wire_words_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +742,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{8}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Operator) GetName() string {
@@ -719,7 +787,7 @@ type Environment struct {
 
 func (x *Environment) Reset() {
 	*x = Environment{}
-	mi := &file_armor_wire_words_proto_msgTypes[9]
+	mi := &file_armor_wire_words_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +799,7 @@ func (x *Environment) String() string {
 func (*Environment) ProtoMessage() {}
 
 func (x *Environment) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[9]
+	mi := &file_armor_wire_words_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +812,7 @@ func (x *Environment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Environment.ProtoReflect.Descriptor instead.
 func (*Environment) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{9}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Environment) GetName() string {
@@ -803,7 +871,7 @@ type TrustAnchor struct {
 
 func (x *TrustAnchor) Reset() {
 	*x = TrustAnchor{}
-	mi := &file_armor_wire_words_proto_msgTypes[10]
+	mi := &file_armor_wire_words_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +883,7 @@ func (x *TrustAnchor) String() string {
 func (*TrustAnchor) ProtoMessage() {}
 
 func (x *TrustAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[10]
+	mi := &file_armor_wire_words_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +896,7 @@ func (x *TrustAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustAnchor.ProtoReflect.Descriptor instead.
 func (*TrustAnchor) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{10}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TrustAnchor) GetName() string {
@@ -888,7 +956,7 @@ type CertRecord struct {
 
 func (x *CertRecord) Reset() {
 	*x = CertRecord{}
-	mi := &file_armor_wire_words_proto_msgTypes[11]
+	mi := &file_armor_wire_words_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +968,7 @@ func (x *CertRecord) String() string {
 func (*CertRecord) ProtoMessage() {}
 
 func (x *CertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[11]
+	mi := &file_armor_wire_words_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +981,7 @@ func (x *CertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertRecord.ProtoReflect.Descriptor instead.
 func (*CertRecord) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{11}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CertRecord) GetCertificate() *Certificate {
@@ -979,7 +1047,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_armor_wire_words_proto_msgTypes[12]
+	mi := &file_armor_wire_words_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1059,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[12]
+	mi := &file_armor_wire_words_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1072,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{12}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Selector) GetKind() string {
@@ -1063,7 +1131,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_armor_wire_words_proto_msgTypes[13]
+	mi := &file_armor_wire_words_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1143,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[13]
+	mi := &file_armor_wire_words_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1156,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{13}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Revocation) GetSelector() *Selector {
@@ -1146,7 +1214,7 @@ type StagedRevocations struct {
 
 func (x *StagedRevocations) Reset() {
 	*x = StagedRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[14]
+	mi := &file_armor_wire_words_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1226,7 @@ func (x *StagedRevocations) String() string {
 func (*StagedRevocations) ProtoMessage() {}
 
 func (x *StagedRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[14]
+	mi := &file_armor_wire_words_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1239,7 @@ func (x *StagedRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedRevocations.ProtoReflect.Descriptor instead.
 func (*StagedRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{14}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StagedRevocations) GetBatch() string {
@@ -1221,7 +1289,7 @@ type RoleAuth struct {
 
 func (x *RoleAuth) Reset() {
 	*x = RoleAuth{}
-	mi := &file_armor_wire_words_proto_msgTypes[15]
+	mi := &file_armor_wire_words_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1301,7 @@ func (x *RoleAuth) String() string {
 func (*RoleAuth) ProtoMessage() {}
 
 func (x *RoleAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[15]
+	mi := &file_armor_wire_words_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1314,7 @@ func (x *RoleAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleAuth.ProtoReflect.Descriptor instead.
 func (*RoleAuth) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{15}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoleAuth) GetRole() string {
@@ -1287,7 +1355,7 @@ type AuthQuery struct {
 
 func (x *AuthQuery) Reset() {
 	*x = AuthQuery{}
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1367,7 @@ func (x *AuthQuery) String() string {
 func (*AuthQuery) ProtoMessage() {}
 
 func (x *AuthQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1380,7 @@ func (x *AuthQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthQuery.ProtoReflect.Descriptor instead.
 func (*AuthQuery) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AuthQuery) GetRole() string {
@@ -1350,7 +1418,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1430,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1443,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Database) GetName() string {
@@ -1503,7 +1571,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1583,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1596,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Pool) GetName() string {
@@ -1725,7 +1793,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1805,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1818,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Share) GetPool() string {
@@ -1795,7 +1863,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1875,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1888,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Grant) GetDatabase() string {
@@ -1880,7 +1948,7 @@ type IdentityConfig struct {
 
 func (x *IdentityConfig) Reset() {
 	*x = IdentityConfig{}
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +1960,7 @@ func (x *IdentityConfig) String() string {
 func (*IdentityConfig) ProtoMessage() {}
 
 func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +1973,7 @@ func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityConfig.ProtoReflect.Descriptor instead.
 func (*IdentityConfig) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *IdentityConfig) GetName() string {
@@ -1968,7 +2036,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2048,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2061,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Bootstrap) GetCluster() *Cluster {
@@ -2026,7 +2094,7 @@ type PutEnvironment struct {
 
 func (x *PutEnvironment) Reset() {
 	*x = PutEnvironment{}
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2106,7 @@ func (x *PutEnvironment) String() string {
 func (*PutEnvironment) ProtoMessage() {}
 
 func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2119,7 @@ func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEnvironment.ProtoReflect.Descriptor instead.
 func (*PutEnvironment) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PutEnvironment) GetEnvironment() *Environment {
@@ -2070,7 +2138,7 @@ type PutAnchor struct {
 
 func (x *PutAnchor) Reset() {
 	*x = PutAnchor{}
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2150,7 @@ func (x *PutAnchor) String() string {
 func (*PutAnchor) ProtoMessage() {}
 
 func (x *PutAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2163,7 @@ func (x *PutAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAnchor.ProtoReflect.Descriptor instead.
 func (*PutAnchor) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PutAnchor) GetAnchor() *TrustAnchor {
@@ -2115,7 +2183,7 @@ type RegisterCertificate struct {
 
 func (x *RegisterCertificate) Reset() {
 	*x = RegisterCertificate{}
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2195,7 @@ func (x *RegisterCertificate) String() string {
 func (*RegisterCertificate) ProtoMessage() {}
 
 func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2208,7 @@ func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterCertificate.ProtoReflect.Descriptor instead.
 func (*RegisterCertificate) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RegisterCertificate) GetRecord() *CertRecord {
@@ -2168,7 +2236,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2248,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2261,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Revoke) GetSelectors() []*Selector {
@@ -2228,7 +2296,7 @@ type ObjectRef struct {
 
 func (x *ObjectRef) Reset() {
 	*x = ObjectRef{}
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2308,7 @@ func (x *ObjectRef) String() string {
 func (*ObjectRef) ProtoMessage() {}
 
 func (x *ObjectRef) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2321,7 @@ func (x *ObjectRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectRef.ProtoReflect.Descriptor instead.
 func (*ObjectRef) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ObjectRef) GetKind() string {
@@ -2292,7 +2360,7 @@ type Apply struct {
 
 func (x *Apply) Reset() {
 	*x = Apply{}
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2372,7 @@ func (x *Apply) String() string {
 func (*Apply) ProtoMessage() {}
 
 func (x *Apply) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2385,7 @@ func (x *Apply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Apply.ProtoReflect.Descriptor instead.
 func (*Apply) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Apply) GetIfRevision() uint64 {
@@ -2378,7 +2446,7 @@ type PutOperator struct {
 
 func (x *PutOperator) Reset() {
 	*x = PutOperator{}
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2458,7 @@ func (x *PutOperator) String() string {
 func (*PutOperator) ProtoMessage() {}
 
 func (x *PutOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2471,7 @@ func (x *PutOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOperator.ProtoReflect.Descriptor instead.
 func (*PutOperator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutOperator) GetOperator() *Operator {
@@ -2422,7 +2490,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2502,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2515,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2467,7 +2535,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2547,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2560,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2520,7 +2588,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2600,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2613,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2580,7 +2648,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2660,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +2673,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2640,7 +2708,7 @@ type RenewMember struct {
 
 func (x *RenewMember) Reset() {
 	*x = RenewMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2720,7 @@ func (x *RenewMember) String() string {
 func (*RenewMember) ProtoMessage() {}
 
 func (x *RenewMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2733,7 @@ func (x *RenewMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewMember.ProtoReflect.Descriptor instead.
 func (*RenewMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RenewMember) GetNode() string {
@@ -2701,7 +2769,7 @@ type ReplaceMember struct {
 
 func (x *ReplaceMember) Reset() {
 	*x = ReplaceMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2781,7 @@ func (x *ReplaceMember) String() string {
 func (*ReplaceMember) ProtoMessage() {}
 
 func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2794,7 @@ func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMember.ProtoReflect.Descriptor instead.
 func (*ReplaceMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReplaceMember) GetNode() string {
@@ -2769,7 +2837,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2849,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2862,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2835,7 +2903,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2915,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +2928,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2886,7 +2954,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +2966,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +2979,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2930,7 +2998,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3010,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3023,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2976,7 +3044,7 @@ type StageRevocations struct {
 
 func (x *StageRevocations) Reset() {
 	*x = StageRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2988,7 +3056,7 @@ func (x *StageRevocations) String() string {
 func (*StageRevocations) ProtoMessage() {}
 
 func (x *StageRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3001,7 +3069,7 @@ func (x *StageRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
 func (*StageRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StageRevocations) GetBatch() string {
@@ -3038,7 +3106,7 @@ type RevokeStaged struct {
 
 func (x *RevokeStaged) Reset() {
 	*x = RevokeStaged{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3050,7 +3118,7 @@ func (x *RevokeStaged) String() string {
 func (*RevokeStaged) ProtoMessage() {}
 
 func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3063,7 +3131,7 @@ func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
 func (*RevokeStaged) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RevokeStaged) GetBatch() string {
@@ -3110,7 +3178,7 @@ type MendTime struct {
 
 func (x *MendTime) Reset() {
 	*x = MendTime{}
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3190,7 @@ func (x *MendTime) String() string {
 func (*MendTime) ProtoMessage() {}
 
 func (x *MendTime) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3203,7 @@ func (x *MendTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
 func (*MendTime) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *MendTime) GetFrom() *Time {
@@ -3154,7 +3222,7 @@ type PruneCertificates struct {
 
 func (x *PruneCertificates) Reset() {
 	*x = PruneCertificates{}
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3166,7 +3234,7 @@ func (x *PruneCertificates) String() string {
 func (*PruneCertificates) ProtoMessage() {}
 
 func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3247,7 @@ func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCertificates.ProtoReflect.Descriptor instead.
 func (*PruneCertificates) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PruneCertificates) GetEndedBefore() *Time {
@@ -3222,7 +3290,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3302,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3315,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3594,13 +3662,18 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x122\n" +
 	"\n" +
 	"not_before\x18\x05 \x01(\v2\x13.armor.wire.v1.TimeR\tnotBefore\x120\n" +
-	"\tnot_after\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\bnotAfter\"z\n" +
+	"\tnot_after\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\bnotAfter\"\xa0\x01\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
 	"\apeer_ca\x18\x03 \x01(\fR\x06peerCa\x122\n" +
 	"\n" +
-	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\"\xb9\x02\n" +
+	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\x12$\n" +
+	"\x03era\x18\x05 \x01(\v2\x12.armor.wire.v1.EraR\x03era\"X\n" +
+	"\x03Era\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
+	"\x05since\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x05since\"\xb9\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12<\n" +
@@ -3885,126 +3958,129 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
 	(*Certificate)(nil),         // 2: armor.wire.v1.Certificate
 	(*Cluster)(nil),             // 3: armor.wire.v1.Cluster
-	(*Member)(nil),              // 4: armor.wire.v1.Member
-	(*Tombstone)(nil),           // 5: armor.wire.v1.Tombstone
-	(*JoinToken)(nil),           // 6: armor.wire.v1.JoinToken
-	(*JoinRequest)(nil),         // 7: armor.wire.v1.JoinRequest
-	(*Operator)(nil),            // 8: armor.wire.v1.Operator
-	(*Environment)(nil),         // 9: armor.wire.v1.Environment
-	(*TrustAnchor)(nil),         // 10: armor.wire.v1.TrustAnchor
-	(*CertRecord)(nil),          // 11: armor.wire.v1.CertRecord
-	(*Selector)(nil),            // 12: armor.wire.v1.Selector
-	(*Revocation)(nil),          // 13: armor.wire.v1.Revocation
-	(*StagedRevocations)(nil),   // 14: armor.wire.v1.StagedRevocations
-	(*RoleAuth)(nil),            // 15: armor.wire.v1.RoleAuth
-	(*AuthQuery)(nil),           // 16: armor.wire.v1.AuthQuery
-	(*Database)(nil),            // 17: armor.wire.v1.Database
-	(*Pool)(nil),                // 18: armor.wire.v1.Pool
-	(*Share)(nil),               // 19: armor.wire.v1.Share
-	(*Grant)(nil),               // 20: armor.wire.v1.Grant
-	(*IdentityConfig)(nil),      // 21: armor.wire.v1.IdentityConfig
-	(*Bootstrap)(nil),           // 22: armor.wire.v1.Bootstrap
-	(*PutEnvironment)(nil),      // 23: armor.wire.v1.PutEnvironment
-	(*PutAnchor)(nil),           // 24: armor.wire.v1.PutAnchor
-	(*RegisterCertificate)(nil), // 25: armor.wire.v1.RegisterCertificate
-	(*Revoke)(nil),              // 26: armor.wire.v1.Revoke
-	(*ObjectRef)(nil),           // 27: armor.wire.v1.ObjectRef
-	(*Apply)(nil),               // 28: armor.wire.v1.Apply
-	(*PutOperator)(nil),         // 29: armor.wire.v1.PutOperator
-	(*CreateJoinToken)(nil),     // 30: armor.wire.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 31: armor.wire.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 32: armor.wire.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 33: armor.wire.v1.RemoveMember
-	(*RenewMember)(nil),         // 34: armor.wire.v1.RenewMember
-	(*ReplaceMember)(nil),       // 35: armor.wire.v1.ReplaceMember
-	(*SetMemberAddresses)(nil),  // 36: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 37: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 38: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 39: armor.wire.v1.PruneExpired
-	(*StageRevocations)(nil),    // 40: armor.wire.v1.StageRevocations
-	(*RevokeStaged)(nil),        // 41: armor.wire.v1.RevokeStaged
-	(*MendTime)(nil),            // 42: armor.wire.v1.MendTime
-	(*PruneCertificates)(nil),   // 43: armor.wire.v1.PruneCertificates
-	(*Command)(nil),             // 44: armor.wire.v1.Command
+	(*Era)(nil),                 // 4: armor.wire.v1.Era
+	(*Member)(nil),              // 5: armor.wire.v1.Member
+	(*Tombstone)(nil),           // 6: armor.wire.v1.Tombstone
+	(*JoinToken)(nil),           // 7: armor.wire.v1.JoinToken
+	(*JoinRequest)(nil),         // 8: armor.wire.v1.JoinRequest
+	(*Operator)(nil),            // 9: armor.wire.v1.Operator
+	(*Environment)(nil),         // 10: armor.wire.v1.Environment
+	(*TrustAnchor)(nil),         // 11: armor.wire.v1.TrustAnchor
+	(*CertRecord)(nil),          // 12: armor.wire.v1.CertRecord
+	(*Selector)(nil),            // 13: armor.wire.v1.Selector
+	(*Revocation)(nil),          // 14: armor.wire.v1.Revocation
+	(*StagedRevocations)(nil),   // 15: armor.wire.v1.StagedRevocations
+	(*RoleAuth)(nil),            // 16: armor.wire.v1.RoleAuth
+	(*AuthQuery)(nil),           // 17: armor.wire.v1.AuthQuery
+	(*Database)(nil),            // 18: armor.wire.v1.Database
+	(*Pool)(nil),                // 19: armor.wire.v1.Pool
+	(*Share)(nil),               // 20: armor.wire.v1.Share
+	(*Grant)(nil),               // 21: armor.wire.v1.Grant
+	(*IdentityConfig)(nil),      // 22: armor.wire.v1.IdentityConfig
+	(*Bootstrap)(nil),           // 23: armor.wire.v1.Bootstrap
+	(*PutEnvironment)(nil),      // 24: armor.wire.v1.PutEnvironment
+	(*PutAnchor)(nil),           // 25: armor.wire.v1.PutAnchor
+	(*RegisterCertificate)(nil), // 26: armor.wire.v1.RegisterCertificate
+	(*Revoke)(nil),              // 27: armor.wire.v1.Revoke
+	(*ObjectRef)(nil),           // 28: armor.wire.v1.ObjectRef
+	(*Apply)(nil),               // 29: armor.wire.v1.Apply
+	(*PutOperator)(nil),         // 30: armor.wire.v1.PutOperator
+	(*CreateJoinToken)(nil),     // 31: armor.wire.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 32: armor.wire.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 33: armor.wire.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 34: armor.wire.v1.RemoveMember
+	(*RenewMember)(nil),         // 35: armor.wire.v1.RenewMember
+	(*ReplaceMember)(nil),       // 36: armor.wire.v1.ReplaceMember
+	(*SetMemberAddresses)(nil),  // 37: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 38: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 39: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 40: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 41: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 42: armor.wire.v1.RevokeStaged
+	(*MendTime)(nil),            // 43: armor.wire.v1.MendTime
+	(*PruneCertificates)(nil),   // 44: armor.wire.v1.PruneCertificates
+	(*Command)(nil),             // 45: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
 	0,  // 1: armor.wire.v1.Certificate.not_before:type_name -> armor.wire.v1.Time
 	0,  // 2: armor.wire.v1.Certificate.not_after:type_name -> armor.wire.v1.Time
 	0,  // 3: armor.wire.v1.Cluster.created_at:type_name -> armor.wire.v1.Time
-	2,  // 4: armor.wire.v1.Member.certificate:type_name -> armor.wire.v1.Certificate
-	0,  // 5: armor.wire.v1.Member.admitted_at:type_name -> armor.wire.v1.Time
-	0,  // 6: armor.wire.v1.Tombstone.removed_at:type_name -> armor.wire.v1.Time
-	0,  // 7: armor.wire.v1.JoinToken.expires:type_name -> armor.wire.v1.Time
-	0,  // 8: armor.wire.v1.JoinRequest.at:type_name -> armor.wire.v1.Time
-	2,  // 9: armor.wire.v1.Operator.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 10: armor.wire.v1.TrustAnchor.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 11: armor.wire.v1.CertRecord.certificate:type_name -> armor.wire.v1.Certificate
-	0,  // 12: armor.wire.v1.CertRecord.issued_at:type_name -> armor.wire.v1.Time
-	1,  // 13: armor.wire.v1.Selector.certificate:type_name -> armor.wire.v1.CertID
-	0,  // 14: armor.wire.v1.Selector.issued_before:type_name -> armor.wire.v1.Time
-	12, // 15: armor.wire.v1.Revocation.selector:type_name -> armor.wire.v1.Selector
-	0,  // 16: armor.wire.v1.Revocation.at:type_name -> armor.wire.v1.Time
-	12, // 17: armor.wire.v1.StagedRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 18: armor.wire.v1.StagedRevocations.at:type_name -> armor.wire.v1.Time
-	15, // 19: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
-	16, // 20: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
-	20, // 21: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
-	3,  // 22: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
-	4,  // 23: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
-	8,  // 24: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
-	9,  // 25: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
-	10, // 26: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
-	11, // 27: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
-	12, // 28: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
-	9,  // 29: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
-	17, // 30: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
-	18, // 31: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
-	21, // 32: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
-	27, // 33: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
-	8,  // 34: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
-	6,  // 35: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
-	7,  // 36: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
-	2,  // 37: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 38: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
-	6,  // 39: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
-	19, // 40: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 41: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	12, // 42: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 43: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	0,  // 44: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
-	22, // 45: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 46: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 47: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 48: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 49: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 50: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 51: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 52: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 53: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 54: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 55: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	36, // 56: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	37, // 57: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	38, // 58: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	39, // 59: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	40, // 60: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	41, // 61: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	42, // 62: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	43, // 63: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
-	35, // 64: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
-	34, // 65: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	4,  // 4: armor.wire.v1.Cluster.era:type_name -> armor.wire.v1.Era
+	0,  // 5: armor.wire.v1.Era.since:type_name -> armor.wire.v1.Time
+	2,  // 6: armor.wire.v1.Member.certificate:type_name -> armor.wire.v1.Certificate
+	0,  // 7: armor.wire.v1.Member.admitted_at:type_name -> armor.wire.v1.Time
+	0,  // 8: armor.wire.v1.Tombstone.removed_at:type_name -> armor.wire.v1.Time
+	0,  // 9: armor.wire.v1.JoinToken.expires:type_name -> armor.wire.v1.Time
+	0,  // 10: armor.wire.v1.JoinRequest.at:type_name -> armor.wire.v1.Time
+	2,  // 11: armor.wire.v1.Operator.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 12: armor.wire.v1.TrustAnchor.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 13: armor.wire.v1.CertRecord.certificate:type_name -> armor.wire.v1.Certificate
+	0,  // 14: armor.wire.v1.CertRecord.issued_at:type_name -> armor.wire.v1.Time
+	1,  // 15: armor.wire.v1.Selector.certificate:type_name -> armor.wire.v1.CertID
+	0,  // 16: armor.wire.v1.Selector.issued_before:type_name -> armor.wire.v1.Time
+	13, // 17: armor.wire.v1.Revocation.selector:type_name -> armor.wire.v1.Selector
+	0,  // 18: armor.wire.v1.Revocation.at:type_name -> armor.wire.v1.Time
+	13, // 19: armor.wire.v1.StagedRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 20: armor.wire.v1.StagedRevocations.at:type_name -> armor.wire.v1.Time
+	16, // 21: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
+	17, // 22: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
+	21, // 23: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
+	3,  // 24: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
+	5,  // 25: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
+	9,  // 26: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
+	10, // 27: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
+	11, // 28: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
+	12, // 29: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
+	13, // 30: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
+	10, // 31: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
+	18, // 32: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
+	19, // 33: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
+	22, // 34: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
+	28, // 35: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
+	9,  // 36: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
+	7,  // 37: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
+	8,  // 38: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
+	2,  // 39: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 40: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
+	7,  // 41: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
+	20, // 42: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 43: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	13, // 44: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 45: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	0,  // 46: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
+	23, // 47: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	24, // 48: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	25, // 49: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	26, // 50: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	27, // 51: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	29, // 52: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	30, // 53: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	31, // 54: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	32, // 55: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	33, // 56: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	34, // 57: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	37, // 58: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	38, // 59: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	39, // 60: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	40, // 61: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	41, // 62: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	42, // 63: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	43, // 64: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	44, // 65: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
+	36, // 66: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
+	35, // 67: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
+	68, // [68:68] is the sub-list for method output_type
+	68, // [68:68] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -4012,7 +4088,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[44].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[45].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4041,7 +4117,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
