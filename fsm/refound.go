@@ -104,14 +104,15 @@ func (d *draft) mayBeRefounded(r Refounding) error {
 
 // setEraTime never takes log time back by itself: what was signed before could run again.
 func (d *draft) setEraTime(r Refounding) error {
-	mended := r.Now.Add(armor.RequestWindow)
+	now := r.Now.UTC().Round(0)
+	mended := now.Add(armor.RequestWindow)
 	switch {
 	case r.MendTime && !d.Time.After(mended):
-		return refuse(armor.ErrConflict, "log time is %s, and it is %s: there is nothing to mend", stamp(d.Time), stamp(r.Now))
+		return refuse(armor.ErrConflict, "log time is %s, and it is %s: there is nothing to mend", stamp(d.Time), stamp(now))
 	case r.MendTime:
 		d.takeTimeBack(mended)
-	case r.Now.After(d.Time):
-		d.Time = r.Now
+	case now.After(d.Time):
+		d.Time = now
 	}
 	d.forgetOver()
 	return nil
