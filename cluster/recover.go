@@ -97,7 +97,7 @@ func formerLife(cfg RecoverConfig) (*lifeRecord, error) {
 		return nil, fmt.Errorf("look at the data directory: %w", err)
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("%w: data directory %s is user %d's, and this is user %d: what it writes the node could not read: run it as that user",
+		return nil, fmt.Errorf("%w: data directory %s is user %d's, and this is user %d: run it as that one",
 			armor.ErrDenied, cfg.DataDir, stat.Uid, os.Geteuid())
 	}
 	d := dataDir{path: cfg.DataDir}

@@ -27,7 +27,10 @@ func ashore(t *testing.T, nodes int, test func(*testing.T, *lab)) {
 func (l *lab) recovering(id armor.NodeID) RecoverConfig {
 	return RecoverConfig{
 		DataDir: l.dir(id), Cluster: labCluster, EraID: labEra, Now: time.Now(), Logger: discardLog(),
-		Member: armor.Member{ID: id, Certificate: l.certificate(string(id), labName.NodeIdentity(id)), PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432"},
+		Member: armor.Member{
+			ID: id, Certificate: l.certificate(string(id), labName.NodeIdentity(id)),
+			PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432",
+		},
 	}
 }
 
@@ -94,7 +97,8 @@ func TestOneOfThreeGoesOnAlone(t *testing.T) {
 		l.stopEverybody()
 		l.undecided("n1", l.revocation("b"))
 		r := l.openRecovery(l.recovering("n1"))
-		if len(r.Unsure) != 1 || r.Unsure[0].Index != r.Index || r.Committed >= r.Index || r.After.Revision != r.Index+1 || r.After.Cluster.Era.Number != 2 {
+		if len(r.Unsure) != 1 || r.Unsure[0].Index != r.Index || r.Committed >= r.Index ||
+			r.After.Revision != r.Index+1 || r.After.Cluster.Era.Number != 2 {
 			t.Errorf("unsure %v, committed %d of %d, then %d", r.Unsure, r.Committed, r.Index, r.After.Revision)
 		}
 		r.Close()
@@ -154,7 +158,8 @@ func TestNoNodeGoesFromOneEraToAnother(t *testing.T) {
 		if err := m.Restore(&b); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := n.judgeSnapshot(bytes.NewReader(l.snapshotOf(m)), 1000); !errors.Is(err, armor.ErrDenied) || !strings.Contains(err.Error(), "era 2") {
+		_, err = n.judgeSnapshot(bytes.NewReader(l.snapshotOf(m)), 1000)
+		if !errors.Is(err, armor.ErrDenied) || !strings.Contains(err.Error(), "era 2") {
 			t.Errorf("judged: %v", err)
 		}
 	})
@@ -300,7 +305,8 @@ func TestRemovedNodeDoesNotGoOnAlone(t *testing.T) {
 			return state.Tombstones.Has(string(gone.cfg.Node))
 		})
 		l.stop(gone)
-		if _, err := OpenRecovery(l.recovering(gone.cfg.Node)); !errors.Is(err, armor.ErrDenied) || !strings.Contains(err.Error(), "was removed") {
+		_, err := OpenRecovery(l.recovering(gone.cfg.Node))
+		if !errors.Is(err, armor.ErrDenied) || !strings.Contains(err.Error(), "was removed") {
 			t.Errorf("got %v", err)
 		}
 	})

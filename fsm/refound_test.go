@@ -58,7 +58,8 @@ func TestNewEraIsOfOneNodeAlone(t *testing.T) {
 	l.now = l.now.Add(time.Hour)
 	l.goOn(l.alone("n2"))
 	s := l.state()
-	if s.Revision != before.Revision+1 || s.Cluster.ID != clusterID || s.Cluster.Era != (armor.Era{Number: 2, ID: eraID, Since: l.now}) || !s.Time.Equal(l.now) {
+	era := armor.Era{Number: 2, ID: eraID, Since: l.now}
+	if s.Revision != before.Revision+1 || s.Cluster.ID != clusterID || s.Cluster.Era != era || !s.Time.Equal(l.now) {
 		t.Errorf("revision %d after %d, cluster %+v", s.Revision, before.Revision, s.Cluster)
 	}
 	if m, found := s.Members.Get("n2"); !found || s.Members.Len() != 1 || m.Index != 2 || !m.Voter {
@@ -230,7 +231,8 @@ func TestOlderBuildsReadNoLaterEra(t *testing.T) {
 func TestUnitedRevocationsTakeWhatEitherTakes(t *testing.T) {
 	id := armor.Pattern("spiffe://dev.acme/a")
 	at := func(m int, reason armor.RevocationReason, before int) armor.Revocation {
-		r := armor.Revocation{Reason: reason, At: epoch.Add(time.Duration(m) * time.Minute), Selector: armor.Selector{Kind: armor.SelectIdentity, Identity: id}}
+		r := armor.Revocation{Reason: reason, At: epoch.Add(time.Duration(m) * time.Minute)}
+		r.Selector = armor.Selector{Kind: armor.SelectIdentity, Identity: id}
 		if before >= 0 {
 			r.Selector.IssuedBefore = epoch.Add(time.Duration(before) * time.Minute)
 		}
@@ -349,7 +351,9 @@ func eraInvariants(l *lab, before, after *armor.State, r Refounding) {
 			l.t.Fatalf("%s is revoked less than it is known to be", known.Selector)
 		}
 	}
-	for _, t := range []armor.AnyTable{armor.Environments, armor.Anchors, armor.Inventory, armor.Identities, armor.Databases, armor.Pools, armor.Operators} {
+	for _, t := range []armor.AnyTable{
+		armor.Environments, armor.Anchors, armor.Inventory, armor.Identities, armor.Databases, armor.Pools, armor.Operators,
+	} {
 		if !slices.EqualFunc(slices.Collect(t.Rows(before)), slices.Collect(t.Rows(after)), func(a, b armor.Row) bool { return same(a, b) }) {
 			l.t.Fatalf("table %s is another", t.Name())
 		}

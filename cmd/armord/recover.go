@@ -80,7 +80,9 @@ func recoverNode(ctx context.Context, o recoverOptions, out, logs io.Writer) err
 
 // carryOut says what a recovery is, and does it if that is wanted.
 func (c home) carryOut(ctx context.Context, o recoverOptions, r *cluster.Recovery, out io.Writer) error {
-	report := recoverReport{recovery: r, node: armor.NodeID(c.Node), config: o.config, now: time.Now(), answering: answering(ctx, r.Before, c.Node)}
+	report := recoverReport{
+		recovery: r, node: armor.NodeID(c.Node), config: o.config, now: time.Now(), answering: answering(ctx, r.Before, c.Node),
+	}
 	if err := report.write(out); err != nil {
 		return err
 	}
@@ -88,7 +90,7 @@ func (c home) carryOut(ctx context.Context, o recoverOptions, r *cluster.Recover
 	case !o.yes:
 		return report.writePlan(out, o)
 	case len(report.answering) > 0 && !o.force:
-		return fmt.Errorf("%w: other members answer: stop them for good, or two clusters go on from here; --force if what answers is none of them",
+		return fmt.Errorf("%w: other members answer: stop them for good, or there will be two clusters; --force if somebody else answers there",
 			armor.ErrConflict)
 	}
 	kept, err := r.Commit()

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -116,9 +117,9 @@ func (p recoverReport) writePlan(out io.Writer, o recoverOptions) error {
 		command += " --mend-time"
 	}
 	_, err := fmt.Fprintf(out, `
-Nothing was changed. What may be lost: every change, revocations too, that other nodes acknowledged and this disk does not have.
-If another disk of the cluster is left, run this there as well, and go on where the term of "this disk" is latest and, of equal
-terms, the entry. Then, with the other nodes stopped for good:
+Nothing was changed. What may be lost: every change, revocations too, that other nodes acknowledged and this disk does
+not have. If another disk of the cluster is left, run this there as well, and go on where the term of "this disk" is the
+latest and, of equal terms, the entry. Then, with the other nodes stopped for good:
 
   %s --yes
 `, command)
@@ -129,20 +130,33 @@ terms, the entry. Then, with the other nodes stopped for good:
 func (p recoverReport) writeDone(out io.Writer, kept string) error {
 	after := p.recovery.After
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nDone: era %d begins at revision %d. The old Raft folder is kept as\n  %s\nNext:\n", after.Cluster.Era.Number, after.Revision, kept)
-	fmt.Fprintf(&b, "  start this node as ever; it serves once its former lease is over, within seconds\n  armorctl status\n")
-	fmt.Fprintf(&b, "  revoke again what was revoked after %s, should it be missing: armorctl revocation list\n", stampOf(p.recovery.Before.Time))
+	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	say("\nDone: era %d begins at revision %d. The old Raft folder is kept as\n  %s\nNext:", after.Cluster.Era.Number, after.Revision, kept)
+	say("  start this node as ever; it serves once its former lease is over, within seconds: armorctl status")
+	say("  what was revoked after %s and is not in armorctl revocation list: revoke it again", stampOf(p.recovery.Before.Time))
 	for m := range p.recovery.Before.Members.Values() {
 		if m.ID != p.node {
-			fmt.Fprintf(&b, "  armorctl join-token create %s > %s.token   # start it with an empty dataDir and the token, then: armorctl node approve %s --peer-ca DIR\n",
-				m.ID, m.ID, m.ID)
+			say("  armorctl join-token create %s > %s.token   # then start it with an empty dataDir and that token", m.ID, m.ID)
+			say("  armorctl node approve %s --peer-ca DIR", m.ID)
 		}
 	}
-	for t := range after.Tombstones.Values() {
-		fmt.Fprintf(&b, "  armorctl node remove %s --shares-settled   # only if PostgreSQL cannot be asked, and %s certainly has nothing open there\n", t.ID, t.ID)
+	for _, w := range withheldNodes(after) {
+		say("  armorctl node remove %s --shares-settled   # only where PostgreSQL cannot be asked, and %s surely has nothing open there", w, w)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// withheldNodes are the removed nodes that may have server connections.
+func withheldNodes(s *armor.State) []armor.NodeID {
+	var nodes []armor.NodeID
+	for _, w := range s.Withheld() {
+		if s.Tombstones.Has(string(w.Node)) {
+			nodes = append(nodes, w.Node)
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
 func stampOf(t time.Time) string { return t.UTC().Format(time.RFC3339) }
