@@ -43,11 +43,8 @@ func (s Snapshot) Refound(r Refounding) (Snapshot, error) {
 		Era    armor.Era
 		Node   armor.NodeID
 	}{"armor era v1", next.state.Cluster.Era, r.Member.ID})
-	return Snapshot{&version{world: next, chain: link(s.version.chain, r.Revision, r.Term, name)}}, nil
+	return Snapshot{&version{world: next, chain: link(s.version.chain, r.Revision, r.Term, name), digest: next.hash()}}, nil
 }
-
-// State is the state that the snapshot holds.
-func (s Snapshot) State() *armor.State { return s.version.world.state }
 
 func (w *world) refound(r Refounding) (*world, error) {
 	d := w.edit()

@@ -118,7 +118,7 @@ func TestErasThatDifferHaveOtherHistories(t *testing.T) {
 	if len(marks) != 4 {
 		t.Errorf("%d histories of 4", len(marks))
 	}
-	if l.refounded(one).Mark() != l.refounded(one).Mark() {
+	if first, again := l.refounded(one).Mark(), l.refounded(one).Mark(); first != again {
 		t.Error("one era has two histories")
 	}
 	l.goOn(one)
@@ -322,6 +322,9 @@ func TestAnyStateBecomesAnEra(t *testing.T) {
 		}
 		restored := New()
 		restore(rt, restored, s)
+		if s.Mark() != restored.Mark() {
+			rt.Fatal("an era has another mark when it is restored")
+		}
 		if !bytes.Equal(bytesOf(rt, s), snapshotBytes(rt, restored)) {
 			rt.Fatal("a restored era is another")
 		}
