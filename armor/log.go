@@ -16,6 +16,7 @@ const (
 	KeyRole      = "role"
 	KeyRevision  = "revision"
 	KeyTerm      = "term"
+	KeyEra       = "era"
 	KeySession   = "session"
 	KeyReason    = "reason"
 	KeyDenial    = "denial_id"

@@ -1,6 +1,7 @@
 package armor
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ type Cluster struct {
 	// Endorsement is the signature of PeerCA's key over SuccessionText of NextPeerCA, by which who knows
 	// the one comes to know the other; nil: it has not signed.
 	Endorsement []byte
+	Era         Era
 }
 
 // SuccessionText is what a peer CA's key signs of the CA that shall take its place.
@@ -41,6 +43,29 @@ func (c Cluster) PeerCAs() [][]byte {
 func (s *State) SetPeerCAs(signs, next, endorsement []byte) {
 	s.Cluster.PeerCA, s.Cluster.NextPeerCA, s.Cluster.Endorsement = signs, next, endorsement
 	s.Changed.at[Joining] = s.Revision
+}
+
+// Era is one life of a cluster. The first began with init and is the zero Era; another begins
+// where one node goes on alone from a state, without the word of those who shared it: when a
+// quorum is lost for good, or a snapshot is restored. No command begins one.
+type Era struct {
+	Number uint32    // counts from 2; zero in the first
+	ID     string    // random, 32 hex digits: two that go on from one state differ
+	Since  time.Time // log time at its beginning
+}
+
+// IsFirst reports whether the cluster is in the era that init began.
+func (e Era) IsFirst() bool { return e == Era{} }
+
+// Next is the number of the era that follows.
+func (e Era) Next() uint32 { return max(e.Number, 1) + 1 }
+
+// String is for people: "2, since 2030-01-01T12:00:00Z".
+func (e Era) String() string {
+	if e.IsFirst() {
+		return "1"
+	}
+	return fmt.Sprintf("%d, since %s", e.Number, e.Since.UTC().Format(time.RFC3339))
 }
 
 // TrustDomain is the SPIFFE trust domain of the cluster's own nodes and operators.

@@ -201,12 +201,18 @@ func (s *State) revokesIdentity(leaf Certificate, concerns func(Revocation) bool
 // that was, and the dates decide.
 func (s *State) Compromised(leaf Certificate) (Revocation, bool) {
 	return s.revokesIdentity(leaf, func(r Revocation) bool {
-		if r.Reason != KeyCompromise || r.Selector.IssuedBefore.Before(r.At.Add(-RequestWindow)) {
+		if !r.LeavesDoubt() {
 			return false
 		}
 		record, registered := s.Inventory.Get(leaf.Fingerprint.String())
 		return !registered || record.IssuedAt.Before(r.At)
 	})
+}
+
+// LeavesDoubt reports whether certificates that the revocation spares are Compromised until
+// they are registered.
+func (r Revocation) LeavesDoubt() bool {
+	return r.Reason == KeyCompromise && !r.Selector.IssuedBefore.Before(r.At.Add(-RequestWindow))
 }
 
 func (s *State) revokesChain(chain []Certificate) (Revocation, bool) {

@@ -33,11 +33,13 @@ type lifeRecord struct {
 	Node armor.NodeID `json:"node"`
 	// Cluster is written once the log says it: from then on the log is never empty again.
 	Cluster string `json:"cluster,omitempty"`
-	Epoch   uint64 `json:"epoch"`
-	BootID  string `json:"boot_id"`
-	Device  uint64 `json:"device"`
-	Inode   uint64 `json:"inode"`
-	Clean   bool   `json:"clean"` // it ended with no server connection open
+	// Era is the cluster's as the life knew it: it never goes back.
+	Era    armor.Era `json:"era,omitzero"`
+	Epoch  uint64    `json:"epoch"`
+	BootID string    `json:"boot_id"`
+	Device uint64    `json:"device"`
+	Inode  uint64    `json:"inode"`
+	Clean  bool      `json:"clean"` // it ended with no server connection open
 }
 
 // dataDir is a locked data directory.
@@ -97,7 +99,7 @@ func (d *dataDir) begin(node armor.NodeID, epoch uint64) error {
 		if err := former.mayBecome(d.path, node, d.expected); err != nil {
 			return err
 		}
-		now.Cluster = former.Cluster
+		now.Cluster, now.Era = former.Cluster, former.Era
 		d.succeeds, d.wait = former.end(now)
 	}
 	d.record = now
@@ -180,21 +182,36 @@ func parseLife(data []byte) (*lifeRecord, error) {
 	return &r, nil
 }
 
-// belongsTo records the cluster once it is known, and refuses another one.
-func (d *dataDir) belongsTo(cluster string) error {
+// belongsTo records the cluster and its era once they are known, and refuses others. began
+// reports that the node went on in another era than its former life was in.
+func (d *dataDir) belongsTo(c armor.Cluster) (began bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.record.Cluster == cluster {
-		return nil
+	if d.record.Cluster == c.ID && d.record.Era == c.Era {
+		return false, nil
 	}
-	if d.expected != "" && d.expected != cluster {
-		return fmt.Errorf("%w: the log is of cluster %s, and this node was to join %s", armor.ErrConflict, cluster, d.expected)
+	if d.expected != "" && d.expected != c.ID {
+		return false, fmt.Errorf("%w: the log is of cluster %s, and this node was to join %s", armor.ErrConflict, c.ID, d.expected)
 	}
-	if d.record.Cluster != "" {
-		return fmt.Errorf("%w: the log is of cluster %s, and the data directory of %s", armor.ErrConflict, cluster, d.record.Cluster)
+	if err := d.record.mayHold(c, d.path); err != nil {
+		return false, err
 	}
-	d.record.Cluster = cluster
-	return d.write()
+	began = d.record.Cluster != ""
+	d.record.Cluster, d.record.Era = c.ID, c.Era
+	return began, d.write()
+}
+
+// mayHold refuses a log of another cluster, and one of an era that is over or of another that
+// went on from the same one: the directory has been in a later one.
+func (r *lifeRecord) mayHold(c armor.Cluster, path string) error {
+	switch {
+	case r.Cluster != "" && r.Cluster != c.ID:
+		return fmt.Errorf("%w: the log is of cluster %s, and the data directory of %s", armor.ErrConflict, c.ID, r.Cluster)
+	case c.Era.Number < r.Era.Number, c.Era.Number == r.Era.Number && c.Era != r.Era:
+		return fmt.Errorf("%w: the log is of era %s of the cluster, and the data directory %s has been in era %s: bring its raft folder back, or %s",
+			ErrForgot, c.Era, path, r.Era, seeDamaged)
+	}
+	return nil
 }
 
 // remembers refuses an empty log in the directory of a node that had one: as a voter it
@@ -258,7 +275,11 @@ func replaceFile(path string, data []byte) error {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncFolder(filepath.Dir(path))
+}
+
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,11 @@ func openDir(t *testing.T, path string, node armor.NodeID, cluster string, epoch
 	return d
 }
 
+func belongs(d *dataDir, cluster string) error {
+	_, err := d.belongsTo(armor.Cluster{ID: cluster})
+	return err
+}
+
 // rewrite changes the record that a life left behind.
 func rewrite(t *testing.T, path string, change func(*lifeRecord)) {
 	t.Helper()
@@ -58,7 +63,7 @@ func TestFormerLifeIsProvenOverOnlyByItsLockInTheSameBoot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := t.TempDir()
 			first := openDir(t, path, "n1", labCluster, 1)
-			if err := errors.Join(first.belongsTo(labCluster), first.close(c.clean)); err != nil {
+			if err := errors.Join(belongs(first, labCluster), first.close(c.clean)); err != nil {
 				t.Fatal(err)
 			}
 			if c.change != nil {
@@ -82,10 +87,10 @@ func TestDataDirServesOneProcessAndOneNodeOfOneCluster(t *testing.T) {
 	if _, err := openDataDir(path, "n1", "", 2); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Fatalf("opened twice: %v", err)
 	}
-	if err := d.belongsTo(labCluster); err != nil {
+	if err := belongs(d, labCluster); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.belongsTo("another"); !errors.Is(err, armor.ErrConflict) {
+	if err := belongs(d, "another"); !errors.Is(err, armor.ErrConflict) {
 		t.Fatalf("changed its cluster: %v", err)
 	}
 	if err := d.close(true); err != nil {
@@ -131,14 +136,14 @@ func TestOnlyADirectoryThatHadALogMissesIt(t *testing.T) {
 	if err := d.remembers(empty); err != nil {
 		t.Errorf("a node that joins: %v", err)
 	}
-	if err := d.belongsTo("another"); !errors.Is(err, armor.ErrConflict) {
+	if err := belongs(d, "another"); !errors.Is(err, armor.ErrConflict) {
 		t.Errorf("it joined another cluster than it was told to: %v", err)
 	}
 	if err := d.close(false); err != nil { // before anything of the log has come
 		t.Fatal(err)
 	}
 	d = openDir(t, path, "n1", labCluster, 2)
-	if err := errors.Join(d.remembers(empty), d.belongsTo(labCluster), d.close(false)); err != nil {
+	if err := errors.Join(d.remembers(empty), belongs(d, labCluster), d.close(false)); err != nil {
 		t.Fatal(err)
 	}
 	d = openDir(t, path, "n1", labCluster, 3)

@@ -99,6 +99,9 @@ func (n *Node) judgeSnapshot(body io.Reader, last uint64) (armor.Mark, error) {
 	switch own := cmp.Or(state.Cluster.ID, n.cfg.Cluster); {
 	case own != "" && own != of.ID:
 		return mark, fmt.Errorf("%w: the snapshot is of cluster %.80q, and this node is of %s", armor.ErrDenied, of.ID, own)
+	case state.Cluster.ID != "" && state.Cluster.Era != of.Era:
+		return mark, fmt.Errorf("%w: the snapshot is of era %s of the cluster, and this node of era %s: to go from one to the other it joins anew",
+			armor.ErrDenied, of.Era, state.Cluster.Era)
 	case mark.Revision > last:
 		return mark, fmt.Errorf("%w: the snapshot holds revision %d, and says that it ends at log entry %d",
 			armor.ErrInvalid, mark.Revision, last)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,6 +35,7 @@ type lab struct {
 	key      *ecdsa.PrivateKey // of the operator ada
 	timings  Timings
 	mistakes *mistakes
+	folder   string // for data directories; empty: disks are memory
 
 	mu    sync.Mutex // guards below
 	nodes map[armor.NodeID]*labNode
@@ -282,6 +284,9 @@ func (l *lab) start(id armor.NodeID, disk *stores, change func(*Config)) *labNod
 		Seeds: []armor.NodeID{"n1"}, PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432",
 		Timings: l.timings, Clock: n.clock, stores: disk, mistakes: l.mistakes, Logger: labLog(id),
 	}
+	if l.folder != "" {
+		cfg.stores, cfg.DataDir = nil, l.dir(id)
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -301,6 +306,9 @@ func (l *lab) start(id armor.NodeID, disk *stores, change func(*Config)) *labNod
 	n.edge.Go(func() { n.enforce(ctx) })
 	return n
 }
+
+// dir is a node's data directory, where the lab has any.
+func (l *lab) dir(id armor.NodeID) string { return filepath.Join(l.folder, string(id)) }
 
 func labLog(id armor.NodeID) *slog.Logger {
 	if os.Getenv("LAB_LOG") == "" {
@@ -481,14 +489,20 @@ func (l *lab) admitAs(id armor.NodeID, change func(*Config)) *labNode {
 
 func (l *lab) invite(id armor.NodeID, voter bool) {
 	l.t.Helper()
+	l.inviteWith(id, voter, l.certificate(string(id), labName.NodeIdentity(id)))
+}
+
+func (l *lab) inviteWith(id armor.NodeID, voter bool, c armor.Certificate) {
+	l.t.Helper()
 	hash := l.digest("token", string(id))
 	der := []byte("DER of " + string(id))
+	c.Fingerprint = sha256.Sum256(der)
 	l.do(armor.CreateJoinToken{Token: armor.JoinToken{Hash: hash, Node: id, Voter: voter, Expires: time.Now().Add(time.Hour)}})
 	l.own(armor.RequestJoin{Token: hash, Request: armor.JoinRequest{
 		Node: id, CSR: []byte("CSR"),
 		PeerAddress: string(id) + ":7432", ClientAddress: string(id) + ":6432", OpsAddress: string(id) + ":9432",
 	}})
-	l.do(armor.ApproveJoin{Node: id, Certificate: l.certificate(string(id), labName.NodeIdentity(id)), Chain: [][]byte{der, labName.PeerCA}})
+	l.do(armor.ApproveJoin{Node: id, Certificate: c, Chain: [][]byte{der, labName.PeerCA}})
 }
 
 // settle waits until every node is what it was admitted as, and has a lease.

@@ -121,7 +121,11 @@ func (n *Node) open() (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openStores(n.cfg.DataDir, n.cfg.Logger)
+	err = finishRecovery(n.cfg.DataDir)
+	var s *stores
+	if err == nil {
+		s, err = openStores(n.cfg.DataDir, n.cfg.Logger)
+	}
 	if err != nil {
 		return nil, errors.Join(err, dir.close(false))
 	}
@@ -317,15 +321,25 @@ func (n *Node) followState(ctx context.Context) {
 		n.lease.settle(state.Revision, n.enforced.upTo())
 		n.paceSnapshots(n.raft.Load(), state)
 		if n.dir != nil && state.Cluster.ID != "" {
-			if err := n.dir.belongsTo(state.Cluster.ID); err != nil {
-				n.failed.fail(err)
-			}
+			n.belongTo(state.Cluster)
 		}
 		select {
 		case <-superseded:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// belongTo has the data directory learn its cluster and era.
+func (n *Node) belongTo(c armor.Cluster) {
+	began, err := n.dir.belongsTo(c)
+	if err != nil {
+		n.failed.fail(err)
+	}
+	if began {
+		n.cfg.Logger.Warn("the cluster goes on from this node's disk in a new era: nodes of the era before have no part in it, and join anew",
+			armor.KeyNode, string(n.cfg.Node), armor.KeyEra, c.Era.String())
 	}
 }
 

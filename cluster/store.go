@@ -308,9 +308,13 @@ func (s *stores) logFile() string {
 
 const logName = "log.db"
 
-// openStores opens the log and the snapshots below dir.
+// openStores opens the log and the snapshots below a data directory.
 func openStores(dir string, log *slog.Logger) (*stores, error) {
-	dir = filepath.Join(dir, "raft")
+	return openRaft(filepath.Join(dir, raftFolder), openLog, log)
+}
+
+// openRaft opens the log and the snapshots in a folder, which is made when absent.
+func openRaft(dir string, open func(string) (*raftboltdb.BoltStore, error), log *slog.Logger) (*stores, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make Raft directory: %w", err)
 	}
@@ -318,27 +322,32 @@ func openStores(dir string, log *slog.Logger) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots in %s: %w", dir, err)
 	}
-	bolt, err := openLog(filepath.Join(dir, logName))
+	bolt, err := open(filepath.Join(dir, logName))
 	if err != nil {
 		return nil, err
 	}
 	return &stores{log: bolt, stable: bolt, snapshots: &sealedSnapshots{files, dir, log}, dir: dir, close: bolt.Close}, nil
 }
 
-// openLog opens the log's file, having looked at every page of it: opening it for writing
+// openLog opens the log's file for Raft. The free list is rebuilt on opening: writing it with
+// each commit costs more than the commit itself once the file has grown.
+func openLog(path string) (*raftboltdb.BoltStore, error) {
+	return openBolt(path, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: lockPatience})
+}
+
+// readLog opens the log's file to be read only.
+func readLog(path string) (*raftboltdb.BoltStore, error) {
+	return openBolt(path, &bbolt.Options{ReadOnly: true, Timeout: lockPatience})
+}
+
+// openBolt opens the log's file, having looked at every page of it: opening it for writing
 // reads them in a goroutine of the library's, whose panic nobody could turn into words.
-func openLog(path string) (bolt *raftboltdb.BoltStore, err error) {
+func openBolt(path string, options *bbolt.Options) (bolt *raftboltdb.BoltStore, err error) {
 	err = guarded(func() (err error) {
 		if err := walkLog(path); err != nil {
 			return err
 		}
-		// The free list is rebuilt on opening: writing it with each commit costs more than
-		// the commit itself once the file has grown.
-		bolt, err = raftboltdb.New(raftboltdb.Options{
-			Path:                    path,
-			BoltOptions:             &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: lockPatience},
-			MsgpackUseNewTimeFormat: true,
-		})
+		bolt, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: options, MsgpackUseNewTimeFormat: true})
 		return err
 	})
 	if spoiled(err) {

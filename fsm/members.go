@@ -32,6 +32,9 @@ func (d *draft) bootstrap(b armor.Bootstrap) error {
 	if len(b.Cluster.NextPeerCA)+len(b.Cluster.Endorsement) > 0 {
 		return refuse(armor.ErrInvalid, "a cluster begins with one peer CA")
 	}
+	if !b.Cluster.Era.IsFirst() {
+		return refuse(armor.ErrInvalid, "a new cluster is in its first era")
+	}
 	d.Cluster = b.Cluster
 	d.Cluster.CreatedAt, d.NextIndex = d.Time, 1
 	if !b.Member.Voter {

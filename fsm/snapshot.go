@@ -316,7 +316,11 @@ type header struct {
 
 func (w *world) header() header {
 	s := w.state
-	return header{Level, MinLevel, s.Revision, s.Time, s.Cluster, s.NextIndex, w.configured}
+	reader := uint32(MinLevel)
+	if !s.Cluster.Era.IsFirst() || len(s.Cluster.NextPeerCA) > 0 {
+		reader = eraLevel
+	}
+	return header{Level, reader, s.Revision, s.Time, s.Cluster, s.NextIndex, w.configured}
 }
 
 func (r *reader) header(payload []byte) error {

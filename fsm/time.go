@@ -62,12 +62,17 @@ func (d *draft) mendTime(c armor.MendTime) error {
 			"log time is %s, and the voters' clocks agree on %s: there is nothing to mend, within %s they are one again",
 			stamp(d.Time), stamp(d.judged), armor.RequestWindow)
 	}
+	d.takeTimeBack(mended)
+	return nil
+}
+
+// takeTimeBack sets log time back, and what was dated in the wrong time.
+func (d *draft) takeTimeBack(mended time.Time) {
 	d.Time = mended
 	d.dropFutureTokens()
 	d.redateJoins()
 	d.redateStaged()
 	d.forgetFutureHousekeeping()
-	return nil
 }
 
 // dropFutureTokens drops join tokens that would be good for longer than a token may be:

@@ -223,6 +223,7 @@ type Cluster struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	PeerCa        []byte                 `protobuf:"bytes,3,opt,name=peer_ca,json=peerCa,proto3" json:"peer_ca,omitempty"`
 	CreatedAt     *Time                  `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Era           *Era                   `protobuf:"bytes,5,opt,name=era,proto3" json:"era,omitempty"` // level 8
 	NextPeerCa    []byte                 `protobuf:"bytes,6,opt,name=next_peer_ca,json=nextPeerCa,proto3" json:"next_peer_ca,omitempty"`
 	Endorsement   []byte                 `protobuf:"bytes,7,opt,name=endorsement,proto3" json:"endorsement,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -287,6 +288,13 @@ func (x *Cluster) GetCreatedAt() *Time {
 	return nil
 }
 
+func (x *Cluster) GetEra() *Era {
+	if x != nil {
+		return x.Era
+	}
+	return nil
+}
+
 func (x *Cluster) GetNextPeerCa() []byte {
 	if x != nil {
 		return x.NextPeerCa
@@ -297,6 +305,66 @@ func (x *Cluster) GetNextPeerCa() []byte {
 func (x *Cluster) GetEndorsement() []byte {
 	if x != nil {
 		return x.Endorsement
+	}
+	return nil
+}
+
+type Era struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Since         *Time                  `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Era) Reset() {
+	*x = Era{}
+	mi := &file_armor_wire_words_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Era) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Era) ProtoMessage() {}
+
+func (x *Era) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Era.ProtoReflect.Descriptor instead.
+func (*Era) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Era) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Era) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Era) GetSince() *Time {
+	if x != nil {
+		return x.Since
 	}
 	return nil
 }
@@ -318,7 +386,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_armor_wire_words_proto_msgTypes[4]
+	mi := &file_armor_wire_words_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -330,7 +398,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[4]
+	mi := &file_armor_wire_words_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -343,7 +411,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{4}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Member) GetId() string {
@@ -421,7 +489,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_armor_wire_words_proto_msgTypes[5]
+	mi := &file_armor_wire_words_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +501,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[5]
+	mi := &file_armor_wire_words_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +514,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{5}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Tombstone) GetId() string {
@@ -490,7 +558,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_armor_wire_words_proto_msgTypes[6]
+	mi := &file_armor_wire_words_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +570,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[6]
+	mi := &file_armor_wire_words_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +583,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{6}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JoinToken) GetHash() []byte {
@@ -569,7 +637,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_armor_wire_words_proto_msgTypes[7]
+	mi := &file_armor_wire_words_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +649,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[7]
+	mi := &file_armor_wire_words_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +662,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{7}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JoinRequest) GetNode() string {
@@ -665,7 +733,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_armor_wire_words_proto_msgTypes[8]
+	mi := &file_armor_wire_words_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +745,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[8]
+	mi := &file_armor_wire_words_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +758,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{8}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Operator) GetName() string {
@@ -735,7 +803,7 @@ type Environment struct {
 
 func (x *Environment) Reset() {
 	*x = Environment{}
-	mi := &file_armor_wire_words_proto_msgTypes[9]
+	mi := &file_armor_wire_words_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -747,7 +815,7 @@ func (x *Environment) String() string {
 func (*Environment) ProtoMessage() {}
 
 func (x *Environment) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[9]
+	mi := &file_armor_wire_words_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +828,7 @@ func (x *Environment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Environment.ProtoReflect.Descriptor instead.
 func (*Environment) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{9}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Environment) GetName() string {
@@ -819,7 +887,7 @@ type TrustAnchor struct {
 
 func (x *TrustAnchor) Reset() {
 	*x = TrustAnchor{}
-	mi := &file_armor_wire_words_proto_msgTypes[10]
+	mi := &file_armor_wire_words_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +899,7 @@ func (x *TrustAnchor) String() string {
 func (*TrustAnchor) ProtoMessage() {}
 
 func (x *TrustAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[10]
+	mi := &file_armor_wire_words_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +912,7 @@ func (x *TrustAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustAnchor.ProtoReflect.Descriptor instead.
 func (*TrustAnchor) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{10}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TrustAnchor) GetName() string {
@@ -904,7 +972,7 @@ type CertRecord struct {
 
 func (x *CertRecord) Reset() {
 	*x = CertRecord{}
-	mi := &file_armor_wire_words_proto_msgTypes[11]
+	mi := &file_armor_wire_words_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +984,7 @@ func (x *CertRecord) String() string {
 func (*CertRecord) ProtoMessage() {}
 
 func (x *CertRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[11]
+	mi := &file_armor_wire_words_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +997,7 @@ func (x *CertRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertRecord.ProtoReflect.Descriptor instead.
 func (*CertRecord) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{11}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CertRecord) GetCertificate() *Certificate {
@@ -995,7 +1063,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_armor_wire_words_proto_msgTypes[12]
+	mi := &file_armor_wire_words_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1075,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[12]
+	mi := &file_armor_wire_words_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1088,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{12}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Selector) GetKind() string {
@@ -1079,7 +1147,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_armor_wire_words_proto_msgTypes[13]
+	mi := &file_armor_wire_words_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1159,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[13]
+	mi := &file_armor_wire_words_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1172,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{13}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Revocation) GetSelector() *Selector {
@@ -1162,7 +1230,7 @@ type StagedRevocations struct {
 
 func (x *StagedRevocations) Reset() {
 	*x = StagedRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[14]
+	mi := &file_armor_wire_words_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1242,7 @@ func (x *StagedRevocations) String() string {
 func (*StagedRevocations) ProtoMessage() {}
 
 func (x *StagedRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[14]
+	mi := &file_armor_wire_words_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1255,7 @@ func (x *StagedRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedRevocations.ProtoReflect.Descriptor instead.
 func (*StagedRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{14}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StagedRevocations) GetBatch() string {
@@ -1237,7 +1305,7 @@ type RoleAuth struct {
 
 func (x *RoleAuth) Reset() {
 	*x = RoleAuth{}
-	mi := &file_armor_wire_words_proto_msgTypes[15]
+	mi := &file_armor_wire_words_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1317,7 @@ func (x *RoleAuth) String() string {
 func (*RoleAuth) ProtoMessage() {}
 
 func (x *RoleAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[15]
+	mi := &file_armor_wire_words_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1330,7 @@ func (x *RoleAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleAuth.ProtoReflect.Descriptor instead.
 func (*RoleAuth) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{15}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoleAuth) GetRole() string {
@@ -1303,7 +1371,7 @@ type AuthQuery struct {
 
 func (x *AuthQuery) Reset() {
 	*x = AuthQuery{}
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1383,7 @@ func (x *AuthQuery) String() string {
 func (*AuthQuery) ProtoMessage() {}
 
 func (x *AuthQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1396,7 @@ func (x *AuthQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthQuery.ProtoReflect.Descriptor instead.
 func (*AuthQuery) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AuthQuery) GetRole() string {
@@ -1366,7 +1434,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1446,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1459,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Database) GetName() string {
@@ -1519,7 +1587,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1599,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1612,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Pool) GetName() string {
@@ -1741,7 +1809,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1821,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1834,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Share) GetPool() string {
@@ -1811,7 +1879,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1891,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1904,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Grant) GetDatabase() string {
@@ -1896,7 +1964,7 @@ type IdentityConfig struct {
 
 func (x *IdentityConfig) Reset() {
 	*x = IdentityConfig{}
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +1976,7 @@ func (x *IdentityConfig) String() string {
 func (*IdentityConfig) ProtoMessage() {}
 
 func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +1989,7 @@ func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityConfig.ProtoReflect.Descriptor instead.
 func (*IdentityConfig) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *IdentityConfig) GetName() string {
@@ -1984,7 +2052,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2064,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2077,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Bootstrap) GetCluster() *Cluster {
@@ -2042,7 +2110,7 @@ type PutEnvironment struct {
 
 func (x *PutEnvironment) Reset() {
 	*x = PutEnvironment{}
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2122,7 @@ func (x *PutEnvironment) String() string {
 func (*PutEnvironment) ProtoMessage() {}
 
 func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2135,7 @@ func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEnvironment.ProtoReflect.Descriptor instead.
 func (*PutEnvironment) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PutEnvironment) GetEnvironment() *Environment {
@@ -2086,7 +2154,7 @@ type PutAnchor struct {
 
 func (x *PutAnchor) Reset() {
 	*x = PutAnchor{}
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2166,7 @@ func (x *PutAnchor) String() string {
 func (*PutAnchor) ProtoMessage() {}
 
 func (x *PutAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2179,7 @@ func (x *PutAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAnchor.ProtoReflect.Descriptor instead.
 func (*PutAnchor) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PutAnchor) GetAnchor() *TrustAnchor {
@@ -2131,7 +2199,7 @@ type RegisterCertificate struct {
 
 func (x *RegisterCertificate) Reset() {
 	*x = RegisterCertificate{}
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2211,7 @@ func (x *RegisterCertificate) String() string {
 func (*RegisterCertificate) ProtoMessage() {}
 
 func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2224,7 @@ func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterCertificate.ProtoReflect.Descriptor instead.
 func (*RegisterCertificate) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RegisterCertificate) GetRecord() *CertRecord {
@@ -2184,7 +2252,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2264,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2277,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Revoke) GetSelectors() []*Selector {
@@ -2244,7 +2312,7 @@ type ObjectRef struct {
 
 func (x *ObjectRef) Reset() {
 	*x = ObjectRef{}
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2324,7 @@ func (x *ObjectRef) String() string {
 func (*ObjectRef) ProtoMessage() {}
 
 func (x *ObjectRef) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2337,7 @@ func (x *ObjectRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectRef.ProtoReflect.Descriptor instead.
 func (*ObjectRef) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ObjectRef) GetKind() string {
@@ -2308,7 +2376,7 @@ type Apply struct {
 
 func (x *Apply) Reset() {
 	*x = Apply{}
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +2388,7 @@ func (x *Apply) String() string {
 func (*Apply) ProtoMessage() {}
 
 func (x *Apply) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2333,7 +2401,7 @@ func (x *Apply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Apply.ProtoReflect.Descriptor instead.
 func (*Apply) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Apply) GetIfRevision() uint64 {
@@ -2394,7 +2462,7 @@ type PutOperator struct {
 
 func (x *PutOperator) Reset() {
 	*x = PutOperator{}
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2474,7 @@ func (x *PutOperator) String() string {
 func (*PutOperator) ProtoMessage() {}
 
 func (x *PutOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2487,7 @@ func (x *PutOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOperator.ProtoReflect.Descriptor instead.
 func (*PutOperator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutOperator) GetOperator() *Operator {
@@ -2438,7 +2506,7 @@ type RescueOperator struct {
 
 func (x *RescueOperator) Reset() {
 	*x = RescueOperator{}
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2518,7 @@ func (x *RescueOperator) String() string {
 func (*RescueOperator) ProtoMessage() {}
 
 func (x *RescueOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2531,7 @@ func (x *RescueOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RescueOperator.ProtoReflect.Descriptor instead.
 func (*RescueOperator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RescueOperator) GetOperator() *Operator {
@@ -2484,7 +2552,7 @@ type PutPeerCA struct {
 
 func (x *PutPeerCA) Reset() {
 	*x = PutPeerCA{}
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2564,7 @@ func (x *PutPeerCA) String() string {
 func (*PutPeerCA) ProtoMessage() {}
 
 func (x *PutPeerCA) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2577,7 @@ func (x *PutPeerCA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPeerCA.ProtoReflect.Descriptor instead.
 func (*PutPeerCA) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PutPeerCA) GetCertificate() *Certificate {
@@ -2543,7 +2611,7 @@ type RetirePeerCA struct {
 
 func (x *RetirePeerCA) Reset() {
 	*x = RetirePeerCA{}
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2623,7 @@ func (x *RetirePeerCA) String() string {
 func (*RetirePeerCA) ProtoMessage() {}
 
 func (x *RetirePeerCA) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2636,7 @@ func (x *RetirePeerCA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetirePeerCA.ProtoReflect.Descriptor instead.
 func (*RetirePeerCA) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RetirePeerCA) GetFingerprint() []byte {
@@ -2594,7 +2662,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2674,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2687,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2639,7 +2707,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2719,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2732,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2692,7 +2760,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2772,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2785,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2752,7 +2820,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +2832,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2845,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2812,7 +2880,7 @@ type RenewMember struct {
 
 func (x *RenewMember) Reset() {
 	*x = RenewMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2892,7 @@ func (x *RenewMember) String() string {
 func (*RenewMember) ProtoMessage() {}
 
 func (x *RenewMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2905,7 @@ func (x *RenewMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewMember.ProtoReflect.Descriptor instead.
 func (*RenewMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RenewMember) GetNode() string {
@@ -2873,7 +2941,7 @@ type ReplaceMember struct {
 
 func (x *ReplaceMember) Reset() {
 	*x = ReplaceMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2953,7 @@ func (x *ReplaceMember) String() string {
 func (*ReplaceMember) ProtoMessage() {}
 
 func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +2966,7 @@ func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMember.ProtoReflect.Descriptor instead.
 func (*ReplaceMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReplaceMember) GetNode() string {
@@ -2941,7 +3009,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3021,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3034,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -3007,7 +3075,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3019,7 +3087,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3032,7 +3100,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetShares) GetPool() string {
@@ -3058,7 +3126,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3138,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3151,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -3102,7 +3170,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3114,7 +3182,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3127,7 +3195,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -3148,7 +3216,7 @@ type StageRevocations struct {
 
 func (x *StageRevocations) Reset() {
 	*x = StageRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3228,7 @@ func (x *StageRevocations) String() string {
 func (*StageRevocations) ProtoMessage() {}
 
 func (x *StageRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3241,7 @@ func (x *StageRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
 func (*StageRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StageRevocations) GetBatch() string {
@@ -3210,7 +3278,7 @@ type RevokeStaged struct {
 
 func (x *RevokeStaged) Reset() {
 	*x = RevokeStaged{}
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3290,7 @@ func (x *RevokeStaged) String() string {
 func (*RevokeStaged) ProtoMessage() {}
 
 func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3303,7 @@ func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
 func (*RevokeStaged) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RevokeStaged) GetBatch() string {
@@ -3282,7 +3350,7 @@ type MendTime struct {
 
 func (x *MendTime) Reset() {
 	*x = MendTime{}
-	mi := &file_armor_wire_words_proto_msgTypes[45]
+	mi := &file_armor_wire_words_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3362,7 @@ func (x *MendTime) String() string {
 func (*MendTime) ProtoMessage() {}
 
 func (x *MendTime) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[45]
+	mi := &file_armor_wire_words_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3375,7 @@ func (x *MendTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
 func (*MendTime) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{45}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MendTime) GetFrom() *Time {
@@ -3326,7 +3394,7 @@ type PruneCertificates struct {
 
 func (x *PruneCertificates) Reset() {
 	*x = PruneCertificates{}
-	mi := &file_armor_wire_words_proto_msgTypes[46]
+	mi := &file_armor_wire_words_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3406,7 @@ func (x *PruneCertificates) String() string {
 func (*PruneCertificates) ProtoMessage() {}
 
 func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[46]
+	mi := &file_armor_wire_words_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3419,7 @@ func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCertificates.ProtoReflect.Descriptor instead.
 func (*PruneCertificates) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{46}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PruneCertificates) GetEndedBefore() *Time {
@@ -3397,7 +3465,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[47]
+	mi := &file_armor_wire_words_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +3477,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[47]
+	mi := &file_armor_wire_words_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +3490,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{47}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3814,16 +3882,21 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x122\n" +
 	"\n" +
 	"not_before\x18\x05 \x01(\v2\x13.armor.wire.v1.TimeR\tnotBefore\x120\n" +
-	"\tnot_after\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\bnotAfter\"\xbe\x01\n" +
+	"\tnot_after\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\bnotAfter\"\xe4\x01\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
 	"\apeer_ca\x18\x03 \x01(\fR\x06peerCa\x122\n" +
 	"\n" +
-	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\x12 \n" +
+	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\x12$\n" +
+	"\x03era\x18\x05 \x01(\v2\x12.armor.wire.v1.EraR\x03era\x12 \n" +
 	"\fnext_peer_ca\x18\x06 \x01(\fR\n" +
 	"nextPeerCa\x12 \n" +
-	"\vendorsement\x18\a \x01(\fR\vendorsement\"\xb9\x02\n" +
+	"\vendorsement\x18\a \x01(\fR\vendorsement\"X\n" +
+	"\x03Era\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12)\n" +
+	"\x05since\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x05since\"\xb9\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12<\n" +
@@ -4120,134 +4193,137 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
 	(*Certificate)(nil),         // 2: armor.wire.v1.Certificate
 	(*Cluster)(nil),             // 3: armor.wire.v1.Cluster
-	(*Member)(nil),              // 4: armor.wire.v1.Member
-	(*Tombstone)(nil),           // 5: armor.wire.v1.Tombstone
-	(*JoinToken)(nil),           // 6: armor.wire.v1.JoinToken
-	(*JoinRequest)(nil),         // 7: armor.wire.v1.JoinRequest
-	(*Operator)(nil),            // 8: armor.wire.v1.Operator
-	(*Environment)(nil),         // 9: armor.wire.v1.Environment
-	(*TrustAnchor)(nil),         // 10: armor.wire.v1.TrustAnchor
-	(*CertRecord)(nil),          // 11: armor.wire.v1.CertRecord
-	(*Selector)(nil),            // 12: armor.wire.v1.Selector
-	(*Revocation)(nil),          // 13: armor.wire.v1.Revocation
-	(*StagedRevocations)(nil),   // 14: armor.wire.v1.StagedRevocations
-	(*RoleAuth)(nil),            // 15: armor.wire.v1.RoleAuth
-	(*AuthQuery)(nil),           // 16: armor.wire.v1.AuthQuery
-	(*Database)(nil),            // 17: armor.wire.v1.Database
-	(*Pool)(nil),                // 18: armor.wire.v1.Pool
-	(*Share)(nil),               // 19: armor.wire.v1.Share
-	(*Grant)(nil),               // 20: armor.wire.v1.Grant
-	(*IdentityConfig)(nil),      // 21: armor.wire.v1.IdentityConfig
-	(*Bootstrap)(nil),           // 22: armor.wire.v1.Bootstrap
-	(*PutEnvironment)(nil),      // 23: armor.wire.v1.PutEnvironment
-	(*PutAnchor)(nil),           // 24: armor.wire.v1.PutAnchor
-	(*RegisterCertificate)(nil), // 25: armor.wire.v1.RegisterCertificate
-	(*Revoke)(nil),              // 26: armor.wire.v1.Revoke
-	(*ObjectRef)(nil),           // 27: armor.wire.v1.ObjectRef
-	(*Apply)(nil),               // 28: armor.wire.v1.Apply
-	(*PutOperator)(nil),         // 29: armor.wire.v1.PutOperator
-	(*RescueOperator)(nil),      // 30: armor.wire.v1.RescueOperator
-	(*PutPeerCA)(nil),           // 31: armor.wire.v1.PutPeerCA
-	(*RetirePeerCA)(nil),        // 32: armor.wire.v1.RetirePeerCA
-	(*CreateJoinToken)(nil),     // 33: armor.wire.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 34: armor.wire.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 35: armor.wire.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 36: armor.wire.v1.RemoveMember
-	(*RenewMember)(nil),         // 37: armor.wire.v1.RenewMember
-	(*ReplaceMember)(nil),       // 38: armor.wire.v1.ReplaceMember
-	(*SetMemberAddresses)(nil),  // 39: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 40: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 41: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 42: armor.wire.v1.PruneExpired
-	(*StageRevocations)(nil),    // 43: armor.wire.v1.StageRevocations
-	(*RevokeStaged)(nil),        // 44: armor.wire.v1.RevokeStaged
-	(*MendTime)(nil),            // 45: armor.wire.v1.MendTime
-	(*PruneCertificates)(nil),   // 46: armor.wire.v1.PruneCertificates
-	(*Command)(nil),             // 47: armor.wire.v1.Command
+	(*Era)(nil),                 // 4: armor.wire.v1.Era
+	(*Member)(nil),              // 5: armor.wire.v1.Member
+	(*Tombstone)(nil),           // 6: armor.wire.v1.Tombstone
+	(*JoinToken)(nil),           // 7: armor.wire.v1.JoinToken
+	(*JoinRequest)(nil),         // 8: armor.wire.v1.JoinRequest
+	(*Operator)(nil),            // 9: armor.wire.v1.Operator
+	(*Environment)(nil),         // 10: armor.wire.v1.Environment
+	(*TrustAnchor)(nil),         // 11: armor.wire.v1.TrustAnchor
+	(*CertRecord)(nil),          // 12: armor.wire.v1.CertRecord
+	(*Selector)(nil),            // 13: armor.wire.v1.Selector
+	(*Revocation)(nil),          // 14: armor.wire.v1.Revocation
+	(*StagedRevocations)(nil),   // 15: armor.wire.v1.StagedRevocations
+	(*RoleAuth)(nil),            // 16: armor.wire.v1.RoleAuth
+	(*AuthQuery)(nil),           // 17: armor.wire.v1.AuthQuery
+	(*Database)(nil),            // 18: armor.wire.v1.Database
+	(*Pool)(nil),                // 19: armor.wire.v1.Pool
+	(*Share)(nil),               // 20: armor.wire.v1.Share
+	(*Grant)(nil),               // 21: armor.wire.v1.Grant
+	(*IdentityConfig)(nil),      // 22: armor.wire.v1.IdentityConfig
+	(*Bootstrap)(nil),           // 23: armor.wire.v1.Bootstrap
+	(*PutEnvironment)(nil),      // 24: armor.wire.v1.PutEnvironment
+	(*PutAnchor)(nil),           // 25: armor.wire.v1.PutAnchor
+	(*RegisterCertificate)(nil), // 26: armor.wire.v1.RegisterCertificate
+	(*Revoke)(nil),              // 27: armor.wire.v1.Revoke
+	(*ObjectRef)(nil),           // 28: armor.wire.v1.ObjectRef
+	(*Apply)(nil),               // 29: armor.wire.v1.Apply
+	(*PutOperator)(nil),         // 30: armor.wire.v1.PutOperator
+	(*RescueOperator)(nil),      // 31: armor.wire.v1.RescueOperator
+	(*PutPeerCA)(nil),           // 32: armor.wire.v1.PutPeerCA
+	(*RetirePeerCA)(nil),        // 33: armor.wire.v1.RetirePeerCA
+	(*CreateJoinToken)(nil),     // 34: armor.wire.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 35: armor.wire.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 36: armor.wire.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 37: armor.wire.v1.RemoveMember
+	(*RenewMember)(nil),         // 38: armor.wire.v1.RenewMember
+	(*ReplaceMember)(nil),       // 39: armor.wire.v1.ReplaceMember
+	(*SetMemberAddresses)(nil),  // 40: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 41: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 42: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 43: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 44: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 45: armor.wire.v1.RevokeStaged
+	(*MendTime)(nil),            // 46: armor.wire.v1.MendTime
+	(*PruneCertificates)(nil),   // 47: armor.wire.v1.PruneCertificates
+	(*Command)(nil),             // 48: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
 	0,  // 1: armor.wire.v1.Certificate.not_before:type_name -> armor.wire.v1.Time
 	0,  // 2: armor.wire.v1.Certificate.not_after:type_name -> armor.wire.v1.Time
 	0,  // 3: armor.wire.v1.Cluster.created_at:type_name -> armor.wire.v1.Time
-	2,  // 4: armor.wire.v1.Member.certificate:type_name -> armor.wire.v1.Certificate
-	0,  // 5: armor.wire.v1.Member.admitted_at:type_name -> armor.wire.v1.Time
-	0,  // 6: armor.wire.v1.Tombstone.removed_at:type_name -> armor.wire.v1.Time
-	0,  // 7: armor.wire.v1.JoinToken.expires:type_name -> armor.wire.v1.Time
-	0,  // 8: armor.wire.v1.JoinRequest.at:type_name -> armor.wire.v1.Time
-	2,  // 9: armor.wire.v1.Operator.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 10: armor.wire.v1.TrustAnchor.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 11: armor.wire.v1.CertRecord.certificate:type_name -> armor.wire.v1.Certificate
-	0,  // 12: armor.wire.v1.CertRecord.issued_at:type_name -> armor.wire.v1.Time
-	1,  // 13: armor.wire.v1.Selector.certificate:type_name -> armor.wire.v1.CertID
-	0,  // 14: armor.wire.v1.Selector.issued_before:type_name -> armor.wire.v1.Time
-	12, // 15: armor.wire.v1.Revocation.selector:type_name -> armor.wire.v1.Selector
-	0,  // 16: armor.wire.v1.Revocation.at:type_name -> armor.wire.v1.Time
-	12, // 17: armor.wire.v1.StagedRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 18: armor.wire.v1.StagedRevocations.at:type_name -> armor.wire.v1.Time
-	15, // 19: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
-	16, // 20: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
-	20, // 21: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
-	3,  // 22: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
-	4,  // 23: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
-	8,  // 24: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
-	9,  // 25: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
-	10, // 26: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
-	11, // 27: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
-	12, // 28: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
-	9,  // 29: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
-	17, // 30: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
-	18, // 31: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
-	21, // 32: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
-	27, // 33: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
-	8,  // 34: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
-	8,  // 35: armor.wire.v1.RescueOperator.operator:type_name -> armor.wire.v1.Operator
-	2,  // 36: armor.wire.v1.PutPeerCA.certificate:type_name -> armor.wire.v1.Certificate
-	6,  // 37: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
-	7,  // 38: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
-	2,  // 39: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 40: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
-	6,  // 41: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
-	19, // 42: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 43: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	12, // 44: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 45: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	0,  // 46: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
-	22, // 47: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 48: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 49: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 50: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 51: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 52: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 53: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	33, // 54: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	34, // 55: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	35, // 56: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	36, // 57: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	39, // 58: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	40, // 59: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	41, // 60: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	42, // 61: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	43, // 62: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	44, // 63: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	45, // 64: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	46, // 65: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
-	38, // 66: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
-	37, // 67: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
-	30, // 68: armor.wire.v1.Command.rescue_operator:type_name -> armor.wire.v1.RescueOperator
-	31, // 69: armor.wire.v1.Command.put_peer_ca:type_name -> armor.wire.v1.PutPeerCA
-	32, // 70: armor.wire.v1.Command.retire_peer_ca:type_name -> armor.wire.v1.RetirePeerCA
-	71, // [71:71] is the sub-list for method output_type
-	71, // [71:71] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	4,  // 4: armor.wire.v1.Cluster.era:type_name -> armor.wire.v1.Era
+	0,  // 5: armor.wire.v1.Era.since:type_name -> armor.wire.v1.Time
+	2,  // 6: armor.wire.v1.Member.certificate:type_name -> armor.wire.v1.Certificate
+	0,  // 7: armor.wire.v1.Member.admitted_at:type_name -> armor.wire.v1.Time
+	0,  // 8: armor.wire.v1.Tombstone.removed_at:type_name -> armor.wire.v1.Time
+	0,  // 9: armor.wire.v1.JoinToken.expires:type_name -> armor.wire.v1.Time
+	0,  // 10: armor.wire.v1.JoinRequest.at:type_name -> armor.wire.v1.Time
+	2,  // 11: armor.wire.v1.Operator.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 12: armor.wire.v1.TrustAnchor.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 13: armor.wire.v1.CertRecord.certificate:type_name -> armor.wire.v1.Certificate
+	0,  // 14: armor.wire.v1.CertRecord.issued_at:type_name -> armor.wire.v1.Time
+	1,  // 15: armor.wire.v1.Selector.certificate:type_name -> armor.wire.v1.CertID
+	0,  // 16: armor.wire.v1.Selector.issued_before:type_name -> armor.wire.v1.Time
+	13, // 17: armor.wire.v1.Revocation.selector:type_name -> armor.wire.v1.Selector
+	0,  // 18: armor.wire.v1.Revocation.at:type_name -> armor.wire.v1.Time
+	13, // 19: armor.wire.v1.StagedRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 20: armor.wire.v1.StagedRevocations.at:type_name -> armor.wire.v1.Time
+	16, // 21: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
+	17, // 22: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
+	21, // 23: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
+	3,  // 24: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
+	5,  // 25: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
+	9,  // 26: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
+	10, // 27: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
+	11, // 28: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
+	12, // 29: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
+	13, // 30: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
+	10, // 31: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
+	18, // 32: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
+	19, // 33: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
+	22, // 34: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
+	28, // 35: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
+	9,  // 36: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
+	9,  // 37: armor.wire.v1.RescueOperator.operator:type_name -> armor.wire.v1.Operator
+	2,  // 38: armor.wire.v1.PutPeerCA.certificate:type_name -> armor.wire.v1.Certificate
+	7,  // 39: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
+	8,  // 40: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
+	2,  // 41: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 42: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
+	7,  // 43: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
+	20, // 44: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 45: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	13, // 46: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 47: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	0,  // 48: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
+	23, // 49: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	24, // 50: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	25, // 51: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	26, // 52: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	27, // 53: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	29, // 54: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	30, // 55: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	34, // 56: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	35, // 57: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	36, // 58: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	37, // 59: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	40, // 60: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	41, // 61: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	42, // 62: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	43, // 63: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	44, // 64: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	45, // 65: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	46, // 66: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	47, // 67: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
+	39, // 68: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
+	38, // 69: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
+	31, // 70: armor.wire.v1.Command.rescue_operator:type_name -> armor.wire.v1.RescueOperator
+	32, // 71: armor.wire.v1.Command.put_peer_ca:type_name -> armor.wire.v1.PutPeerCA
+	33, // 72: armor.wire.v1.Command.retire_peer_ca:type_name -> armor.wire.v1.RetirePeerCA
+	73, // [73:73] is the sub-list for method output_type
+	73, // [73:73] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -4255,7 +4331,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[47].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[48].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4287,7 +4363,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

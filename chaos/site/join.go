@@ -48,31 +48,36 @@ func (c *Cluster) Admit(ctx context.Context, like *Node, name string, voter bool
 	if err := c.copyNode(like, n); err != nil {
 		return nil, fmt.Errorf("make node %s: %w", name, err)
 	}
-	token, err := c.Armorctl(ctx, "join-token", "create", name, "--voter="+strconv.FormatBool(voter))
+	c.Nodes = append(c.Nodes, n)
+	return n, c.Join(ctx, n, voter)
+}
+
+// Join has a node that has no data join, and waits until it serves.
+func (c *Cluster) Join(ctx context.Context, n *Node, voter bool) error {
+	token, err := c.Armorctl(ctx, "join-token", "create", n.Name, "--voter="+strconv.FormatBool(voter))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.WriteFile(filepath.Join(n.Dir, "join.token"), token, 0o600); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.Start(n); err != nil {
-		return nil, err
+		return err
 	}
-	c.Nodes = append(c.Nodes, n)
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	_, err = Poll(ctx, func() ([]byte, error) {
-		return c.Armorctl(ctx, "node", "approve", name, "--peer-ca", filepath.Join(c.Dir, "ca", "dev-peer"))
+		return c.Armorctl(ctx, "node", "approve", n.Name, "--peer-ca", filepath.Join(c.Dir, "ca", "dev-peer"))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("admit node %s: %w", name, err)
+		return fmt.Errorf("admit node %s: %w", n.Name, err)
 	}
 	client, err := c.Demo()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = Poll(ctx, func() (struct{}, error) { return struct{}{}, client.Ping(ctx, n) })
-	return n, err
+	return err
 }
 
 // copyNode gives a node the files of another but its data, and ports of its own.

@@ -29,6 +29,8 @@ const listedCerts = 10
 type statusView struct {
 	Cluster   string       `json:"cluster"`
 	ClusterID string       `json:"clusterId"`
+	Era       uint32       `json:"era"`                // 1, and one more each time that a node went on alone
+	EraSince  string       `json:"eraSince,omitempty"` // log time, of an era that is not the first
 	Leader    armor.NodeID `json:"leader"`
 	Term      uint64       `json:"term"`
 	Revision  uint64       `json:"revision"`
@@ -114,6 +116,7 @@ func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
 		LogTime: stamp(s.Time), LogTimeAhead: s.Time.After(a.now().Add(armor.RequestWindow)),
 		Pools: clusterPools(s, nodes), Expiring: expiring(s, a.now()), ExpiringOwn: endingOwn(s, a.now()), Joining: []armor.NodeID{},
 	}
+	v.Era, v.EraSince = max(s.Cluster.Era.Number, 1), stamp(s.Cluster.Era.Since)
 	for _, n := range nodes {
 		v.Revision = max(v.Revision, n.Revision)
 		if n.Role == "leader" && n.Term >= v.Term {
@@ -182,6 +185,9 @@ func (a *app) statusTables(v statusView) []table {
 		[2]string{"cluster", v.Cluster + " (" + v.ClusterID + ")"}, [2]string{"leader", leaderWords(v)},
 		[2]string{"quorum", fmt.Sprintf("%s: %d of %d voters answer", yesNo(v.Quorum), v.VotersAnswering, v.Voters)},
 		[2]string{"revision", fmt.Sprint(v.Revision)})
+	if v.EraSince != "" {
+		head.row("era:", fmt.Sprintf("%d, since %s: one node went on alone, and the others joined anew", v.Era, v.EraSince))
+	}
 	if v.LogTimeAhead {
 		head.row("log time:", v.LogTime+", in the future, so that changes are refused: armorctl cluster mend-time")
 	}

@@ -67,6 +67,6 @@ func command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Mistake{Err: err} })
-	root.AddCommand(runCommand(), healthCommand(), devCommand(), configCommand(), versionCommand())
+	root.AddCommand(runCommand(), healthCommand(), recoverCommand(), devCommand(), configCommand(), versionCommand())
 	return root
 }
