@@ -43,6 +43,7 @@ type fakeNode struct {
 	started  time.Time
 	sessions []armor.SessionInfo
 	denials  map[string]armor.DenialRecord
+	unproven []armor.Unproven
 	pools    map[string]armor.PoolStatus // what was switched
 	chain    tls.Certificate
 	peerCA   *x509.Certificate
@@ -433,6 +434,23 @@ func (n *fakeNode) Denial(id string) (armor.DenialRecord, bool) {
 	defer n.mu.Unlock()
 	r, found := n.denials[id]
 	return r, found
+}
+
+func (n *fakeNode) Refusals(source netip.Addr, most int) armor.SourceRefusals {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := armor.SourceRefusals{}
+	for _, d := range n.denials {
+		if d.Facts.Peer.Source.Addr() == source && len(r.Denials) < most {
+			r.Denials = append(r.Denials, d)
+		}
+	}
+	for _, u := range n.unproven {
+		if u.Source.Addr() == source {
+			r.Unproven = append(r.Unproven, u)
+		}
+	}
+	return r
 }
 
 func (n *fakeNode) Cancel(context.Context, armor.CancelKey, bool) bool { return false }

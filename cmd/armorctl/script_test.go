@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
@@ -54,7 +56,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "joins": joinsCommand,
+			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "stranger": strangerCommand, "joins": joinsCommand,
 			"mode": modeIs, "getvalue": getValue, "hangs": hangsCommand, "knocks": knocksCommand,
 			"selectors": selectorsCommand, "ended": endedCommand,
 		},
@@ -184,6 +186,20 @@ func clientCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: client ID DIR DATABASE ROLE")
 	}
 	ts.Check(ts.Value(fakeKey{}).(*fakeNode).arrive(args[0], ts.MkAbs(args[1]), args[2], args[3]))
+}
+
+// stranger SOURCE SUBJECT CURE fails in its handshake.
+func strangerCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: stranger SOURCE SUBJECT CURE")
+	}
+	n := ts.Value(fakeKey{}).(*fakeNode)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unproven = append(n.unproven, armor.Unproven{
+		At: time.Now(), Source: netip.MustParseAddrPort(args[0]), Times: 2, Error: "x509: certificate signed by unknown authority",
+		Subject: args[1], Issuer: "CN=upper", Serial: "4f1a", Sent: 1, Cure: args[2], Revision: 7,
+	})
 }
 
 // joins TOKENFILE lets a new node ask to join.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -85,6 +86,14 @@ func (a *api) Denial(id string) (armor.DenialRecord, bool) {
 		return c.edge.Denial(id)
 	}
 	return armor.DenialRecord{}, false
+}
+
+// Refusals are what is remembered of a source here.
+func (a *api) Refusals(source netip.Addr, most int) armor.SourceRefusals {
+	if c := a.clients.Load(); c != nil {
+		return c.edge.Refusals(source, most)
+	}
+	return armor.SourceRefusals{Node: a.ID()}
 }
 
 // Order acts on a pool here.

@@ -863,6 +863,102 @@ func (x *DenialRequest) GetId() string {
 	return ""
 }
 
+type RefusalsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"` // an IP address
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`  // of each kind, from each node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusalsRequest) Reset() {
+	*x = RefusalsRequest{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusalsRequest) ProtoMessage() {}
+
+func (x *RefusalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusalsRequest.ProtoReflect.Descriptor instead.
+func (*RefusalsRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RefusalsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *RefusalsRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type RefusalsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*SourceRefusals      `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusalsReply) Reset() {
+	*x = RefusalsReply{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusalsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusalsReply) ProtoMessage() {}
+
+func (x *RefusalsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusalsReply.ProtoReflect.Descriptor instead.
+func (*RefusalsReply) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RefusalsReply) GetNodes() []*SourceRefusals {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 type ClockReading struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Time          *wire.Time             `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
@@ -872,7 +968,7 @@ type ClockReading struct {
 
 func (x *ClockReading) Reset() {
 	*x = ClockReading{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +980,7 @@ func (x *ClockReading) String() string {
 func (*ClockReading) ProtoMessage() {}
 
 func (x *ClockReading) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +993,7 @@ func (x *ClockReading) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReading.ProtoReflect.Descriptor instead.
 func (*ClockReading) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClockReading) GetTime() *wire.Time {
@@ -916,7 +1012,7 @@ type VerifyReply struct {
 
 func (x *VerifyReply) Reset() {
 	*x = VerifyReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1024,7 @@ func (x *VerifyReply) String() string {
 func (*VerifyReply) ProtoMessage() {}
 
 func (x *VerifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1037,7 @@ func (x *VerifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReply.ProtoReflect.Descriptor instead.
 func (*VerifyReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VerifyReply) GetNodes() []*Verification {
@@ -960,7 +1056,7 @@ type AttestRequest struct {
 
 func (x *AttestRequest) Reset() {
 	*x = AttestRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1068,7 @@ func (x *AttestRequest) String() string {
 func (*AttestRequest) ProtoMessage() {}
 
 func (x *AttestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1081,7 @@ func (x *AttestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
 func (*AttestRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AttestRequest) GetRevision() uint64 {
@@ -1004,7 +1100,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1112,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1125,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelReply) GetFound() bool {
@@ -1049,7 +1145,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1157,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1170,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProposeRequest) GetRequest() *Request {
@@ -1101,7 +1197,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1209,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1222,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AwaitRequest) GetResult() *Result {
@@ -1152,7 +1248,7 @@ type Introduction struct {
 
 func (x *Introduction) Reset() {
 	*x = Introduction{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1260,7 @@ func (x *Introduction) String() string {
 func (*Introduction) ProtoMessage() {}
 
 func (x *Introduction) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1273,7 @@ func (x *Introduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introduction.ProtoReflect.Descriptor instead.
 func (*Introduction) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Introduction) GetPeerCa() []byte {
@@ -1201,7 +1297,7 @@ type JoinFiling struct {
 
 func (x *JoinFiling) Reset() {
 	*x = JoinFiling{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1309,7 @@ func (x *JoinFiling) String() string {
 func (*JoinFiling) ProtoMessage() {}
 
 func (x *JoinFiling) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1322,7 @@ func (x *JoinFiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinFiling.ProtoReflect.Descriptor instead.
 func (*JoinFiling) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JoinFiling) GetSecret() []byte {
@@ -1282,7 +1378,7 @@ type JoinQuestion struct {
 
 func (x *JoinQuestion) Reset() {
 	*x = JoinQuestion{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1390,7 @@ func (x *JoinQuestion) String() string {
 func (*JoinQuestion) ProtoMessage() {}
 
 func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1403,7 @@ func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinQuestion.ProtoReflect.Descriptor instead.
 func (*JoinQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinQuestion) GetNode() string {
@@ -1334,7 +1430,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1442,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1455,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Voter) GetId() string {
@@ -1391,7 +1487,7 @@ type JoinAnswer struct {
 
 func (x *JoinAnswer) Reset() {
 	*x = JoinAnswer{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1499,7 @@ func (x *JoinAnswer) String() string {
 func (*JoinAnswer) ProtoMessage() {}
 
 func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1512,7 @@ func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
 func (*JoinAnswer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JoinAnswer) GetApproved() bool {
@@ -1482,7 +1578,7 @@ type InitIdentity struct {
 
 func (x *InitIdentity) Reset() {
 	*x = InitIdentity{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1590,7 @@ func (x *InitIdentity) String() string {
 func (*InitIdentity) ProtoMessage() {}
 
 func (x *InitIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1603,7 @@ func (x *InitIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitIdentity.ProtoReflect.Descriptor instead.
 func (*InitIdentity) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InitIdentity) GetNode() string {
@@ -1563,7 +1659,7 @@ type InitData struct {
 
 func (x *InitData) Reset() {
 	*x = InitData{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1671,7 @@ func (x *InitData) String() string {
 func (*InitData) ProtoMessage() {}
 
 func (x *InitData) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1684,7 @@ func (x *InitData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitData.ProtoReflect.Descriptor instead.
 func (*InitData) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{28}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InitData) GetChain() [][]byte {
@@ -1669,7 +1765,12 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x0ePreviewRequest\x125\n" +
 	"\tselectors\x18\x01 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\"\x1f\n" +
 	"\rDenialRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"7\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"?\n" +
+	"\x0fRefusalsRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\"C\n" +
+	"\rRefusalsReply\x122\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1c.armor.rpc.v1.SourceRefusalsR\x05nodes\"7\n" +
 	"\fClockReading\x12'\n" +
 	"\x04time\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\"?\n" +
 	"\vVerifyReply\x120\n" +
@@ -1725,7 +1826,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x126\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\x82\x05\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xca\x05\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12@\n" +
@@ -1733,10 +1834,11 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05Nodes\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodesReply\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
-	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
+	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12F\n" +
+	"\bRefusals\x12\x1d.armor.rpc.v1.RefusalsRequest\x1a\x1b.armor.rpc.v1.RefusalsReply\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
 	"\x06Verify\x12\x13.armor.rpc.v1.Empty\x1a\x19.armor.rpc.v1.VerifyReply\x128\n" +
-	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf9\a\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xc2\b\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12:\n" +
 	"\x04Poll\x12\x1c.armor.rpc.v1.BallotQuestion\x1a\x14.armor.rpc.v1.Ballot\x128\n" +
@@ -1747,7 +1849,8 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x06Status\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodeStatus\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
-	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
+	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12G\n" +
+	"\bRefusals\x12\x1d.armor.rpc.v1.RefusalsRequest\x1a\x1c.armor.rpc.v1.SourceRefusals\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x128\n" +
 	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty\x12=\n" +
 	"\aPropose\x12\x1c.armor.rpc.v1.ProposeRequest\x1a\x14.armor.rpc.v1.Result\x12>\n" +
@@ -1775,7 +1878,7 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
 	(*DrainRequest)(nil),    // 1: armor.rpc.v1.DrainRequest
@@ -1793,131 +1896,139 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*SessionChunk)(nil),    // 13: armor.rpc.v1.SessionChunk
 	(*PreviewRequest)(nil),  // 14: armor.rpc.v1.PreviewRequest
 	(*DenialRequest)(nil),   // 15: armor.rpc.v1.DenialRequest
-	(*ClockReading)(nil),    // 16: armor.rpc.v1.ClockReading
-	(*VerifyReply)(nil),     // 17: armor.rpc.v1.VerifyReply
-	(*AttestRequest)(nil),   // 18: armor.rpc.v1.AttestRequest
-	(*CancelReply)(nil),     // 19: armor.rpc.v1.CancelReply
-	(*ProposeRequest)(nil),  // 20: armor.rpc.v1.ProposeRequest
-	(*AwaitRequest)(nil),    // 21: armor.rpc.v1.AwaitRequest
-	(*Introduction)(nil),    // 22: armor.rpc.v1.Introduction
-	(*JoinFiling)(nil),      // 23: armor.rpc.v1.JoinFiling
-	(*JoinQuestion)(nil),    // 24: armor.rpc.v1.JoinQuestion
-	(*Voter)(nil),           // 25: armor.rpc.v1.Voter
-	(*JoinAnswer)(nil),      // 26: armor.rpc.v1.JoinAnswer
-	(*InitIdentity)(nil),    // 27: armor.rpc.v1.InitIdentity
-	(*InitData)(nil),        // 28: armor.rpc.v1.InitData
-	(*Warrant)(nil),         // 29: armor.rpc.v1.Warrant
-	(*PoolStatus)(nil),      // 30: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 31: armor.rpc.v1.Request
-	(*Result)(nil),          // 32: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 33: armor.rpc.v1.Enforcement
-	(*Question)(nil),        // 34: armor.rpc.v1.Question
-	(*wire.Time)(nil),       // 35: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 36: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 37: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 38: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 39: armor.wire.v1.Selector
-	(*Verification)(nil),    // 40: armor.rpc.v1.Verification
-	(*wire.Bootstrap)(nil),  // 41: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 42: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 43: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 44: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 45: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 46: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 47: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 48: armor.rpc.v1.Ballot
-	(*Attestation)(nil),     // 49: armor.rpc.v1.Attestation
+	(*RefusalsRequest)(nil), // 16: armor.rpc.v1.RefusalsRequest
+	(*RefusalsReply)(nil),   // 17: armor.rpc.v1.RefusalsReply
+	(*ClockReading)(nil),    // 18: armor.rpc.v1.ClockReading
+	(*VerifyReply)(nil),     // 19: armor.rpc.v1.VerifyReply
+	(*AttestRequest)(nil),   // 20: armor.rpc.v1.AttestRequest
+	(*CancelReply)(nil),     // 21: armor.rpc.v1.CancelReply
+	(*ProposeRequest)(nil),  // 22: armor.rpc.v1.ProposeRequest
+	(*AwaitRequest)(nil),    // 23: armor.rpc.v1.AwaitRequest
+	(*Introduction)(nil),    // 24: armor.rpc.v1.Introduction
+	(*JoinFiling)(nil),      // 25: armor.rpc.v1.JoinFiling
+	(*JoinQuestion)(nil),    // 26: armor.rpc.v1.JoinQuestion
+	(*Voter)(nil),           // 27: armor.rpc.v1.Voter
+	(*JoinAnswer)(nil),      // 28: armor.rpc.v1.JoinAnswer
+	(*InitIdentity)(nil),    // 29: armor.rpc.v1.InitIdentity
+	(*InitData)(nil),        // 30: armor.rpc.v1.InitData
+	(*Warrant)(nil),         // 31: armor.rpc.v1.Warrant
+	(*PoolStatus)(nil),      // 32: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 33: armor.rpc.v1.Request
+	(*Result)(nil),          // 34: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 35: armor.rpc.v1.Enforcement
+	(*Question)(nil),        // 36: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 37: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 38: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 39: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 40: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 41: armor.wire.v1.Selector
+	(*SourceRefusals)(nil),  // 42: armor.rpc.v1.SourceRefusals
+	(*Verification)(nil),    // 43: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 44: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 45: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 46: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 47: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 48: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 49: armor.rpc.v1.DenialRecord
+	(*Freshness)(nil),       // 50: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 51: armor.rpc.v1.Ballot
+	(*Attestation)(nil),     // 52: armor.rpc.v1.Attestation
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	29, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
+	31, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
 	3,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	30, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	31, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	32, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	33, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	31, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	34, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	32, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	33, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	34, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	35, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	33, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	36, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
 	10, // 8: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
 	9,  // 9: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	35, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	36, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	37, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	38, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	37, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	38, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	39, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	40, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
 	12, // 14: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	39, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	35, // 16: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	40, // 17: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
-	31, // 18: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	32, // 19: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	25, // 20: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	41, // 21: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	4,  // 22: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 23: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 24: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 25: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 26: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 27: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 28: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	42, // 29: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 30: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
-	1,  // 31: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	43, // 32: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	44, // 33: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 34: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	18, // 35: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	18, // 36: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
-	45, // 37: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 38: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 39: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 40: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 41: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	42, // 42: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	1,  // 43: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	20, // 44: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 45: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	21, // 46: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	23, // 47: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 48: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	23, // 49: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	24, // 50: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 51: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	28, // 52: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 53: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 54: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 55: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 56: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 57: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 58: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	46, // 59: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 60: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	17, // 61: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
-	0,  // 62: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	47, // 63: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	48, // 64: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	16, // 65: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	49, // 66: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	40, // 67: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
-	19, // 68: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	37, // 69: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 70: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 71: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	46, // 72: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	30, // 73: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 74: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	32, // 75: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 76: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	33, // 77: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 78: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	22, // 79: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 80: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	26, // 81: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	27, // 82: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 83: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	53, // [53:84] is the sub-list for method output_type
-	22, // [22:53] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	41, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	42, // 16: armor.rpc.v1.RefusalsReply.nodes:type_name -> armor.rpc.v1.SourceRefusals
+	37, // 17: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	43, // 18: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	33, // 19: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	34, // 20: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	27, // 21: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	44, // 22: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	4,  // 23: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	6,  // 24: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	7,  // 25: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 26: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 27: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 28: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 29: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	16, // 30: armor.rpc.v1.OperatorAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
+	45, // 31: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 32: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
+	1,  // 33: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	46, // 34: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	47, // 35: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 36: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	20, // 37: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	20, // 38: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	48, // 39: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 40: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 41: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	14, // 42: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	15, // 43: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	16, // 44: armor.rpc.v1.PeerAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
+	45, // 45: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	1,  // 46: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	22, // 47: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	6,  // 48: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	23, // 49: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	25, // 50: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 51: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	25, // 52: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	26, // 53: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 54: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	30, // 55: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	5,  // 56: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 57: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	8,  // 58: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	11, // 59: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	13, // 60: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 61: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	49, // 62: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	17, // 63: armor.rpc.v1.OperatorAPI.Refusals:output_type -> armor.rpc.v1.RefusalsReply
+	2,  // 64: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	19, // 65: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 66: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	50, // 67: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	51, // 68: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	18, // 69: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	52, // 70: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	43, // 71: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	21, // 72: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	39, // 73: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	13, // 74: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	13, // 75: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	49, // 76: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	42, // 77: armor.rpc.v1.PeerAPI.Refusals:output_type -> armor.rpc.v1.SourceRefusals
+	32, // 78: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 79: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	34, // 80: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 81: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	35, // 82: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 83: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	24, // 84: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 85: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	28, // 86: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	29, // 87: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 88: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	56, // [56:89] is the sub-list for method output_type
+	23, // [23:56] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }
@@ -1932,7 +2043,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   4,
 		},
