@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -318,4 +319,38 @@ func FuzzPlaceInAList(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestPageOfAnIssuerHasItsCertificatesAlone(t *testing.T) {
+	s := crowd()
+	want := map[string]bool{}
+	var issuer Digest
+	for _, r := range rowsOf(s, byEnd) {
+		if issuer.IsZero() {
+			issuer = r.Certificate.ID.Issuer
+		}
+		if r.Certificate.ID.Issuer == issuer {
+			want[r.Key()] = true
+		}
+	}
+	other := rowsOf(s, byEnd)[0]
+	other.Certificate.ID.Issuer, other.Certificate.Fingerprint = digestOf("another CA"), digestOf("of another CA")
+	Inventory.Put(s, other)
+	got := map[string]bool{}
+	page := CertificatePage{Limit: 3, Issuer: issuer}
+	for {
+		x, next, err := s.Excerpt(Question{CertificatePage: page})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key := range x.Inventory.All() {
+			got[key] = true
+		}
+		if page.After = next; next == "" {
+			break
+		}
+	}
+	if len(got) == 0 || !maps.Equal(got, want) {
+		t.Errorf("%d, want %d", len(got), len(want))
+	}
 }

@@ -39,6 +39,7 @@ type CertificatePage struct {
 	// The certificates that are wanted; empty: any.
 	Environment, Owner string
 	Identity           Pattern
+	Issuer             Digest    // the key of the CA that signed it
 	Until              time.Time // those that end before
 	ValidAt            time.Time // those in use at that time
 }

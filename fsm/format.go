@@ -75,6 +75,7 @@ var kinds = byName(
 	means(7, (*draft).mendTime),
 	means(7, (*draft).pruneCertificates),
 	means(7, (*draft).renewMember),
+	means(8, (*draft).retireAnchor),
 )
 
 // LevelOf returns the kind of command in an entry that Check or Encode made, and the level

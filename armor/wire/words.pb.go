@@ -797,6 +797,7 @@ type TrustAnchor struct {
 	Certificate   *Certificate           `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	Der           []byte                 `protobuf:"bytes,5,opt,name=der,proto3" json:"der,omitempty"`
 	Svid          bool                   `protobuf:"varint,6,opt,name=svid,proto3" json:"svid,omitempty"`
+	Retired       bool                   `protobuf:"varint,7,opt,name=retired,proto3" json:"retired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -869,6 +870,13 @@ func (x *TrustAnchor) GetDer() []byte {
 func (x *TrustAnchor) GetSvid() bool {
 	if x != nil {
 		return x.Svid
+	}
+	return false
+}
+
+func (x *TrustAnchor) GetRetired() bool {
+	if x != nil {
+		return x.Retired
 	}
 	return false
 }
@@ -3189,6 +3197,58 @@ func (x *PruneCertificates) GetEndedBefore() *Time {
 	return nil
 }
 
+type RetireAnchor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Anchor        []byte                 `protobuf:"bytes,1,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	Undo          bool                   `protobuf:"varint,2,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireAnchor) Reset() {
+	*x = RetireAnchor{}
+	mi := &file_armor_wire_words_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireAnchor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireAnchor) ProtoMessage() {}
+
+func (x *RetireAnchor) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireAnchor.ProtoReflect.Descriptor instead.
+func (*RetireAnchor) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *RetireAnchor) GetAnchor() []byte {
+	if x != nil {
+		return x.Anchor
+	}
+	return nil
+}
+
+func (x *RetireAnchor) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
 // Command is one of the above; the field's name is armor.Command.Kind.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3215,6 +3275,7 @@ type Command struct {
 	//	*Command_PruneCertificates
 	//	*Command_ReplaceMember
 	//	*Command_RenewMember
+	//	*Command_RetireAnchor
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3222,7 +3283,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3295,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3308,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3446,6 +3507,15 @@ func (x *Command) GetRenewMember() *RenewMember {
 	return nil
 }
 
+func (x *Command) GetRetireAnchor() *RetireAnchor {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RetireAnchor); ok {
+			return x.RetireAnchor
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3534,6 +3604,10 @@ type Command_RenewMember struct {
 	RenewMember *RenewMember `protobuf:"bytes,21,opt,name=renew_member,json=renewMember,proto3,oneof"`
 }
 
+type Command_RetireAnchor struct {
+	RetireAnchor *RetireAnchor `protobuf:"bytes,22,opt,name=retire_anchor,json=retireAnchor,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3575,6 +3649,8 @@ func (*Command_PruneCertificates) isCommand_Kind() {}
 func (*Command_ReplaceMember) isCommand_Kind() {}
 
 func (*Command_RenewMember) isCommand_Kind() {}
+
+func (*Command_RetireAnchor) isCommand_Kind() {}
 
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
@@ -3649,14 +3725,15 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\tfresh_new\x18\x04 \x01(\x03R\bfreshNew\x12\x1d\n" +
 	"\n" +
 	"fresh_live\x18\x05 \x01(\x03R\tfreshLive\x12\x16\n" +
-	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xbf\x01\n" +
+	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xd9\x01\n" +
 	"\vTrustAnchor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12<\n" +
 	"\vcertificate\x18\x04 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03der\x18\x05 \x01(\fR\x03der\x12\x12\n" +
-	"\x04svid\x18\x06 \x01(\bR\x04svid\"\x8c\x02\n" +
+	"\x04svid\x18\x06 \x01(\bR\x04svid\x12\x18\n" +
+	"\aretired\x18\a \x01(\bR\aretired\"\x8c\x02\n" +
 	"\n" +
 	"CertRecord\x12<\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12 \n" +
@@ -3845,7 +3922,10 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bMendTime\x12'\n" +
 	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"K\n" +
 	"\x11PruneCertificates\x126\n" +
-	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\xa4\v\n" +
+	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\":\n" +
+	"\fRetireAnchor\x12\x16\n" +
+	"\x06anchor\x18\x01 \x01(\fR\x06anchor\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"\xe8\v\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3870,7 +3950,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTime\x12Q\n" +
 	"\x12prune_certificates\x18\x13 \x01(\v2 .armor.wire.v1.PruneCertificatesH\x00R\x11pruneCertificates\x12E\n" +
 	"\x0ereplace_member\x18\x14 \x01(\v2\x1c.armor.wire.v1.ReplaceMemberH\x00R\rreplaceMember\x12?\n" +
-	"\frenew_member\x18\x15 \x01(\v2\x1a.armor.wire.v1.RenewMemberH\x00R\vrenewMemberB\x06\n" +
+	"\frenew_member\x18\x15 \x01(\v2\x1a.armor.wire.v1.RenewMemberH\x00R\vrenewMember\x12B\n" +
+	"\rretire_anchor\x18\x16 \x01(\v2\x1b.armor.wire.v1.RetireAnchorH\x00R\fretireAnchorB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3885,7 +3966,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3931,7 +4012,8 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*RevokeStaged)(nil),        // 41: armor.wire.v1.RevokeStaged
 	(*MendTime)(nil),            // 42: armor.wire.v1.MendTime
 	(*PruneCertificates)(nil),   // 43: armor.wire.v1.PruneCertificates
-	(*Command)(nil),             // 44: armor.wire.v1.Command
+	(*RetireAnchor)(nil),        // 44: armor.wire.v1.RetireAnchor
+	(*Command)(nil),             // 45: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -4000,11 +4082,12 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	43, // 63: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
 	35, // 64: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
 	34, // 65: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	44, // 66: armor.wire.v1.Command.retire_anchor:type_name -> armor.wire.v1.RetireAnchor
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -4012,7 +4095,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[44].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[45].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4034,6 +4117,7 @@ func file_armor_wire_words_proto_init() {
 		(*Command_PruneCertificates)(nil),
 		(*Command_ReplaceMember)(nil),
 		(*Command_RenewMember)(nil),
+		(*Command_RetireAnchor)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4041,7 +4125,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
