@@ -67,9 +67,9 @@ type HeldCertificate struct {
 
 // What a HeldCertificate is.
 const (
-	HeldServer = "server"             // what clients see
-	HeldClient = "client certificate" // what PostgreSQL sees
-	HeldCA     = "CA"                 // what PostgreSQL is judged by
+	HeldServer = "server" // what clients see
+	HeldClient = "client" // what PostgreSQL sees
+	HeldCA     = "ca"     // what PostgreSQL is judged by
 )
 
 // MaxHeld is how many certificates a node tells of at most, those that end first; and how many

@@ -106,7 +106,7 @@ func (a *app) dependents(ctx context.Context, client *rpc.Client, word string) (
 	}
 	v = retiredView{anchorView: viewOfAnchor(anchor), Dependents: []dependentView{}, Silent: []silentView{}}
 	v.Revoked, v.Unusable = anchorRevoked(state, anchor), anchorFault(anchor, a.now())
-	found, err := a.lastGood(ctx, client, armor.CertificatePage{Issuer: anchor.Certificate.Key}, a.now())
+	found, err := lookForLastGood(ctx, client, armor.CertificatePage{Issuer: anchor.Certificate.Key}, a.now())
 	if err != nil {
 		return v, anchor, err
 	}

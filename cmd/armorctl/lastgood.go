@@ -12,6 +12,11 @@ import (
 // something: beside a million certificates it costs as much as beside ten thousand.
 const lookedPages = 10
 
+// asker asks a question; *rpc.Client is one.
+type asker interface {
+	Ask(ctx context.Context, q armor.Question, tables ...rpc.Table) (s *armor.State, next string, err error)
+}
+
 // lastGood are the registered certificates of a page's choice that are the last good ones of
 // their identities: whose end is the end of somebody's access. Those that end first come first.
 type lastGood struct {
@@ -19,8 +24,8 @@ type lastGood struct {
 	more  bool // there are more than were looked through
 }
 
-// lastGood looks through the certificates in use that wanted chooses.
-func (a *app) lastGood(ctx context.Context, client *rpc.Client, wanted armor.CertificatePage, now time.Time) (found lastGood, err error) {
+// lookForLastGood looks through the certificates in use that wanted chooses.
+func lookForLastGood(ctx context.Context, client asker, wanted armor.CertificatePage, now time.Time) (found lastGood, err error) {
 	wanted.ValidAt, wanted.Limit = now, pageSize
 	for range lookedPages {
 		state, next, err := client.Ask(ctx, armor.Question{CertificatePage: wanted}, certTables...)
@@ -61,7 +66,7 @@ func chosen(s *armor.State, wanted armor.CertificatePage, now time.Time) (rows [
 }
 
 // lastOf is, for each identity of some certificates, the one in use that ends last.
-func lastOf(ctx context.Context, client *rpc.Client, rows []armor.CertRecord, now time.Time) (map[armor.Identity]armor.CertRecord, error) {
+func lastOf(ctx context.Context, client asker, rows []armor.CertRecord, now time.Time) (map[armor.Identity]armor.CertRecord, error) {
 	last := map[armor.Identity]armor.CertRecord{}
 	about := armor.Question{Each: 1, ValidAt: now}
 	for _, r := range rows {

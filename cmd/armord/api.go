@@ -58,6 +58,7 @@ func (a *api) Attest(revision uint64) (armor.Attestation, error) { return a.clus
 // Status is what the cluster says of this node, completed by the rooms that serve clients.
 func (a *api) Status() armor.NodeStatus {
 	s := a.cluster.Status()
+	s.Certificates, s.MoreCertificates = (*node)(a).certificates()
 	if c := a.clients.Load(); c != nil {
 		s.Sessions, s.Pools = c.edge.Count(), c.pooler.Status()
 	}
