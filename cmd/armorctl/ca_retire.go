@@ -46,6 +46,7 @@ type retiredView struct {
 	Dependents []dependentView `json:"dependents"`
 	// MoreDependents: there are more certificates than were looked through.
 	MoreDependents bool         `json:"moreDependents,omitempty"`
+	Last           bool         `json:"last"`   // its environment has no other CA in use
 	Silent         []silentView `json:"silent"` // nodes whose sessions are missing
 	DryRun         bool         `json:"dryRun,omitempty"`
 }
@@ -105,6 +106,9 @@ func (a *app) dependents(ctx context.Context, client *rpc.Client, word string) (
 		return v, anchor, err
 	}
 	v = retiredView{anchorView: viewOfAnchor(anchor), Dependents: []dependentView{}, Silent: []silentView{}}
+	v.Last = !slices.ContainsFunc(sortedAnchors(state), func(t armor.TrustAnchor) bool {
+		return t.Environment == anchor.Environment && t.Name != anchor.Name && !t.Retired && !anchorRevoked(state, t)
+	})
 	v.Revoked, v.Unusable = anchorRevoked(state, anchor), anchorFault(anchor, a.now())
 	found, err := lookForLastGood(ctx, client, armor.CertificatePage{Issuer: anchor.Certificate.Key}, a.now())
 	if err != nil {
@@ -156,11 +160,15 @@ func (a *app) announceRetirement(v retiredView) {
 	for _, d := range v.Dependents {
 		sessions += d.Sessions
 	}
-	word := "identities"
-	if v.MoreDependents {
-		word = "identities or more"
+	if v.Last {
+		a.say("environment %s has no other CA in use: nobody gets a new certificate there until ca init or ca import", v.Environment)
 	}
-	a.say("%d %s depend on trust anchor %s, with %d live sessions: they go on until their certificates end", len(v.Dependents), word, v.Name, sessions)
+	more := ""
+	if v.MoreDependents {
+		more = " or more"
+	}
+	a.say("identities that depend on trust anchor %s: %d%s, with %d live sessions; they go on until their certificates end",
+		v.Name, len(v.Dependents), more, sessions)
 	if len(v.Dependents) > 0 {
 		a.say("drivers that choose their certificate by the CAs that the server names will find none: issue them certificates of another CA first")
 	}

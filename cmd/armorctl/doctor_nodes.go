@@ -64,10 +64,10 @@ func aboutHeld(node armor.NodeID, c armor.HeldCertificate) finding {
 			Mend: "put a new pair in the place of client.certFile and client.keyFile of armord.yaml there"}
 	case armor.HeldClient:
 		return finding{Kind: kindSecret, Name: c.Name, Stops: "PostgreSQL refuses the logins of pools " + pools,
-			Mend: fmt.Sprintf("put %s.crt and %s.key, mode 0600, into dataDir/secrets there", c.Name, c.Name)}
+			Mend: fmt.Sprintf("put %s.crt and %s.key, mode 0600, into secretsDir there", c.Name, c.Name)}
 	default:
 		return finding{Kind: kindSecretCA, Name: c.Name, Stops: "PostgreSQL's certificate is refused: no logins of pools " + pools,
-			Mend: fmt.Sprintf("put %s.pem with the CA in force into dataDir/secrets there", c.Name)}
+			Mend: fmt.Sprintf("put %s.pem with the CA in force into secretsDir there", c.Name)}
 	}
 }
 
@@ -80,7 +80,7 @@ func (h horizon) wrongNow(s *armor.State, nodes []armor.NodeStatus) (found []fin
 	for _, v := range views {
 		switch {
 		case v.Unreachable != "":
-			found = append(found, finding{Severity: unasked, Kind: kindMember, Name: string(v.Node), Stops: "it did not answer: " + v.Unreachable,
+			found = append(found, finding{Severity: unasked, Kind: kindMember, Name: string(v.Node), Stops: "not asked: " + v.Unreachable,
 				Mend: fmt.Sprintf("look at that machine; armorctl node replace %s if it is lost", v.Node)})
 			continue
 		case !v.Fresh:

@@ -129,7 +129,7 @@ func TestNodesThatHaveTheSameAreOneAndWhoDoesNotAnswerIsNamed(t *testing.T) {
 		"unasked | secret certificate | n3 | 7 more secrets end later than those that it tells of",
 		"unasked | server certificate | n4 | it does not tell when its certificates end: it runs old",
 		"wrong | node | n2 | it cannot prove that its trust state is fresh, and serves nobody",
-		"unasked | node | n5 | it did not answer: connection refused",
+		"unasked | node | n5 | not asked: connection refused",
 		"wrong | withheld share | dev/orders | 4 server connections are kept for node n9: it was removed",
 		"wrong | cluster |  | no quorum: 1 of 2 voters answer; nothing can be changed, and soon nobody is served",
 		"wrong | cluster |  | log time is in the future, so that changes are refused: 2026-01-02T12:00:00Z",

@@ -111,5 +111,8 @@ func (v sourceView) tables(now time.Time) []table {
 	if len(v.Refusals) == 0 {
 		claimed.empty = "no node remembers a refusal of " + v.Source + "; nodes forget them when they restart"
 	}
+	if len(proven.rows) == 0 {
+		return []table{claimed}
+	}
 	return []table{proven, claimed}
 }
