@@ -347,3 +347,31 @@ func TestPageOfAnIssuerHasItsCertificatesAlone(t *testing.T) {
 		t.Errorf("%d found", found)
 	}
 }
+
+func TestNamesThatBeginSoAreBoundedInEachEnvironment(t *testing.T) {
+	s := crowd()
+	for i := range 50 {
+		Identities.Put(s, IdentityConfig{Name: fmt.Sprintf("shop-%02d", i), Environment: "dev", ID: Pattern(fmt.Sprint("spiffe://acme/shop/", i))})
+	}
+	Identities.Put(s, IdentityConfig{Name: "shop-prod", Environment: "prod", ID: "spiffe://acme/shop"})
+	for prefix, want := range map[string]int{"shop-": 11, "shop-0": 10, "shop-49": 1, "shopping": 0, "": 14} {
+		x, _, err := s.Excerpt(Question{Names: NamesBegun{Prefix: prefix, Limit: 10}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range x.Identities.Values() {
+			if !strings.HasPrefix(i.Name, prefix) {
+				t.Errorf("%q brings %s", prefix, i.Name)
+			}
+		}
+		if n := x.Identities.Len(); n != want {
+			t.Errorf("%q brings %d, want %d", prefix, n, want)
+		}
+	}
+	if x, _, _ := s.Excerpt(Question{Names: NamesBegun{Prefix: "shop"}}); x.Identities.Len() != 0 {
+		t.Error("names that were not asked for")
+	}
+	if err := (Question{Names: NamesBegun{Limit: MaxPage + 1}}).Check(); !errors.Is(err, ErrInvalid) {
+		t.Errorf("too many: %v", err)
+	}
+}

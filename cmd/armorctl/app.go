@@ -85,6 +85,7 @@ func (a *app) command() *cobra.Command {
 		a.clusterCommand(),
 		a.versionCommand(), a.completionCommand(root),
 	)
+	a.completeValues(root, g)
 	return root
 }
 

@@ -2423,6 +2423,7 @@ type Question struct {
 	ValidAt         *wire.Time             `protobuf:"bytes,7,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
 	CertificatePage *CertificatePage       `protobuf:"bytes,8,opt,name=certificate_page,json=certificatePage,proto3" json:"certificate_page,omitempty"`
 	RevocationPage  *RevocationPage        `protobuf:"bytes,9,opt,name=revocation_page,json=revocationPage,proto3" json:"revocation_page,omitempty"`
+	Names           *NamesBegun            `protobuf:"bytes,10,opt,name=names,proto3" json:"names,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2520,6 +2521,65 @@ func (x *Question) GetRevocationPage() *RevocationPage {
 	return nil
 }
 
+func (x *Question) GetNames() *NamesBegun {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type NamesBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamesBegun) Reset() {
+	*x = NamesBegun{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamesBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamesBegun) ProtoMessage() {}
+
+func (x *NamesBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamesBegun.ProtoReflect.Descriptor instead.
+func (*NamesBegun) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *NamesBegun) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *NamesBegun) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 type CertificatePage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limit         int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -2536,7 +2596,7 @@ type CertificatePage struct {
 
 func (x *CertificatePage) Reset() {
 	*x = CertificatePage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2608,7 @@ func (x *CertificatePage) String() string {
 func (*CertificatePage) ProtoMessage() {}
 
 func (x *CertificatePage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2621,7 @@ func (x *CertificatePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificatePage.ProtoReflect.Descriptor instead.
 func (*CertificatePage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{29}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CertificatePage) GetLimit() int64 {
@@ -2633,7 +2693,7 @@ type RevocationPage struct {
 
 func (x *RevocationPage) Reset() {
 	*x = RevocationPage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[30]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2705,7 @@ func (x *RevocationPage) String() string {
 func (*RevocationPage) ProtoMessage() {}
 
 func (x *RevocationPage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[30]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2718,7 @@ func (x *RevocationPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationPage.ProtoReflect.Descriptor instead.
 func (*RevocationPage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{30}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevocationPage) GetLimit() int64 {
@@ -2916,7 +2976,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04mark\x18\x01 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12\x1b\n" +
-	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\"\xaa\x03\n" +
+	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\"\xda\x03\n" +
 	"\bQuestion\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x12\x1e\n" +
 	"\n" +
@@ -2928,7 +2988,13 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04each\x18\x06 \x01(\x03R\x04each\x12.\n" +
 	"\bvalid_at\x18\a \x01(\v2\x13.armor.wire.v1.TimeR\avalidAt\x12H\n" +
 	"\x10certificate_page\x18\b \x01(\v2\x1d.armor.rpc.v1.CertificatePageR\x0fcertificatePage\x12E\n" +
-	"\x0frevocation_page\x18\t \x01(\v2\x1c.armor.rpc.v1.RevocationPageR\x0erevocationPage\"\x84\x02\n" +
+	"\x0frevocation_page\x18\t \x01(\v2\x1c.armor.rpc.v1.RevocationPageR\x0erevocationPage\x12.\n" +
+	"\x05names\x18\n" +
+	" \x01(\v2\x18.armor.rpc.v1.NamesBegunR\x05names\":\n" +
+	"\n" +
+	"NamesBegun\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\"\x84\x02\n" +
 	"\x0fCertificatePage\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12 \n" +
@@ -2957,7 +3023,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -2988,63 +3054,65 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Verification)(nil),     // 26: armor.rpc.v1.Verification
 	(*Attestation)(nil),      // 27: armor.rpc.v1.Attestation
 	(*Question)(nil),         // 28: armor.rpc.v1.Question
-	(*CertificatePage)(nil),  // 29: armor.rpc.v1.CertificatePage
-	(*RevocationPage)(nil),   // 30: armor.rpc.v1.RevocationPage
-	nil,                      // 31: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 32: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 33: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 34: armor.wire.v1.Certificate
-	(*wire.Selector)(nil),    // 35: armor.wire.v1.Selector
+	(*NamesBegun)(nil),       // 29: armor.rpc.v1.NamesBegun
+	(*CertificatePage)(nil),  // 30: armor.rpc.v1.CertificatePage
+	(*RevocationPage)(nil),   // 31: armor.rpc.v1.RevocationPage
+	nil,                      // 32: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 33: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 34: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 35: armor.wire.v1.Certificate
+	(*wire.Selector)(nil),    // 36: armor.wire.v1.Selector
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	32, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	33, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	32, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	33, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	34, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	33, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	34, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	34, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	35, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	35, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	32, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	33, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	32, // 12: armor.rpc.v1.Unproven.at:type_name -> armor.wire.v1.Time
+	33, // 12: armor.rpc.v1.Unproven.at:type_name -> armor.wire.v1.Time
 	7,  // 13: armor.rpc.v1.SourceRefusals.denials:type_name -> armor.rpc.v1.DenialRecord
 	8,  // 14: armor.rpc.v1.SourceRefusals.unproven:type_name -> armor.rpc.v1.Unproven
-	34, // 15: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	32, // 16: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
-	32, // 17: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
+	35, // 15: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	33, // 16: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	33, // 17: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
 	12, // 18: armor.rpc.v1.PoolOrder.warrant:type_name -> armor.rpc.v1.Warrant
 	11, // 19: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	32, // 20: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	33, // 20: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
 	21, // 21: armor.rpc.v1.NodeStatus.withheld:type_name -> armor.rpc.v1.Withheld
 	15, // 22: armor.rpc.v1.NodeStatus.certificates:type_name -> armor.rpc.v1.HeldCertificate
-	32, // 23: armor.rpc.v1.HeldCertificate.not_before:type_name -> armor.wire.v1.Time
-	32, // 24: armor.rpc.v1.HeldCertificate.not_after:type_name -> armor.wire.v1.Time
-	32, // 25: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	32, // 26: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	33, // 23: armor.rpc.v1.HeldCertificate.not_before:type_name -> armor.wire.v1.Time
+	33, // 24: armor.rpc.v1.HeldCertificate.not_after:type_name -> armor.wire.v1.Time
+	33, // 25: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	33, // 26: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
 	16, // 27: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	31, // 28: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	32, // 28: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
 	25, // 29: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
 	20, // 30: armor.rpc.v1.Renewal.backends:type_name -> armor.rpc.v1.HostBackends
-	32, // 31: armor.rpc.v1.Withheld.until:type_name -> armor.wire.v1.Time
-	32, // 32: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	33, // 31: armor.rpc.v1.Withheld.until:type_name -> armor.wire.v1.Time
+	33, // 32: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
 	25, // 33: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
 	25, // 34: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
 	25, // 35: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	34, // 36: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
-	35, // 37: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
-	32, // 38: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
-	29, // 39: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
-	30, // 40: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
-	32, // 41: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
-	32, // 42: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	35, // 36: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
+	36, // 37: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
+	33, // 38: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
+	30, // 39: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
+	31, // 40: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
+	29, // 41: armor.rpc.v1.Question.names:type_name -> armor.rpc.v1.NamesBegun
+	33, // 42: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
+	33, // 43: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -3058,7 +3126,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
