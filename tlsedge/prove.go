@@ -132,8 +132,9 @@ func (e *Edge) handshakeFailed(conn net.Conn, p *proof, err error) {
 	if len(p.shown) > 0 {
 		e.denied(armor.ReasonUntrusted)
 	}
-	u := e.unproven.note(p.claimed(err, door.AddressOf(conn)), p.leaf(), p.cure)
-	if e.failures.Allow() {
+	logged := e.failures.Allow()
+	u := e.unproven.note(p.claimed(err, door.AddressOf(conn)), p.leaf(), logged, p.cure)
+	if logged {
 		e.cfg.Logger.With(shown(u)...).Info("client handshake failed",
 			armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err, armor.KeyRevision, p.terms.revision)
 	}

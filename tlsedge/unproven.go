@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
@@ -20,66 +21,79 @@ const (
 	maxSources = 512
 	// maxOfSource is how many certificates, or kinds of failure, of one source.
 	maxOfSource = 16
+	// cureEvery is how often it is worked out for one source what it lacks: that checks signatures.
+	cureEvery = 100 * time.Millisecond
 )
 
 // unproven are the latest handshakes that failed, apart from the denials, which no flood of
 // strangers may push out. One source pushes out only its own.
 type unproven struct {
 	mu      sync.Mutex // guards below
-	sources map[netip.Addr][]failed
+	sources map[netip.Addr]stranger
+}
+
+// stranger is a source; it has failed at least once.
+type stranger struct {
+	failed []failed  // the latest last
+	cured  time.Time // when it was last worked out what one of these lacks
 }
 
 // failed is a failure as it is remembered; what is alike of one source is one.
 type failed struct {
-	leaf armor.Digest // of the certificate; zero: none was shown
+	leaf  armor.Digest // of the certificate; zero: none was shown
+	cured bool         // it is known what it lacks
 	armor.Unproven
 }
 
-func newUnproven() *unproven { return &unproven{sources: map[netip.Addr][]failed{}} }
+func newUnproven() *unproven { return &unproven{sources: map[netip.Addr]stranger{}} }
 
-// note remembers a failure and returns it with what can be done. To find that out checks
-// signatures, so that it is asked once for a certificate and a revision.
-func (u *unproven) note(now armor.Unproven, leaf armor.Digest, cure func() string) armor.Unproven {
-	f := failed{leaf, now}
-	if before, known := u.like(f); known && before.Revision == now.Revision {
-		f.Cure = before.Cure
-	} else {
-		f.Cure = cure()
+// note remembers a failure and returns it with what can be done, which is worked out once for a
+// certificate and a revision, and no more often for one source than cureEvery says unless it is to
+// be logged.
+func (u *unproven) note(now armor.Unproven, leaf armor.Digest, logged bool, cure func() string) armor.Unproven {
+	f := failed{leaf: leaf, Unproven: now}
+	before, last := u.like(f)
+	switch {
+	case before.cured && before.Revision == now.Revision:
+		f.Cure, f.cured = before.Cure, true
+	case logged || now.At.Sub(last).Abs() >= cureEvery:
+		f.Cure, f.cured = cure(), true
+		last = now.At
 	}
-	return u.put(f)
+	return u.put(f, last)
 }
 
 func (f failed) like(o failed) bool {
 	return f.leaf == o.leaf && (!f.leaf.IsZero() || f.Error == o.Error)
 }
 
-// like returns the failure that is remembered and alike.
-func (u *unproven) like(f failed) (failed, bool) {
+// like returns the failure that is remembered and alike, and when the source was last looked into.
+func (u *unproven) like(f failed) (before failed, cured time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	all := u.sources[armor.SourceOf(f.Source.Addr())]
-	if i := slices.IndexFunc(all, f.like); i >= 0 {
-		return all[i], true
+	s := u.sources[armor.SourceOf(f.Source.Addr())]
+	if i := slices.IndexFunc(s.failed, f.like); i >= 0 {
+		before = s.failed[i]
 	}
-	return failed{}, false
+	return before, s.cured
 }
 
 // put makes a failure the latest of its source.
-func (u *unproven) put(f failed) armor.Unproven {
+func (u *unproven) put(f failed, cured time.Time) armor.Unproven {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	source := armor.SourceOf(f.Source.Addr())
-	all, known := u.sources[source]
+	s, known := u.sources[source]
 	if !known && len(u.sources) >= maxSources {
 		u.forgetLocked()
 	}
-	if i := slices.IndexFunc(all, f.like); i >= 0 {
-		f.Times += all[i].Times
-		all = slices.Delete(all, i, i+1)
-	} else if len(all) >= maxOfSource {
-		all = slices.Delete(all, 0, 1)
+	if i := slices.IndexFunc(s.failed, f.like); i >= 0 {
+		f.Times += s.failed[i].Times
+		s.failed = slices.Delete(s.failed, i, i+1)
+	} else if len(s.failed) >= maxOfSource {
+		s.failed = slices.Delete(s.failed, 0, 1)
 	}
-	u.sources[source] = append(all, f)
+	u.sources[source] = stranger{append(s.failed, f), cured}
 	return f.Unproven
 }
 
@@ -87,8 +101,8 @@ func (u *unproven) put(f failed) armor.Unproven {
 func (u *unproven) forgetLocked() {
 	var oldest netip.Addr
 	var last failed
-	for source, all := range u.sources {
-		if latest := all[len(all)-1]; !oldest.IsValid() || latest.At.Before(last.At) {
+	for source, s := range u.sources {
+		if latest := s.failed[len(s.failed)-1]; !oldest.IsValid() || latest.At.Before(last.At) {
 			oldest, last = source, latest
 		}
 	}
@@ -99,7 +113,7 @@ func (u *unproven) forgetLocked() {
 func (u *unproven) of(source netip.Addr, most int) (found []armor.Unproven) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, f := range slices.Backward(u.sources[armor.SourceOf(source)]) {
+	for _, f := range slices.Backward(u.sources[armor.SourceOf(source)].failed) {
 		if f.Source.Addr() == source && len(found) < most {
 			found = append(found, f.Unproven)
 		}

@@ -23,7 +23,7 @@ func TestStrangersPushOutOnlyTheirOwn(t *testing.T) {
 	kept, asked := newUnproven(), 0
 	note := func(source string, serial int) armor.Unproven {
 		u, leaf := claim(source, serial)
-		return kept.note(u, leaf, func() string { asked++; return "cure " + u.Serial })
+		return kept.note(u, leaf, false, func() string { asked++; return "cure " + u.Serial })
 	}
 	note("10.0.0.7:1", 1)
 	for i := range 1000 {
@@ -42,9 +42,18 @@ func TestStrangersPushOutOnlyTheirOwn(t *testing.T) {
 		t.Errorf("repeated: %+v, asked %d times", again, asked)
 	}
 	u, leaf := claim("10.0.0.7:9", 1)
-	u.Revision = 2
-	if u = kept.note(u, leaf, func() string { return "another" }); u.Cure != "another" || u.Times != 52 {
+	u.Revision, u.At = 2, u.At.Add(cureEvery)
+	if u = kept.note(u, leaf, false, func() string { return "another" }); u.Cure != "another" || u.Times != 52 {
 		t.Errorf("at another revision: %+v", u)
+	}
+	asked = 0
+	for i := range 100 { // within a tenth of a second: one is looked into, unless it is logged
+		u, leaf := claim("10.0.0.9:1", i)
+		u.At = time.Unix(7, 0)
+		kept.note(u, leaf, i == 50, func() string { asked++; return "" })
+	}
+	if asked != 2 {
+		t.Errorf("of a flood, %d were looked into", asked)
 	}
 	for i := range 2 * maxSources {
 		note(fmt.Sprintf("10.1.%d.%d:1", i/250, i%250), 5000+i)

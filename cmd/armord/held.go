@@ -87,16 +87,24 @@ func (s secrets) spanOfCertificate(name armor.SecretName) (begins, ends time.Tim
 // spanOfCA is from when to when some CA of a list is good: the one that ends last.
 func (s secrets) spanOfCA(name armor.SecretName) (begins, ends time.Time, err error) {
 	text, err := s.caFile(name)
-	for err == nil {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			break
+	if err != nil {
+		return begins, ends, err
+	}
+	begins, ends = spanOfList(text)
+	return begins, ends, nil
+}
+
+// spanOfList reads what x509.CertPool takes from the same text.
+func spanOfList(text []byte) (begins, ends time.Time) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
+			continue
 		}
-		if c, unread := x509.ParseCertificate(block.Bytes); unread == nil && c.NotAfter.After(ends) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil && c.NotAfter.After(ends) {
 			begins, ends = c.NotBefore, c.NotAfter
 		}
 	}
-	return begins, ends, err
+	return begins, ends
 }
 
 // certificates are the node's own and those among its secrets.

@@ -161,3 +161,18 @@ func TestTheServersCertificateIsToldWithItsChainsEnd(t *testing.T) {
 		t.Errorf("after one that is over: %+v", h)
 	}
 }
+
+func FuzzSpanOfAListOfCAs(f *testing.F) {
+	cert, _, err := pki.NewCA(pki.CAConfig{Kind: pki.ServerCA, CommonName: "test", Lifetime: time.Hour})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(pki.EncodeCertificatesPEM(cert, cert))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		begins, ends := spanOfList(text)
+		if known := x509.NewCertPool().AppendCertsFromPEM(text); !known && !ends.IsZero() {
+			t.Errorf("%s to %s of no certificate", begins, ends)
+		}
+	})
+}
