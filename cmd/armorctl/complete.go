@@ -31,7 +31,7 @@ var (
 		"connect": identityNames, "cert issue": identityNames, "identity show": identityNames, "revoke": identityNames,
 		"context remove": contextNames, "context set": contextNames, "context show": contextNames, "context use": contextNames,
 		"node approve": joiningNames, "node drain": memberNames, "node remove": memberNames, "node renew": memberNames, "node replace": memberNames,
-		"operator remove": operatorNames, "operator renew": operatorNames,
+		"operator remove": operatorNames, "operator rescue": operatorNames, "operator renew": operatorNames,
 		"pool disable": poolNames, "pool enable": poolNames, "pool kill": poolNames, "pool pause": poolNames, "pool reconnect": poolNames,
 		"pool resume": poolNames, "pool show": poolNames,
 		"who-can": databaseNames, "completion": words("bash", "zsh", "fish", "powershell"),

@@ -32,30 +32,47 @@ func (h horizon) ownCertificates(s *armor.State) (found []finding) {
 			found = append(found, f)
 		}
 	}
-	if ca, err := x509.ParseCertificate(s.Cluster.PeerCA); err == nil {
-		add(finding{Kind: kindPeerCA, Name: ca.Subject.CommonName, Stops: "nodes refuse one another and all operators: the cluster serves nobody",
-			Mend: "a new cluster beside this one, before then"}, ca.NotBefore, ca.NotAfter)
+	for _, ca := range parsed(s.Cluster.PeerCAs()) {
+		f := finding{Kind: kindPeerCA, Name: ca.Subject.CommonName, Stops: "operators with certificates of it are refused, and it admits and renews nobody",
+			Mend: "armorctl peer-ca add --out NEW --peer-ca DIR, then renew operators and nodes by it: docs/operate.md"}
+		if len(s.Cluster.PeerCAs()) > 1 {
+			f.Mend = "renew operators and nodes by the other one, then armorctl peer-ca retire: docs/operate.md"
+		}
+		add(f, ca.NotBefore, ca.NotAfter)
 	}
 	for m := range s.Members.Values() {
-		add(finding{Kind: kindNode, Name: string(m.ID), Stops: "other nodes refuse it, so that it serves nobody",
+		add(finding{Kind: kindNode, Name: string(m.ID), Stops: "members go on, knowing it by its key; an armorctl that has never reached the cluster does not believe it",
 			Mend: fmt.Sprintf("armorctl node renew %s --peer-ca DIR", m.ID)}, m.Certificate.NotBefore, m.Certificate.NotAfter)
 	}
 	for o := range s.Operators.Values() {
 		if _, revoked := s.RevokesOwn(o.Certificate); revoked {
 			continue
 		}
-		stops := "the operator is refused by all nodes"
-		if last, role := lastWithRole(s, o, h.now); last {
+		stops, mend := "the operator is refused by all nodes", fmt.Sprintf("armorctl operator renew %s --peer-ca DIR", o.Name)
+		if last, role := lastWithRole(s, o); last {
 			stops += fmt.Sprintf(", and nobody is left with role %s", role)
+			if h.now.After(o.Certificate.NotAfter) {
+				mend = fmt.Sprintf("another operator with role %s renews it; if none is left: armorctl operator rescue %s --peer-ca DIR --out DIR",
+					armor.CAAdmin, o.Name)
+			}
 		}
-		add(finding{Kind: kindOperator, Name: o.Name, Stops: stops,
-			Mend: fmt.Sprintf("armorctl operator renew %s --peer-ca DIR", o.Name)}, o.Certificate.NotBefore, o.Certificate.NotAfter)
+		add(finding{Kind: kindOperator, Name: o.Name, Stops: stops, Mend: mend}, o.Certificate.NotBefore, o.Certificate.NotAfter)
 	}
 	return found
 }
 
+// parsed are certificates that were parsed before the cluster took them.
+func parsed(ders [][]byte) (all []*x509.Certificate) {
+	for _, der := range ders {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 // lastWithRole reports whether an operator has a role that nobody has whose certificate ends later.
-func lastWithRole(s *armor.State, o armor.Operator, now time.Time) (bool, armor.OperatorRole) {
+func lastWithRole(s *armor.State, o armor.Operator) (bool, armor.OperatorRole) {
 	for _, role := range o.Roles {
 		others := false
 		for p := range s.Operators.Values() {
