@@ -30,7 +30,7 @@ func Commands() []Command {
 		Bootstrap{}, PutEnvironment{}, PutAnchor{}, RegisterCertificate{}, Revoke{}, Apply{}, PutOperator{},
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
 		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
-		PruneCertificates{}, ReplaceMember{}, RenewMember{},
+		PruneCertificates{}, ReplaceMember{}, RenewMember{}, RetireAnchor{},
 		PutPeerCA{}, RetirePeerCA{}, RescueOperator{},
 	}
 }
@@ -48,6 +48,12 @@ type PutEnvironment struct{ Environment Environment }
 
 // PutAnchor adds a trust anchor.
 type PutAnchor struct{ Anchor TrustAnchor }
+
+// RetireAnchor retires a trust anchor (TrustAnchor.Retired), or with Undo takes it into use again.
+type RetireAnchor struct {
+	Anchor Digest // fingerprint of its certificate
+	Undo   bool
+}
 
 // RegisterCertificate records an issued certificate in the inventory and binds its
 // key to the environment. Replaces, when set, is the fingerprint it succeeds.
@@ -256,6 +262,7 @@ func (StageRevocations) Kind() string    { return "stage-revocations" }
 func (RevokeStaged) Kind() string        { return "revoke-staged" }
 func (MendTime) Kind() string            { return "mend-time" }
 func (PruneCertificates) Kind() string   { return "prune-certificates" }
+func (RetireAnchor) Kind() string        { return "retire-anchor" }
 
 // Needs is the role that each asks of an operator: see Command.
 func (Bootstrap) Needs() OperatorRole           { return "" }
@@ -282,6 +289,7 @@ func (StageRevocations) Needs() OperatorRole    { return Revoker }
 func (RevokeStaged) Needs() OperatorRole        { return Revoker }
 func (MendTime) Needs() OperatorRole            { return CAAdmin }
 func (PruneCertificates) Needs() OperatorRole   { return CAAdmin }
+func (RetireAnchor) Needs() OperatorRole        { return CAAdmin }
 
 // RequestWindow is the longest life of a request. Within it a retry with the same
 // id returns the first outcome; after it the request is refused, never run again.

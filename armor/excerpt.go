@@ -33,6 +33,7 @@ func (s *State) excerpt(q Question, wrong mistakes) (*State, string, error) {
 	x.certificates()
 	x.selected()
 	x.identitiesNamed()
+	x.namesBegun()
 	x.leaves()
 	x.authorities()
 	return x.state(), next, nil
@@ -246,6 +247,19 @@ func (x *excerpt) identitiesNamed() {
 	}
 	if x.q.Database != "" {
 		x.granted(x.q.Database)
+	}
+}
+
+// namesBegun takes the objects whose names begin as is asked.
+func (x *excerpt) namesBegun() {
+	for environment := range x.of.Environments.All() {
+		left := x.q.Names.Limit
+		for _, object := range x.of.Identities.rows.prefixed(ObjectKey(environment, x.q.Names.Prefix)) {
+			if left--; left < 0 {
+				break
+			}
+			x.object(*object)
+		}
 	}
 }
 

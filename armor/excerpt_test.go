@@ -319,3 +319,59 @@ func FuzzPlaceInAList(f *testing.F) {
 		}
 	})
 }
+
+func TestPageOfAnIssuerHasItsCertificatesAlone(t *testing.T) {
+	s := crowd()
+	for i := range 20 {
+		Inventory.Put(s, CertRecord{Environment: "dev", Certificate: Certificate{
+			ID: CertID{Issuer: digestOf("ca", i%2), Serial: fmt.Sprint("a", i)}, Fingerprint: digestOf("certificate", i),
+			Identity: crowdIdentities[0], NotAfter: dawn.Add(time.Duration(i) * time.Hour),
+		}})
+	}
+	page, found := CertificatePage{Limit: 3, Issuer: digestOf("ca", 1)}, 0
+	for {
+		x, next, err := s.Excerpt(Question{CertificatePage: page})
+		if err != nil || x.Inventory.Len() > 3 {
+			t.Fatal(x.Inventory.Len(), err)
+		}
+		for r := range x.Inventory.Values() {
+			if found++; r.Certificate.ID.Issuer != page.Issuer {
+				t.Errorf("%+v", r)
+			}
+		}
+		if page.After = next; next == "" {
+			break
+		}
+	}
+	if found != 10 {
+		t.Errorf("%d found", found)
+	}
+}
+
+func TestNamesThatBeginSoAreBoundedInEachEnvironment(t *testing.T) {
+	s := crowd()
+	for i := range 50 {
+		Identities.Put(s, IdentityConfig{Name: fmt.Sprintf("shop-%02d", i), Environment: "dev", ID: Pattern(fmt.Sprint("spiffe://acme/shop/", i))})
+	}
+	Identities.Put(s, IdentityConfig{Name: "shop-prod", Environment: "prod", ID: "spiffe://acme/shop"})
+	for prefix, want := range map[string]int{"shop-": 11, "shop-0": 10, "shop-49": 1, "shopping": 0, "": 14} {
+		x, _, err := s.Excerpt(Question{Names: NamesBegun{Prefix: prefix, Limit: 10}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range x.Identities.Values() {
+			if !strings.HasPrefix(i.Name, prefix) {
+				t.Errorf("%q brings %s", prefix, i.Name)
+			}
+		}
+		if n := x.Identities.Len(); n != want {
+			t.Errorf("%q brings %d, want %d", prefix, n, want)
+		}
+	}
+	if x, _, _ := s.Excerpt(Question{Names: NamesBegun{Prefix: "shop"}}); x.Identities.Len() != 0 {
+		t.Error("names that were not asked for")
+	}
+	if err := (Question{Names: NamesBegun{Limit: MaxPage + 1}}).Check(); !errors.Is(err, ErrInvalid) {
+		t.Errorf("too many: %v", err)
+	}
+}

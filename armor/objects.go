@@ -32,6 +32,8 @@ func objects(c Command) []string {
 		return []string{c.Environment.Ref().String()}
 	case PutAnchor:
 		return []string{fmt.Sprintf("trust anchor %s of environment %s", c.Anchor.Name, c.Anchor.Environment)}
+	case RetireAnchor:
+		return retired(c)
 	case RegisterCertificate:
 		return []string{fmt.Sprintf("certificate %s of %s", c.Record.Certificate.ID.Serial, c.Record.Certificate.Identity)}
 	case Revoke:
@@ -61,6 +63,13 @@ func objects(c Command) []string {
 	default:
 		return nodesOf(c)
 	}
+}
+
+func retired(c RetireAnchor) []string {
+	if c.Undo {
+		return []string{"trust anchor " + c.Anchor.String(), "undone"}
+	}
+	return []string{"trust anchor " + c.Anchor.String()}
 }
 
 // nodesOf names the nodes of the commands that are about nodes.

@@ -109,7 +109,8 @@ func (x *excerpt) certificatePage(p CertificatePage) (string, error) {
 func (p CertificatePage) wants(r *CertRecord) bool {
 	return (p.Environment == "" || r.Environment == p.Environment) &&
 		(p.Owner == "" || r.Owner == p.Owner) &&
-		(p.Identity == "" || p.Identity.Matches(r.Certificate.Identity))
+		(p.Identity == "" || p.Identity.Matches(r.Certificate.Identity)) &&
+		(p.Issuer.IsZero() || p.Issuer == r.Certificate.ID.Issuer)
 }
 
 // after is the place behind which the page begins. Of certificates in use none has ended.

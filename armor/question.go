@@ -30,6 +30,14 @@ type Question struct {
 	// CertificatePage and RevocationPage ask for a part of a long list.
 	CertificatePage CertificatePage
 	RevocationPage  RevocationPage
+	// Names brings Identity objects whose names begin so.
+	Names NamesBegun
+}
+
+// NamesBegun are the first objects of each environment whose names begin with Prefix.
+type NamesBegun struct {
+	Prefix string
+	Limit  int // of each environment; zero asks for none
 }
 
 // CertificatePage is a part of the inventory, in the order in which certificates end.
@@ -39,6 +47,7 @@ type CertificatePage struct {
 	// The certificates that are wanted; empty: any.
 	Environment, Owner string
 	Identity           Pattern
+	Issuer             Digest    // the key of the CA that signed it
 	Until              time.Time // those that end before
 	ValidAt            time.Time // those in use at that time
 }
@@ -75,6 +84,8 @@ func (q Question) Check() error {
 		return fmt.Errorf("%w: a question has %d words, more than %d: ask several", ErrInvalid, words, MaxAsked)
 	case q.Each < 0 || q.Each*max(words, 1) > maxBrought:
 		return fmt.Errorf("%w: %d certificates for each of %d words are more than %d: ask for fewer", ErrInvalid, q.Each, words, maxBrought)
+	case q.Names.Limit < 0 || q.Names.Limit > MaxPage:
+		return fmt.Errorf("%w: 1 to %d names can be asked for", ErrInvalid, MaxPage)
 	case q.CertificatePage.Limit < 0 || q.CertificatePage.Limit > MaxPage, q.RevocationPage.Limit < 0 || q.RevocationPage.Limit > MaxPage:
 		return fmt.Errorf("%w: a page has 1 to %d rows", ErrInvalid, MaxPage)
 	}
@@ -83,7 +94,7 @@ func (q Question) Check() error {
 			return fmt.Errorf("%w: %q is not %d digits of a certificate or more", ErrInvalid, clip(word), minAskedDigits)
 		}
 	}
-	for _, word := range append([]string{q.Database}, q.Identities...) {
+	for _, word := range append([]string{q.Database, q.Names.Prefix}, q.Identities...) {
 		if len(word) > maxAskedWord {
 			return fmt.Errorf("%w: %q is longer than any identity", ErrInvalid, clip(word))
 		}

@@ -28,6 +28,57 @@ type DenialRecord struct {
 	Revision uint64 // of the state that decided
 }
 
+// Unproven is a handshake that failed before anybody had proved to hold a key: but for the
+// source, all that it names is the word of whoever connected.
+type Unproven struct {
+	At     time.Time // the latest time
+	Source netip.AddrPort
+	Times  int // that this source has failed with this certificate
+	Error  string
+	// What the certificate said that was shown first; empty: none was.
+	Subject, Issuer, Serial, Authority string
+	Sent                               int    // how many certificates were shown
+	Cure                               string // what an operator can do, if that can be told
+	Revision                           uint64 // of the trust state that it failed by
+}
+
+// SourceRefusals is what a node remembers of one source's refusals, the latest first.
+type SourceRefusals struct {
+	Node     NodeID
+	Denials  []DenialRecord // of clients that had proved who they were
+	Unproven []Unproven     // of whoever had not
+	// Unreachable is why the node could not be asked; the rest is then empty but for Node.
+	Unreachable string
+}
+
+// MaxRefusals is how many refusals of each kind a node is asked for at most.
+const MaxRefusals = 100
+
+// HeldCertificate is when one of a node's own certificates ends, those among its secrets, too: it
+// has names and times, and nothing of what is in the file.
+type HeldCertificate struct {
+	Kind      string // HeldServer, HeldClient, HeldCA
+	Name      string // of the secret; empty: the node's own
+	NotBefore time.Time
+	NotAfter  time.Time // the earliest end of a chain, the latest of a list of CAs
+	Fault     string    // why it is of no use, in a few words; the node's log has more
+	Pools     []string  // keys of the pools that need it
+}
+
+// What a HeldCertificate is.
+const (
+	HeldServer = "server" // what clients see
+	HeldClient = "client" // what PostgreSQL sees
+	HeldCA     = "ca"     // what PostgreSQL is judged by
+)
+
+// MaxHeld is how many certificates a node tells of at most, those that end first; and how many
+// pools of each.
+const (
+	MaxHeld      = 200
+	MaxHeldPools = 5
+)
+
 // PoolStatus is one pool on one node.
 type PoolStatus struct {
 	Pool     string // pool key
@@ -84,6 +135,10 @@ type NodeStatus struct {
 	// Withheld is what is kept of the pools' budgets for nodes that cannot use it. The leader
 	// knows why; the others know what the state says.
 	Withheld []Withheld
+	// Certificates are those that the node uses and no other knows of. MoreCertificates is how many
+	// there are beside.
+	Certificates     []HeldCertificate
+	MoreCertificates int
 	// Unreachable is why another node could not ask it; the rest is then empty but
 	// for Node and the addresses.
 	Unreachable string

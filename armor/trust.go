@@ -66,6 +66,9 @@ type TrustAnchor struct {
 	Certificate Certificate
 	DER         []byte
 	SVID        bool // its leaves may also carry serverAuth, as X.509-SVIDs do
+	// Retired: nobody is to get a certificate of it any more, and clients are not told that one
+	// would do. Who has one gets in until it ends.
+	Retired bool
 }
 
 // Key is the anchor's key in State.Anchors.

@@ -76,6 +76,7 @@ var kinds = byName(
 	means(7, (*draft).pruneCertificates),
 	// 8: of another peer CA, whenever it ends.
 	means(7, (*draft).renewMember),
+	means(8, (*draft).retireAnchor),
 	means(8, (*draft).rescueOperator),
 	means(8, (*draft).putPeerCA),
 	means(8, (*draft).retirePeerCA),

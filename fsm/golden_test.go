@@ -162,6 +162,7 @@ func everyCommand(t *testing.T) *lab {
 	keeping.ConnectQuery, keeping.LoginNotifyMessage, keeping.MaxPreparedStatements = "SELECT 1", "hello", 7
 	l.must(l.by("ada", armor.Apply{Pools: []armor.Pool{keeping}}))
 	l.must(l.by("ada", l.brief("short", time.Hour)))
+	l.must(l.by("ada", armor.RetireAnchor{Anchor: l.anchor("dev-ca", "dev", "spiffe://dev.acme/*").Anchor.Certificate.Fingerprint}))
 	l.now = l.now.Add(2 * time.Hour)
 	l.must(l.node("n1", armor.PruneExpired{At: l.now}))
 	l.now = l.now.Add(armor.KeptAfterEnd)

@@ -96,7 +96,10 @@ func (d draw) own() armor.Command {
 
 func (d draw) trust() armor.Command {
 	name := d.from("name", "a", "b", "c")
-	switch d.number("trust", 0, 7) {
+	switch d.number("trust", 0, 8) {
+	case 8:
+		c, _ := ca("ca-" + d.from("ca", "1", "2"))
+		return armor.RetireAnchor{Anchor: c.Fingerprint, Undo: d.number("undo", 0, 1) == 1}
 	case 7:
 		return armor.PruneCertificates{EndedBefore: d.l.now.Add(-armor.KeptAfterEnd)}
 	case 0:

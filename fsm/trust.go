@@ -39,6 +39,7 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 	}
 	key := a.Certificate.Fingerprint.String()
 	if old, had := d.Anchors.Get(key); had {
+		a.Retired = old.Retired // it is there, and stays as it is
 		if !same(old, a) {
 			return refuse(armor.ErrConflict,
 				"trust anchor %s is bound to environment %s as %s with prefix %s, and stays so",
@@ -65,6 +66,9 @@ func (d *draft) checkAnchor(a armor.TrustAnchor) error {
 	if d.level >= 7 && judged.ID.Issuer.IsZero() { // an intermediate, whose issuer nobody has shown
 		judged.ID.Issuer = judged.Key
 	}
+	if a.Retired {
+		return refuse(armor.ErrInvalid, "trust anchor %s: one that is to be used by nobody need not be registered", a.Name)
+	}
 	if err := firstError(
 		armor.CheckName("trust anchor", a.Name),
 		d.environmentExists(a.Environment),
@@ -84,6 +88,24 @@ func (d *draft) checkAnchor(a armor.TrustAnchor) error {
 	if r, found := d.State.Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {
 		return refuse(armor.ErrRevoked, "trust anchor %s: %s is revoked", a.Name, r.Selector)
 	}
+	return nil
+}
+
+// retireAnchor marks an anchor that nobody is to get a certificate of any more, or takes the mark
+// off again. It ends no session: to revoke the anchor does.
+func (d *draft) retireAnchor(c armor.RetireAnchor) error {
+	a, found := d.Anchors.Get(c.Anchor.String())
+	if !found {
+		return refuse(armor.ErrNotFound, "there is no trust anchor %s", c.Anchor.Short())
+	}
+	if a.Retired = !c.Undo; a.Retired {
+		put(d, armor.Anchors, a)
+		return nil
+	}
+	if r, found := d.State.Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {
+		return refuse(armor.ErrRevoked, "trust anchor %s: %s is revoked, which is for good", a.Name, r.Selector)
+	}
+	put(d, armor.Anchors, a)
 	return nil
 }
 
@@ -139,14 +161,31 @@ func (d *draft) checkRecord(r armor.CertRecord) error {
 	return nil
 }
 
-// vouched checks that some anchor of the environment could vouch for the identity.
+// vouched checks that some anchor of the environment could vouch for the identity: the issuer, if
+// that is one. Of a retired one nothing new is taken in. Entries of every level mean that, for no
+// build knows of a retired anchor without knowing this.
 func (d *draft) vouched(r armor.CertRecord) error {
+	var may, issuer []armor.TrustAnchor
 	for _, a := range d.Anchors.All() {
 		if a.Environment == r.Environment && a.Prefix.Matches(r.Certificate.Identity) {
-			return nil
+			may = append(may, a)
 		}
 	}
-	return refuse(armor.ErrInvalid, "no trust anchor of environment %s may vouch for identity %q", r.Environment, r.Certificate.Identity)
+	for _, a := range may {
+		if a.Certificate.Key == r.Certificate.ID.Issuer {
+			issuer = append(issuer, a)
+		}
+	}
+	if len(issuer) > 0 {
+		may = issuer
+	}
+	switch {
+	case len(may) == 0:
+		return refuse(armor.ErrInvalid, "no trust anchor of environment %s may vouch for identity %q", r.Environment, r.Certificate.Identity)
+	case !slices.ContainsFunc(may, func(a armor.TrustAnchor) bool { return !a.Retired }):
+		return refuse(armor.ErrConflict, "trust anchor %s is retired: issue from another, or armorctl ca retire %s --undo", may[0].Name, may[0].Name)
+	}
+	return nil
 }
 
 // bindKey binds the certificate's key to the environment. The first binding stays.

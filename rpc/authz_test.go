@@ -98,14 +98,15 @@ func TestNodeThatKnowsNothingYetAnswersBallotsOnly(t *testing.T) {
 
 func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	operators := []string{
-		"OperatorAPI/Attest", "OperatorAPI/Denial", "OperatorAPI/Nodes", "OperatorAPI/Preview", "OperatorAPI/Save", "OperatorAPI/Sessions",
+		"OperatorAPI/Attest", "OperatorAPI/Denial", "OperatorAPI/Nodes", "OperatorAPI/Preview", "OperatorAPI/Refusals", "OperatorAPI/Save",
+		"OperatorAPI/Sessions",
 		"OperatorAPI/Submit", "OperatorAPI/Tables", "OperatorAPI/Validate", "OperatorAPI/Verify",
 	}
 	// Submit and Validate are judged by the leader and by the signature.
 	judgedLater := []string{"OperatorAPI/Submit", "OperatorAPI/Validate"}
 	nodes := []string{
 		"PeerAPI/Attest", "PeerAPI/AwaitEnforced", "PeerAPI/Cancel", "PeerAPI/Clock", "PeerAPI/Denial", "PeerAPI/Drain",
-		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Poll", "PeerAPI/Preview", "PeerAPI/Propose",
+		"PeerAPI/FileJoin", "PeerAPI/Order", "PeerAPI/Poll", "PeerAPI/Preview", "PeerAPI/Propose", "PeerAPI/Refusals",
 		"PeerAPI/Renew", "PeerAPI/Sessions", "PeerAPI/Status", "PeerAPI/Validate", "PeerAPI/Verify",
 	}
 	joiners := []string{"JoinAPI/File", "JoinAPI/Introduce", "JoinAPI/Result"}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +29,7 @@ type labNode struct {
 	mu       sync.Mutex
 	sessions []armor.SessionInfo
 	denials  map[string]armor.DenialRecord
+	unproven []armor.Unproven
 	orders   []armor.PoolOrder
 	drained  int
 	believes armor.NodeID // whom it believes to lead, when set
@@ -258,6 +260,23 @@ func (n *labNode) Denial(id string) (armor.DenialRecord, bool) {
 	defer n.mu.Unlock()
 	record, ok := n.denials[id]
 	return record, ok
+}
+
+func (n *labNode) Refusals(source netip.Addr, most int) armor.SourceRefusals {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := armor.SourceRefusals{}
+	for _, d := range n.denials {
+		if d.Facts.Peer.Source.Addr() == source && len(r.Denials) < most {
+			r.Denials = append(r.Denials, d)
+		}
+	}
+	for _, u := range n.unproven {
+		if u.Source.Addr() == source && len(r.Unproven) < most {
+			r.Unproven = append(r.Unproven, u)
+		}
+	}
+	return r
 }
 
 func (n *labNode) Order(o armor.PoolOrder) (armor.PoolStatus, error) {

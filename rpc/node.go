@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -67,6 +68,8 @@ type Witness interface {
 	Preview(selectors []armor.Selector) []armor.SessionInfo
 	// Denial looks up a refusal by the id that the client was told.
 	Denial(id string) (armor.DenialRecord, bool)
+	// Refusals are the latest of a source, at most that many of each kind.
+	Refusals(source netip.Addr, most int) armor.SourceRefusals
 	// Cancel reports whether the key was this node's; it returns once delivered. plaintext
 	// says that the client asked without TLS.
 	Cancel(ctx context.Context, key armor.CancelKey, plaintext bool) bool

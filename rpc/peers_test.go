@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -222,6 +223,41 @@ func TestDenialsAreFoundWhereverTheyAreRemembered(t *testing.T) {
 	_, err := c.Denial(t.Context(), "nowhere")
 	if !errors.Is(err, armor.ErrNotFound) || !strings.Contains(err.Error(), "node n2 did not answer") {
 		t.Errorf("nowhere: %v", err)
+	}
+}
+
+func TestRefusalsOfASourceComeFromEveryNodeAndNoMoreThanAsked(t *testing.T) {
+	l := newLab(t, 3)
+	c := l.client(l.enrol("vic", armor.Viewer), "n1")
+	record, claim := filled[armor.DenialRecord](), filled[armor.Unproven]()
+	source := claim.Source.Addr()
+	record.Facts.Peer.Source = claim.Source
+	l.nodes["n1"].denials["here"], l.nodes["n3"].denials["there"] = record, record
+	l.nodes["n3"].unproven = []armor.Unproven{claim, claim, claim}
+	l.nodes["n2"].kill()
+	got, err := c.Refusals(t.Context(), source, 2)
+	if err != nil || len(got) != 3 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for i, want := range []armor.SourceRefusals{
+		{Node: "n1", Denials: []armor.DenialRecord{record}},
+		{Node: "n2", Unreachable: got[1].Unreachable},
+		{Node: "n3", Denials: []armor.DenialRecord{record}, Unproven: []armor.Unproven{claim, claim}},
+	} {
+		if fmt.Sprint(got[i]) != fmt.Sprint(want) {
+			t.Errorf("%+v, want %+v", got[i], want)
+		}
+	}
+	if got[1].Unreachable == "" {
+		t.Error("nobody says that n2 did not answer")
+	}
+	for _, most := range []int{0, -1, armor.MaxRefusals + 1} {
+		if _, err := c.Refusals(t.Context(), source, most); !errors.Is(err, armor.ErrInvalid) {
+			t.Errorf("%d: %v", most, err)
+		}
+	}
+	if _, err := c.Refusals(t.Context(), netip.Addr{}, 1); !errors.Is(err, armor.ErrInvalid) {
+		t.Errorf("no address: %v", err)
 	}
 }
 

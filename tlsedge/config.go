@@ -50,7 +50,7 @@ func (e *Edge) newTerms(s *armor.State) *terms {
 		}
 	}
 	verifier, faults := pki.NewVerifier(anchors)
-	return &terms{revision: s.Revision, verifier: verifier, faults: faults, tls: tlsConfig(verifier.Pool())}
+	return &terms{revision: s.Revision, verifier: verifier, faults: faults, tls: tlsConfig(verifier.Hints())}
 }
 
 func tlsConfig(hints *x509.CertPool) *tls.Config {

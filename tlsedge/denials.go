@@ -2,6 +2,7 @@ package tlsedge
 
 import (
 	"crypto/rand"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +60,22 @@ func (d *denials) get(id string) (armor.DenialRecord, bool) {
 		return armor.DenialRecord{}, false
 	}
 	return d.ring[i], true
+}
+
+// of returns the refusals of an address, the latest first.
+func (d *denials) of(source netip.Addr, most int) (found []armor.DenialRecord) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.ring {
+		r := d.ring[(d.next+len(d.ring)-1-i)%len(d.ring)]
+		if len(found) == most {
+			break
+		}
+		if r.Facts.Peer.Source.Addr().Unmap() == source {
+			found = append(found, r)
+		}
+	}
+	return found
 }
 
 func (e *Edge) denied(reason armor.Reason) {

@@ -141,6 +141,7 @@ type Edge struct {
 	cancels  *cancels
 	registry *registry
 	denials  *denials
+	unproven *unproven
 	failures *rate.Limiter // of log lines about strangers
 
 	closing atomic.Bool
@@ -179,6 +180,7 @@ func New(cfg Config) (*Edge, error) {
 		cancels:   newCancels(cfg.CancelsPerSecond),
 		registry:  newRegistry(),
 		denials:   newDenials(cfg.Node),
+		unproven:  newUnproven(),
 		failures:  rate.NewLimiter(10, 100),
 		beforeCut: mutantBeforeCut,
 	}

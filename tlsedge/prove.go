@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -129,32 +127,18 @@ func (e *Edge) handshake(ctx context.Context, o opening) (client, Outcome) {
 }
 
 // handshakeFailed tells the operators; the client got a TLS alert and nobody knows
-// who it is, so what it claimed to be is logged as unproven, and not kept.
+// who it is, so what it claimed to be is logged, and kept, as unproven.
 func (e *Edge) handshakeFailed(conn net.Conn, p *proof, err error) {
 	if len(p.shown) > 0 {
 		e.denied(armor.ReasonUntrusted)
 	}
-	if e.failures.Allow() {
-		e.cfg.Logger.With(p.unproven()...).Info("client handshake failed",
+	logged := e.failures.Allow()
+	u := e.unproven.note(p.claimed(err, door.AddressOf(conn)), p.leaf(), logged, p.cure)
+	if logged {
+		e.cfg.Logger.With(shown(u)...).Info("client handshake failed",
 			armor.KeySource, conn.RemoteAddr().String(), armor.KeyErr, err, armor.KeyRevision, p.terms.revision)
 	}
 	linger(conn)
-}
-
-// unproven is what certificates say that lead to no anchor, and what an operator can do.
-func (p *proof) unproven() []any {
-	if len(p.shown) == 0 {
-		return nil
-	}
-	leaf := p.shown[0]
-	said := slog.Group(armor.KeyUnproven,
-		armor.KeySubject, pki.Clip(leaf.Subject.String()), armor.KeyIssuer, pki.Clip(leaf.Issuer.String()),
-		armor.KeySerial, pki.Clip(leaf.SerialNumber.Text(16)), armor.KeyAuthority, pki.Clip(hex.EncodeToString(leaf.AuthorityKeyId)),
-		armor.KeySent, len(p.shown))
-	if gap := pki.Gap(p.shown, p.terms.verifier.Anchors(), p.edge.cfg.Lease.Now()); gap != "" {
-		return []any{said, armor.KeyHint, gap}
-	}
-	return []any{said}
 }
 
 // lingerTime is for an alert or FATAL to arrive; see linger.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -245,6 +246,14 @@ func TestTheLogSaysWhatAStrangerHasShown(t *testing.T) {
 			t.Errorf("the log does not say %s: %s", want, log)
 		}
 	}
+	kept := r.edge.Refusals(netip.MustParseAddr("127.0.0.1"), 10)
+	if len(kept.Denials) != 0 || len(kept.Unproven) != 1 {
+		t.Fatalf("kept: %+v", kept)
+	}
+	u := kept.Unproven[0]
+	if u.Times != 1 || u.Sent != 1 || !strings.Contains(u.Cure, `"CN=production test intermediate" was not sent`) || u.Serial != cert.Leaf.SerialNumber.Text(16) {
+		t.Errorf("kept: %+v", u)
+	}
 }
 
 // wrongKey signs with a key that the certificate does not hold.
@@ -395,4 +404,51 @@ func TestRefusalOfThePoolerIsRecordedOnce(t *testing.T) {
 	if !ok || b != a || record.Denial.Reason != armor.ReasonNotReady || record.Facts.Peer.Leaf.Identity == "" {
 		t.Fatalf("%+v %+v %+v", a, b, record)
 	}
+}
+
+// hinted are the names that the edge sends to a client as those of CAs that would do.
+func (r *rig) hinted(t *testing.T, version uint16, cert tls.Certificate) (names []string) {
+	t.Helper()
+	cfg := r.clientConfig(nil)
+	cfg.MinVersion, cfg.MaxVersion = version, version
+	cfg.GetClientCertificate = func(q *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		for _, name := range q.AcceptableCAs {
+			names = append(names, string(name))
+		}
+		return &cert, nil
+	}
+	c, err := upgrade(r.dial(t), cfg)
+	if err != nil {
+		t.Fatalf("a client of a retired CA: %v", err)
+	}
+	c.Close()
+	return names
+}
+
+// Planted mistake that this catches: hints made of all anchors, or chains built to those of the hints only.
+func TestARetiredAnchorIsHintedAtNoMoreAndItsClientsGetIn(t *testing.T) {
+	r := newRig(t)
+	next := testca.New(t, "staging", "staging.test")
+	r.trust.Publish(testca.Anchored(next.Anchor()))
+	old, cert := r.ca.Anchor(), r.ca.Leaf(t, appID)
+	live := r.live(t, cert)
+	for _, retired := range []bool{false, true, false} {
+		old.Retired = retired
+		r.trust.Publish(testca.Anchored(old))
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			names := r.hinted(t, version, cert)
+			if told := slices.Contains(names, string(r.ca.Cert.RawSubject)); told == retired || !slices.Contains(names, string(next.Cert.RawSubject)) {
+				t.Errorf("retired %t, TLS %x: told %t, of %d", retired, version, told, len(names))
+			}
+		}
+	}
+	old.Retired = true
+	other := next.Anchor()
+	other.Retired = true
+	r.trust.Publish(testca.Anchored(old), testca.Anchored(other))
+	if names := r.hinted(t, tls.VersionTLS13, cert); len(names) != 0 {
+		t.Errorf("with all retired: %q", names)
+	}
+	r.live(t, cert)
+	answers(t, live)
 }

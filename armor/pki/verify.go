@@ -19,6 +19,7 @@ const (
 // each revision of the trust state; it is immutable and safe for concurrent use.
 type Verifier struct {
 	roots   *x509.CertPool
+	hints   *x509.CertPool // those that are not retired
 	anchors []*x509.Certificate
 	trusted map[armor.Digest]armor.Certificate // by fingerprint
 }
@@ -27,7 +28,7 @@ type Verifier struct {
 // no CA or does not match its fingerprint is left out, so that it vouches for
 // nobody; the error names each. The Verifier is usable even then.
 func NewVerifier(anchors []armor.TrustAnchor) (*Verifier, error) {
-	v := &Verifier{roots: x509.NewCertPool(), trusted: map[armor.Digest]armor.Certificate{}}
+	v := &Verifier{roots: x509.NewCertPool(), hints: x509.NewCertPool(), trusted: map[armor.Digest]armor.Certificate{}}
 	var faults []error
 	for _, a := range anchors {
 		cert, err := checkAnchor(a)
@@ -36,18 +37,22 @@ func NewVerifier(anchors []armor.TrustAnchor) (*Verifier, error) {
 			continue
 		}
 		v.roots.AddCert(cert)
+		if !a.Retired {
+			v.hints.AddCert(cert)
+		}
 		v.anchors = append(v.anchors, cert)
 		v.trusted[a.Certificate.Fingerprint] = a.Certificate
 	}
 	return v, errors.Join(faults...)
 }
 
-// Anchors returns the certificates in use, for the CA hints of the handshake. The
-// caller must not change them.
+// Anchors returns the certificates that chains may end in. The caller must not change them.
 func (v *Verifier) Anchors() []*x509.Certificate { return v.anchors }
 
-// Pool returns the anchors as a pool, which the caller must not change.
-func (v *Verifier) Pool() *x509.CertPool { return v.roots }
+// Hints returns the anchors of which clients are told, so that they know which of their
+// certificates would do: those that are not retired. The caller must not change them. Where there is
+// none, no client is told anything, and each shows what it has.
+func (v *Verifier) Hints() *x509.CertPool { return v.hints }
 
 // Verify builds every chain from chain[0], the leaf, over the other certificates
 // presented to an anchor, and returns the issuers of each: nearest first, the

@@ -881,6 +881,7 @@ type TrustAnchor struct {
 	Certificate   *Certificate           `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	Der           []byte                 `protobuf:"bytes,5,opt,name=der,proto3" json:"der,omitempty"`
 	Svid          bool                   `protobuf:"varint,6,opt,name=svid,proto3" json:"svid,omitempty"`
+	Retired       bool                   `protobuf:"varint,7,opt,name=retired,proto3" json:"retired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -953,6 +954,13 @@ func (x *TrustAnchor) GetDer() []byte {
 func (x *TrustAnchor) GetSvid() bool {
 	if x != nil {
 		return x.Svid
+	}
+	return false
+}
+
+func (x *TrustAnchor) GetRetired() bool {
+	if x != nil {
+		return x.Retired
 	}
 	return false
 }
@@ -3429,6 +3437,58 @@ func (x *PruneCertificates) GetEndedBefore() *Time {
 	return nil
 }
 
+type RetireAnchor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Anchor        []byte                 `protobuf:"bytes,1,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	Undo          bool                   `protobuf:"varint,2,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireAnchor) Reset() {
+	*x = RetireAnchor{}
+	mi := &file_armor_wire_words_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireAnchor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireAnchor) ProtoMessage() {}
+
+func (x *RetireAnchor) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireAnchor.ProtoReflect.Descriptor instead.
+func (*RetireAnchor) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RetireAnchor) GetAnchor() []byte {
+	if x != nil {
+		return x.Anchor
+	}
+	return nil
+}
+
+func (x *RetireAnchor) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
 // Command is one of the above; the field's name is armor.Command.Kind.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3455,6 +3515,7 @@ type Command struct {
 	//	*Command_PruneCertificates
 	//	*Command_ReplaceMember
 	//	*Command_RenewMember
+	//	*Command_RetireAnchor
 	//	*Command_RescueOperator
 	//	*Command_PutPeerCa
 	//	*Command_RetirePeerCa
@@ -3465,7 +3526,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[48]
+	mi := &file_armor_wire_words_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3538,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[48]
+	mi := &file_armor_wire_words_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3551,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{48}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3689,6 +3750,15 @@ func (x *Command) GetRenewMember() *RenewMember {
 	return nil
 }
 
+func (x *Command) GetRetireAnchor() *RetireAnchor {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RetireAnchor); ok {
+			return x.RetireAnchor
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetRescueOperator() *RescueOperator {
 	if x != nil {
 		if x, ok := x.Kind.(*Command_RescueOperator); ok {
@@ -3804,6 +3874,10 @@ type Command_RenewMember struct {
 	RenewMember *RenewMember `protobuf:"bytes,21,opt,name=renew_member,json=renewMember,proto3,oneof"`
 }
 
+type Command_RetireAnchor struct {
+	RetireAnchor *RetireAnchor `protobuf:"bytes,22,opt,name=retire_anchor,json=retireAnchor,proto3,oneof"`
+}
+
 type Command_RescueOperator struct {
 	RescueOperator *RescueOperator `protobuf:"bytes,23,opt,name=rescue_operator,json=rescueOperator,proto3,oneof"`
 }
@@ -3857,6 +3931,8 @@ func (*Command_PruneCertificates) isCommand_Kind() {}
 func (*Command_ReplaceMember) isCommand_Kind() {}
 
 func (*Command_RenewMember) isCommand_Kind() {}
+
+func (*Command_RetireAnchor) isCommand_Kind() {}
 
 func (*Command_RescueOperator) isCommand_Kind() {}
 
@@ -3945,14 +4021,15 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\tfresh_new\x18\x04 \x01(\x03R\bfreshNew\x12\x1d\n" +
 	"\n" +
 	"fresh_live\x18\x05 \x01(\x03R\tfreshLive\x12\x16\n" +
-	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xbf\x01\n" +
+	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xd9\x01\n" +
 	"\vTrustAnchor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12<\n" +
 	"\vcertificate\x18\x04 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03der\x18\x05 \x01(\fR\x03der\x12\x12\n" +
-	"\x04svid\x18\x06 \x01(\bR\x04svid\"\x8c\x02\n" +
+	"\x04svid\x18\x06 \x01(\bR\x04svid\x12\x18\n" +
+	"\aretired\x18\a \x01(\bR\aretired\"\x8c\x02\n" +
 	"\n" +
 	"CertRecord\x12<\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12 \n" +
@@ -4150,7 +4227,10 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bMendTime\x12'\n" +
 	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"K\n" +
 	"\x11PruneCertificates\x126\n" +
-	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\xef\f\n" +
+	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\":\n" +
+	"\fRetireAnchor\x12\x16\n" +
+	"\x06anchor\x18\x01 \x01(\fR\x06anchor\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"\xb3\r\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -4175,7 +4255,8 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTime\x12Q\n" +
 	"\x12prune_certificates\x18\x13 \x01(\v2 .armor.wire.v1.PruneCertificatesH\x00R\x11pruneCertificates\x12E\n" +
 	"\x0ereplace_member\x18\x14 \x01(\v2\x1c.armor.wire.v1.ReplaceMemberH\x00R\rreplaceMember\x12?\n" +
-	"\frenew_member\x18\x15 \x01(\v2\x1a.armor.wire.v1.RenewMemberH\x00R\vrenewMember\x12H\n" +
+	"\frenew_member\x18\x15 \x01(\v2\x1a.armor.wire.v1.RenewMemberH\x00R\vrenewMember\x12B\n" +
+	"\rretire_anchor\x18\x16 \x01(\v2\x1b.armor.wire.v1.RetireAnchorH\x00R\fretireAnchor\x12H\n" +
 	"\x0frescue_operator\x18\x17 \x01(\v2\x1d.armor.wire.v1.RescueOperatorH\x00R\x0erescueOperator\x12:\n" +
 	"\vput_peer_ca\x18\x18 \x01(\v2\x18.armor.wire.v1.PutPeerCAH\x00R\tputPeerCa\x12C\n" +
 	"\x0eretire_peer_ca\x18\x19 \x01(\v2\x1b.armor.wire.v1.RetirePeerCAH\x00R\fretirePeerCaB\x06\n" +
@@ -4193,7 +4274,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -4243,7 +4324,8 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*RevokeStaged)(nil),        // 45: armor.wire.v1.RevokeStaged
 	(*MendTime)(nil),            // 46: armor.wire.v1.MendTime
 	(*PruneCertificates)(nil),   // 47: armor.wire.v1.PruneCertificates
-	(*Command)(nil),             // 48: armor.wire.v1.Command
+	(*RetireAnchor)(nil),        // 48: armor.wire.v1.RetireAnchor
+	(*Command)(nil),             // 49: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -4316,14 +4398,15 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	47, // 67: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
 	39, // 68: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
 	38, // 69: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
-	31, // 70: armor.wire.v1.Command.rescue_operator:type_name -> armor.wire.v1.RescueOperator
-	32, // 71: armor.wire.v1.Command.put_peer_ca:type_name -> armor.wire.v1.PutPeerCA
-	33, // 72: armor.wire.v1.Command.retire_peer_ca:type_name -> armor.wire.v1.RetirePeerCA
-	73, // [73:73] is the sub-list for method output_type
-	73, // [73:73] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	48, // 70: armor.wire.v1.Command.retire_anchor:type_name -> armor.wire.v1.RetireAnchor
+	31, // 71: armor.wire.v1.Command.rescue_operator:type_name -> armor.wire.v1.RescueOperator
+	32, // 72: armor.wire.v1.Command.put_peer_ca:type_name -> armor.wire.v1.PutPeerCA
+	33, // 73: armor.wire.v1.Command.retire_peer_ca:type_name -> armor.wire.v1.RetirePeerCA
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -4331,7 +4414,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[48].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[49].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4353,6 +4436,7 @@ func file_armor_wire_words_proto_init() {
 		(*Command_PruneCertificates)(nil),
 		(*Command_ReplaceMember)(nil),
 		(*Command_RenewMember)(nil),
+		(*Command_RetireAnchor)(nil),
 		(*Command_RescueOperator)(nil),
 		(*Command_PutPeerCa)(nil),
 		(*Command_RetirePeerCa)(nil),
@@ -4363,7 +4447,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -78,13 +78,14 @@ func (a *app) command() *cobra.Command {
 		return nil
 	}
 	root.AddCommand(
-		a.statusCommand(), a.explainCommand(), a.whoCanCommand(), a.revokeCommand(), a.connectCommand(),
+		a.statusCommand(), a.doctorCommand(), a.explainCommand(), a.whoCanCommand(), a.revokeCommand(), a.connectCommand(),
 		a.initCommand(), a.contextCommand(), a.caCommand(), a.certCommand(), a.identityCommand(),
 		a.applyCommand(), a.planCommand(), a.exportCommand(), a.importCommand(),
 		a.nodeCommand(), a.joinTokenCommand(), a.operatorCommand(), a.peerCACommand(), a.poolCommand(), a.sessionCommand(), a.revocationCommand(),
 		a.clusterCommand(), a.snapshotCommand(),
 		a.versionCommand(), a.completionCommand(root),
 	)
+	a.completeValues(root, g)
 	return root
 }
 

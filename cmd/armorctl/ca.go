@@ -19,7 +19,8 @@ import (
 )
 
 func (a *app) caCommand() *cobra.Command {
-	return group("ca", "the CAs that may vouch for clients", a.caInitCommand(), a.caImportCommand(), a.caListCommand(), a.caShowCommand())
+	return group("ca", "the CAs that may vouch for clients", a.caInitCommand(), a.caImportCommand(), a.caListCommand(), a.caShowCommand(),
+		a.caRetireCommand())
 }
 
 // caOptions are the flags of ca init.
@@ -202,6 +203,7 @@ type anchorView struct {
 	NotAfter    string `json:"notAfter"`
 	SVID        bool   `json:"svid"`
 	Revoked     bool   `json:"revoked"`
+	Retired     bool   `json:"retired"`
 	Unusable    string `json:"unusable,omitempty"` // why it vouches for nobody
 	PEM         string `json:"pem,omitempty"`
 	Revision    uint64 `json:"revision,omitempty"`
@@ -211,7 +213,7 @@ func viewOfAnchor(t armor.TrustAnchor) anchorView {
 	return anchorView{
 		Name: t.Name, Environment: t.Environment, Prefix: string(t.Prefix),
 		Fingerprint: t.Certificate.Fingerprint.String(), Key: t.Certificate.Key.String(), Serial: t.Certificate.ID.Serial,
-		NotBefore: stamp(t.Certificate.NotBefore), NotAfter: stamp(t.Certificate.NotAfter), SVID: t.SVID,
+		NotBefore: stamp(t.Certificate.NotBefore), NotAfter: stamp(t.Certificate.NotAfter), SVID: t.SVID, Retired: t.Retired,
 	}
 }
 
@@ -253,6 +255,9 @@ func (v anchorView) state(t armor.TrustAnchor, now time.Time) string {
 	word := stateWord(v.Revoked, t.Certificate, now)
 	if word == "valid" && v.Unusable != "" {
 		return "unusable: " + v.Unusable
+	}
+	if word == "valid" && v.Retired {
+		return "retired"
 	}
 	return word
 }

@@ -21,7 +21,7 @@ var judgedTables = []rpc.Table{
 func (a *app) explainCommand() *cobra.Command {
 	var q question
 	cmd := &cobra.Command{
-		Use:   "explain ID | --identity IDENTITY --database DATABASE --role ROLE",
+		Use:   "explain ID | --source ADDRESS | --identity IDENTITY --database DATABASE --role ROLE",
 		Short: "say why a client was refused, or what would become of one",
 		Long: `With the denial id that a client was given: shows what the node that refused knew,
 and how the cluster would judge the same client now. Ids are remembered by the node
@@ -30,13 +30,22 @@ that refused, the latest 4,096 of them.
 With --identity: runs the judge of the edge on the cluster's present state and shows
 each rule in order. Without --serial or --file it supposes a certificate: the identity's
 registered one that lives longest, else one of a CA that may vouch for it. Exit code 3
-when the client would be refused.`,
+when the client would be refused.
+
+With --source alone: what every node remembers of that address, the latest first. That is
+also who never got as far as a denial id, since the handshake failed: what such a
+client said of itself is unproven, and shown so, with what is missing from its
+certificates. A node remembers 16 of these of an address, and 512 addresses.`,
 		Example: `  armorctl explain k3x9q2m7
+  armorctl explain --source 10.2.0.7
   armorctl explain --identity spiffe://production.acme.internal/app/checkout --database orders --role checkout_rw --source 10.2.0.7`,
 		Args: atMost("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && q.onlySource() {
+				return a.explainSource(cmd.Context(), q.source)
+			}
 			if (len(args) == 1) == q.asked() {
-				return &fault.Usage{Err: errors.New("explain what? say a denial id, or --identity, --serial or --file with --database and --role")}
+				return &fault.Usage{Err: errors.New("explain what? say a denial id, --source, or --identity, --serial or --file with --database and --role")}
 			}
 			if len(args) == 1 {
 				return a.explainDenial(cmd.Context(), args[0])
@@ -52,7 +61,7 @@ when the client would be refused.`,
 	f.StringVar(&q.database, "database", "", "the `database` that the client asks for")
 	f.StringVar(&q.role, "role", "", "the `role` that it asks for")
 	f.StringVar(&q.replication, "replication", "", "the `kind` of replication connection that it asks for: physical or logical")
-	f.StringVar(&q.source, "source", "", "the `address` that it comes from")
+	f.StringVar(&q.source, "source", "", "the `address` that it comes from; alone: what was refused from there")
 	return cmd
 }
 

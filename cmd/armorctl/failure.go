@@ -25,6 +25,7 @@ const (
 	exitUnconfirmed = 8  // committed, not confirmed everywhere
 	exitUncertain   = 9  // may or may not have happened: retry with the same request id
 	exitChanges     = 10 // plan --exit-code: there are changes
+	exitWillStop    = 11 // doctor: something will stop in time
 	exitInterrupted = 130
 )
 
@@ -89,6 +90,7 @@ func classify(ctx context.Context, err error) (code int, name string) {
 
 var verdictNames = map[int]string{
 	exitProblems: "problems", exitUnavailable: "no_quorum", exitUnconfirmed: "unconfirmed", exitChanges: "changes",
+	exitWillStop: "will_stop",
 }
 
 // report shows an error of a command on stderr and returns the exit code.

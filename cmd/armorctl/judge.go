@@ -48,6 +48,7 @@ type judgementView struct {
 	// What granted it, as far as the judge came.
 	Environment string `json:"environment,omitempty"`
 	Anchor      string `json:"anchor,omitempty"`
+	Retired     bool   `json:"retired,omitempty"`   // that anchor is
 	GrantedBy   string `json:"grantedBy,omitempty"` // the Identity object
 	Pool        string `json:"pool,omitempty"`
 	// SecondFactor is what the client must prove beside its certificate.
@@ -73,6 +74,9 @@ func judge(s *armor.State, f armor.Facts, now time.Time) judgementView {
 		j.Reason, j.Message = denial.Reason, denial.Message
 	} else {
 		j.Pool, j.SecondFactor = access.Pool.Name, access.SecondFactor
+	}
+	for a := range s.Anchors.Values() {
+		j.Retired = j.Retired || a.Retired && a.Environment == j.Environment && a.Name == j.Anchor
 	}
 	word := "yes"
 	for _, r := range rules {
@@ -104,6 +108,9 @@ func (j judgementView) table(title string) table {
 	t := table{title: title}
 	for _, r := range j.Rules {
 		t.row("  "+r.Verdict, r.Rule)
+	}
+	if j.Retired {
+		t.row("  note", "trust anchor "+j.Anchor+" is retired: its certificates count until they end, and no further one is registered")
 	}
 	return t
 }

@@ -49,6 +49,9 @@ func certificatesOf(p armor.Peer) []armor.Certificate {
 	return append([]armor.Certificate{p.Leaf}, slices.Concat(p.Chains...)...)
 }
 
+// onlySource reports whether nothing is asked but what was refused from an address.
+func (q question) onlySource() bool { return q == question{source: q.source} && q.source != "" }
+
 func (q question) asked() bool { return q.identity != "" || q.serial != "" || q.file != "" }
 
 // facts makes what the judge is asked, and says which certificate is supposed.
@@ -106,12 +109,20 @@ func registeredPeer(s *armor.State, r armor.CertRecord) armor.Peer {
 // supposedPeer has a certificate that nobody has issued, of a CA that could.
 func supposedPeer(s *armor.State, id armor.Identity, now time.Time) (armor.Peer, string) {
 	p := armor.Peer{Leaf: armor.Certificate{Identity: id, NotBefore: now, NotAfter: now.Add(time.Hour)}}
+	retired := ""
 	for anchor := range s.Anchors.Values() {
-		if anchor.Prefix.Matches(id) {
+		switch {
+		case !anchor.Prefix.Matches(id):
+		case anchor.Retired:
+			retired = anchor.Name
+		default:
 			p.Leaf.ID.Issuer = anchor.Certificate.Key
 			p.Chains = [][]armor.Certificate{{anchor.Certificate}}
 			return p, "supposing a new certificate of trust anchor " + anchor.Name + ": none is registered"
 		}
+	}
+	if retired != "" {
+		return p, "supposing a certificate of a CA that the cluster does not know: trust anchor " + retired + " is retired, and signs no new ones"
 	}
 	return p, "supposing a certificate of a CA that the cluster does not know: no trust anchor may vouch for this identity"
 }

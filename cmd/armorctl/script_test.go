@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
 )
@@ -50,7 +52,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "joins": joinsCommand,
+			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "stranger": strangerCommand, "holds": holdsCommand, "joins": joinsCommand,
 			"mode": modeIs, "getvalue": getValue, "hangs": hangsCommand, "knocks": knocksCommand,
 			"selectors": selectorsCommand, "ended": endedCommand, "othercluster": otherClusterCommand,
 		},
@@ -204,6 +206,39 @@ func clientCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: client ID DIR DATABASE ROLE")
 	}
 	ts.Check(ts.Value(fakeKey{}).(*fakeNode).arrive(args[0], ts.MkAbs(args[1]), args[2], args[3]))
+}
+
+// stranger SOURCE SUBJECT CURE fails in its handshake.
+func strangerCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: stranger SOURCE SUBJECT CURE")
+	}
+	n := ts.Value(fakeKey{}).(*fakeNode)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unproven = append(n.unproven, armor.Unproven{
+		At: time.Now(), Source: netip.MustParseAddrPort(args[0]), Times: 2, Error: "x509: certificate signed by unknown authority",
+		Subject: args[1], Issuer: "CN=upper", Serial: "4f1a", Sent: 1, Cure: args[2], Revision: 7,
+	})
+}
+
+// holds KIND NAME LEFT LIFE FAULT has the node tell of a certificate; "-" is nothing.
+func holdsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: holds KIND NAME LEFT LIFE FAULT")
+	}
+	left, err := parseDuration(args[2])
+	ts.Check(err)
+	life, err := parseDuration(args[3])
+	ts.Check(err)
+	word := func(s string) string { return strings.TrimPrefix(s, "-") }
+	ends := time.Now().Add(left)
+	n := ts.Value(fakeKey{}).(*fakeNode)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = append(n.held, armor.HeldCertificate{
+		Kind: args[0], Name: word(args[1]), NotBefore: ends.Add(-life), NotAfter: ends, Fault: word(args[4]), Pools: []string{"production/orders"},
+	})
 }
 
 // joins TOKENFILE lets a new node ask to join.

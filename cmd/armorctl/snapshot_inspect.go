@@ -62,11 +62,11 @@ asked. Exit code 3 when something does not hold.`,
 // openState opens a saved state. What is wrong with the file is a finding of the check.
 func openState(path string) (*saved.File, error) {
 	f, err := saved.Open(path)
-	return f, finding(err)
+	return f, foundIn(err)
 }
 
-// finding makes a check's finding of an error about what a file holds.
-func finding(err error) error {
+// foundIn makes a check's finding of an error about what a file holds.
+func foundIn(err error) error {
 	for _, kind := range []error{armor.ErrInvalid, armor.ErrDenied, armor.ErrRevoked, saved.ErrNewer} {
 		if errors.Is(err, kind) {
 			return &verdict{exitProblems, err.Error()}
@@ -108,7 +108,7 @@ func (a *app) verified(path, peerCA string, f *saved.File) (state *armor.State, 
 	}
 	state, err = f.Verify(cas...)
 	if err != nil {
-		return nil, "", finding(fmt.Errorf("%s: %w", path, err))
+		return nil, "", foundIn(fmt.Errorf("%s: %w", path, err))
 	}
 	return state, from, nil
 }
@@ -163,7 +163,7 @@ func (a *app) snapshotInspect(path, peerCA string) error {
 		return err
 	}
 	if wrong != nil {
-		return finding(fmt.Errorf("%s: %w", path, wrong))
+		return foundIn(fmt.Errorf("%s: %w", path, wrong))
 	}
 	return nil
 }

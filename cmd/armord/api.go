@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -66,6 +67,7 @@ func (a *api) Attest(revision uint64) (armor.Attestation, error) { return a.clus
 // Status is what the cluster says of this node, completed by the rooms that serve clients.
 func (a *api) Status() armor.NodeStatus {
 	s := a.cluster.Status()
+	s.Certificates, s.MoreCertificates = (*node)(a).certificates()
 	if c := a.clients.Load(); c != nil {
 		s.Sessions, s.Pools = c.edge.Count(), c.pooler.Status()
 	}
@@ -94,6 +96,14 @@ func (a *api) Denial(id string) (armor.DenialRecord, bool) {
 		return c.edge.Denial(id)
 	}
 	return armor.DenialRecord{}, false
+}
+
+// Refusals are what is remembered of a source here.
+func (a *api) Refusals(source netip.Addr, most int) armor.SourceRefusals {
+	if c := a.clients.Load(); c != nil {
+		return c.edge.Refusals(source, most)
+	}
+	return armor.SourceRefusals{Node: a.ID()}
 }
 
 // Order acts on a pool here.

@@ -191,6 +191,34 @@ func (k *keyPair) precedes(c armor.Certificate) bool {
 // ends is when the certificate in use expires.
 func (k *keyPair) ends() time.Time { return k.current.Load().certificate.Leaf.NotAfter }
 
+// held is what other nodes are told of the certificate in use.
+func (k *keyPair) held() armor.HeldCertificate {
+	_, _ = k.get() // it is never an error, and looks at the files
+	current := k.current.Load()
+	h := armor.HeldCertificate{Kind: armor.HeldServer, NotBefore: current.certificate.Leaf.NotBefore, NotAfter: endOfChain(current.certificate.Certificate)}
+	switch now := time.Now(); {
+	case k.fault.Load() != nil:
+		h.Fault = "what is in its files now will not do, and the former stays in use"
+	case now.Before(h.NotAfter) && current.unfit(now) != nil:
+		h.Fault = "clients refuse it"
+	}
+	return h
+}
+
+// endOfChain is when the first certificate of a chain ends. A root of its own is in nobody's way.
+func endOfChain(chain [][]byte) (ends time.Time) {
+	for i, der := range chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil || i > 0 && bytes.Equal(c.RawSubject, c.RawIssuer) {
+			continue
+		}
+		if ends.IsZero() || c.NotAfter.Before(ends) {
+			ends = c.NotAfter
+		}
+	}
+	return ends
+}
+
 func parseCertificates(ders [][]byte) (all []*x509.Certificate, err error) {
 	for _, der := range ders {
 		c, err := x509.ParseCertificate(der)

@@ -185,13 +185,16 @@ var (
 	shareWithheldDesc = prometheus.NewDesc("armor_pool_share_withheld",
 		"Server connections of the pool's budget that nobody may use before other nodes, removed ones most of all, are known to have let go.",
 		[]string{"pool"}, nil)
+	secretDesc = prometheus.NewDesc("armor_secret_expiry_timestamp_seconds",
+		"When a certificate among this node's secrets that a pool needs ends, in Unix time; of a list of CAs the last one.",
+		[]string{"secret", "kind"}, nil)
 	pinnedDesc = prometheus.NewDesc("armor_pool_pinned", "Clients that keep a server connection between transactions.", []string{"pool"}, nil)
 )
 
 // Describe sends every description: the set never changes.
 func (statusCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{sessionsDesc, freshnessDesc, appliedDesc, leaderDesc, termDesc, enforcedDesc, clockDesc,
-		divergedDesc, limitDesc, openDesc, idleDesc, waitingDesc, pinnedDesc, withheldDesc, shareWithheldDesc, pausedDesc, disabledDesc} {
+		divergedDesc, limitDesc, openDesc, idleDesc, waitingDesc, pinnedDesc, withheldDesc, shareWithheldDesc, pausedDesc, disabledDesc, secretDesc} {
 		ch <- d
 	}
 }
@@ -218,6 +221,11 @@ func (c statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(leaderDesc, leads)
 	gauge(termDesc, float64(s.Term))
 	ch <- prometheus.MustNewConstMetric(divergedDesc, prometheus.CounterValue, float64(s.Divergences))
+	for _, h := range s.Certificates {
+		if h.Name != "" && !h.NotAfter.IsZero() {
+			gauge(secretDesc, float64(h.NotAfter.Unix()), h.Name, h.Kind)
+		}
+	}
 	withheld := map[string]int{}
 	for _, w := range s.Withheld {
 		withheld[w.Pool] += w.Count

@@ -16,7 +16,9 @@ import (
 
 func TestMetricsTellTheStatus(t *testing.T) {
 	status := armor.NodeStatus{Role: "leader", Term: 3, Divergences: 2, Revision: 42, Sessions: 7, FreshAge: -1, ClockSkew: -1500 * time.Millisecond,
-		Pools:    []armor.PoolStatus{{Pool: "dev/orders", Limit: 6, Open: 4, Idle: 1, Waiting: 2}, {Pool: "dev/other"}},
+		Pools: []armor.PoolStatus{{Pool: "dev/orders", Limit: 6, Open: 4, Idle: 1, Waiting: 2}, {Pool: "dev/other"}},
+		Certificates: []armor.HeldCertificate{{Kind: armor.HeldServer, NotAfter: time.Unix(7, 0)}, {Kind: armor.HeldClient, Name: "pg", NotAfter: time.Unix(42, 0)},
+			{Kind: armor.HeldCA, Name: "gone", Fault: "its file is missing"}},
 		Withheld: []armor.Withheld{{Pool: "dev/orders", Node: "n3", Count: 2}, {Pool: "dev/orders", Node: "n4", Count: 3}}}
 	m := newMetrics(func() armor.NodeStatus { return status })
 	m.denials.WithLabelValues("revoked").Inc()
@@ -30,10 +32,14 @@ func TestMetricsTellTheStatus(t *testing.T) {
 		`armor_pool_limit{pool="dev/orders"} 6`, `armor_pool_waiting{pool="dev/orders"} 2`,
 		`armor_pool_share_withheld{pool="dev/orders"} 5`, `armor_pool_share_withheld{pool="dev/other"} 0`,
 		`armor_denials_total{reason="revoked"} 1`, "armor_handshake_duration_seconds_count 1",
+		`armor_secret_expiry_timestamp_seconds{kind="client",secret="pg"} 42`,
 	} {
 		if !strings.Contains(scrape.Body.String(), want) {
 			t.Errorf("%q is not in the metrics", want)
 		}
+	}
+	if strings.Contains(scrape.Body.String(), `secret="gone"`) {
+		t.Error("a secret that is missing has an end")
 	}
 }
 

@@ -71,17 +71,9 @@ func parseSecret(text []byte) (secretFile, error) {
 // NAME.key (pooler.Secrets). It is bound to no hosts: what it proves to one is of no use
 // anywhere else.
 func (s secrets) Certificate(name armor.SecretName) (tls.Certificate, error) {
-	chain, err := s.read(name, ".crt", 0o022)
+	pair, err := s.pair(name)
 	if err != nil {
 		return tls.Certificate{}, err
-	}
-	key, err := s.read(name, ".key", 0o077)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	pair, err := tls.X509KeyPair(chain, key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%w: secret %s: %s.crt and %s.key: %w", armor.ErrInvalid, name, name, name, err)
 	}
 	switch now := time.Now(); {
 	case now.After(pair.Leaf.NotAfter):
@@ -94,17 +86,44 @@ func (s secrets) Certificate(name armor.SecretName) (tls.Certificate, error) {
 	return pair, nil
 }
 
+// pair reads a client certificate and its key, good now or not.
+func (s secrets) pair(name armor.SecretName) (tls.Certificate, error) {
+	chain, err := s.read(name, ".crt", 0o022)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := s.read(name, ".key", 0o077)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%w: secret %s: %s.crt and %s.key: %w", armor.ErrInvalid, name, name, name, err)
+	}
+	return pair, nil
+}
+
 // CA returns the certificates that may vouch for a server (pooler.Secrets).
 func (s secrets) CA(name armor.SecretName) (*x509.CertPool, error) {
-	text, err := s.read(name, ".pem", 0o022)
+	text, err := s.caFile(name)
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
+	pool.AppendCertsFromPEM(text)
+	return pool, nil
+}
+
+// caFile is a file with certificates.
+func (s secrets) caFile(name armor.SecretName) ([]byte, error) {
+	text, err := s.read(name, ".pem", 0o022)
+	if err != nil {
+		return nil, err
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("%w: secret %s: no certificate in its file", armor.ErrInvalid, name)
 	}
-	return pool, nil
+	return text, nil
 }
 
 // read returns the content of a secret's file. The file must not give anybody else one of

@@ -916,6 +916,102 @@ func (x *DenialRequest) GetId() string {
 	return ""
 }
 
+type RefusalsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"` // an IP address
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`  // of each kind, from each node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusalsRequest) Reset() {
+	*x = RefusalsRequest{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusalsRequest) ProtoMessage() {}
+
+func (x *RefusalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusalsRequest.ProtoReflect.Descriptor instead.
+func (*RefusalsRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RefusalsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *RefusalsRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type RefusalsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*SourceRefusals      `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusalsReply) Reset() {
+	*x = RefusalsReply{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusalsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusalsReply) ProtoMessage() {}
+
+func (x *RefusalsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusalsReply.ProtoReflect.Descriptor instead.
+func (*RefusalsReply) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RefusalsReply) GetNodes() []*SourceRefusals {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 type ClockReading struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Time          *wire.Time             `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
@@ -925,7 +1021,7 @@ type ClockReading struct {
 
 func (x *ClockReading) Reset() {
 	*x = ClockReading{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1033,7 @@ func (x *ClockReading) String() string {
 func (*ClockReading) ProtoMessage() {}
 
 func (x *ClockReading) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1046,7 @@ func (x *ClockReading) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReading.ProtoReflect.Descriptor instead.
 func (*ClockReading) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClockReading) GetTime() *wire.Time {
@@ -969,7 +1065,7 @@ type VerifyReply struct {
 
 func (x *VerifyReply) Reset() {
 	*x = VerifyReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1077,7 @@ func (x *VerifyReply) String() string {
 func (*VerifyReply) ProtoMessage() {}
 
 func (x *VerifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1090,7 @@ func (x *VerifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReply.ProtoReflect.Descriptor instead.
 func (*VerifyReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyReply) GetNodes() []*Verification {
@@ -1013,7 +1109,7 @@ type AttestRequest struct {
 
 func (x *AttestRequest) Reset() {
 	*x = AttestRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1121,7 @@ func (x *AttestRequest) String() string {
 func (*AttestRequest) ProtoMessage() {}
 
 func (x *AttestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1134,7 @@ func (x *AttestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
 func (*AttestRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AttestRequest) GetRevision() uint64 {
@@ -1057,7 +1153,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1165,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1178,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CancelReply) GetFound() bool {
@@ -1102,7 +1198,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1210,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1223,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProposeRequest) GetRequest() *Request {
@@ -1154,7 +1250,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1262,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1275,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AwaitRequest) GetResult() *Result {
@@ -1207,7 +1303,7 @@ type Introduction struct {
 
 func (x *Introduction) Reset() {
 	*x = Introduction{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1315,7 @@ func (x *Introduction) String() string {
 func (*Introduction) ProtoMessage() {}
 
 func (x *Introduction) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1328,7 @@ func (x *Introduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introduction.ProtoReflect.Descriptor instead.
 func (*Introduction) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Introduction) GetPeerCa() []byte {
@@ -1270,7 +1366,7 @@ type JoinFiling struct {
 
 func (x *JoinFiling) Reset() {
 	*x = JoinFiling{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1378,7 @@ func (x *JoinFiling) String() string {
 func (*JoinFiling) ProtoMessage() {}
 
 func (x *JoinFiling) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1391,7 @@ func (x *JoinFiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinFiling.ProtoReflect.Descriptor instead.
 func (*JoinFiling) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinFiling) GetSecret() []byte {
@@ -1351,7 +1447,7 @@ type JoinQuestion struct {
 
 func (x *JoinQuestion) Reset() {
 	*x = JoinQuestion{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1459,7 @@ func (x *JoinQuestion) String() string {
 func (*JoinQuestion) ProtoMessage() {}
 
 func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1472,7 @@ func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinQuestion.ProtoReflect.Descriptor instead.
 func (*JoinQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinQuestion) GetNode() string {
@@ -1403,7 +1499,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1511,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1524,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Voter) GetId() string {
@@ -1462,7 +1558,7 @@ type JoinAnswer struct {
 
 func (x *JoinAnswer) Reset() {
 	*x = JoinAnswer{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1570,7 @@ func (x *JoinAnswer) String() string {
 func (*JoinAnswer) ProtoMessage() {}
 
 func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1583,7 @@ func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
 func (*JoinAnswer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinAnswer) GetApproved() bool {
@@ -1567,7 +1663,7 @@ type InitIdentity struct {
 
 func (x *InitIdentity) Reset() {
 	*x = InitIdentity{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1675,7 @@ func (x *InitIdentity) String() string {
 func (*InitIdentity) ProtoMessage() {}
 
 func (x *InitIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1688,7 @@ func (x *InitIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitIdentity.ProtoReflect.Descriptor instead.
 func (*InitIdentity) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{28}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InitIdentity) GetNode() string {
@@ -1648,7 +1744,7 @@ type InitData struct {
 
 func (x *InitData) Reset() {
 	*x = InitData{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1756,7 @@ func (x *InitData) String() string {
 func (*InitData) ProtoMessage() {}
 
 func (x *InitData) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1769,7 @@ func (x *InitData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitData.ProtoReflect.Descriptor instead.
 func (*InitData) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{29}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InitData) GetChain() [][]byte {
@@ -1757,7 +1853,12 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x0ePreviewRequest\x125\n" +
 	"\tselectors\x18\x01 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\"\x1f\n" +
 	"\rDenialRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"7\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"?\n" +
+	"\x0fRefusalsRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\"C\n" +
+	"\rRefusalsReply\x122\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1c.armor.rpc.v1.SourceRefusalsR\x05nodes\"7\n" +
 	"\fClockReading\x12'\n" +
 	"\x04time\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04time\"?\n" +
 	"\vVerifyReply\x120\n" +
@@ -1819,7 +1920,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x126\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xfc\x05\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xc4\x06\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12@\n" +
@@ -1827,12 +1928,13 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05Nodes\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodesReply\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
-	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
+	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12F\n" +
+	"\bRefusals\x12\x1d.armor.rpc.v1.RefusalsRequest\x1a\x1b.armor.rpc.v1.RefusalsReply\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
 	"\x06Verify\x12\x13.armor.rpc.v1.Empty\x1a\x19.armor.rpc.v1.VerifyReply\x128\n" +
 	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty\x126\n" +
 	"\x04Save\x12\x13.armor.rpc.v1.Empty\x1a\x17.armor.rpc.v1.FileChunk0\x01\x12@\n" +
-	"\x06Attest\x12\x1b.armor.rpc.v1.AttestRequest\x1a\x19.armor.rpc.v1.Attestation2\xf9\a\n" +
+	"\x06Attest\x12\x1b.armor.rpc.v1.AttestRequest\x1a\x19.armor.rpc.v1.Attestation2\xc2\b\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12:\n" +
 	"\x04Poll\x12\x1c.armor.rpc.v1.BallotQuestion\x1a\x14.armor.rpc.v1.Ballot\x128\n" +
@@ -1843,7 +1945,8 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x06Status\x12\x13.armor.rpc.v1.Empty\x1a\x18.armor.rpc.v1.NodeStatus\x12=\n" +
 	"\bSessions\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12E\n" +
 	"\aPreview\x12\x1c.armor.rpc.v1.PreviewRequest\x1a\x1a.armor.rpc.v1.SessionChunk0\x01\x12A\n" +
-	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
+	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12G\n" +
+	"\bRefusals\x12\x1d.armor.rpc.v1.RefusalsRequest\x1a\x1c.armor.rpc.v1.SourceRefusals\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.PoolStatus\x128\n" +
 	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty\x12=\n" +
 	"\aPropose\x12\x1c.armor.rpc.v1.ProposeRequest\x1a\x14.armor.rpc.v1.Result\x12>\n" +
@@ -1871,7 +1974,7 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
 	(*FileChunk)(nil),       // 1: armor.rpc.v1.FileChunk
@@ -1890,135 +1993,143 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*SessionChunk)(nil),    // 14: armor.rpc.v1.SessionChunk
 	(*PreviewRequest)(nil),  // 15: armor.rpc.v1.PreviewRequest
 	(*DenialRequest)(nil),   // 16: armor.rpc.v1.DenialRequest
-	(*ClockReading)(nil),    // 17: armor.rpc.v1.ClockReading
-	(*VerifyReply)(nil),     // 18: armor.rpc.v1.VerifyReply
-	(*AttestRequest)(nil),   // 19: armor.rpc.v1.AttestRequest
-	(*CancelReply)(nil),     // 20: armor.rpc.v1.CancelReply
-	(*ProposeRequest)(nil),  // 21: armor.rpc.v1.ProposeRequest
-	(*AwaitRequest)(nil),    // 22: armor.rpc.v1.AwaitRequest
-	(*Introduction)(nil),    // 23: armor.rpc.v1.Introduction
-	(*JoinFiling)(nil),      // 24: armor.rpc.v1.JoinFiling
-	(*JoinQuestion)(nil),    // 25: armor.rpc.v1.JoinQuestion
-	(*Voter)(nil),           // 26: armor.rpc.v1.Voter
-	(*JoinAnswer)(nil),      // 27: armor.rpc.v1.JoinAnswer
-	(*InitIdentity)(nil),    // 28: armor.rpc.v1.InitIdentity
-	(*InitData)(nil),        // 29: armor.rpc.v1.InitData
-	(*Warrant)(nil),         // 30: armor.rpc.v1.Warrant
-	(*PoolStatus)(nil),      // 31: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 32: armor.rpc.v1.Request
-	(*Result)(nil),          // 33: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 34: armor.rpc.v1.Enforcement
-	(*Question)(nil),        // 35: armor.rpc.v1.Question
-	(*wire.Time)(nil),       // 36: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 37: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 38: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 39: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 40: armor.wire.v1.Selector
-	(*Verification)(nil),    // 41: armor.rpc.v1.Verification
-	(*wire.Bootstrap)(nil),  // 42: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 43: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 44: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 45: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 46: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 47: armor.rpc.v1.DenialRecord
-	(*Attestation)(nil),     // 48: armor.rpc.v1.Attestation
-	(*Freshness)(nil),       // 49: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 50: armor.rpc.v1.Ballot
+	(*RefusalsRequest)(nil), // 17: armor.rpc.v1.RefusalsRequest
+	(*RefusalsReply)(nil),   // 18: armor.rpc.v1.RefusalsReply
+	(*ClockReading)(nil),    // 19: armor.rpc.v1.ClockReading
+	(*VerifyReply)(nil),     // 20: armor.rpc.v1.VerifyReply
+	(*AttestRequest)(nil),   // 21: armor.rpc.v1.AttestRequest
+	(*CancelReply)(nil),     // 22: armor.rpc.v1.CancelReply
+	(*ProposeRequest)(nil),  // 23: armor.rpc.v1.ProposeRequest
+	(*AwaitRequest)(nil),    // 24: armor.rpc.v1.AwaitRequest
+	(*Introduction)(nil),    // 25: armor.rpc.v1.Introduction
+	(*JoinFiling)(nil),      // 26: armor.rpc.v1.JoinFiling
+	(*JoinQuestion)(nil),    // 27: armor.rpc.v1.JoinQuestion
+	(*Voter)(nil),           // 28: armor.rpc.v1.Voter
+	(*JoinAnswer)(nil),      // 29: armor.rpc.v1.JoinAnswer
+	(*InitIdentity)(nil),    // 30: armor.rpc.v1.InitIdentity
+	(*InitData)(nil),        // 31: armor.rpc.v1.InitData
+	(*Warrant)(nil),         // 32: armor.rpc.v1.Warrant
+	(*PoolStatus)(nil),      // 33: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 34: armor.rpc.v1.Request
+	(*Result)(nil),          // 35: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 36: armor.rpc.v1.Enforcement
+	(*Question)(nil),        // 37: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 38: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 39: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 40: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 41: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 42: armor.wire.v1.Selector
+	(*SourceRefusals)(nil),  // 43: armor.rpc.v1.SourceRefusals
+	(*Verification)(nil),    // 44: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 45: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 46: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 47: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 48: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 49: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 50: armor.rpc.v1.DenialRecord
+	(*Attestation)(nil),     // 51: armor.rpc.v1.Attestation
+	(*Freshness)(nil),       // 52: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 53: armor.rpc.v1.Ballot
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	30, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
+	32, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
 	4,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	31, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	32, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	33, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	34, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	32, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	35, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	33, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	34, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	35, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	36, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	34, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	37, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
 	11, // 8: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
 	10, // 9: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	36, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	37, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	38, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	39, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	38, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	39, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	40, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	41, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
 	13, // 14: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	40, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	36, // 16: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	41, // 17: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
-	32, // 18: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	33, // 19: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	26, // 20: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	42, // 21: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	5,  // 22: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	7,  // 23: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	8,  // 24: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 25: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 26: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	15, // 27: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	16, // 28: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	43, // 29: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 30: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
-	2,  // 31: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	0,  // 32: armor.rpc.v1.OperatorAPI.Save:input_type -> armor.rpc.v1.Empty
-	19, // 33: armor.rpc.v1.OperatorAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	44, // 34: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	45, // 35: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 36: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	19, // 37: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	19, // 38: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
-	46, // 39: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 40: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 41: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	15, // 42: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	16, // 43: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	43, // 44: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	2,  // 45: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	21, // 46: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	7,  // 47: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	22, // 48: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	24, // 49: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 50: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	24, // 51: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	25, // 52: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 53: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	29, // 54: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	6,  // 55: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 56: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	9,  // 57: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	12, // 58: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	14, // 59: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	14, // 60: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	47, // 61: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	3,  // 62: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	18, // 63: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
-	0,  // 64: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	1,  // 65: armor.rpc.v1.OperatorAPI.Save:output_type -> armor.rpc.v1.FileChunk
-	48, // 66: armor.rpc.v1.OperatorAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	49, // 67: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	50, // 68: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	17, // 69: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	48, // 70: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	41, // 71: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
-	20, // 72: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	38, // 73: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	14, // 74: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	14, // 75: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	47, // 76: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	31, // 77: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 78: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	33, // 79: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 80: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	34, // 81: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 82: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	23, // 83: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 84: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	27, // 85: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	28, // 86: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 87: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	55, // [55:88] is the sub-list for method output_type
-	22, // [22:55] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	42, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	43, // 16: armor.rpc.v1.RefusalsReply.nodes:type_name -> armor.rpc.v1.SourceRefusals
+	38, // 17: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	44, // 18: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	34, // 19: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	35, // 20: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	28, // 21: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	45, // 22: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	5,  // 23: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	7,  // 24: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	8,  // 25: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 26: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 27: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	15, // 28: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 29: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	17, // 30: armor.rpc.v1.OperatorAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
+	46, // 31: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 32: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
+	2,  // 33: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	0,  // 34: armor.rpc.v1.OperatorAPI.Save:input_type -> armor.rpc.v1.Empty
+	21, // 35: armor.rpc.v1.OperatorAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	47, // 36: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	48, // 37: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 38: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	21, // 39: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	21, // 40: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	49, // 41: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 42: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 43: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	15, // 44: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 45: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	17, // 46: armor.rpc.v1.PeerAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
+	46, // 47: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	2,  // 48: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	23, // 49: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	7,  // 50: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	24, // 51: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	26, // 52: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 53: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	26, // 54: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	27, // 55: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 56: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	31, // 57: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	6,  // 58: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 59: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	9,  // 60: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	12, // 61: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	14, // 62: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 63: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	50, // 64: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	18, // 65: armor.rpc.v1.OperatorAPI.Refusals:output_type -> armor.rpc.v1.RefusalsReply
+	3,  // 66: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	20, // 67: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 68: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	1,  // 69: armor.rpc.v1.OperatorAPI.Save:output_type -> armor.rpc.v1.FileChunk
+	51, // 70: armor.rpc.v1.OperatorAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	52, // 71: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	53, // 72: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	19, // 73: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	51, // 74: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	44, // 75: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	22, // 76: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	40, // 77: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	14, // 78: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 79: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	50, // 80: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	43, // 81: armor.rpc.v1.PeerAPI.Refusals:output_type -> armor.rpc.v1.SourceRefusals
+	33, // 82: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 83: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	35, // 84: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 85: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	36, // 86: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 87: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	25, // 88: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 89: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	29, // 90: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	30, // 91: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 92: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	58, // [58:93] is the sub-list for method output_type
+	23, // [23:58] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }
@@ -2033,7 +2144,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

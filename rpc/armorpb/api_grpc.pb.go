@@ -29,6 +29,7 @@ const (
 	OperatorAPI_Sessions_FullMethodName = "/armor.rpc.v1.OperatorAPI/Sessions"
 	OperatorAPI_Preview_FullMethodName  = "/armor.rpc.v1.OperatorAPI/Preview"
 	OperatorAPI_Denial_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Denial"
+	OperatorAPI_Refusals_FullMethodName = "/armor.rpc.v1.OperatorAPI/Refusals"
 	OperatorAPI_Order_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Order"
 	OperatorAPI_Verify_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Verify"
 	OperatorAPI_Drain_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Drain"
@@ -50,6 +51,8 @@ type OperatorAPIClient interface {
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
+	// Refusals are what every node remembers of one source.
+	Refusals(ctx context.Context, in *RefusalsRequest, opts ...grpc.CallOption) (*RefusalsReply, error)
 	// Order acts on a pool of every node.
 	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*OrderReply, error)
 	// Verify has every node recompute what it keeps.
@@ -168,6 +171,16 @@ func (c *operatorAPIClient) Denial(ctx context.Context, in *DenialRequest, opts 
 	return out, nil
 }
 
+func (c *operatorAPIClient) Refusals(ctx context.Context, in *RefusalsRequest, opts ...grpc.CallOption) (*RefusalsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RefusalsReply)
+	err := c.cc.Invoke(ctx, OperatorAPI_Refusals_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*OrderReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(OrderReply)
@@ -241,6 +254,8 @@ type OperatorAPIServer interface {
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
+	// Refusals are what every node remembers of one source.
+	Refusals(context.Context, *RefusalsRequest) (*RefusalsReply, error)
 	// Order acts on a pool of every node.
 	Order(context.Context, *PoolOrder) (*OrderReply, error)
 	// Verify has every node recompute what it keeps.
@@ -282,6 +297,9 @@ func (UnimplementedOperatorAPIServer) Preview(*PreviewRequest, grpc.ServerStream
 }
 func (UnimplementedOperatorAPIServer) Denial(context.Context, *DenialRequest) (*DenialRecord, error) {
 	return nil, status.Error(codes.Unimplemented, "method Denial not implemented")
+}
+func (UnimplementedOperatorAPIServer) Refusals(context.Context, *RefusalsRequest) (*RefusalsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Refusals not implemented")
 }
 func (UnimplementedOperatorAPIServer) Order(context.Context, *PoolOrder) (*OrderReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
@@ -424,6 +442,24 @@ func _OperatorAPI_Denial_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorAPI_Refusals_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefusalsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorAPIServer).Refusals(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorAPI_Refusals_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorAPIServer).Refusals(ctx, req.(*RefusalsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PoolOrder)
 	if err := dec(in); err != nil {
@@ -531,6 +567,10 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OperatorAPI_Denial_Handler,
 		},
 		{
+			MethodName: "Refusals",
+			Handler:    _OperatorAPI_Refusals_Handler,
+		},
+		{
 			MethodName: "Order",
 			Handler:    _OperatorAPI_Order_Handler,
 		},
@@ -583,6 +623,7 @@ const (
 	PeerAPI_Sessions_FullMethodName      = "/armor.rpc.v1.PeerAPI/Sessions"
 	PeerAPI_Preview_FullMethodName       = "/armor.rpc.v1.PeerAPI/Preview"
 	PeerAPI_Denial_FullMethodName        = "/armor.rpc.v1.PeerAPI/Denial"
+	PeerAPI_Refusals_FullMethodName      = "/armor.rpc.v1.PeerAPI/Refusals"
 	PeerAPI_Order_FullMethodName         = "/armor.rpc.v1.PeerAPI/Order"
 	PeerAPI_Drain_FullMethodName         = "/armor.rpc.v1.PeerAPI/Drain"
 	PeerAPI_Propose_FullMethodName       = "/armor.rpc.v1.PeerAPI/Propose"
@@ -610,6 +651,7 @@ type PeerAPIClient interface {
 	Sessions(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Preview(ctx context.Context, in *PreviewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionChunk], error)
 	Denial(ctx context.Context, in *DenialRequest, opts ...grpc.CallOption) (*DenialRecord, error)
+	Refusals(ctx context.Context, in *RefusalsRequest, opts ...grpc.CallOption) (*SourceRefusals, error)
 	Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*PoolStatus, error)
 	// Drain has the node end. Releases before carried an Empty, which no operator had signed.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -746,6 +788,16 @@ func (c *peerAPIClient) Denial(ctx context.Context, in *DenialRequest, opts ...g
 	return out, nil
 }
 
+func (c *peerAPIClient) Refusals(ctx context.Context, in *RefusalsRequest, opts ...grpc.CallOption) (*SourceRefusals, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SourceRefusals)
+	err := c.cc.Invoke(ctx, PeerAPI_Refusals_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerAPIClient) Order(ctx context.Context, in *PoolOrder, opts ...grpc.CallOption) (*PoolStatus, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PoolStatus)
@@ -825,6 +877,7 @@ type PeerAPIServer interface {
 	Sessions(*Empty, grpc.ServerStreamingServer[SessionChunk]) error
 	Preview(*PreviewRequest, grpc.ServerStreamingServer[SessionChunk]) error
 	Denial(context.Context, *DenialRequest) (*DenialRecord, error)
+	Refusals(context.Context, *RefusalsRequest) (*SourceRefusals, error)
 	Order(context.Context, *PoolOrder) (*PoolStatus, error)
 	// Drain has the node end. Releases before carried an Empty, which no operator had signed.
 	Drain(context.Context, *DrainRequest) (*Empty, error)
@@ -872,6 +925,9 @@ func (UnimplementedPeerAPIServer) Preview(*PreviewRequest, grpc.ServerStreamingS
 }
 func (UnimplementedPeerAPIServer) Denial(context.Context, *DenialRequest) (*DenialRecord, error) {
 	return nil, status.Error(codes.Unimplemented, "method Denial not implemented")
+}
+func (UnimplementedPeerAPIServer) Refusals(context.Context, *RefusalsRequest) (*SourceRefusals, error) {
+	return nil, status.Error(codes.Unimplemented, "method Refusals not implemented")
 }
 func (UnimplementedPeerAPIServer) Order(context.Context, *PoolOrder) (*PoolStatus, error) {
 	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
@@ -1078,6 +1134,24 @@ func _PeerAPI_Denial_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerAPI_Refusals_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefusalsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerAPIServer).Refusals(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerAPI_Refusals_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerAPIServer).Refusals(ctx, req.(*RefusalsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerAPI_Order_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PoolOrder)
 	if err := dec(in); err != nil {
@@ -1224,6 +1298,10 @@ var PeerAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Denial",
 			Handler:    _PeerAPI_Denial_Handler,
+		},
+		{
+			MethodName: "Refusals",
+			Handler:    _PeerAPI_Refusals_Handler,
 		},
 		{
 			MethodName: "Order",

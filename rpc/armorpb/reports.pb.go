@@ -605,6 +605,200 @@ func (x *DenialRecord) GetRevision() uint64 {
 	return 0
 }
 
+// Unproven is a handshake that failed: all that it names is the sender's word.
+type Unproven struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *wire.Time             `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"` // ip:port
+	Times         int64                  `protobuf:"varint,3,opt,name=times,proto3" json:"times,omitempty"`
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Subject       string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	Issuer        string                 `protobuf:"bytes,6,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Serial        string                 `protobuf:"bytes,7,opt,name=serial,proto3" json:"serial,omitempty"`
+	Authority     string                 `protobuf:"bytes,8,opt,name=authority,proto3" json:"authority,omitempty"`
+	Sent          int64                  `protobuf:"varint,9,opt,name=sent,proto3" json:"sent,omitempty"`
+	Cure          string                 `protobuf:"bytes,10,opt,name=cure,proto3" json:"cure,omitempty"`
+	Revision      uint64                 `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unproven) Reset() {
+	*x = Unproven{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unproven) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unproven) ProtoMessage() {}
+
+func (x *Unproven) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unproven.ProtoReflect.Descriptor instead.
+func (*Unproven) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Unproven) GetAt() *wire.Time {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Unproven) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Unproven) GetTimes() int64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *Unproven) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Unproven) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Unproven) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Unproven) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *Unproven) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
+func (x *Unproven) GetSent() int64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *Unproven) GetCure() string {
+	if x != nil {
+		return x.Cure
+	}
+	return ""
+}
+
+func (x *Unproven) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// SourceRefusals are what one node remembers of one source.
+type SourceRefusals struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Denials       []*DenialRecord        `protobuf:"bytes,2,rep,name=denials,proto3" json:"denials,omitempty"`
+	Unproven      []*Unproven            `protobuf:"bytes,3,rep,name=unproven,proto3" json:"unproven,omitempty"`
+	Unreachable   string                 `protobuf:"bytes,4,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceRefusals) Reset() {
+	*x = SourceRefusals{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceRefusals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceRefusals) ProtoMessage() {}
+
+func (x *SourceRefusals) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceRefusals.ProtoReflect.Descriptor instead.
+func (*SourceRefusals) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SourceRefusals) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SourceRefusals) GetDenials() []*DenialRecord {
+	if x != nil {
+		return x.Denials
+	}
+	return nil
+}
+
+func (x *SourceRefusals) GetUnproven() []*Unproven {
+	if x != nil {
+		return x.Unproven
+	}
+	return nil
+}
+
+func (x *SourceRefusals) GetUnreachable() string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return ""
+}
+
 type SessionInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -623,7 +817,7 @@ type SessionInfo struct {
 
 func (x *SessionInfo) Reset() {
 	*x = SessionInfo{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[8]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +829,7 @@ func (x *SessionInfo) String() string {
 func (*SessionInfo) ProtoMessage() {}
 
 func (x *SessionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[8]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +842,7 @@ func (x *SessionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionInfo.ProtoReflect.Descriptor instead.
 func (*SessionInfo) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{8}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SessionInfo) GetId() uint64 {
@@ -739,7 +933,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +945,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +958,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{9}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PoolStatus) GetPool() string {
@@ -850,7 +1044,7 @@ type Warrant struct {
 
 func (x *Warrant) Reset() {
 	*x = Warrant{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1056,7 @@ func (x *Warrant) String() string {
 func (*Warrant) ProtoMessage() {}
 
 func (x *Warrant) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1069,7 @@ func (x *Warrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Warrant.ProtoReflect.Descriptor instead.
 func (*Warrant) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{10}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Warrant) GetId() string {
@@ -918,7 +1112,7 @@ type PoolOrder struct {
 
 func (x *PoolOrder) Reset() {
 	*x = PoolOrder{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1124,7 @@ func (x *PoolOrder) String() string {
 func (*PoolOrder) ProtoMessage() {}
 
 func (x *PoolOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1137,7 @@ func (x *PoolOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolOrder.ProtoReflect.Descriptor instead.
 func (*PoolOrder) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{11}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PoolOrder) GetVerb() string {
@@ -975,35 +1169,37 @@ func (x *PoolOrder) GetWarrant() *Warrant {
 }
 
 type NodeStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Leader        string                 `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
-	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
-	Term          uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
-	Revision      uint64                 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
-	Enforced      uint64                 `protobuf:"varint,7,opt,name=enforced,proto3" json:"enforced,omitempty"`
-	FreshAge      int64                  `protobuf:"varint,8,opt,name=fresh_age,json=freshAge,proto3" json:"fresh_age,omitempty"`
-	Sessions      int64                  `protobuf:"varint,9,opt,name=sessions,proto3" json:"sessions,omitempty"`
-	Draining      bool                   `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
-	Pools         []*PoolStatus          `protobuf:"bytes,11,rep,name=pools,proto3" json:"pools,omitempty"`
-	Gossip        []string               `protobuf:"bytes,12,rep,name=gossip,proto3" json:"gossip,omitempty"`
-	PeerAddress   string                 `protobuf:"bytes,13,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
-	ClientAddress string                 `protobuf:"bytes,14,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
-	OpsAddress    string                 `protobuf:"bytes,15,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
-	StartedAt     *wire.Time             `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	Unreachable   string                 `protobuf:"bytes,17,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
-	ClockSkew     int64                  `protobuf:"varint,18,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"` // nanoseconds
-	ClockCompared bool                   `protobuf:"varint,19,opt,name=clock_compared,json=clockCompared,proto3" json:"clock_compared,omitempty"`
-	Divergences   uint64                 `protobuf:"varint,20,opt,name=divergences,proto3" json:"divergences,omitempty"`
-	Withheld      []*Withheld            `protobuf:"bytes,21,rep,name=withheld,proto3" json:"withheld,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Node             string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Version          string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Leader           string                 `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	Role             string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
+	Term             uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	Revision         uint64                 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	Enforced         uint64                 `protobuf:"varint,7,opt,name=enforced,proto3" json:"enforced,omitempty"`
+	FreshAge         int64                  `protobuf:"varint,8,opt,name=fresh_age,json=freshAge,proto3" json:"fresh_age,omitempty"`
+	Sessions         int64                  `protobuf:"varint,9,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Draining         bool                   `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
+	Pools            []*PoolStatus          `protobuf:"bytes,11,rep,name=pools,proto3" json:"pools,omitempty"`
+	Gossip           []string               `protobuf:"bytes,12,rep,name=gossip,proto3" json:"gossip,omitempty"`
+	PeerAddress      string                 `protobuf:"bytes,13,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	ClientAddress    string                 `protobuf:"bytes,14,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	OpsAddress       string                 `protobuf:"bytes,15,opt,name=ops_address,json=opsAddress,proto3" json:"ops_address,omitempty"`
+	StartedAt        *wire.Time             `protobuf:"bytes,16,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	Unreachable      string                 `protobuf:"bytes,17,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	ClockSkew        int64                  `protobuf:"varint,18,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"` // nanoseconds
+	ClockCompared    bool                   `protobuf:"varint,19,opt,name=clock_compared,json=clockCompared,proto3" json:"clock_compared,omitempty"`
+	Divergences      uint64                 `protobuf:"varint,20,opt,name=divergences,proto3" json:"divergences,omitempty"`
+	Withheld         []*Withheld            `protobuf:"bytes,21,rep,name=withheld,proto3" json:"withheld,omitempty"`
+	Certificates     []*HeldCertificate     `protobuf:"bytes,22,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	MoreCertificates int64                  `protobuf:"varint,23,opt,name=more_certificates,json=moreCertificates,proto3" json:"more_certificates,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1211,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1224,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{12}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -1178,6 +1374,105 @@ func (x *NodeStatus) GetWithheld() []*Withheld {
 	return nil
 }
 
+func (x *NodeStatus) GetCertificates() []*HeldCertificate {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetMoreCertificates() int64 {
+	if x != nil {
+		return x.MoreCertificates
+	}
+	return 0
+}
+
+// HeldCertificate is one of a node's own files: names and times, and never what is in it.
+type HeldCertificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	NotBefore     *wire.Time             `protobuf:"bytes,3,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	NotAfter      *wire.Time             `protobuf:"bytes,4,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	Fault         string                 `protobuf:"bytes,5,opt,name=fault,proto3" json:"fault,omitempty"`
+	Pools         []string               `protobuf:"bytes,6,rep,name=pools,proto3" json:"pools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldCertificate) Reset() {
+	*x = HeldCertificate{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldCertificate) ProtoMessage() {}
+
+func (x *HeldCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldCertificate.ProtoReflect.Descriptor instead.
+func (*HeldCertificate) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *HeldCertificate) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *HeldCertificate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeldCertificate) GetNotBefore() *wire.Time {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *HeldCertificate) GetNotAfter() *wire.Time {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *HeldCertificate) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *HeldCertificate) GetPools() []string {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
 type NodeEnforcement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1191,7 +1486,7 @@ type NodeEnforcement struct {
 
 func (x *NodeEnforcement) Reset() {
 	*x = NodeEnforcement{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1498,7 @@ func (x *NodeEnforcement) String() string {
 func (*NodeEnforcement) ProtoMessage() {}
 
 func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1511,7 @@ func (x *NodeEnforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEnforcement.ProtoReflect.Descriptor instead.
 func (*NodeEnforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{13}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *NodeEnforcement) GetNode() string {
@@ -1267,7 +1562,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1574,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1587,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{14}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Enforcement) GetRevision() uint64 {
@@ -1342,7 +1637,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1649,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1662,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CancelRequest) GetPid() uint32 {
@@ -1424,7 +1719,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1731,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1744,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Renewal) GetNode() string {
@@ -1589,7 +1884,7 @@ type HostBackends struct {
 
 func (x *HostBackends) Reset() {
 	*x = HostBackends{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1896,7 @@ func (x *HostBackends) String() string {
 func (*HostBackends) ProtoMessage() {}
 
 func (x *HostBackends) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1909,7 @@ func (x *HostBackends) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostBackends.ProtoReflect.Descriptor instead.
 func (*HostBackends) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HostBackends) GetHost() string {
@@ -1645,7 +1940,7 @@ type Withheld struct {
 
 func (x *Withheld) Reset() {
 	*x = Withheld{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1952,7 @@ func (x *Withheld) String() string {
 func (*Withheld) ProtoMessage() {}
 
 func (x *Withheld) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1965,7 @@ func (x *Withheld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withheld.ProtoReflect.Descriptor instead.
 func (*Withheld) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Withheld) GetPool() string {
@@ -1717,7 +2012,7 @@ type BallotQuestion struct {
 
 func (x *BallotQuestion) Reset() {
 	*x = BallotQuestion{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +2024,7 @@ func (x *BallotQuestion) String() string {
 func (*BallotQuestion) ProtoMessage() {}
 
 func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +2037,7 @@ func (x *BallotQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BallotQuestion.ProtoReflect.Descriptor instead.
 func (*BallotQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BallotQuestion) GetTerm() uint64 {
@@ -1764,7 +2059,7 @@ type Ballot struct {
 
 func (x *Ballot) Reset() {
 	*x = Ballot{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +2071,7 @@ func (x *Ballot) String() string {
 func (*Ballot) ProtoMessage() {}
 
 func (x *Ballot) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +2084,7 @@ func (x *Ballot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ballot.ProtoReflect.Descriptor instead.
 func (*Ballot) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ballot) GetTerm() uint64 {
@@ -1835,7 +2130,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2142,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2155,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Freshness) GetTerm() uint64 {
@@ -1924,7 +2219,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2231,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2244,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Mark) GetRevision() uint64 {
@@ -1987,7 +2282,7 @@ type Verification struct {
 
 func (x *Verification) Reset() {
 	*x = Verification{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2294,7 @@ func (x *Verification) String() string {
 func (*Verification) ProtoMessage() {}
 
 func (x *Verification) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2307,7 @@ func (x *Verification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verification.ProtoReflect.Descriptor instead.
 func (*Verification) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Verification) GetNode() string {
@@ -2068,7 +2363,7 @@ type Attestation struct {
 
 func (x *Attestation) Reset() {
 	*x = Attestation{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2375,7 @@ func (x *Attestation) String() string {
 func (*Attestation) ProtoMessage() {}
 
 func (x *Attestation) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2388,7 @@ func (x *Attestation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
 func (*Attestation) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Attestation) GetMark() *Mark {
@@ -2128,13 +2423,14 @@ type Question struct {
 	ValidAt         *wire.Time             `protobuf:"bytes,7,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
 	CertificatePage *CertificatePage       `protobuf:"bytes,8,opt,name=certificate_page,json=certificatePage,proto3" json:"certificate_page,omitempty"`
 	RevocationPage  *RevocationPage        `protobuf:"bytes,9,opt,name=revocation_page,json=revocationPage,proto3" json:"revocation_page,omitempty"`
+	Names           *NamesBegun            `protobuf:"bytes,10,opt,name=names,proto3" json:"names,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Question) Reset() {
 	*x = Question{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2442,7 @@ func (x *Question) String() string {
 func (*Question) ProtoMessage() {}
 
 func (x *Question) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2455,7 @@ func (x *Question) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Question.ProtoReflect.Descriptor instead.
 func (*Question) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Question) GetCertificates() []string {
@@ -2225,6 +2521,65 @@ func (x *Question) GetRevocationPage() *RevocationPage {
 	return nil
 }
 
+func (x *Question) GetNames() *NamesBegun {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type NamesBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamesBegun) Reset() {
+	*x = NamesBegun{}
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamesBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamesBegun) ProtoMessage() {}
+
+func (x *NamesBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamesBegun.ProtoReflect.Descriptor instead.
+func (*NamesBegun) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *NamesBegun) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *NamesBegun) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 type CertificatePage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limit         int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -2234,13 +2589,14 @@ type CertificatePage struct {
 	Identity      string                 `protobuf:"bytes,5,opt,name=identity,proto3" json:"identity,omitempty"`
 	Until         *wire.Time             `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
 	ValidAt       *wire.Time             `protobuf:"bytes,7,opt,name=valid_at,json=validAt,proto3" json:"valid_at,omitempty"`
+	Issuer        []byte                 `protobuf:"bytes,8,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CertificatePage) Reset() {
 	*x = CertificatePage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2608,7 @@ func (x *CertificatePage) String() string {
 func (*CertificatePage) ProtoMessage() {}
 
 func (x *CertificatePage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2621,7 @@ func (x *CertificatePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificatePage.ProtoReflect.Descriptor instead.
 func (*CertificatePage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{26}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CertificatePage) GetLimit() int64 {
@@ -2317,6 +2673,13 @@ func (x *CertificatePage) GetValidAt() *wire.Time {
 	return nil
 }
 
+func (x *CertificatePage) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
 type RevocationPage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limit         int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -2330,7 +2693,7 @@ type RevocationPage struct {
 
 func (x *RevocationPage) Reset() {
 	*x = RevocationPage{}
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2705,7 @@ func (x *RevocationPage) String() string {
 func (*RevocationPage) ProtoMessage() {}
 
 func (x *RevocationPage) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_reports_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_reports_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2718,7 @@ func (x *RevocationPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationPage.ProtoReflect.Descriptor instead.
 func (*RevocationPage) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{27}
+	return file_rpc_armorpb_reports_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RevocationPage) GetLimit() int64 {
@@ -2442,7 +2805,25 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12#\n" +
 	"\x02at\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\x12)\n" +
 	"\x05facts\x18\x04 \x01(\v2\x13.armor.rpc.v1.FactsR\x05facts\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x04R\brevision\"\xae\x02\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\"\x9f\x02\n" +
+	"\bUnproven\x12#\n" +
+	"\x02at\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x14\n" +
+	"\x05times\x18\x03 \x01(\x03R\x05times\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x18\n" +
+	"\asubject\x18\x05 \x01(\tR\asubject\x12\x16\n" +
+	"\x06issuer\x18\x06 \x01(\tR\x06issuer\x12\x16\n" +
+	"\x06serial\x18\a \x01(\tR\x06serial\x12\x1c\n" +
+	"\tauthority\x18\b \x01(\tR\tauthority\x12\x12\n" +
+	"\x04sent\x18\t \x01(\x03R\x04sent\x12\x12\n" +
+	"\x04cure\x18\n" +
+	" \x01(\tR\x04cure\x12\x1a\n" +
+	"\brevision\x18\v \x01(\x04R\brevision\"\xb0\x01\n" +
+	"\x0eSourceRefusals\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x124\n" +
+	"\adenials\x18\x02 \x03(\v2\x1a.armor.rpc.v1.DenialRecordR\adenials\x122\n" +
+	"\bunproven\x18\x03 \x03(\v2\x16.armor.rpc.v1.UnprovenR\bunproven\x12 \n" +
+	"\vunreachable\x18\x04 \x01(\tR\vunreachable\"\xae\x02\n" +
 	"\vSessionInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12<\n" +
@@ -2477,7 +2858,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12/\n" +
-	"\awarrant\x18\x04 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"\xac\x05\n" +
+	"\awarrant\x18\x04 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"\x9c\x06\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -2504,7 +2885,17 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"clock_skew\x18\x12 \x01(\x03R\tclockSkew\x12%\n" +
 	"\x0eclock_compared\x18\x13 \x01(\bR\rclockCompared\x12 \n" +
 	"\vdivergences\x18\x14 \x01(\x04R\vdivergences\x122\n" +
-	"\bwithheld\x18\x15 \x03(\v2\x16.armor.rpc.v1.WithheldR\bwithheld\"\xa1\x01\n" +
+	"\bwithheld\x18\x15 \x03(\v2\x16.armor.rpc.v1.WithheldR\bwithheld\x12A\n" +
+	"\fcertificates\x18\x16 \x03(\v2\x1d.armor.rpc.v1.HeldCertificateR\fcertificates\x12+\n" +
+	"\x11more_certificates\x18\x17 \x01(\x03R\x10moreCertificates\"\xcb\x01\n" +
+	"\x0fHeldCertificate\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x122\n" +
+	"\n" +
+	"not_before\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\tnotBefore\x120\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\bnotAfter\x12\x14\n" +
+	"\x05fault\x18\x05 \x01(\tR\x05fault\x12\x14\n" +
+	"\x05pools\x18\x06 \x03(\tR\x05pools\"\xa1\x01\n" +
 	"\x0fNodeEnforcement\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\benforced\x18\x02 \x01(\bR\benforced\x12\x14\n" +
@@ -2585,7 +2976,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04mark\x18\x01 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12\x1b\n" +
-	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\"\xaa\x03\n" +
+	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\"\xda\x03\n" +
 	"\bQuestion\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x12\x1e\n" +
 	"\n" +
@@ -2597,7 +2988,13 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04each\x18\x06 \x01(\x03R\x04each\x12.\n" +
 	"\bvalid_at\x18\a \x01(\v2\x13.armor.wire.v1.TimeR\avalidAt\x12H\n" +
 	"\x10certificate_page\x18\b \x01(\v2\x1d.armor.rpc.v1.CertificatePageR\x0fcertificatePage\x12E\n" +
-	"\x0frevocation_page\x18\t \x01(\v2\x1c.armor.rpc.v1.RevocationPageR\x0erevocationPage\"\xec\x01\n" +
+	"\x0frevocation_page\x18\t \x01(\v2\x1c.armor.rpc.v1.RevocationPageR\x0erevocationPage\x12.\n" +
+	"\x05names\x18\n" +
+	" \x01(\v2\x18.armor.rpc.v1.NamesBegunR\x05names\":\n" +
+	"\n" +
+	"NamesBegun\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\"\x84\x02\n" +
 	"\x0fCertificatePage\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12 \n" +
@@ -2605,7 +3002,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x1a\n" +
 	"\bidentity\x18\x05 \x01(\tR\bidentity\x12)\n" +
 	"\x05until\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\x05until\x12.\n" +
-	"\bvalid_at\x18\a \x01(\v2\x13.armor.wire.v1.TimeR\avalidAt\"x\n" +
+	"\bvalid_at\x18\a \x01(\v2\x13.armor.wire.v1.TimeR\avalidAt\x12\x16\n" +
+	"\x06issuer\x18\b \x01(\fR\x06issuer\"x\n" +
 	"\x0eRevocationPage\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x12\n" +
@@ -2625,7 +3023,7 @@ func file_rpc_armorpb_reports_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_reports_proto_rawDescData
 }
 
-var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_rpc_armorpb_reports_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Request)(nil),          // 0: armor.rpc.v1.Request
 	(*Result)(nil),           // 1: armor.rpc.v1.Result
@@ -2635,75 +3033,86 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*Peer)(nil),             // 5: armor.rpc.v1.Peer
 	(*Facts)(nil),            // 6: armor.rpc.v1.Facts
 	(*DenialRecord)(nil),     // 7: armor.rpc.v1.DenialRecord
-	(*SessionInfo)(nil),      // 8: armor.rpc.v1.SessionInfo
-	(*PoolStatus)(nil),       // 9: armor.rpc.v1.PoolStatus
-	(*Warrant)(nil),          // 10: armor.rpc.v1.Warrant
-	(*PoolOrder)(nil),        // 11: armor.rpc.v1.PoolOrder
-	(*NodeStatus)(nil),       // 12: armor.rpc.v1.NodeStatus
-	(*NodeEnforcement)(nil),  // 13: armor.rpc.v1.NodeEnforcement
-	(*Enforcement)(nil),      // 14: armor.rpc.v1.Enforcement
-	(*CancelRequest)(nil),    // 15: armor.rpc.v1.CancelRequest
-	(*Renewal)(nil),          // 16: armor.rpc.v1.Renewal
-	(*HostBackends)(nil),     // 17: armor.rpc.v1.HostBackends
-	(*Withheld)(nil),         // 18: armor.rpc.v1.Withheld
-	(*BallotQuestion)(nil),   // 19: armor.rpc.v1.BallotQuestion
-	(*Ballot)(nil),           // 20: armor.rpc.v1.Ballot
-	(*Freshness)(nil),        // 21: armor.rpc.v1.Freshness
-	(*Mark)(nil),             // 22: armor.rpc.v1.Mark
-	(*Verification)(nil),     // 23: armor.rpc.v1.Verification
-	(*Attestation)(nil),      // 24: armor.rpc.v1.Attestation
-	(*Question)(nil),         // 25: armor.rpc.v1.Question
-	(*CertificatePage)(nil),  // 26: armor.rpc.v1.CertificatePage
-	(*RevocationPage)(nil),   // 27: armor.rpc.v1.RevocationPage
-	nil,                      // 28: armor.rpc.v1.Renewal.HeldEntry
-	(*wire.Time)(nil),        // 29: armor.wire.v1.Time
-	(*wire.Command)(nil),     // 30: armor.wire.v1.Command
-	(*wire.Certificate)(nil), // 31: armor.wire.v1.Certificate
-	(*wire.Selector)(nil),    // 32: armor.wire.v1.Selector
+	(*Unproven)(nil),         // 8: armor.rpc.v1.Unproven
+	(*SourceRefusals)(nil),   // 9: armor.rpc.v1.SourceRefusals
+	(*SessionInfo)(nil),      // 10: armor.rpc.v1.SessionInfo
+	(*PoolStatus)(nil),       // 11: armor.rpc.v1.PoolStatus
+	(*Warrant)(nil),          // 12: armor.rpc.v1.Warrant
+	(*PoolOrder)(nil),        // 13: armor.rpc.v1.PoolOrder
+	(*NodeStatus)(nil),       // 14: armor.rpc.v1.NodeStatus
+	(*HeldCertificate)(nil),  // 15: armor.rpc.v1.HeldCertificate
+	(*NodeEnforcement)(nil),  // 16: armor.rpc.v1.NodeEnforcement
+	(*Enforcement)(nil),      // 17: armor.rpc.v1.Enforcement
+	(*CancelRequest)(nil),    // 18: armor.rpc.v1.CancelRequest
+	(*Renewal)(nil),          // 19: armor.rpc.v1.Renewal
+	(*HostBackends)(nil),     // 20: armor.rpc.v1.HostBackends
+	(*Withheld)(nil),         // 21: armor.rpc.v1.Withheld
+	(*BallotQuestion)(nil),   // 22: armor.rpc.v1.BallotQuestion
+	(*Ballot)(nil),           // 23: armor.rpc.v1.Ballot
+	(*Freshness)(nil),        // 24: armor.rpc.v1.Freshness
+	(*Mark)(nil),             // 25: armor.rpc.v1.Mark
+	(*Verification)(nil),     // 26: armor.rpc.v1.Verification
+	(*Attestation)(nil),      // 27: armor.rpc.v1.Attestation
+	(*Question)(nil),         // 28: armor.rpc.v1.Question
+	(*NamesBegun)(nil),       // 29: armor.rpc.v1.NamesBegun
+	(*CertificatePage)(nil),  // 30: armor.rpc.v1.CertificatePage
+	(*RevocationPage)(nil),   // 31: armor.rpc.v1.RevocationPage
+	nil,                      // 32: armor.rpc.v1.Renewal.HeldEntry
+	(*wire.Time)(nil),        // 33: armor.wire.v1.Time
+	(*wire.Command)(nil),     // 34: armor.wire.v1.Command
+	(*wire.Certificate)(nil), // 35: armor.wire.v1.Certificate
+	(*wire.Selector)(nil),    // 36: armor.wire.v1.Selector
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
-	29, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
-	30, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
-	29, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
+	33, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
+	34, // 1: armor.rpc.v1.Request.command:type_name -> armor.wire.v1.Command
+	33, // 2: armor.rpc.v1.Result.time:type_name -> armor.wire.v1.Time
 	2,  // 3: armor.rpc.v1.Result.err:type_name -> armor.rpc.v1.Failure
 	3,  // 4: armor.rpc.v1.Failure.denial:type_name -> armor.rpc.v1.Denial
-	31, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
-	31, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
+	35, // 5: armor.rpc.v1.Chain.certificates:type_name -> armor.wire.v1.Certificate
+	35, // 6: armor.rpc.v1.Peer.leaf:type_name -> armor.wire.v1.Certificate
 	4,  // 7: armor.rpc.v1.Peer.chains:type_name -> armor.rpc.v1.Chain
 	5,  // 8: armor.rpc.v1.Facts.peer:type_name -> armor.rpc.v1.Peer
 	3,  // 9: armor.rpc.v1.DenialRecord.denial:type_name -> armor.rpc.v1.Denial
-	29, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
+	33, // 10: armor.rpc.v1.DenialRecord.at:type_name -> armor.wire.v1.Time
 	6,  // 11: armor.rpc.v1.DenialRecord.facts:type_name -> armor.rpc.v1.Facts
-	31, // 12: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
-	29, // 13: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
-	29, // 14: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
-	10, // 15: armor.rpc.v1.PoolOrder.warrant:type_name -> armor.rpc.v1.Warrant
-	9,  // 16: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
-	29, // 17: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
-	18, // 18: armor.rpc.v1.NodeStatus.withheld:type_name -> armor.rpc.v1.Withheld
-	29, // 19: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
-	29, // 20: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
-	13, // 21: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
-	28, // 22: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
-	22, // 23: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
-	17, // 24: armor.rpc.v1.Renewal.backends:type_name -> armor.rpc.v1.HostBackends
-	29, // 25: armor.rpc.v1.Withheld.until:type_name -> armor.wire.v1.Time
-	29, // 26: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
-	22, // 27: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
-	22, // 28: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
-	22, // 29: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	31, // 30: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
-	32, // 31: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
-	29, // 32: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
-	26, // 33: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
-	27, // 34: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
-	29, // 35: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
-	29, // 36: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	33, // 12: armor.rpc.v1.Unproven.at:type_name -> armor.wire.v1.Time
+	7,  // 13: armor.rpc.v1.SourceRefusals.denials:type_name -> armor.rpc.v1.DenialRecord
+	8,  // 14: armor.rpc.v1.SourceRefusals.unproven:type_name -> armor.rpc.v1.Unproven
+	35, // 15: armor.rpc.v1.SessionInfo.certificate:type_name -> armor.wire.v1.Certificate
+	33, // 16: armor.rpc.v1.SessionInfo.since:type_name -> armor.wire.v1.Time
+	33, // 17: armor.rpc.v1.Warrant.expires:type_name -> armor.wire.v1.Time
+	12, // 18: armor.rpc.v1.PoolOrder.warrant:type_name -> armor.rpc.v1.Warrant
+	11, // 19: armor.rpc.v1.NodeStatus.pools:type_name -> armor.rpc.v1.PoolStatus
+	33, // 20: armor.rpc.v1.NodeStatus.started_at:type_name -> armor.wire.v1.Time
+	21, // 21: armor.rpc.v1.NodeStatus.withheld:type_name -> armor.rpc.v1.Withheld
+	15, // 22: armor.rpc.v1.NodeStatus.certificates:type_name -> armor.rpc.v1.HeldCertificate
+	33, // 23: armor.rpc.v1.HeldCertificate.not_before:type_name -> armor.wire.v1.Time
+	33, // 24: armor.rpc.v1.HeldCertificate.not_after:type_name -> armor.wire.v1.Time
+	33, // 25: armor.rpc.v1.NodeEnforcement.fenced_by:type_name -> armor.wire.v1.Time
+	33, // 26: armor.rpc.v1.Enforcement.committed_at:type_name -> armor.wire.v1.Time
+	16, // 27: armor.rpc.v1.Enforcement.nodes:type_name -> armor.rpc.v1.NodeEnforcement
+	32, // 28: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
+	25, // 29: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
+	20, // 30: armor.rpc.v1.Renewal.backends:type_name -> armor.rpc.v1.HostBackends
+	33, // 31: armor.rpc.v1.Withheld.until:type_name -> armor.wire.v1.Time
+	33, // 32: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	25, // 33: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
+	25, // 34: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
+	25, // 35: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	35, // 36: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
+	36, // 37: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
+	33, // 38: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
+	30, // 39: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
+	31, // 40: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
+	29, // 41: armor.rpc.v1.Question.names:type_name -> armor.rpc.v1.NamesBegun
+	33, // 42: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
+	33, // 43: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
@@ -2717,7 +3126,7 @@ func file_rpc_armorpb_reports_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_reports_proto_rawDesc), len(file_rpc_armorpb_reports_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
