@@ -16,12 +16,17 @@ const unsaidLevel = 3
 
 // understood refuses an entry at which some member would have to stop: one of a level
 // that not every member has said to this leader that it applies. A leader that is new
-// gives the nodes time to ask it.
+// gives the nodes time to ask it, and so does any to a node that it has never met: the
+// node may have been admitted just now.
 func (n *Node) understood(ctx context.Context, t *tenure, entry []byte, c armor.Command) error {
+	asked := n.cfg.Clock.Boot()
 	for {
 		reported := t.lives.watch()
 		patience := t.began + n.cfg.Timings.Renew + n.cfg.Timings.RenewTimeout - n.cfg.Clock.Boot()
-		err := n.applicable(t, entry, c, patience <= 0)
+		strangers, err := n.applicable(t, entry, c, patience <= 0)
+		if strangers {
+			patience += asked - t.began
+		}
 		if err == nil || patience <= 0 {
 			return err
 		}
@@ -40,13 +45,13 @@ func (n *Node) understood(ctx context.Context, t *tenure, entry []byte, c armor.
 	}
 }
 
-// applicable is understood as far as nodes have reported by now; late says that they have
-// had the time. A removal waits for no node that does not report, since it is for nodes
+// applicable is understood as far as nodes have reported by now, and strangers that some never
+// have; late says that they have had the time. A removal waits for no node that does not report, since it is for nodes
 // that are gone: one of an older release that comes back stops at it, and says so.
-func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) error {
+func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) (strangers bool, err error) {
 	kind, level := fsm.LevelOf(entry)
 	if level <= unsaidLevel {
-		return nil
+		return false, nil
 	}
 	var behind []string
 	state, _ := n.machine.Current()
@@ -57,17 +62,17 @@ func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) e
 			continue
 		}
 		if !met || q.Level < level {
-			behind = append(behind, string(m.ID))
+			behind, strangers = append(behind, string(m.ID)), strangers || !met
 		}
 	}
 	switch len(behind) {
 	case 0:
-		return nil
+		return false, nil
 	case 1:
-		return fmt.Errorf("%w: node %s runs an older release that cannot apply %s, or has not reported to this leader yet",
+		return strangers, fmt.Errorf("%w: node %s runs an older release that cannot apply %s, or has not reported to this leader yet",
 			armor.ErrConflict, behind[0], kind)
 	default:
-		return fmt.Errorf("%w: nodes %s run an older release that cannot apply %s, or have not reported to this leader yet",
+		return strangers, fmt.Errorf("%w: nodes %s run an older release that cannot apply %s, or have not reported to this leader yet",
 			armor.ErrConflict, strings.Join(behind, ", "), kind)
 	}
 }

@@ -98,6 +98,33 @@ func TestNewLeaderWaitsForReportsBeforeItRefuses(t *testing.T) {
 	})
 }
 
+// TestNodeThatWasJustAdmittedIsWaitedFor: whoever approves a node goes on with a change at once.
+func TestNodeThatWasJustAdmittedIsWaitedFor(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		time.Sleep(time.Minute) // the leader is none of today
+		leader, request := l.leader(), l.request(l.staging())
+		l.invite("n9", false)
+		outcome := make(chan error, 1)
+		go func() {
+			_, err := leader.Propose(t.Context(), request)
+			outcome <- err
+		}()
+		time.Sleep(leader.cfg.Timings.Renew / 2)
+		l.start("n9", newDisk(), nil)
+		if err := <-outcome; err != nil {
+			t.Error("the node has had no time to report:", err)
+		}
+		l.invite("n10", false)
+		began := time.Now()
+		if _, err := l.leader().Propose(t.Context(), l.request(l.staging())); !errors.Is(err, armor.ErrConflict) {
+			t.Error("nobody knows what a node that never came applies:", err)
+		}
+		if took := time.Since(began); took > 2*(leader.cfg.Timings.Renew+leader.cfg.Timings.RenewTimeout) {
+			t.Errorf("refused after %s", took)
+		}
+	})
+}
+
 func TestPartsThatNobodyRevokedArePruned(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, l *lab) {
 		l.do(l.staging())

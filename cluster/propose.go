@@ -111,7 +111,7 @@ func (n *Node) Validate(r armor.Request) error {
 	if err != nil {
 		return nil // whoever leads knows what the members apply
 	}
-	if err := n.applicable(t, entry, r.Command, true); err != nil {
+	if _, err := n.applicable(t, entry, r.Command, true); err != nil {
 		return err
 	}
 	return n.leavesQuorum(t, r.Command)

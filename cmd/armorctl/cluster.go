@@ -50,7 +50,7 @@ func (a *app) mendTime(ctx context.Context, client *rpc.Client) error {
 	}
 	if !state.Time.After(a.now().Add(armor.RequestWindow)) {
 		return fault.Hinted(
-			fmt.Errorf("%w: log time is %s, which is not ahead of this machine's clock: there is nothing to mend",
+			fmt.Errorf("%w: log time is %s, which is not fifteen minutes ahead of this machine's clock: there is nothing to mend",
 				armor.ErrConflict, stamp(state.Time)),
 			"armorctl status shows the nodes' clocks")
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -216,18 +217,14 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifet
 	defer client.Close()
 	ctx, cancel := a.within(ctx, approvePatience)
 	defer cancel()
-	state, err := client.State(ctx, armor.Joins)
-	if err != nil {
-		return err
-	}
-	request, err := pendingJoin(state, node)
+	request, cluster, err := a.awaitRequest(ctx, client, node)
 	if err != nil {
 		return err
 	}
 	if err := a.awaitFormer(ctx, client, node); err != nil {
 		return err
 	}
-	cert, err := ca.Node(state.Cluster.Name, node, request.CSR, lifetime)
+	cert, err := ca.Node(cluster, node, request.CSR, lifetime)
 	if err != nil {
 		return err
 	}
@@ -244,8 +241,37 @@ func (a *app) approve(ctx context.Context, node armor.NodeID, ca issue.CA, lifet
 		[2]string{"votes", yesNo(v.Voter)}, [2]string{"certificate expires", v.NotAfter}, [2]string{"revision", fmt.Sprint(v.Revision)})}})
 }
 
-// formerPause is between two looks whether a removed node is over.
-const formerPause = time.Second
+const (
+	// askPatience is for how long a node that was only just started may not have asked yet.
+	askPatience = 10 * time.Second
+	askPause    = 200 * time.Millisecond
+	// formerPause is between two looks whether a removed node is over.
+	formerPause = time.Second
+)
+
+// awaitRequest returns what the node has asked for, and the name of the cluster.
+func (a *app) awaitRequest(ctx context.Context, client *rpc.Client, node armor.NodeID) (armor.JoinRequest, string, error) {
+	limit, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	for said := false; ; said = true {
+		state, err := client.State(ctx, armor.Joins)
+		if err != nil {
+			return armor.JoinRequest{}, "", err
+		}
+		request, err := pendingJoin(state, node)
+		if !errors.Is(err, armor.ErrNotFound) {
+			return request, state.Cluster.Name, err
+		}
+		if !said {
+			a.say("waiting for node %s to ask", node)
+		}
+		select {
+		case <-time.After(askPause):
+		case <-limit.Done():
+			return request, "", err
+		}
+	}
+}
 
 // awaitFormer waits until nothing is left of a former node of that name: its lease and its
 // server connections.

@@ -57,8 +57,8 @@ func (c home) settle(d rpc.InitData) error {
 }
 
 // awaitInit waits until an operator makes this node the first of a cluster, by
-// `armorctl init` over the admin socket.
-func (c home) awaitInit(ctx context.Context, log *slog.Logger) (*founding, error) {
+// `armorctl init` over the admin socket. It calls waiting once that can be asked.
+func (c home) awaitInit(ctx context.Context, waiting func(), log *slog.Logger) (*founding, error) {
 	i, err := newInitializer(c)
 	if err != nil {
 		return nil, err
@@ -75,6 +75,7 @@ func (c home) awaitInit(ctx context.Context, log *slog.Logger) (*founding, error
 		return <-ended
 	}
 	log.Info("waiting to be initialised", armor.KeyAddress, c.AdminSocket)
+	waiting()
 	select {
 	case d := <-i.asked:
 		return &founding{data: d, conclude: func(err error) {

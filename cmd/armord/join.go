@@ -13,8 +13,8 @@ import (
 )
 
 // join asks a member to be admitted, waits until an operator has approved, and writes
-// down what the node was given.
-func (c home) join(ctx context.Context, log *slog.Logger) error {
+// down what the node was given. It calls waiting when nothing but that approval is missing.
+func (c home) join(ctx context.Context, waiting func(), log *slog.Logger) error {
 	token, err := c.joinToken()
 	if err != nil {
 		return err
@@ -31,6 +31,7 @@ func (c home) join(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	log.Info("asking to join; an operator approves it with armorctl node approve")
+	waiting()
 	a, err := rpc.Join(ctx, rpc.JoinConfig{
 		Addresses: c.Join.Addresses, Token: token, Key: key, CSR: csr,
 		PeerAddress: c.Peer.Advertise, ClientAddress: c.Client.Advertise, OpsAddress: c.Ops.Advertise,

@@ -54,7 +54,7 @@ func (l *leaving) left() (d time.Duration, changed <-chan struct{}) {
 	if l.since.IsZero() {
 		return 0, l.changed
 	}
-	return time.Until(l.since.Add(l.delay)), l.changed
+	return max(0, time.Until(l.since.Add(l.delay))), l.changed
 }
 
 // seen returns when load balancers have had their time, or ctx ends.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"maps"
 	"net"
@@ -176,19 +177,32 @@ func (n *node) newMember(own membership) (*cluster.Node, error) {
 	})
 }
 
-// gossipers are where other nodes may gossip: where the configuration says so, and at
-// each member's host on our own port.
+// gossipers are where other nodes may gossip.
 func (n *node) gossipers() []string {
-	all := slices.Clone(n.cfg.Gossip.Join)
-	_, port, err := config.SplitAddress(n.cfg.Gossip.Listen)
+	state, _ := n.cluster.Current()
+	return gossipAddresses(n.cfg.Config, state.Members.Values())
+}
+
+// gossipAddresses are where the configuration says that other nodes gossip, and on our own port
+// the hosts of members and of join.addresses: when all have moved, only the configuration knows.
+func gossipAddresses(c config.Config, members iter.Seq[armor.Member]) []string {
+	all := slices.Clone(c.Gossip.Join)
+	_, port, err := config.SplitAddress(c.Gossip.Listen)
 	if err != nil {
 		return all // it was checked with the configuration
 	}
-	state, _ := n.cluster.Current()
-	for m := range state.Members.Values() {
-		if host, _, err := config.SplitAddress(m.PeerAddress); err == nil && m.ID != armor.NodeID(n.cfg.Node) {
+	add := func(peer string) {
+		if host, _, err := config.SplitAddress(peer); err == nil {
 			all = append(all, net.JoinHostPort(host, strconv.Itoa(port)))
 		}
+	}
+	for m := range members {
+		if m.ID != armor.NodeID(c.Node) {
+			add(m.PeerAddress)
+		}
+	}
+	for _, address := range c.Join.Addresses {
+		add(address)
 	}
 	return all
 }

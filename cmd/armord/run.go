@@ -162,11 +162,11 @@ func (p *process) enrol(ctx context.Context) (*founding, error) {
 	case p.cfg.enrolled():
 		return nil, p.cfg.preflight(p.log)
 	}
-	p.ready("\nSTATUS=waiting to become a member")
+	waiting := func() { p.ready("\nSTATUS=waiting to become a member") }
 	if len(p.cfg.Join.Addresses) > 0 {
-		return nil, p.cfg.join(ctx, p.log)
+		return nil, p.cfg.join(ctx, waiting, p.log)
 	}
-	return p.cfg.awaitInit(ctx, p.log)
+	return p.cfg.awaitInit(ctx, waiting, p.log)
 }
 
 // status is the node's word about itself, also while it is none yet.

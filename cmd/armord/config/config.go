@@ -115,8 +115,8 @@ type Gossip struct {
 	Listen string `yaml:"listen"`
 	// Advertise is the ip:port told to other nodes. Default: listen.
 	Advertise string `yaml:"advertise"`
-	// Join are addresses at which other nodes gossip. Default: each member's host, with
-	// this node's own gossip port.
+	// Join are addresses at which other nodes gossip, beside the hosts of members and of
+	// join.addresses with this node's own gossip port. Default: none.
 	Join []string `yaml:"join"`
 	// KeyFile holds the key that all gossip is encrypted with, 32 bytes in base64.
 	// Default: dataDir/peer/gossip.key, where init and join write it.
