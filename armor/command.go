@@ -31,6 +31,7 @@ func Commands() []Command {
 		CreateJoinToken{}, RequestJoin{}, ApproveJoin{}, RemoveMember{}, SetMemberAddresses{}, SetShares{},
 		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
 		PruneCertificates{}, ReplaceMember{}, RenewMember{},
+		PutPeerCA{}, RetirePeerCA{}, RescueOperator{},
 	}
 }
 
@@ -119,6 +120,23 @@ type Apply struct {
 
 // PutOperator adds an operator or changes one's certificate or roles.
 type PutOperator struct{ Operator Operator }
+
+// RescueOperator does what PutOperator does where no operator is left who could: its request is signed
+// by the peer CA's key, by PeerCAPrincipal.
+type RescueOperator struct{ Operator Operator }
+
+// PutPeerCA has a second CA sign nodes and operators, beside the one that does.
+type PutPeerCA struct {
+	Certificate Certificate
+	DER         []byte
+	Endorsement []byte // as in Cluster; nil: none
+}
+
+// RetirePeerCA ends one of two peer CAs, once no node and no operator depends on it.
+type RetirePeerCA struct {
+	Fingerprint Digest
+	Key         Digest // SPKI: what certificates that it has signed name as their issuer
+}
 
 // CreateJoinToken lets one named node ask to be admitted.
 type CreateJoinToken struct{ Token JoinToken }
@@ -227,6 +245,9 @@ func (ApproveJoin) Kind() string         { return "approve-join" }
 func (RemoveMember) Kind() string        { return "remove-member" }
 func (ReplaceMember) Kind() string       { return "replace-member" }
 func (RenewMember) Kind() string         { return "renew-member" }
+func (RescueOperator) Kind() string      { return "rescue-operator" }
+func (PutPeerCA) Kind() string           { return "put-peer-ca" }
+func (RetirePeerCA) Kind() string        { return "retire-peer-ca" }
 func (SetMemberAddresses) Kind() string  { return "set-member-addresses" }
 func (SetShares) Kind() string           { return "set-shares" }
 func (BuryTombstones) Kind() string      { return "bury-tombstones" }
@@ -250,6 +271,9 @@ func (ApproveJoin) Needs() OperatorRole         { return NodeAdmin }
 func (RemoveMember) Needs() OperatorRole        { return NodeAdmin }
 func (ReplaceMember) Needs() OperatorRole       { return NodeAdmin }
 func (RenewMember) Needs() OperatorRole         { return NodeAdmin }
+func (RescueOperator) Needs() OperatorRole      { return CAAdmin }
+func (PutPeerCA) Needs() OperatorRole           { return CAAdmin }
+func (RetirePeerCA) Needs() OperatorRole        { return CAAdmin }
 func (SetMemberAddresses) Needs() OperatorRole  { return "" }
 func (SetShares) Needs() OperatorRole           { return "" }
 func (BuryTombstones) Needs() OperatorRole      { return "" }
@@ -277,7 +301,7 @@ func ParseRequestID(s string) (RequestID, error) {
 // Request is a command as somebody asked for it.
 type Request struct {
 	ID        RequestID
-	Principal string    // operator name, or "node/" and a node id for the cluster's own commands
+	Principal string    // operator name, "node/" and a node id for the cluster's own commands, or PeerCAPrincipal
 	Expires   time.Time // at most RequestWindow after it was made
 	Command   Command
 	// Signature is the operator's, over SigningDigest: ECDSA P-256, ASN.1. The
@@ -287,6 +311,9 @@ type Request struct {
 	// purpose only, so that whoever gets hold of it cannot have it carried out.
 	DryRun bool
 }
+
+// PeerCAPrincipal is the principal of requests that the peer CA's key signs.
+const PeerCAPrincipal = "ca/peer"
 
 // NodePrincipal is the principal of commands that a node proposes by itself.
 func NodePrincipal(n NodeID) string { return "node/" + string(n) }

@@ -6,12 +6,41 @@ import (
 	"time"
 )
 
-// Cluster is what never changes after init.
+// Cluster is what says which cluster this is.
 type Cluster struct {
 	ID        string // random, 32 hex digits; every signature and gossip packet is bound to it
 	Name      string
 	PeerCA    []byte // DER certificate that signs nodes and operators
 	CreatedAt time.Time
+	// NextPeerCA signs nodes and operators as well, until PeerCA is retired and it takes its place;
+	// nil: there is none.
+	NextPeerCA []byte
+	// Endorsement is the signature of PeerCA's key over SuccessionText of NextPeerCA, by which who knows
+	// the one comes to know the other; nil: it has not signed.
+	Endorsement []byte
+}
+
+// SuccessionText is what a peer CA's key signs of the CA that shall take its place.
+func SuccessionText(cluster string, next []byte) []byte {
+	return Canonical(struct {
+		Purpose, Cluster string
+		Next             []byte
+	}{"armor peer CA succession v1", cluster, next})
+}
+
+// PeerCAs are the CAs of nodes and operators, DER.
+func (c Cluster) PeerCAs() [][]byte {
+	all := [][]byte{c.PeerCA}
+	if len(c.NextPeerCA) > 0 {
+		all = append(all, c.NextPeerCA)
+	}
+	return all
+}
+
+// SetPeerCAs changes the CAs of nodes and operators in a state that nobody else has seen.
+func (s *State) SetPeerCAs(signs, next, endorsement []byte) {
+	s.Cluster.PeerCA, s.Cluster.NextPeerCA, s.Cluster.Endorsement = signs, next, endorsement
+	s.Changed.at[Joining] = s.Revision
 }
 
 // TrustDomain is the SPIFFE trust domain of the cluster's own nodes and operators.

@@ -44,6 +44,12 @@ func objects(c Command) []string {
 		return configured(c)
 	case PutOperator:
 		return []string{fmt.Sprintf("operator %s with roles %v", c.Operator.Name, c.Operator.Roles)}
+	case RescueOperator:
+		return []string{fmt.Sprintf("operator %s with roles %v", c.Operator.Name, c.Operator.Roles)}
+	case PutPeerCA:
+		return []string{"peer CA " + c.Certificate.Fingerprint.Short()}
+	case RetirePeerCA:
+		return []string{"peer CA " + c.Fingerprint.Short()}
 	case MendTime:
 		return []string{"log time " + c.From.UTC().Format(time.RFC3339)}
 	case PruneCertificates:

@@ -174,7 +174,7 @@ func operatorOf(t *testing.T, c *site.Cluster) *rpc.Client {
 	must(err)
 	roots, err := pki.ParseCertificatesPEM(ca)
 	must(err)
-	client, err := rpc.Open(rpc.ClientConfig{Addresses: access.Addresses, Cluster: access.Cluster, Certificate: certificate, PeerCA: roots[0]})
+	client, err := rpc.Open(rpc.ClientConfig{Addresses: access.Addresses, Cluster: access.Cluster, Certificate: certificate, PeerCAs: roots})
 	must(err)
 	return client
 }

@@ -167,6 +167,7 @@ func TestBadBootstrapsAreRefused(t *testing.T) {
 	bad := map[string]func(*armor.Bootstrap){
 		"a short cluster id":     func(b *armor.Bootstrap) { b.Cluster.ID = "c1" },
 		"no peer CA":             func(b *armor.Bootstrap) { b.Cluster.PeerCA = nil },
+		"two peer CAs":           func(b *armor.Bootstrap) { b.Cluster.NextPeerCA = []byte("DER") },
 		"no name":                func(b *armor.Bootstrap) { b.Cluster.Name = "" },
 		"a member not to vote":   func(b *armor.Bootstrap) { b.Member.Voter = false },
 		"an operator in name":    func(b *armor.Bootstrap) { b.Operator.Roles = []armor.OperatorRole{armor.Viewer} },

@@ -74,7 +74,11 @@ var kinds = byName(
 	means(4, (*draft).revokeStaged),
 	means(7, (*draft).mendTime),
 	means(7, (*draft).pruneCertificates),
+	// 8: of another peer CA, whenever it ends.
 	means(7, (*draft).renewMember),
+	means(8, (*draft).rescueOperator),
+	means(8, (*draft).putPeerCA),
+	means(8, (*draft).retirePeerCA),
 )
 
 // LevelOf returns the kind of command in an entry that Check or Encode made, and the level

@@ -174,28 +174,33 @@ func (m *Machine) Check(r armor.Request, now time.Time) (b []byte, err error) {
 	}
 	e := entry{request: r, proposedAt: now, level: kinds[r.Command.Kind()].level}
 	b, err = m.try(e)
-	if err == nil || e.level >= latterLevel || !mayBeLatter(r.Command) {
+	latter := latterLevel(r.Command)
+	if err == nil || e.level >= latter {
 		return b, err
 	}
-	e.level = latterLevel
-	if latter, never := m.try(e); never == nil {
-		return latter, nil
+	e.level = latter
+	if b, never := m.try(e); never == nil {
+		return b, nil
 	}
 	return nil, err
 }
 
 // latterLevel is what commands of an earlier level are tried as when they are refused at
-// their own, if they mean more there: members of an older release go on without them.
-const latterLevel = 7
-
-func mayBeLatter(c armor.Command) bool {
+// their own, if they mean more there: members of an older release go on without them. Zero: they
+// mean the same at every level.
+func latterLevel(c armor.Command) uint32 {
 	switch c.(type) {
+	case armor.RenewMember: // with a certificate of another peer CA
+		return 8
 	case armor.CreateJoinToken, armor.RequestJoin: // for a name whose former node is not over yet
-		return true
+		return 7
 	case armor.PutAnchor: // of an intermediate
-		return true
+		return 7
 	}
-	return TakesAway(c) // whatever the time
+	if TakesAway(c) { // whatever the time
+		return 7
+	}
+	return 0
 }
 
 // try returns an entry as bytes if the state in force accepts it.

@@ -29,6 +29,9 @@ func (d *draft) bootstrap(b armor.Bootstrap) error {
 	); err != nil {
 		return err
 	}
+	if len(b.Cluster.NextPeerCA)+len(b.Cluster.Endorsement) > 0 {
+		return refuse(armor.ErrInvalid, "a cluster begins with one peer CA")
+	}
 	d.Cluster = b.Cluster
 	d.Cluster.CreatedAt, d.NextIndex = d.Time, 1
 	if !b.Member.Voter {
@@ -227,6 +230,7 @@ func (d *draft) renewMember(c armor.RenewMember) error {
 	case c.Certificate.Key != m.Certificate.Key:
 		return refuse(armor.ErrConflict, "node %s has another key than the certificate: a node keeps its key, and with another one it is replaced", c.Node)
 	case c.Certificate == m.Certificate:
+	case d.level >= 8 && c.Certificate.ID.Issuer != m.Certificate.ID.Issuer: // whenever it ends
 	case !c.Certificate.NotAfter.After(m.Certificate.NotAfter):
 		return refuse(armor.ErrConflict, "the certificate of node %s is good until %s already", c.Node, stamp(m.Certificate.NotAfter))
 	}

@@ -94,6 +94,9 @@ func (d *draft) authenticate(e entry) error {
 	if node, ok := strings.CutPrefix(r.Principal, "node/"); ok {
 		return d.authenticateNode(armor.NodeID(node), r)
 	}
+	if r.Principal == armor.PeerCAPrincipal && e.level >= 8 {
+		return d.authenticatePeerCA(e)
+	}
 	operator, found := d.Operators.Get(r.Principal)
 	if !found {
 		return refuse(armor.ErrDenied, "there is no operator %q", r.Principal)
@@ -141,7 +144,7 @@ func (d *draft) authorize(r armor.Request) error {
 	role := r.Command.Needs()
 	operator, isOperator := d.Operators.Get(r.Principal)
 	if !isOperator {
-		return nil // a node, with one of the cluster's own kinds
+		return nil // a node, with one of the cluster's own kinds, or the peer CA, with the one that is its
 	}
 	if role == "" {
 		return refuse(armor.ErrDenied, "%s is proposed by nodes only", r.Command.Kind())

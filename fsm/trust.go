@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -76,7 +77,8 @@ func (d *draft) checkAnchor(a armor.TrustAnchor) error {
 	if sha256.Sum256(a.DER) != a.Certificate.Fingerprint {
 		return refuse(armor.ErrInvalid, "trust anchor %s: the certificate does not have fingerprint %s", a.Name, a.Certificate.Fingerprint)
 	}
-	if sha256.Sum256(d.Cluster.PeerCA) == a.Certificate.Fingerprint {
+	isOwn := func(der []byte) bool { return sha256.Sum256(der) == a.Certificate.Fingerprint }
+	if slices.ContainsFunc(d.Cluster.PeerCAs(), isOwn) {
 		return refuse(armor.ErrInvalid, "trust anchor %s is the CA of nodes and operators, which must not vouch for clients", a.Name)
 	}
 	if r, found := d.State.Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {

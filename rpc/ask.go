@@ -204,17 +204,19 @@ func (c *Client) tables(ctx context.Context, q *armorpb.StateRequest, tables []T
 	if err != nil {
 		return nil, "", err
 	}
-	var members []string
+	var addresses []string
+	pins := map[armor.NodeID]armor.Digest{}
 	for m := range s.Members.Values() {
-		members = append(members, m.PeerAddress)
+		addresses = append(addresses, m.PeerAddress)
+		pins[m.ID] = m.Certificate.Key
 	}
-	c.learn(members)
+	c.learn(addresses, pins)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.clusterID == "" {
 		c.clusterID = s.Cluster.ID // what requests are signed for
 	}
-	c.logTime = s.Time
+	c.logTime, c.told = s.Time, s.Cluster
 	return s, next, nil
 }
 
@@ -243,7 +245,7 @@ func (c *Client) Nodes(ctx context.Context) ([]armor.NodeStatus, error) {
 			members = append(members, n.PeerAddress)
 		}
 	}
-	c.learn(members)
+	c.learn(members, nil)
 	return nodes, err
 }
 

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"regexp"
@@ -145,7 +146,7 @@ func TestRequestsOfStrangersAreNotProposed(t *testing.T) {
 	} {
 		for _, through := range []armor.NodeID{"n1", "n2"} {
 			c, err := Open(ClientConfig{Addresses: []string{l.nodes[through].address},
-				Cluster: labCluster, ClusterID: labClusterID, Certificate: cert, PeerCA: l.ca})
+				Cluster: labCluster, ClusterID: labClusterID, Certificate: cert, PeerCAs: []*x509.Certificate{l.ca}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -225,7 +226,7 @@ func TestANodeWithoutStateDeniesNobody(t *testing.T) {
 func TestClientRefusesWhatIsNoNodeOfItsCluster(t *testing.T) {
 	l, other := newLab(t, 1), newLab(t, 1)
 	ada := l.enrol("ada", armor.OperatorRoles()...)
-	c, err := Open(ClientConfig{Addresses: []string{other.nodes["n1"].address}, Cluster: labCluster, Certificate: ada, PeerCA: l.ca})
+	c, err := Open(ClientConfig{Addresses: []string{other.nodes["n1"].address}, Cluster: labCluster, Certificate: ada, PeerCAs: []*x509.Certificate{l.ca}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,11 +235,11 @@ func TestClientRefusesWhatIsNoNodeOfItsCluster(t *testing.T) {
 		t.Errorf("a node of another CA: %v", err)
 	}
 	if _, err := Open(ClientConfig{Addresses: []string{"x:1"}, Cluster: labCluster,
-		Certificate: l.nodes["n1"].certificate, PeerCA: l.ca}); !errors.Is(err, armor.ErrInvalid) {
+		Certificate: l.nodes["n1"].certificate, PeerCAs: []*x509.Certificate{l.ca}}); !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("opened with a node's certificate: %v", err)
 	}
 	if _, err := Open(ClientConfig{Addresses: []string{"x:1"}, Cluster: "Other",
-		Certificate: ada, PeerCA: l.ca}); !errors.Is(err, armor.ErrInvalid) {
+		Certificate: ada, PeerCAs: []*x509.Certificate{l.ca}}); !errors.Is(err, armor.ErrInvalid) {
 		t.Errorf("opened for another cluster: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -31,7 +32,13 @@ type ClientConfig struct {
 	ClusterID string
 	// Certificate is the operator's, with its P-256 key, which also signs requests.
 	Certificate tls.Certificate
-	PeerCA      *x509.Certificate
+	// PeerCAs vouch for nodes: one, or two while one takes the other's place.
+	PeerCAs []*x509.Certificate
+	// Pins are the keys that nodes are known by: who has one is believed also when its certificate
+	// has ended. Nil: nobody is.
+	Pins map[armor.NodeID]armor.Digest
+	// PeerCAKey signs requests by armor.PeerCAPrincipal in the operator's stead. Nil: as a rule.
+	PeerCAKey *ecdsa.PrivateKey
 	// Timeout bounds one attempt at one node; the caller's ctx bounds them all. Zero:
 	// DefaultTimeout.
 	Timeout time.Duration
@@ -48,19 +55,21 @@ type Client struct {
 	operator string
 	key      *ecdsa.PrivateKey
 
-	mu        sync.Mutex // guards all below; never held during a call
-	lines     []*line    // one an address; those of the configuration first, and never fewer
-	members   []string   // where the members said to be, as it was read last
-	first     int        // index of the address that answered last
-	clusterID string     // empty until it is known
-	seen      uint64     // revision of the latest change of our own
-	logTime   time.Time  // as it was read last
+	mu        sync.Mutex                    // guards all below; never held during a call
+	lines     []*line                       // one an address; those of the configuration first, and never fewer
+	members   []string                      // where the members said to be, as it was read last
+	pins      map[armor.NodeID]armor.Digest // the members' keys, likewise
+	first     int                           // index of the address that answered last
+	clusterID string                        // empty until it is known
+	seen      uint64                        // revision of the latest change of our own
+	logTime   time.Time                     // as it was read last
+	told      armor.Cluster                 // likewise
 }
 
 // Open checks the configuration. It connects with the first call, not now. It returns
 // ErrInvalid for a certificate that is not an operator's of the cluster.
 func Open(cfg ClientConfig) (*Client, error) {
-	if len(cfg.Addresses) == 0 || cfg.Cluster == "" || cfg.PeerCA == nil {
+	if len(cfg.Addresses) == 0 || cfg.Cluster == "" || len(cfg.PeerCAs) == 0 {
 		return nil, fmt.Errorf("%w: a client needs addresses, the cluster's name and its peer CA", armor.ErrInvalid)
 	}
 	if cfg.Timeout <= 0 {
@@ -77,7 +86,7 @@ func Open(cfg ClientConfig) (*Client, error) {
 	if !ok || key.Curve != elliptic.P256() {
 		return nil, fmt.Errorf("%w: the key of operator %q is not an ECDSA P-256 key", armor.ErrInvalid, operator)
 	}
-	c := &Client{cfg: cfg, operator: operator, key: key, clusterID: cfg.ClusterID}
+	c := &Client{cfg: cfg, operator: operator, key: key, clusterID: cfg.ClusterID, pins: cfg.Pins}
 	for _, address := range cfg.Addresses {
 		c.addLineLocked(address) // nobody else has c yet
 	}
@@ -92,17 +101,21 @@ func (c *Client) addLineLocked(address string) {
 // maxLines bounds the addresses that are tried: a node's word adds to them.
 const maxLines = 64
 
-// learn takes the members' addresses from an answer. Who is met there must prove to be a
-// node, as everybody else.
-func (c *Client) learn(members []string) {
-	if len(members) == 0 {
+// learn takes the members' addresses and, where the answer has them, keys from an answer. Who is met
+// there must prove to be a node, as everybody else; the key counts only beside a certificate of the
+// peer CA.
+func (c *Client) learn(addresses []string, pins map[armor.NodeID]armor.Digest) {
+	if len(addresses) == 0 {
 		return // of a node that is no member yet, or another table
 	}
-	members = members[:min(len(members), maxLines)]
+	addresses = addresses[:min(len(addresses), maxLines)]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.members = members
-	for _, address := range members {
+	c.members = addresses
+	if len(pins) > 0 {
+		c.pins = pins
+	}
+	for _, address := range addresses {
 		known := slices.ContainsFunc(c.lines, func(l *line) bool { return l.to == address })
 		if !known && len(c.lines) < maxLines {
 			c.addLineLocked(address)
@@ -116,6 +129,21 @@ func (c *Client) Members() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.members)
+}
+
+// Pins are the members' keys as the last answer had them, or else those of the configuration.
+func (c *Client) Pins() map[armor.NodeID]armor.Digest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.pins)
+}
+
+// Cluster is which cluster the last answer was of; zero before the first one that said it. One node's
+// word: what it says of peer CAs counts by its endorsement.
+func (c *Client) Cluster() armor.Cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told
 }
 
 func (c *Client) allLines() []*line {
@@ -161,8 +189,8 @@ func (c *Client) Operator() string { return c.operator }
 // Certificate is the operator's, with its key.
 func (c *Client) Certificate() tls.Certificate { return c.cfg.Certificate }
 
-// PeerCA is the CA that signs the cluster's nodes and operators.
-func (c *Client) PeerCA() *x509.Certificate { return c.cfg.PeerCA }
+// PeerCAs are those that vouch for the cluster's nodes and operators.
+func (c *Client) PeerCAs() []*x509.Certificate { return c.cfg.PeerCAs }
 
 // dial connects to one address and proves both ends.
 func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -202,16 +230,31 @@ func (c *Client) nodeAt(conn net.Conn) (armor.NodeID, error) {
 	return c.nodeIn(conn.(*tls.Conn).ConnectionState().PeerCertificates)
 }
 
-// nodeIn is the node whose certificate a chain is.
-func (c *Client) nodeIn(chain []*x509.Certificate) (armor.NodeID, error) {
-	kind, name, _, err := pki.VerifyPeer(c.cfg.PeerCA, c.cfg.Cluster, chain, c.cfg.Now())
-	if err == nil && kind != pki.Node {
-		err = fmt.Errorf("%w: met %s %q instead of a node", armor.ErrDenied, kind, name)
-	}
-	return armor.NodeID(name), err
+// pin is the key that a node is known by: as an answer had it, or as the configuration has.
+func (c *Client) pin(node armor.NodeID) armor.Digest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pins[node]
 }
 
 func (c *Client) verifyNode(state tls.ConnectionState) error {
 	_, err := c.nodeIn(state.PeerCertificates)
 	return err
+}
+
+// nodeIn is the node whose certificate a chain is. It believes a node by its certificate, and one
+// whose certificate has ended by its key.
+func (c *Client) nodeIn(chain []*x509.Certificate) (armor.NodeID, error) {
+	met, err := pki.VerifyPeer(c.cfg.PeerCAs, c.cfg.Cluster, chain, c.cfg.Now())
+	if err != nil {
+		known, never := pki.VerifyKnownPeer(c.cfg.PeerCAs, c.cfg.Cluster, chain, c.cfg.Now())
+		if never != nil || known.Kind != pki.Node || c.pin(armor.NodeID(known.Name)) != known.Leaf.Key {
+			return "", err
+		}
+		met = known
+	}
+	if met.Kind != pki.Node {
+		return "", fmt.Errorf("%w: met %s %q instead of a node", armor.ErrDenied, met.Kind, met.Name)
+	}
+	return armor.NodeID(met.Name), nil
 }

@@ -55,7 +55,7 @@ type Admission struct {
 	Chain       [][]byte // its certificate and the issuers, DER, leaf first
 	ClusterID   string
 	ClusterName string
-	PeerCA      []byte // DER
+	PeerCAs     []*x509.Certificate
 	GossipKey   []byte
 	Voters      []Voter
 }
@@ -141,23 +141,40 @@ func (cfg JoinConfig) meet(ctx context.Context, api armorpb.JoinAPIClient, chain
 	if err != nil {
 		return fromStatus(err)
 	}
-	return cfg.checkNode(introduction.PeerCa, chain)
+	cas, err := cfg.peerCAs(armor.Cluster{
+		PeerCA: introduction.PeerCa, NextPeerCA: introduction.NextPeerCa, Endorsement: introduction.Endorsement,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", armor.ErrUnavailable, err)
+	}
+	return cfg.checkNode(cas, chain)
 }
 
-func (cfg JoinConfig) checkNode(peerCA []byte, chain []*x509.Certificate) error {
-	ca, err := x509.ParseCertificate(peerCA)
+// peerCAs are the peer CAs that a node shows and the token vouches for: the one that it pins, and one
+// that this one has endorsed.
+func (cfg JoinConfig) peerCAs(c armor.Cluster) ([]*x509.Certificate, error) {
+	ca, err := x509.ParseCertificate(c.PeerCA)
 	if err != nil {
-		return fmt.Errorf("%w: the node shows no peer CA: %w", armor.ErrUnavailable, err)
+		return nil, fmt.Errorf("the node shows no peer CA: %w", err)
 	}
 	if pki.SPKI(ca) != cfg.Token.Pin {
-		return fmt.Errorf("%w: the node's peer CA is not the one that the join token pins", armor.ErrUnavailable)
+		return nil, errors.New("the node's peer CA is not the one that the join token pins")
 	}
-	kind, name, _, err := pki.VerifyPeer(ca, cfg.Token.Cluster, chain, cfg.Now())
+	cas := []*x509.Certificate{ca}
+	c.Name = cfg.Token.Cluster
+	if next, ok := pki.Endorsed(cas, c); ok {
+		cas = append(cas, next)
+	}
+	return cas, nil
+}
+
+func (cfg JoinConfig) checkNode(cas, chain []*x509.Certificate) error {
+	met, err := pki.VerifyPeer(cas, cfg.Token.Cluster, chain, cfg.Now())
 	if err != nil {
 		return fmt.Errorf("%w: the node's certificate: %v", armor.ErrUnavailable, err)
 	}
-	if kind != pki.Node {
-		return fmt.Errorf("%w: met %s %q instead of a node", armor.ErrUnavailable, kind, name)
+	if met.Kind != pki.Node {
+		return fmt.Errorf("%w: met %s %q instead of a node", armor.ErrUnavailable, met.Kind, met.Name)
 	}
 	return nil
 }
@@ -191,7 +208,7 @@ func (cfg JoinConfig) awaitApproval(ctx context.Context, api armorpb.JoinAPIClie
 		case err != nil:
 			return Admission{}, err
 		case answer.Approved:
-			return cfg.check(admissionOf(answer))
+			return cfg.admitted(answer)
 		}
 		if !sleep(ctx, joinPoll) {
 			return Admission{}, fmt.Errorf("%w: waiting for an operator to approve node %s: %w", armor.ErrUnavailable, cfg.Token.Node, ctx.Err())
@@ -206,20 +223,21 @@ func (cfg JoinConfig) ask(ctx context.Context, api armorpb.JoinAPIClient, proof 
 	return answer, fromStatus(err)
 }
 
-func admissionOf(m *armorpb.JoinAnswer) Admission {
-	a := Admission{Chain: m.Chain, ClusterID: m.ClusterId, ClusterName: m.ClusterName, PeerCA: m.PeerCa, GossipKey: m.GossipKey}
+// admitted reads an admission and holds it against the token.
+func (cfg JoinConfig) admitted(m *armorpb.JoinAnswer) (Admission, error) {
+	a := Admission{Chain: m.Chain, ClusterID: m.ClusterId, ClusterName: m.ClusterName, GossipKey: m.GossipKey}
 	for _, v := range m.Voters {
 		a.Voters = append(a.Voters, Voter{ID: armor.NodeID(v.Id), PeerAddress: v.PeerAddress})
 	}
-	return a
+	var err error
+	if a.PeerCAs, err = cfg.peerCAs(armor.Cluster{PeerCA: m.PeerCa, NextPeerCA: m.NextPeerCa, Endorsement: m.Endorsement}); err != nil {
+		return a, fmt.Errorf("%w: what is handed out: %w", armor.ErrDenied, err)
+	}
+	return cfg.check(a)
 }
 
 // check makes sure that the certificate is this node's own, for its own key.
 func (cfg JoinConfig) check(a Admission) (Admission, error) {
-	ca, err := x509.ParseCertificate(a.PeerCA)
-	if err != nil || pki.SPKI(ca) != cfg.Token.Pin {
-		return a, fmt.Errorf("%w: the peer CA handed out is not the one that the join token pins", armor.ErrDenied)
-	}
 	var chain []*x509.Certificate
 	for _, der := range a.Chain {
 		cert, err := x509.ParseCertificate(der)
@@ -228,7 +246,7 @@ func (cfg JoinConfig) check(a Admission) (Admission, error) {
 		}
 		chain = append(chain, cert)
 	}
-	kind, name, leaf, err := pki.VerifyPeer(ca, cfg.Token.Cluster, chain, cfg.Now())
+	given, err := pki.VerifyPeer(a.PeerCAs, cfg.Token.Cluster, chain, cfg.Now())
 	if err != nil {
 		return a, fmt.Errorf("the certificate handed out: %w", err)
 	}
@@ -236,7 +254,7 @@ func (cfg JoinConfig) check(a Admission) (Admission, error) {
 	if err != nil {
 		return a, err
 	}
-	if kind != pki.Node || name != string(cfg.Token.Node) || leaf.Key != sha256.Sum256(own.RawSubjectPublicKeyInfo) {
+	if given.Kind != pki.Node || given.Name != string(cfg.Token.Node) || given.Leaf.Key != sha256.Sum256(own.RawSubjectPublicKeyInfo) {
 		return a, fmt.Errorf("%w: the certificate handed out is not for the key of node %s", armor.ErrDenied, cfg.Token.Node)
 	}
 	return a, nil

@@ -227,3 +227,46 @@ func TestStrangersAreLimited(t *testing.T) {
 		t.Errorf("after %d calls at once: %v", joinBurst+1, err)
 	}
 }
+
+// TestAJoinerBelievesAPeerCAThatItsPinnedOneEndorses, and no other one that a node shows beside it.
+func TestAJoinerBelievesAPeerCAThatItsPinnedOneEndorses(t *testing.T) {
+	for name, endorsed := range map[string]bool{"endorsed": true, "by itself": false} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 1) // whose node has a certificate of the next CA
+			old, oldKey, err := pki.NewCA(pki.CAConfig{Kind: pki.PeerCA, CommonName: "old peers",
+				TrustDomain: pki.ClusterDomain(labCluster), Lifetime: 24 * time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			signer := oldKey
+			if !endorsed {
+				signer = l.caKey
+			}
+			endorsement, err := pki.Endorse(signer, labCluster, l.ca)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := l.invite("n1")
+			cfg.Token = NewJoinToken(labCluster, "n4", old)
+			l.change(func(s *armor.State) {
+				s.Tokens = s.Tokens.With(armor.JoinToken{Hash: cfg.Token.Hash(), Node: "n4", Expires: s.Time.Add(time.Hour)})
+				s.SetPeerCAs(old.Raw, l.ca.Raw, endorsement)
+			})
+			if !endorsed {
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				if _, err := Join(ctx, cfg); !errors.Is(err, armor.ErrUnavailable) {
+					t.Errorf("joined: %v", err)
+				}
+				return
+			}
+			var approving sync.WaitGroup
+			approving.Go(func() { l.approve(t.Context(), cfg.Key) })
+			defer approving.Wait()
+			got, err := Join(t.Context(), cfg)
+			if err != nil || len(got.PeerCAs) != 2 || !got.PeerCAs[1].Equal(l.ca) {
+				t.Errorf("%+v %v", got, err)
+			}
+		})
+	}
+}

@@ -168,7 +168,7 @@ func (l *lab) client(cert tls.Certificate, nodes ...armor.NodeID) *Client {
 	for _, n := range nodes {
 		addresses = append(addresses, l.nodes[n].address)
 	}
-	c, err := Open(ClientConfig{Addresses: addresses, Cluster: labCluster, Certificate: cert, PeerCA: l.ca})
+	c, err := Open(ClientConfig{Addresses: addresses, Cluster: labCluster, Certificate: cert, PeerCAs: []*x509.Certificate{l.ca}})
 	if err != nil {
 		l.t.Fatal(err)
 	}

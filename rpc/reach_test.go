@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"testing"
 
@@ -19,7 +20,7 @@ func TestStoppedNodeIsPassedOver(t *testing.T) {
 	defer stopped.Close()
 	c, err := Open(ClientConfig{
 		Addresses: []string{stopped.Addr().String(), l.nodes["n1"].address}, Cluster: labCluster,
-		Certificate: l.enrol("nora", armor.NodeAdmin), PeerCA: l.ca,
+		Certificate: l.enrol("nora", armor.NodeAdmin), PeerCAs: []*x509.Certificate{l.ca},
 	})
 	if err != nil {
 		t.Fatal(err)

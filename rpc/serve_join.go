@@ -68,7 +68,8 @@ func (j *joinService) Introduce(context.Context, *armorpb.Empty) (*armorpb.Intro
 	if state.Cluster.ID == "" {
 		return nil, errNoState
 	}
-	return &armorpb.Introduction{PeerCa: state.Cluster.PeerCA}, nil
+	c := state.Cluster
+	return &armorpb.Introduction{PeerCa: c.PeerCA, NextPeerCa: c.NextPeerCA, Endorsement: c.Endorsement}, nil
 }
 
 // File spends the token and files the certificate request, through the leader.
@@ -165,6 +166,7 @@ func (j *joinService) Result(ctx context.Context, q *armorpb.JoinQuestion) (*arm
 	answer := &armorpb.JoinAnswer{
 		Approved: true, Chain: request.Chain, GossipKey: key,
 		ClusterId: state.Cluster.ID, ClusterName: state.Cluster.Name, PeerCa: state.Cluster.PeerCA,
+		NextPeerCa: state.Cluster.NextPeerCA, Endorsement: state.Cluster.Endorsement,
 	}
 	for m := range state.Members.Values() {
 		if m.Voter {

@@ -48,7 +48,8 @@ func (o *operatorService) Submit(ctx context.Context, q *armorpb.SubmitRequest) 
 	return reply, nil
 }
 
-// ownRequest reads a request and checks that its principal is who sent it.
+// ownRequest reads a request and checks that its principal is who sent it; the peer CA's comes from
+// the operator whom it names.
 func ownRequest(ctx context.Context, m *armorpb.Request) (armor.Request, error) {
 	request, err := requestOf(m)
 	if err != nil {
@@ -58,7 +59,11 @@ func ownRequest(ctx context.Context, m *armorpb.Request) (armor.Request, error) 
 	if err != nil {
 		return request, err
 	}
-	if who.kind != pki.Operator || request.Principal != who.name {
+	sender := request.Principal
+	if rescue, ok := request.Command.(armor.RescueOperator); ok && sender == armor.PeerCAPrincipal {
+		sender = rescue.Operator.Name
+	}
+	if who.kind != pki.Operator || sender != who.name {
 		return request, fmt.Errorf("%w: %s %q cannot submit a request of %.80q", armor.ErrDenied, who.kind, who.name, request.Principal)
 	}
 	return request, nil

@@ -131,9 +131,13 @@ func (c *Client) sign(ctx context.Context, r armor.Request) (*armorpb.Request, e
 	if err != nil {
 		return nil, fmt.Errorf("ask for the cluster's id: %w", err)
 	}
+	key := c.key
 	r.Principal, r.Expires = c.operator, c.signingTime().Add(requestLife).UTC()
+	if c.cfg.PeerCAKey != nil {
+		r.Principal, key = armor.PeerCAPrincipal, c.cfg.PeerCAKey
+	}
 	digest := r.SigningDigest(cluster)
-	if r.Signature, err = ecdsa.SignASN1(rand.Reader, c.key, digest[:]); err != nil {
+	if r.Signature, err = ecdsa.SignASN1(rand.Reader, key, digest[:]); err != nil {
 		return nil, fmt.Errorf("sign request %s: %w", r.ID, err)
 	}
 	return requestMessage(r)

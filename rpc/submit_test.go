@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -179,7 +180,7 @@ func TestNothingSentIsNeverUncertain(t *testing.T) {
 		t.Errorf("leader gone: %v", err)
 	}
 	l.nodes["n2"].kill()
-	nobody, err := Open(ClientConfig{Addresses: c.cfg.Addresses, Cluster: labCluster, ClusterID: labClusterID, Certificate: ada, PeerCA: l.ca})
+	nobody, err := Open(ClientConfig{Addresses: c.cfg.Addresses, Cluster: labCluster, ClusterID: labClusterID, Certificate: ada, PeerCAs: []*x509.Certificate{l.ca}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +384,7 @@ func TestDryRunIsNeverCarriedOut(t *testing.T) {
 	go func() { defer close(done); server.Serve(listener) }()
 	defer func() { server.Stop(); <-done }()
 	c, err := Open(ClientConfig{
-		Addresses: []string{listener.Addr().String()}, Cluster: labCluster, Certificate: l.enrol("ada", armor.OperatorRoles()...), PeerCA: l.ca,
+		Addresses: []string{listener.Addr().String()}, Cluster: labCluster, Certificate: l.enrol("ada", armor.OperatorRoles()...), PeerCAs: []*x509.Certificate{l.ca},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -65,36 +66,85 @@ func CheckPeerLeaf(cert *x509.Certificate, kind string) error {
 	return first(broken)
 }
 
+// Peer is who a chain under a peer CA says that its holder is.
+type Peer struct {
+	Kind  string // Node or Operator
+	Name  string
+	Leaf  armor.Certificate
+	Above []armor.Certificate // the CAs that vouch for it, up to the peer CA
+}
+
 // VerifyPeer checks the chain that a node or operator presented, leaf first, against
-// the cluster's peer CA, and returns who it is. It is pure and may run before proof
+// the cluster's peer CAs, and returns who it is. It is pure and may run before proof
 // of possession.
-func VerifyPeer(
-	ca *x509.Certificate, cluster string, chain []*x509.Certificate, now time.Time,
-) (kind, name string, leaf armor.Certificate, err error) {
+func VerifyPeer(cas []*x509.Certificate, cluster string, chain []*x509.Certificate, now time.Time) (Peer, error) {
 	if err := bounded(chain); err != nil {
-		return "", "", leaf, err
+		return Peer{}, err
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(ca)
-	if _, err := chain[0].Verify(x509.VerifyOptions{
+	for _, ca := range cas {
+		roots.AddCert(ca)
+	}
+	chains, err := chain[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates(chain), CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}); err != nil {
-		return "", "", leaf, fmt.Errorf("verify peer certificate: %w", err)
+	})
+	if err != nil {
+		return Peer{}, fmt.Errorf("verify peer certificate: %w", err)
 	}
 	id, err := URIIdentity(chain[0])
 	if err != nil {
-		return "", "", leaf, fmt.Errorf("peer certificate: %w", err)
+		return Peer{}, fmt.Errorf("peer certificate: %w", err)
 	}
 	domain, kind, name, err := ParsePeerIdentity(id)
 	if err != nil {
-		return "", "", leaf, err
+		return Peer{}, err
 	}
 	if domain != strings.ToLower(cluster) {
-		return "", "", leaf, fmt.Errorf("%w: %q is of another cluster than %q", armor.ErrDenied, id, cluster)
+		return Peer{}, fmt.Errorf("%w: %q is of another cluster than %q", armor.ErrDenied, id, cluster)
 	}
 	if err := CheckPeerLeaf(chain[0], kind); err != nil {
-		return "", "", leaf, err
+		return Peer{}, err
 	}
-	return kind, name, Facts(chain[0], SPKI(ca)), nil
+	return provenBy(shortest(chains), kind, name), nil
+}
+
+// shortest is the chain that says most directly who vouches for the leaf: a CA that is trusted by
+// itself may be signed by another one, too.
+func shortest(chains [][]*x509.Certificate) []*x509.Certificate {
+	return slices.MinFunc(chains, func(a, b []*x509.Certificate) int { return cmp.Compare(len(a), len(b)) })
+}
+
+func provenBy(chain []*x509.Certificate, kind, name string) Peer {
+	p := Peer{Kind: kind, Name: name}
+	for i, c := range chain {
+		issuer := SPKI(chain[min(i+1, len(chain)-1)]) // the last one is trusted by itself
+		if i == 0 {
+			p.Leaf = Facts(c, issuer)
+		} else {
+			p.Above = append(p.Above, Facts(c, issuer))
+		}
+	}
+	return p
+}
+
+// VerifyKnownPeer is VerifyPeer for somebody who is known by the key: that the certificate, or its
+// CA, has ended does not matter. All else does.
+func VerifyKnownPeer(cas []*x509.Certificate, cluster string, chain []*x509.Certificate, now time.Time) (p Peer, err error) {
+	if err := bounded(chain); err != nil {
+		return Peer{}, err
+	}
+	err = fmt.Errorf("verify peer certificate: %w: there is no peer CA", armor.ErrInvalid)
+	for _, ca := range cas {
+		at := now
+		for _, c := range []*x509.Certificate{chain[0], ca} {
+			if c.NotAfter.Before(at) {
+				at = c.NotAfter
+			}
+		}
+		if p, err = VerifyPeer([]*x509.Certificate{ca}, cluster, chain, at); err == nil {
+			return p, nil
+		}
+	}
+	return p, err
 }

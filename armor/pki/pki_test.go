@@ -309,28 +309,62 @@ func TestVerifyPeerTellsNodesFromOperatorsAndStrangers(t *testing.T) {
 		}
 		return []*x509.Certificate{leaf}
 	}
-	kind, name, facts, err := pki.VerifyPeer(ca, "Prod", sign(pki.NodeIdentity("prod", "n1"), true), now)
-	if err != nil || kind != pki.Node || name != "n1" || facts.ID.Issuer != pki.SPKI(ca) {
-		t.Fatal(kind, name, facts, err)
+	cas := []*x509.Certificate{ca}
+	met, err := pki.VerifyPeer(cas, "Prod", sign(pki.NodeIdentity("prod", "n1"), true), now)
+	if err != nil || met.Kind != pki.Node || met.Name != "n1" || met.Leaf.ID.Issuer != pki.SPKI(ca) ||
+		len(met.Above) != 1 || met.Above[0] != pki.AnchorFacts(ca) {
+		t.Fatal(met, err)
 	}
-	kind, _, _, err = pki.VerifyPeer(ca, "prod", sign(pki.OperatorIdentity("prod", "ada"), false), now)
-	if err != nil || kind != pki.Operator {
-		t.Fatal(kind, err)
+	met, err = pki.VerifyPeer(cas, "prod", sign(pki.OperatorIdentity("prod", "ada"), false), now)
+	if err != nil || met.Kind != pki.Operator {
+		t.Fatal(met, err)
 	}
-	if _, _, _, err := pki.VerifyPeer(ca, "prod", sign(pki.NodeIdentity("prod", "n1"), false), now); err == nil {
+	if _, err := pki.VerifyPeer(cas, "prod", sign(pki.NodeIdentity("prod", "n1"), false), now); err == nil {
 		t.Error("a node without serverAuth passed")
 	}
-	if _, _, _, err := pki.VerifyPeer(ca, "prod", sign(pki.OperatorIdentity("prod", "ada"), true), now); err == nil {
+	if _, err := pki.VerifyPeer(cas, "prod", sign(pki.OperatorIdentity("prod", "ada"), true), now); err == nil {
 		t.Error("an operator with serverAuth passed")
 	}
-	if _, _, _, err := pki.VerifyPeer(ca, "other", sign(pki.NodeIdentity("prod", "n1"), true), now); !errors.Is(err, armor.ErrDenied) {
+	if _, err := pki.VerifyPeer(cas, "other", sign(pki.NodeIdentity("prod", "n1"), true), now); !errors.Is(err, armor.ErrDenied) {
 		t.Errorf("a node of another cluster: %v", err)
 	}
-	if _, _, _, err := pki.VerifyPeer(ca, "prod", sign(pki.NodeIdentity("prod", "n1"), true), now.Add(2*time.Hour)); err == nil {
+	if _, err := pki.VerifyPeer(cas, "prod", sign(pki.NodeIdentity("prod", "n1"), true), now.Add(2*time.Hour)); err == nil {
 		t.Error("an expired node passed")
 	}
-	if _, _, _, err := pki.VerifyPeer(ca, "prod", nil, now); err == nil {
+	if _, err := pki.VerifyPeer(cas, "prod", nil, now); err == nil {
 		t.Error("no certificate passed")
+	}
+}
+
+// TestPeerKnownByItsKeyOutlivesItsCertificate, and its CA, and nothing else.
+func TestPeerKnownByItsKeyOutlivesItsCertificate(t *testing.T) {
+	ca, key := newCA(t, pki.PeerCA, pki.ClusterDomain("prod"))
+	other, _ := newCA(t, pki.PeerCA, pki.ClusterDomain("prod"))
+	leaf, err := pki.SignLeaf(ca, key, newKey(t).Public(), pki.LeafConfig{
+		Identity: pki.NodeIdentity("prod", "n1"), Client: true, Server: true, Lifetime: time.Hour, Now: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := []*x509.Certificate{leaf}
+	for name, c := range map[string]struct {
+		cas     []*x509.Certificate
+		cluster string
+		at      time.Time
+		good    bool
+	}{
+		"now":                       {[]*x509.Certificate{ca}, "prod", now, true},
+		"after its end":             {[]*x509.Certificate{other, ca}, "prod", now.Add(2 * time.Hour), true},
+		"after the CA's end":        {[]*x509.Certificate{ca}, "prod", ca.NotAfter.Add(time.Hour), true},
+		"before its beginning":      {[]*x509.Certificate{ca}, "prod", leaf.NotBefore.Add(-time.Hour), false},
+		"of another CA":             {[]*x509.Certificate{other}, "prod", now.Add(2 * time.Hour), false},
+		"of another cluster":        {[]*x509.Certificate{ca}, "test", now.Add(2 * time.Hour), false},
+		"when no CA is believed in": {nil, "prod", now.Add(2 * time.Hour), false},
+	} {
+		met, err := pki.VerifyKnownPeer(c.cas, c.cluster, chain, c.at)
+		if (err == nil && met.Name == "n1") != c.good {
+			t.Errorf("%s: %v %v", name, met, err)
+		}
 	}
 }
 

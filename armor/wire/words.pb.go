@@ -223,6 +223,8 @@ type Cluster struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	PeerCa        []byte                 `protobuf:"bytes,3,opt,name=peer_ca,json=peerCa,proto3" json:"peer_ca,omitempty"`
 	CreatedAt     *Time                  `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	NextPeerCa    []byte                 `protobuf:"bytes,6,opt,name=next_peer_ca,json=nextPeerCa,proto3" json:"next_peer_ca,omitempty"`
+	Endorsement   []byte                 `protobuf:"bytes,7,opt,name=endorsement,proto3" json:"endorsement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +283,20 @@ func (x *Cluster) GetPeerCa() []byte {
 func (x *Cluster) GetCreatedAt() *Time {
 	if x != nil {
 		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Cluster) GetNextPeerCa() []byte {
+	if x != nil {
+		return x.NextPeerCa
+	}
+	return nil
+}
+
+func (x *Cluster) GetEndorsement() []byte {
+	if x != nil {
+		return x.Endorsement
 	}
 	return nil
 }
@@ -2413,6 +2429,162 @@ func (x *PutOperator) GetOperator() *Operator {
 	return nil
 }
 
+type RescueOperator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operator      *Operator              `protobuf:"bytes,1,opt,name=operator,proto3" json:"operator,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RescueOperator) Reset() {
+	*x = RescueOperator{}
+	mi := &file_armor_wire_words_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RescueOperator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RescueOperator) ProtoMessage() {}
+
+func (x *RescueOperator) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RescueOperator.ProtoReflect.Descriptor instead.
+func (*RescueOperator) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RescueOperator) GetOperator() *Operator {
+	if x != nil {
+		return x.Operator
+	}
+	return nil
+}
+
+type PutPeerCA struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   *Certificate           `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Der           []byte                 `protobuf:"bytes,2,opt,name=der,proto3" json:"der,omitempty"`
+	Endorsement   []byte                 `protobuf:"bytes,3,opt,name=endorsement,proto3" json:"endorsement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutPeerCA) Reset() {
+	*x = PutPeerCA{}
+	mi := &file_armor_wire_words_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutPeerCA) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutPeerCA) ProtoMessage() {}
+
+func (x *PutPeerCA) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutPeerCA.ProtoReflect.Descriptor instead.
+func (*PutPeerCA) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *PutPeerCA) GetCertificate() *Certificate {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *PutPeerCA) GetDer() []byte {
+	if x != nil {
+		return x.Der
+	}
+	return nil
+}
+
+func (x *PutPeerCA) GetEndorsement() []byte {
+	if x != nil {
+		return x.Endorsement
+	}
+	return nil
+}
+
+type RetirePeerCA struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   []byte                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetirePeerCA) Reset() {
+	*x = RetirePeerCA{}
+	mi := &file_armor_wire_words_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetirePeerCA) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetirePeerCA) ProtoMessage() {}
+
+func (x *RetirePeerCA) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetirePeerCA.ProtoReflect.Descriptor instead.
+func (*RetirePeerCA) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RetirePeerCA) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *RetirePeerCA) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 type CreateJoinToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         *JoinToken             `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -2422,7 +2594,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2606,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2619,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2467,7 +2639,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2651,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2664,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2520,7 +2692,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2704,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2717,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2580,7 +2752,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2764,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +2777,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2640,7 +2812,7 @@ type RenewMember struct {
 
 func (x *RenewMember) Reset() {
 	*x = RenewMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2824,7 @@ func (x *RenewMember) String() string {
 func (*RenewMember) ProtoMessage() {}
 
 func (x *RenewMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2837,7 @@ func (x *RenewMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewMember.ProtoReflect.Descriptor instead.
 func (*RenewMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RenewMember) GetNode() string {
@@ -2701,7 +2873,7 @@ type ReplaceMember struct {
 
 func (x *ReplaceMember) Reset() {
 	*x = ReplaceMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2885,7 @@ func (x *ReplaceMember) String() string {
 func (*ReplaceMember) ProtoMessage() {}
 
 func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2898,7 @@ func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMember.ProtoReflect.Descriptor instead.
 func (*ReplaceMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReplaceMember) GetNode() string {
@@ -2769,7 +2941,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2953,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2966,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -2835,7 +3007,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +3019,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +3032,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetShares) GetPool() string {
@@ -2886,7 +3058,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3070,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3083,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -2930,7 +3102,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3114,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3127,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -2976,7 +3148,7 @@ type StageRevocations struct {
 
 func (x *StageRevocations) Reset() {
 	*x = StageRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2988,7 +3160,7 @@ func (x *StageRevocations) String() string {
 func (*StageRevocations) ProtoMessage() {}
 
 func (x *StageRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3001,7 +3173,7 @@ func (x *StageRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
 func (*StageRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StageRevocations) GetBatch() string {
@@ -3038,7 +3210,7 @@ type RevokeStaged struct {
 
 func (x *RevokeStaged) Reset() {
 	*x = RevokeStaged{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3050,7 +3222,7 @@ func (x *RevokeStaged) String() string {
 func (*RevokeStaged) ProtoMessage() {}
 
 func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3063,7 +3235,7 @@ func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
 func (*RevokeStaged) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RevokeStaged) GetBatch() string {
@@ -3110,7 +3282,7 @@ type MendTime struct {
 
 func (x *MendTime) Reset() {
 	*x = MendTime{}
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3294,7 @@ func (x *MendTime) String() string {
 func (*MendTime) ProtoMessage() {}
 
 func (x *MendTime) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3307,7 @@ func (x *MendTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
 func (*MendTime) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MendTime) GetFrom() *Time {
@@ -3154,7 +3326,7 @@ type PruneCertificates struct {
 
 func (x *PruneCertificates) Reset() {
 	*x = PruneCertificates{}
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3166,7 +3338,7 @@ func (x *PruneCertificates) String() string {
 func (*PruneCertificates) ProtoMessage() {}
 
 func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3351,7 @@ func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCertificates.ProtoReflect.Descriptor instead.
 func (*PruneCertificates) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PruneCertificates) GetEndedBefore() *Time {
@@ -3215,6 +3387,9 @@ type Command struct {
 	//	*Command_PruneCertificates
 	//	*Command_ReplaceMember
 	//	*Command_RenewMember
+	//	*Command_RescueOperator
+	//	*Command_PutPeerCa
+	//	*Command_RetirePeerCa
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3222,7 +3397,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3409,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3422,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3446,6 +3621,33 @@ func (x *Command) GetRenewMember() *RenewMember {
 	return nil
 }
 
+func (x *Command) GetRescueOperator() *RescueOperator {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RescueOperator); ok {
+			return x.RescueOperator
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPutPeerCa() *PutPeerCA {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_PutPeerCa); ok {
+			return x.PutPeerCa
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRetirePeerCa() *RetirePeerCA {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RetirePeerCa); ok {
+			return x.RetirePeerCa
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3534,6 +3736,18 @@ type Command_RenewMember struct {
 	RenewMember *RenewMember `protobuf:"bytes,21,opt,name=renew_member,json=renewMember,proto3,oneof"`
 }
 
+type Command_RescueOperator struct {
+	RescueOperator *RescueOperator `protobuf:"bytes,23,opt,name=rescue_operator,json=rescueOperator,proto3,oneof"`
+}
+
+type Command_PutPeerCa struct {
+	PutPeerCa *PutPeerCA `protobuf:"bytes,24,opt,name=put_peer_ca,json=putPeerCa,proto3,oneof"`
+}
+
+type Command_RetirePeerCa struct {
+	RetirePeerCa *RetirePeerCA `protobuf:"bytes,25,opt,name=retire_peer_ca,json=retirePeerCa,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3576,6 +3790,12 @@ func (*Command_ReplaceMember) isCommand_Kind() {}
 
 func (*Command_RenewMember) isCommand_Kind() {}
 
+func (*Command_RescueOperator) isCommand_Kind() {}
+
+func (*Command_PutPeerCa) isCommand_Kind() {}
+
+func (*Command_RetirePeerCa) isCommand_Kind() {}
+
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
 const file_armor_wire_words_proto_rawDesc = "" +
@@ -3594,13 +3814,16 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bidentity\x18\x04 \x01(\tR\bidentity\x122\n" +
 	"\n" +
 	"not_before\x18\x05 \x01(\v2\x13.armor.wire.v1.TimeR\tnotBefore\x120\n" +
-	"\tnot_after\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\bnotAfter\"z\n" +
+	"\tnot_after\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\bnotAfter\"\xbe\x01\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
 	"\apeer_ca\x18\x03 \x01(\fR\x06peerCa\x122\n" +
 	"\n" +
-	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\"\xb9\x02\n" +
+	"created_at\x18\x04 \x01(\v2\x13.armor.wire.v1.TimeR\tcreatedAt\x12 \n" +
+	"\fnext_peer_ca\x18\x06 \x01(\fR\n" +
+	"nextPeerCa\x12 \n" +
+	"\vendorsement\x18\a \x01(\fR\vendorsement\"\xb9\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12<\n" +
@@ -3796,7 +4019,16 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\vadd_budgets\x18\a \x01(\bR\n" +
 	"addBudgets\"B\n" +
 	"\vPutOperator\x123\n" +
-	"\boperator\x18\x01 \x01(\v2\x17.armor.wire.v1.OperatorR\boperator\"A\n" +
+	"\boperator\x18\x01 \x01(\v2\x17.armor.wire.v1.OperatorR\boperator\"E\n" +
+	"\x0eRescueOperator\x123\n" +
+	"\boperator\x18\x01 \x01(\v2\x17.armor.wire.v1.OperatorR\boperator\"}\n" +
+	"\tPutPeerCA\x12<\n" +
+	"\vcertificate\x18\x01 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x10\n" +
+	"\x03der\x18\x02 \x01(\fR\x03der\x12 \n" +
+	"\vendorsement\x18\x03 \x01(\fR\vendorsement\"B\n" +
+	"\fRetirePeerCA\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"A\n" +
 	"\x0fCreateJoinToken\x12.\n" +
 	"\x05token\x18\x01 \x01(\v2\x18.armor.wire.v1.JoinTokenR\x05token\"Y\n" +
 	"\vRequestJoin\x12\x14\n" +
@@ -3845,7 +4077,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\bMendTime\x12'\n" +
 	"\x04from\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\x04from\"K\n" +
 	"\x11PruneCertificates\x126\n" +
-	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\xa4\v\n" +
+	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\"\xef\f\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -3870,7 +4102,10 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\tmend_time\x18\x12 \x01(\v2\x17.armor.wire.v1.MendTimeH\x00R\bmendTime\x12Q\n" +
 	"\x12prune_certificates\x18\x13 \x01(\v2 .armor.wire.v1.PruneCertificatesH\x00R\x11pruneCertificates\x12E\n" +
 	"\x0ereplace_member\x18\x14 \x01(\v2\x1c.armor.wire.v1.ReplaceMemberH\x00R\rreplaceMember\x12?\n" +
-	"\frenew_member\x18\x15 \x01(\v2\x1a.armor.wire.v1.RenewMemberH\x00R\vrenewMemberB\x06\n" +
+	"\frenew_member\x18\x15 \x01(\v2\x1a.armor.wire.v1.RenewMemberH\x00R\vrenewMember\x12H\n" +
+	"\x0frescue_operator\x18\x17 \x01(\v2\x1d.armor.wire.v1.RescueOperatorH\x00R\x0erescueOperator\x12:\n" +
+	"\vput_peer_ca\x18\x18 \x01(\v2\x18.armor.wire.v1.PutPeerCAH\x00R\tputPeerCa\x12C\n" +
+	"\x0eretire_peer_ca\x18\x19 \x01(\v2\x1b.armor.wire.v1.RetirePeerCAH\x00R\fretirePeerCaB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -3885,7 +4120,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -3917,21 +4152,24 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*ObjectRef)(nil),           // 27: armor.wire.v1.ObjectRef
 	(*Apply)(nil),               // 28: armor.wire.v1.Apply
 	(*PutOperator)(nil),         // 29: armor.wire.v1.PutOperator
-	(*CreateJoinToken)(nil),     // 30: armor.wire.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 31: armor.wire.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 32: armor.wire.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 33: armor.wire.v1.RemoveMember
-	(*RenewMember)(nil),         // 34: armor.wire.v1.RenewMember
-	(*ReplaceMember)(nil),       // 35: armor.wire.v1.ReplaceMember
-	(*SetMemberAddresses)(nil),  // 36: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 37: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 38: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 39: armor.wire.v1.PruneExpired
-	(*StageRevocations)(nil),    // 40: armor.wire.v1.StageRevocations
-	(*RevokeStaged)(nil),        // 41: armor.wire.v1.RevokeStaged
-	(*MendTime)(nil),            // 42: armor.wire.v1.MendTime
-	(*PruneCertificates)(nil),   // 43: armor.wire.v1.PruneCertificates
-	(*Command)(nil),             // 44: armor.wire.v1.Command
+	(*RescueOperator)(nil),      // 30: armor.wire.v1.RescueOperator
+	(*PutPeerCA)(nil),           // 31: armor.wire.v1.PutPeerCA
+	(*RetirePeerCA)(nil),        // 32: armor.wire.v1.RetirePeerCA
+	(*CreateJoinToken)(nil),     // 33: armor.wire.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 34: armor.wire.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 35: armor.wire.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 36: armor.wire.v1.RemoveMember
+	(*RenewMember)(nil),         // 37: armor.wire.v1.RenewMember
+	(*ReplaceMember)(nil),       // 38: armor.wire.v1.ReplaceMember
+	(*SetMemberAddresses)(nil),  // 39: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 40: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 41: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 42: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 43: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 44: armor.wire.v1.RevokeStaged
+	(*MendTime)(nil),            // 45: armor.wire.v1.MendTime
+	(*PruneCertificates)(nil),   // 46: armor.wire.v1.PruneCertificates
+	(*Command)(nil),             // 47: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -3969,42 +4207,47 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	21, // 32: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
 	27, // 33: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
 	8,  // 34: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
-	6,  // 35: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
-	7,  // 36: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
-	2,  // 37: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 38: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
-	6,  // 39: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
-	19, // 40: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 41: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	12, // 42: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 43: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	0,  // 44: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
-	22, // 45: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	23, // 46: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	24, // 47: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	25, // 48: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	26, // 49: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	28, // 50: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	29, // 51: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	30, // 52: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	31, // 53: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	32, // 54: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	33, // 55: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	36, // 56: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	37, // 57: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	38, // 58: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	39, // 59: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	40, // 60: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	41, // 61: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	42, // 62: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	43, // 63: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
-	35, // 64: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
-	34, // 65: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	8,  // 35: armor.wire.v1.RescueOperator.operator:type_name -> armor.wire.v1.Operator
+	2,  // 36: armor.wire.v1.PutPeerCA.certificate:type_name -> armor.wire.v1.Certificate
+	6,  // 37: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
+	7,  // 38: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
+	2,  // 39: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 40: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
+	6,  // 41: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
+	19, // 42: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 43: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	12, // 44: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 45: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	0,  // 46: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
+	22, // 47: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	23, // 48: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	24, // 49: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	25, // 50: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	26, // 51: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	28, // 52: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	29, // 53: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	33, // 54: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	34, // 55: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	35, // 56: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	36, // 57: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	39, // 58: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	40, // 59: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	41, // 60: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	42, // 61: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	43, // 62: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	44, // 63: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	45, // 64: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	46, // 65: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
+	38, // 66: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
+	37, // 67: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
+	30, // 68: armor.wire.v1.Command.rescue_operator:type_name -> armor.wire.v1.RescueOperator
+	31, // 69: armor.wire.v1.Command.put_peer_ca:type_name -> armor.wire.v1.PutPeerCA
+	32, // 70: armor.wire.v1.Command.retire_peer_ca:type_name -> armor.wire.v1.RetirePeerCA
+	71, // [71:71] is the sub-list for method output_type
+	71, // [71:71] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -4012,7 +4255,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[44].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[47].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4034,6 +4277,9 @@ func file_armor_wire_words_proto_init() {
 		(*Command_PruneCertificates)(nil),
 		(*Command_ReplaceMember)(nil),
 		(*Command_RenewMember)(nil),
+		(*Command_RescueOperator)(nil),
+		(*Command_PutPeerCa)(nil),
+		(*Command_RetirePeerCa)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4041,7 +4287,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

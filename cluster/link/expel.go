@@ -81,6 +81,8 @@ func (c *trackedConn) seated(seat *door.Place) bool {
 // new revision judges, and judges it once more: a revision that was published during its
 // handshake found it there, or is seen now.
 func (l *Link) believe(c *trackedConn, proven claim) error {
+	state, _ := l.cfg.Trust.Current()
+	proven.met, _ = l.identify(state, proven.chain) // judge says what is wrong with it
 	if oldest := l.admit(c, &proven); oldest != nil {
 		oldest.Close()
 	}

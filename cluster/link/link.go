@@ -8,7 +8,8 @@
 // Invariant: what Route delivers and Dial returns is TLS 1.3 whose other end has proved
 // that it holds the key of a certificate that is valid now, unrevoked, and may speak
 // that protocol; it is closed when that is revoked, and within a minute of its expiry.
-// A member is who has the member's key, whatever other certificate carries its name. Only
+// A member is who has the member's key, whatever other certificate carries its name, and also when
+// the certificate has ended: that is said, and cuts nobody off. Only
 // the join protocol admits a client that has no certificate.
 package link
 
@@ -29,14 +30,18 @@ import (
 	"github.com/armordb/armordb/armor/door"
 )
 
-// Config is what a Link is made of. Certificate and PeerCA are asked on each handshake,
-// so that both can be replaced while the node runs.
+// Config is what a Link is made of. Certificate is asked on each handshake, so that
+// it can be replaced while the node runs.
 type Config struct {
 	Cluster     string // name
 	Node        armor.NodeID
 	Address     string // to listen on, host:port; port 0 picks one
 	Certificate func() (*tls.Certificate, error)
-	PeerCA      func() (*x509.Certificate, error)
+	// PeerCAs are CAs of nodes and operators that are believed beside those of the state, and Pins the
+	// keys of nodes that are no members by it: what this node has in files, for as long as the
+	// state may lag behind. Pins may be nil.
+	PeerCAs func() []*x509.Certificate
+	Pins    func() map[armor.NodeID]armor.Digest
 	// Trust is the state in force: its members' addresses come before all others,
 	// and its revocations hold for peers too.
 	Trust armor.Trust
@@ -64,6 +69,7 @@ type mistakes struct {
 	door       door.Mistakes
 	verifyOnce bool // a peer is not judged again once it is among the open connections
 	ignoreKeys bool // whoever has a certificate with a member's name is that member
+	endsCut    bool // the end of a member's certificate is the end of the member
 }
 
 // Link is the node-to-node port of one node. All methods may be called from any
@@ -74,7 +80,9 @@ type Link struct {
 	door     *door.Door    // handshakes
 	joiners  *door.Door    // who has no certificate yet, from its handshake to its end
 	refusals *rate.Limiter // of log lines about strangers
+	alarms   *rate.Limiter // of log lines about certificates that have ended
 	hosts    atomic.Pointer[hosts]
+	roots    atomic.Pointer[roots]
 	closed   chan struct{} // when Run has ended
 
 	mu     sync.Mutex // guards all below; held for map operations only
@@ -99,7 +107,7 @@ func Listen(cfg Config) (*Link, error) {
 	if _, err := armor.ParseNodeID(string(cfg.Node)); err != nil {
 		return nil, err
 	}
-	if cfg.Certificate == nil || cfg.PeerCA == nil || cfg.Trust == nil || cfg.Cluster == "" {
+	if cfg.Certificate == nil || cfg.PeerCAs == nil || cfg.Trust == nil || cfg.Cluster == "" {
 		return nil, fmt.Errorf("%w: a link needs the cluster's name, a certificate, a peer CA and the trust state", armor.ErrInvalid)
 	}
 	if cfg.Now == nil {
@@ -123,6 +131,7 @@ func Listen(cfg Config) (*Link, error) {
 	}
 	l := &Link{
 		cfg: cfg, listener: listener, closed: make(chan struct{}), refusals: rate.NewLimiter(10, 100),
+		alarms: rate.NewLimiter(rate.Every(time.Minute), 2),
 		routes: map[string]*route{}, open: map[*trackedConn]*claim{}, guests: map[armor.Digest][]*trackedConn{},
 	}
 	l.door = door.New(door.Config{

@@ -123,7 +123,7 @@ func (e *ends) link(t *testing.T, node armor.NodeID, change func(*Config)) *Link
 	cfg := Config{
 		Cluster: e.ca.cluster, Node: node, Address: "127.0.0.1:0", Trust: e.trust,
 		Certificate: func() (*tls.Certificate, error) { return certificate, nil },
-		PeerCA:      func() (*x509.Certificate, error) { return e.ca.cert, nil },
+		PeerCAs:     func() []*x509.Certificate { return []*x509.Certificate{e.ca.cert} },
 	}
 	if change != nil {
 		change(&cfg)
@@ -326,8 +326,8 @@ func TestJoinersReachTheJoinProtocolAndPinTheNode(t *testing.T) {
 	e := newEnds(t)
 	accepted := accept(e.b, Join)
 	pin := func(chain []*x509.Certificate) error {
-		kind, name, _, err := pki.VerifyPeer(e.ca.cert, "Acme", chain, time.Now())
-		if err == nil && (kind != pki.Node || name != "b") {
+		met, err := pki.VerifyPeer([]*x509.Certificate{e.ca.cert}, "Acme", chain, time.Now())
+		if err == nil && (met.Kind != pki.Node || met.Name != "b") {
 			err = armor.ErrDenied
 		}
 		return err
@@ -350,7 +350,7 @@ func TestJoinersReachTheJoinProtocolAndPinTheNode(t *testing.T) {
 func TestLinkThatHasEndedDialsNobody(t *testing.T) {
 	e := newEnds(t)
 	l, err := Listen(Config{
-		Cluster: "Acme", Node: "c", Address: "127.0.0.1:0", Trust: e.trust, Certificate: e.a.cfg.Certificate, PeerCA: e.a.cfg.PeerCA,
+		Cluster: "Acme", Node: "c", Address: "127.0.0.1:0", Trust: e.trust, Certificate: e.a.cfg.Certificate, PeerCAs: e.a.cfg.PeerCAs,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,13 +2,16 @@ package link
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/armordb/armordb/armor"
+	"github.com/armordb/armordb/armor/pki"
 )
 
 // come connects to a link as whoever holds the certificate, and returns nil when it is
@@ -189,5 +192,118 @@ func TestOneKeyHoldsABoundedNumberOfConnections(t *testing.T) {
 	}
 	if !isCut(all[0], patient) || isCut(all[1], 50*time.Millisecond) || isCut(all[maxPerKey], 50*time.Millisecond) {
 		t.Error("not the oldest goes")
+	}
+}
+
+// endedMember tells whether a node is believed whose certificate has ended: a member, by the state or
+// by what was written down of it.
+func endedMember(t *testing.T, wrong mistakes, prepare func(e *ends, c *Config, certificate *tls.Certificate)) (believed bool) {
+	t.Helper()
+	e := newEnds(t)
+	certificate := e.ca.node(t, "c")
+	server := e.link(t, "d", func(c *Config) {
+		c.Now = func() time.Time { return e.ca.cert.NotAfter.Add(time.Hour) }
+		c.mistakes = wrong
+		prepare(e, c, certificate)
+	})
+	hold(t, server, API)
+	return greeted(come(t, server, certificate, API))
+}
+
+// greeted reports whether the other side takes a connection.
+func greeted(conn net.Conn) bool {
+	if conn == nil {
+		return false
+	}
+	conn.SetReadDeadline(time.Now().Add(patient))
+	_, err := io.ReadFull(conn, make([]byte, 2))
+	return err == nil
+}
+
+// TestTheEndOfACertificateDoesNotCutAMember is GUARANTEES trap 49. Who is no member, or has another
+// key, has ended with the certificate.
+func TestTheEndOfACertificateDoesNotCutAMember(t *testing.T) {
+	member := func(e *ends, _ *Config, own *tls.Certificate) {
+		e.trust.change(func(s *armor.State) {
+			s.Cluster = armor.Cluster{ID: "c", PeerCA: e.ca.cert.Raw}
+			s.Members = s.Members.With(armor.Member{ID: "c", Certificate: e.facts(own)})
+		})
+	}
+	pinned := func(e *ends, c *Config, own *tls.Certificate) {
+		c.Pins = func() map[armor.NodeID]armor.Digest { return map[armor.NodeID]armor.Digest{"c": pki.SPKI(own.Leaf)} }
+	}
+	for name, c := range map[string]struct {
+		prepare func(*ends, *Config, *tls.Certificate)
+		want    bool
+	}{
+		"a member":                 {member, true},
+		"before there is a state":  {pinned, true},
+		"a stranger":               {func(*ends, *Config, *tls.Certificate) {}, false},
+		"a member with other keys": {func(e *ends, c *Config, _ *tls.Certificate) { member(e, c, e.ca.node(t, "c")) }, false},
+		"a former member": {func(e *ends, c *Config, own *tls.Certificate) {
+			e.trust.change(func(s *armor.State) { s.Cluster = armor.Cluster{ID: "c", PeerCA: e.ca.cert.Raw} })
+		}, false},
+		"while the state lags behind": {func(e *ends, c *Config, own *tls.Certificate) {
+			pinned(e, c, own)
+			e.trust.change(func(s *armor.State) { s.Cluster = armor.Cluster{ID: "c", PeerCA: e.ca.cert.Raw} })
+		}, true},
+		"a member whose former key is pinned": {func(e *ends, c *Config, own *tls.Certificate) {
+			member(e, c, e.ca.node(t, "c"))
+			pinned(e, c, own)
+		}, false},
+		"a revoked member": {func(e *ends, c *Config, own *tls.Certificate) {
+			member(e, c, own)
+			e.trust.change(func(s *armor.State) {
+				s.Revocations = s.Revocations.With(armor.Revocation{Selector: armor.Selector{Kind: armor.SelectKey, Key: pki.SPKI(own.Leaf)}})
+			})
+		}, false},
+	} {
+		if endedMember(t, mistakes{}, c.prepare) != c.want {
+			t.Errorf("%s is believed: %t", name, !c.want)
+		}
+	}
+	if endedMember(t, mistakes{endsCut: true}, member) {
+		t.Error("the mutant that cuts a member off is not noticed")
+	}
+}
+
+// TestEachPeerCAOfTheStateIsBelieved, and one that was retired is not, at once.
+func TestEachPeerCAOfTheStateIsBelieved(t *testing.T) {
+	e := newEnds(t)
+	server := e.link(t, "d", func(c *Config) { c.PeerCAs = func() []*x509.Certificate { return nil } })
+	next := newPeerCA(t, "Acme")
+	certificate := next.node(t, "c")
+	believe := func(signs, other *peerCA) {
+		e.trust.change(func(s *armor.State) {
+			s.Cluster = armor.Cluster{ID: "c", PeerCA: signs.cert.Raw}
+			if other != nil {
+				s.Cluster.NextPeerCA = other.cert.Raw
+			}
+			s.Members = s.Members.With(armor.Member{ID: "c", Certificate: pki.Facts(certificate.Leaf, pki.SPKI(next.cert))})
+		})
+	}
+	hold(t, server, API)
+	believe(e.ca, nil)
+	if greeted(come(t, server, certificate, API)) {
+		t.Error("a CA is believed that the state does not name")
+	}
+	believe(e.ca, next)
+	conn := come(t, server, certificate, API)
+	if !greeted(conn) {
+		t.Fatal("the next CA is not believed")
+	}
+	operator := come(t, server, next.issue(t, pki.OperatorIdentity("Acme", "ada"), false), API)
+	if !greeted(operator) {
+		t.Fatal("an operator of the next CA is not believed")
+	}
+	believe(e.ca, nil)
+	if !isCut(operator, patient) {
+		t.Error("an operator's connection outlives the CA behind it")
+	}
+	if isCut(conn, 100*time.Millisecond) {
+		t.Error("the connection of a member, who is known by the key, ends with the CA behind its former certificate")
+	}
+	if greeted(come(t, server, certificate, API)) {
+		t.Error("a CA is believed that was taken back")
 	}
 }

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -17,6 +18,7 @@ type claim struct {
 	chain  []*x509.Certificate // the leaf first
 	alpn   string
 	server armor.NodeID // who was dialed; empty when the other end has come to us
+	met    pki.Peer     // who the chain was of when the connection was made; zero before
 }
 
 // key is that of the certificate.
@@ -43,31 +45,98 @@ func (l *Link) verifyServer(state tls.ConnectionState, node armor.NodeID, alpn s
 // certificate is decided here: in handshakes of both directions, and again, by believe
 // and expel, for as long as the connection is open.
 func (l *Link) judge(c claim) error {
-	ca, err := l.cfg.PeerCA()
-	if err != nil {
-		return fmt.Errorf("peer CA: %w", err)
-	}
-	kind, name, leaf, err := pki.VerifyPeer(ca, l.cfg.Cluster, c.chain, l.cfg.Now())
-	if err != nil {
-		return err
-	}
-	if c.server != "" && (kind != pki.Node || name != string(c.server)) {
-		return fmt.Errorf("%w: wanted node %q and met %s %q", armor.ErrDenied, c.server, kind, name)
-	}
 	state, _ := l.cfg.Trust.Current()
-	if kind == pki.Node {
-		p := peer{node: armor.NodeID(name), key: leaf.Key}
+	who, err := l.identify(state, c.chain)
+	if err != nil {
+		if c.met.Kind != pki.Node || l.pin(state, armor.NodeID(c.met.Name)) != c.met.Leaf.Key {
+			return err
+		}
+		who = c.met // a member, whose certificate was renewed and its CA retired since
+	}
+	if c.server != "" && (who.Kind != pki.Node || who.Name != string(c.server)) {
+		return fmt.Errorf("%w: wanted node %q and met %s %q", armor.ErrDenied, c.server, who.Kind, who.Name)
+	}
+	leaf := who.Leaf
+	if who.Kind == pki.Node {
+		p := peer{node: armor.NodeID(who.Name), key: leaf.Key}
 		if p.lastWord(state) {
 			leaf.Key = armor.Digest{} // that it is revoked is no news
 		}
 		err = l.judgeNode(state, p, c)
 	} else if slices.Contains(forNodes, c.alpn) {
-		err = fmt.Errorf("%w: %s %q is no node", armor.ErrDenied, kind, name)
+		err = fmt.Errorf("%w: %s %q is no node", armor.ErrDenied, who.Kind, who.Name)
 	}
-	if r, found := state.Revokes(leaf, []armor.Certificate{pki.AnchorFacts(ca)}); found {
-		return fmt.Errorf("%w: certificate of %s %q, by revision %d", armor.ErrRevoked, kind, name, r.Revision)
+	if r, found := state.Revokes(leaf, who.Above); found {
+		return fmt.Errorf("%w: certificate of %s %q, by revision %d", armor.ErrRevoked, who.Kind, who.Name, r.Revision)
 	}
 	return err
+}
+
+// identify says who a chain is of. A member is known by the key: the end of its certificate is told
+// to operators, and ends nothing.
+func (l *Link) identify(state *armor.State, chain []*x509.Certificate) (pki.Peer, error) {
+	cas, err := l.peerCAs(state)
+	if err != nil {
+		return pki.Peer{}, fmt.Errorf("peer CA: %w", err)
+	}
+	now := l.cfg.Now()
+	who, err := pki.VerifyPeer(cas, l.cfg.Cluster, chain, now)
+	if err == nil {
+		return who, nil
+	}
+	known, never := pki.VerifyKnownPeer(cas, l.cfg.Cluster, chain, now)
+	if never != nil || known.Kind != pki.Node || l.pin(state, armor.NodeID(known.Name)) != known.Leaf.Key {
+		return pki.Peer{}, err
+	}
+	if !l.cfg.mistakes.endsCut {
+		l.outlived(known)
+		return known, nil
+	}
+	return pki.Peer{}, err
+}
+
+// pin is the key that a node is known by: the member's, or what was written down of it, as long as
+// this node has just started and its state may lag behind.
+func (l *Link) pin(state *armor.State, node armor.NodeID) armor.Digest {
+	if m, ok := state.Members.Get(string(node)); ok || l.cfg.Pins == nil {
+		return m.Certificate.Key
+	}
+	return l.cfg.Pins()[node]
+}
+
+// outlived tells, now and then, of a node whose certificate has ended.
+func (l *Link) outlived(p pki.Peer) {
+	if l.alarms.Allow() {
+		l.cfg.Logger.Warn("the certificate of a node has ended: it is believed by its key", armor.KeyPeer, p.Name,
+			armor.KeySerial, p.Leaf.ID.Serial, armor.KeyHint, "armorctl node renew "+p.Name+" --peer-ca DIR")
+	}
+}
+
+// peerCAs are the CAs of nodes and operators: those of the state, and those of the configuration.
+func (l *Link) peerCAs(state *armor.State) ([]*x509.Certificate, error) {
+	others := l.cfg.PeerCAs()
+	if state.Cluster.ID == "" {
+		return others, nil
+	}
+	r := l.roots.Load()
+	if r == nil || !slices.EqualFunc(r.of, state.Cluster.PeerCAs(), bytes.Equal) {
+		r = &roots{of: state.Cluster.PeerCAs()}
+		for _, der := range r.of {
+			ca, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", armor.ErrInvalid, err)
+			}
+			r.all = append(r.all, ca)
+		}
+		l.roots.Store(r)
+	}
+	return append(slices.Clip(r.all), others...), nil
+}
+
+// roots are the peer CAs of a state, DER and parsed.
+type roots struct {
+	of  [][]byte
+	all []*x509.Certificate
 }
 
 // peer is a node, as its certificate says.

@@ -81,7 +81,7 @@ func (a *app) command() *cobra.Command {
 		a.statusCommand(), a.explainCommand(), a.whoCanCommand(), a.revokeCommand(), a.connectCommand(),
 		a.initCommand(), a.contextCommand(), a.caCommand(), a.certCommand(), a.identityCommand(),
 		a.applyCommand(), a.planCommand(), a.exportCommand(), a.importCommand(),
-		a.nodeCommand(), a.joinTokenCommand(), a.operatorCommand(), a.poolCommand(), a.sessionCommand(), a.revocationCommand(),
+		a.nodeCommand(), a.joinTokenCommand(), a.operatorCommand(), a.peerCACommand(), a.poolCommand(), a.sessionCommand(), a.revocationCommand(),
 		a.clusterCommand(), a.snapshotCommand(), a.backupCommand(),
 		a.versionCommand(), a.completionCommand(root),
 	)

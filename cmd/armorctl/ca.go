@@ -287,8 +287,11 @@ func stateWord(revoked bool, c armor.Certificate, now time.Time) string {
 	case now.Before(c.NotBefore.Add(-armor.ClockSkew)):
 		return "not yet valid"
 	}
-	return "valid"
+	return valid
 }
+
+// valid is the word for a certificate that counts.
+const valid = "valid"
 
 func (a *app) caShowCommand() *cobra.Command {
 	var pem bool

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/file"
+	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/rpc"
@@ -43,10 +45,13 @@ type clusterAccess struct {
 	Addresses []string `yaml:"addresses" json:"addresses"`
 	// Members are where the cluster's members said to be when one answered last: for when
 	// none of Addresses does.
-	Members  []string `yaml:"members,omitempty" json:"members,omitempty"`
-	CertFile string   `yaml:"certFile" json:"certFile"`
-	KeyFile  string   `yaml:"keyFile" json:"keyFile"`
-	// PeerCAFile is the CA that signs nodes and operators.
+	Members []string `yaml:"members,omitempty" json:"members,omitempty"`
+	// Pins are the keys of the members, likewise: a node that has one is believed also when its
+	// certificate has ended.
+	Pins     map[armor.NodeID]string `yaml:"pins,omitempty" json:"-"`
+	CertFile string                  `yaml:"certFile" json:"certFile"`
+	KeyFile  string                  `yaml:"keyFile" json:"keyFile"`
+	// PeerCAFile is the CA that signs nodes and operators, or two while one takes the other's place.
 	PeerCAFile string `yaml:"peerCaFile" json:"peerCaFile"`
 	// ServerCAFile is the CA that PostgreSQL clients verify the nodes with. Only
 	// connect and cert issue use it.
@@ -202,23 +207,66 @@ func (a *app) keepMembers() {
 			continue
 		}
 		slices.Sort(members)
-		if err := a.keepMembersOf(u.name, members); err != nil {
+		pins := map[armor.NodeID]string{}
+		for node, key := range u.client.Pins() {
+			pins[node] = key.String()
+		}
+		if err := a.keepMembersOf(u.name, u.client.Cluster().ID, members, pins); err != nil {
 			a.tell("the members' addresses are not kept: %v", err)
+		}
+		if err := a.keepPeerCAsOf(u.name, u.client.Cluster()); err != nil {
+			a.say("the cluster's peer CAs are not kept in the file that context %s names: %v", u.name, err)
 		}
 	}
 }
 
-func (a *app) keepMembersOf(name string, members []string) error {
+func (a *app) keepMembersOf(name, cluster string, members []string, pins map[armor.NodeID]string) error {
 	f, err := a.loadContexts() // as it is now, and with its paths as they are written
 	if err != nil {
 		return err
 	}
 	i := slices.IndexFunc(f.Contexts, func(c clusterAccess) bool { return c.Name == name })
-	if i < 0 || slices.Equal(f.Contexts[i].Members, members) {
+	if i < 0 {
 		return nil
 	}
-	f.Contexts[i].Members = members
+	c := &f.Contexts[i]
+	if c.ClusterID != "" {
+		cluster = c.ClusterID // it stays what it is
+	}
+	if slices.Equal(c.Members, members) && maps.Equal(c.Pins, pins) && c.ClusterID == cluster {
+		return nil
+	}
+	c.Members, c.Pins, c.ClusterID = members, pins, cluster
 	return f.save()
+}
+
+// keepPeerCAsOf follows the change of the CA of nodes and operators in the context's file: it takes the
+// next one, once one that it knows has endorsed it, and gives up the one that was retired.
+func (a *app) keepPeerCAsOf(name string, told armor.Cluster) error {
+	f, err := a.loadContexts()
+	if err != nil || told.ID == "" {
+		return err
+	}
+	c, found := f.find(name)
+	if !found {
+		return nil
+	}
+	path := f.in(c.PeerCAFile)
+	kept, err := issue.Certificates(path)
+	if err != nil {
+		return err
+	}
+	cas := slices.DeleteFunc(slices.Clone(kept), func(ca *x509.Certificate) bool {
+		return !slices.ContainsFunc(told.PeerCAs(), func(der []byte) bool { return bytes.Equal(der, ca.Raw) })
+	})
+	if next, ok := pki.Endorsed(kept, told); ok && !slices.ContainsFunc(cas, next.Equal) {
+		cas = append(cas, next)
+	}
+	if len(cas) == 0 || slices.EqualFunc(cas, kept, (*x509.Certificate).Equal) {
+		return nil
+	}
+	a.say("the CAs of nodes and operators have changed, and %s holds those of now", path)
+	return file.Replace(path, pki.EncodeCertificatesPEM(cas...), issue.Public)
 }
 
 // reach connects for a command that takes no longer than patience. done gives up both the
@@ -247,13 +295,27 @@ func (c clusterAccess) open(now time.Time) (*rpc.Client, error) {
 	if err := c.checkValidity(pair.Leaf, now); err != nil {
 		return nil, err
 	}
-	ca, err := issue.Certificate(c.PeerCAFile)
+	cfg, err := c.peerTrust()
 	if err != nil {
-		return nil, fmt.Errorf("peer CA of context %s: %w", c.Name, err)
+		return nil, err
 	}
-	return rpc.Open(rpc.ClientConfig{
-		Addresses: c.places(), Cluster: c.Cluster, ClusterID: c.ClusterID, Certificate: pair, PeerCA: ca,
-	})
+	cfg.Certificate = pair
+	return rpc.Open(cfg)
+}
+
+// peerTrust is how nodes of the context's cluster are reached, and what they are believed by.
+func (c clusterAccess) peerTrust() (rpc.ClientConfig, error) {
+	cfg := rpc.ClientConfig{Addresses: c.places(), Cluster: c.Cluster, ClusterID: c.ClusterID, Pins: map[armor.NodeID]armor.Digest{}}
+	var err error
+	if cfg.PeerCAs, err = issue.Certificates(c.PeerCAFile); err != nil {
+		return cfg, fmt.Errorf("peer CA of context %s: %w", c.Name, err)
+	}
+	for node, key := range c.Pins {
+		if cfg.Pins[node], err = armor.ParseDigest(key); err != nil {
+			return cfg, fmt.Errorf("context %s: pin of node %s: %w", c.Name, node, err)
+		}
+	}
+	return cfg, nil
 }
 
 // checkValidity says before anybody is asked what every node would say by a TLS alert.
@@ -262,7 +324,8 @@ func (c clusterAccess) checkValidity(leaf *x509.Certificate, now time.Time) erro
 	case now.After(leaf.NotAfter):
 		return fault.Hinted(fmt.Errorf("%w: the certificate of operator %s (%s, context %s) ended at %s", armor.ErrExpired, c.Operator,
 			c.CertFile, c.Name, stamp(leaf.NotAfter)),
-			"another operator with role %s renews it: armorctl operator renew %s --peer-ca DIR --out FILE", armor.CAAdmin, c.Operator)
+			"another operator with role %s renews it: armorctl operator renew %s --peer-ca DIR --out FILE; if none is left: armorctl operator rescue",
+			armor.CAAdmin, c.Operator)
 	case now.Before(leaf.NotBefore):
 		return fault.Hinted(fmt.Errorf("%w: the certificate of operator %s (%s, context %s) is not valid before %s", armor.ErrInvalid, c.Operator,
 			c.CertFile, c.Name, stamp(leaf.NotBefore)), "is this machine's clock right?")

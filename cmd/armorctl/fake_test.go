@@ -47,7 +47,6 @@ type fakeNode struct {
 	denials  map[string]armor.DenialRecord
 	pools    map[string]armor.PoolStatus // what was switched
 	chain    tls.Certificate
-	peerCA   *x509.Certificate
 }
 
 // mishaps are what goes wrong at the fake.
@@ -119,13 +118,27 @@ func (n *fakeNode) serve(ctx context.Context) error {
 
 func (n *fakeNode) tlsConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{n.chain}, NextProtos: []string{rpc.ALPN},
+		MinVersion: tls.VersionTLS13, GetCertificate: n.certificate, NextProtos: []string{rpc.ALPN},
 		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			_, _, _, err := pki.VerifyPeer(n.peerCA, fakeCluster, s.PeerCertificates, time.Now())
+			state, _ := n.Current()
+			cas, err := parsePeerCAs(state.Cluster)
+			if err == nil {
+				_, err = pki.VerifyPeer(cas, fakeCluster, s.PeerCertificates, time.Now())
+			}
 			return err
 		},
 	}
+}
+
+// certificate is what the node was admitted with, or the one that renewed it.
+func (n *fakeNode) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	state, _ := n.Current()
+	chain := n.chain
+	if m, _ := state.Members.Get(string(n.ID())); len(m.Chain) > 0 {
+		chain.Certificate = m.Chain
+	}
+	return &chain, nil
 }
 
 // handshaking hands out connections whose handshake is over.
@@ -203,8 +216,9 @@ func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {
 		}
 		chain = append(chain, cert)
 	}
-	if kind, name, _, err := pki.VerifyPeer(ca, fakeCluster, chain, time.Now()); err != nil || kind != pki.Node || name != string(n.ID()) {
-		return fmt.Errorf("%w: node certificate of %s %q: %w", armor.ErrInvalid, kind, name, err)
+	own, err := pki.VerifyPeer([]*x509.Certificate{ca}, fakeCluster, chain, time.Now())
+	if err != nil || own.Kind != pki.Node || own.Name != string(n.ID()) {
+		return fmt.Errorf("%w: node certificate of %s %q: %w", armor.ErrInvalid, own.Kind, own.Name, err)
 	}
 	if len(d.GossipKey) != 32 {
 		return fmt.Errorf("%w: gossip key of %d bytes", armor.ErrInvalid, len(d.GossipKey))
@@ -212,7 +226,7 @@ func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {
 	if _, err := n.ProposeOwn(ctx, d.Bootstrap); err != nil {
 		return err
 	}
-	n.peerCA, n.chain = ca, tls.Certificate{Certificate: d.Chain, PrivateKey: n.key}
+	n.chain = tls.Certificate{Certificate: d.Chain, PrivateKey: n.key}
 	close(n.served)
 	return nil
 }

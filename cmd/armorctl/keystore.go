@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/cmd/armorctl/fault"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
@@ -46,6 +49,22 @@ func signingFlags(cmd *cobra.Command, s *signing) {
 	f.StringVar(&s.peerCA, "peer-ca", "", "`folder` of the CA of nodes and operators")
 	f.StringVar(&s.lifetime, "lifetime", peerLifetime, "`lifetime` of the certificate")
 	passphraseFlag(cmd, &s.passphraseFile)
+}
+
+// believed returns the other peer CAs of a cluster beside ca, which must be one of them: what another
+// one signs is worth nothing.
+func believed(s *armor.State, ca issue.CA) (others []*x509.Certificate, err error) {
+	cas, err := parsePeerCAs(s.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range cas {
+		if c.Equal(ca.Cert) {
+			return slices.Delete(cas, i, i+1), nil
+		}
+	}
+	return nil, fault.Hinted(fmt.Errorf("%w: CA %q does not sign nodes and operators of cluster %s", armor.ErrInvalid,
+		ca.Cert.Subject.CommonName, s.Cluster.Name), "armorctl peer-ca list; armorctl peer-ca add has the cluster believe another one")
 }
 
 // signer opens the CA, and reads how long what it signs shall live; verb is who asks.

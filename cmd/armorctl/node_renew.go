@@ -32,9 +32,10 @@ func (a *app) nodeRenewCommand() *cobra.Command {
 		Long: `Signs another certificate of the key that the node has. The node takes it into use at once, and
 serves on. With --all every member gets one.
 
-A node whose certificate has ended answers nobody: give a copy of its node.crt as --cert, and put what
---out writes in its place. That works without a cluster that answers, too; run it again when it does, so
-that the cluster knows the new certificate.`,
+A node whose certificate has ended is known by its key, to the other nodes and to an armorctl that has met it
+before. For one that does not answer give a copy of its node.crt as --cert, and put what --out writes in its
+place. That works without a cluster that answers, too; run it again when it does, so that the cluster knows
+the new certificate.`,
 		Example: "  armorctl node renew --all --peer-ca ./peer-ca\n  armorctl node renew n2 --peer-ca ./peer-ca --cert node.crt --out renewed.crt",
 		Args:    atMost("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -94,6 +95,9 @@ func (a *app) renewNodes(ctx context.Context, node armor.NodeID, r renewal) erro
 	state, err := client.State(reading, armor.Members)
 	if err != nil {
 		return a.renewBlind(node, r, err)
+	}
+	if _, err := believed(state, r.ca); err != nil {
+		return err
 	}
 	nodes := []armor.NodeID{node}
 	if r.all {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -20,7 +19,7 @@ import (
 
 func (a *app) operatorCommand() *cobra.Command {
 	return group("operator", "who may change the cluster", a.operatorAddCommand(), a.operatorRenewCommand(), a.operatorRemoveCommand(),
-		a.operatorListCommand())
+		a.operatorRescueCommand(), a.operatorListCommand())
 }
 
 // operatorOptions are the flags of operator add.
@@ -51,7 +50,7 @@ issuer, policy-admin, ca-admin, node-admin; none includes another.`,
 }
 
 func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) error {
-	roles, err := o.check()
+	roles, err := o.check("operator add")
 	if err != nil {
 		return err
 	}
@@ -65,6 +64,10 @@ func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) e
 	}
 	defer done()
 	state, err := client.State(ctx, armor.Members)
+	if err != nil {
+		return err
+	}
+	others, err := believed(state, ca)
 	if err != nil {
 		return err
 	}
@@ -88,16 +91,19 @@ func (a *app) addOperator(ctx context.Context, name string, o operatorOptions) e
 	if err != nil {
 		return madeAnew(err)
 	}
-	if err := ca.WriteOperator(o.out, cert, key); err != nil {
+	if err := ca.WriteOperator(o.out, cert, key, others...); err != nil {
 		return err
 	}
+	in := func(name string) string { return filepath.Join(o.out, name) }
+	a.say("next, on the operator's machine:\n  armorctl context add %s --addr ADDRESS --cert %s --key %s --peer-ca %s", state.Cluster.Name,
+		in(issue.OperatorCertFile), in(issue.OperatorKeyFile), in(issue.PeerCAFile))
 	return a.showOperator(state, operator, o.out, outcome)
 }
 
 // check refuses what is missing, and to write over another operator's files.
-func (o operatorOptions) check() ([]armor.OperatorRole, error) {
+func (o operatorOptions) check(verb string) ([]armor.OperatorRole, error) {
 	if o.peerCA == "" || o.out == "" || len(o.roles) == 0 {
-		return nil, &fault.Usage{Err: errors.New("operator add needs --peer-ca, --role and --out")}
+		return nil, &fault.Usage{Err: fmt.Errorf("%s needs --peer-ca, --role and --out", verb)}
 	}
 	if file.Exist(filepath.Join(o.out, issue.OperatorCertFile)) {
 		return nil, fmt.Errorf("%w: %s holds an operator's certificate", armor.ErrConflict, o.out)
@@ -144,9 +150,6 @@ func (a *app) viewOfOperator(s *armor.State, o armor.Operator) operatorView {
 func (a *app) showOperator(s *armor.State, o armor.Operator, dir string, outcome rpc.Outcome) error {
 	v := a.viewOfOperator(s, o)
 	v.Folder, v.Revision = dir, outcome.Result.Revision
-	in := func(name string) string { return filepath.Join(dir, name) }
-	a.say("next, on the operator's machine:\n  armorctl context add %s --addr ADDRESS --cert %s --key %s --peer-ca %s", s.Cluster.Name,
-		in(issue.OperatorCertFile), in(issue.OperatorKeyFile), in(issue.PeerCAFile))
 	return a.show(answer{data: v, tables: []table{facts("", [2]string{"operator", v.Name}, [2]string{"roles", strings.Join(v.Roles, ", ")},
 		[2]string{"expires", v.NotAfter}, [2]string{"files", dir})}})
 }

@@ -69,6 +69,9 @@ func (a *app) renewOperator(ctx context.Context, name string, ca issue.CA, lifet
 	if err != nil {
 		return err
 	}
+	if _, err := believed(state, ca); err != nil {
+		return err
+	}
 	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), former.PublicKey)
 	if err != nil {
 		return fmt.Errorf("%w: the key of operator %s: %w", armor.ErrInvalid, name, err)

@@ -75,11 +75,11 @@ func finding(err error) error {
 	return err
 }
 
-// peerCAOf is the certificate that a file's signatures are held against; nil when none is known.
-func (a *app) peerCAOf(path string, m saved.Manifest) (ca *x509.Certificate, from string, err error) {
+// peerCAsOf are the certificates that a file's signatures are held against; none when none is known.
+func (a *app) peerCAsOf(path string, m saved.Manifest) (cas []*x509.Certificate, from string, err error) {
 	if path != "" {
-		ca, err = issue.Certificate(path)
-		return ca, path, err
+		cas, err = issue.Certificates(path)
+		return cas, path, err
 	}
 	contexts, err := a.loadContexts()
 	if err != nil {
@@ -89,8 +89,8 @@ func (a *app) peerCAOf(path string, m saved.Manifest) (ca *x509.Certificate, fro
 	for _, c := range contexts.Contexts {
 		if (name == "" || c.Name == name) && strings.EqualFold(c.Cluster, m.Cluster.Name) && (c.ClusterID == "" || c.ClusterID == m.Cluster.ID) {
 			from = contexts.in(c.PeerCAFile)
-			ca, err = issue.Certificate(from)
-			return ca, from, err
+			cas, err = issue.Certificates(from)
+			return cas, from, err
 		}
 	}
 	return nil, "", nil
@@ -98,15 +98,15 @@ func (a *app) peerCAOf(path string, m saved.Manifest) (ca *x509.Certificate, fro
 
 // verified verifies a saved state, and returns which peer CA certificate that was done with.
 func (a *app) verified(path, peerCA string, f *saved.File) (state *armor.State, from string, err error) {
-	ca, from, err := a.peerCAOf(peerCA, f.Manifest)
+	cas, from, err := a.peerCAsOf(peerCA, f.Manifest)
 	if err != nil {
 		return nil, "", err
 	}
-	if ca == nil {
+	if len(cas) == 0 {
 		return nil, "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("%s is of cluster %s, of which no context is known here", path,
 			f.Manifest.Cluster.Name)}, "--peer-ca FILE, the peer CA's certificate")
 	}
-	state, err = f.Verify(ca)
+	state, err = f.Verify(cas)
 	if err != nil {
 		return nil, "", finding(fmt.Errorf("%s: %w", path, err))
 	}
@@ -147,16 +147,16 @@ func (a *app) snapshotInspect(path, peerCA string) error {
 		return err
 	}
 	defer f.Close()
-	ca, from, err := a.peerCAOf(peerCA, f.Manifest)
+	cas, from, err := a.peerCAsOf(peerCA, f.Manifest)
 	if err != nil {
 		return err
 	}
 	state, wrong := f.Read()
-	if wrong == nil && ca != nil {
-		wrong = f.VerifySigned(ca, state)
+	if wrong == nil && len(cas) > 0 {
+		wrong = f.VerifySigned(cas, state)
 	}
 	v := a.viewOfState(path, f, state)
-	if v.PeerCA, v.Verified = from, wrong == nil && ca != nil; wrong != nil {
+	if v.PeerCA, v.Verified = from, wrong == nil && len(cas) > 0; wrong != nil {
 		v.Problem = wrong.Error()
 	}
 	if err := a.show(answer{data: v, tables: v.tables(a, f)}); err != nil {

@@ -47,8 +47,12 @@ func (c home) settle(d rpc.InitData) error {
 	if b.Member.ID != armor.NodeID(c.Node) || b.Cluster.Name != c.Cluster {
 		return fmt.Errorf("%w: this is node %s of cluster %s, not %s of %s", armor.ErrInvalid, c.Node, c.Cluster, b.Member.ID, b.Cluster.Name)
 	}
+	cas, err := parseCertificates(b.Cluster.PeerCAs())
+	if err != nil {
+		return fmt.Errorf("peer CA: %w", err)
+	}
 	return c.writeAdmission(admission{
-		membership: membership{ClusterID: b.Cluster.ID}, chain: d.Chain, peerCA: b.Cluster.PeerCA, gossipKey: d.GossipKey,
+		membership: membership{ClusterID: b.Cluster.ID}, chain: d.Chain, peerCAs: cas, gossipKey: d.GossipKey,
 	})
 }
 

@@ -48,7 +48,7 @@ func (c home) join(ctx context.Context, log *slog.Logger) error {
 		seeds[v.ID] = v.PeerAddress
 	}
 	return c.writeAdmission(admission{
-		membership: membership{ClusterID: a.ClusterID, Seeds: seeds}, chain: a.Chain, peerCA: a.PeerCA, gossipKey: a.GossipKey,
+		membership: membership{ClusterID: a.ClusterID, Seeds: seeds}, chain: a.Chain, peerCAs: a.PeerCAs, gossipKey: a.GossipKey,
 	})
 }
 

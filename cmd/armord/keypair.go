@@ -181,11 +181,33 @@ func (k *keyPair) check() error {
 	return nil
 }
 
+// precedes reports whether the certificate in use was made before c was; of the same second, whether it
+// ends no later.
+func (k *keyPair) precedes(c armor.Certificate) bool {
+	leaf := k.current.Load().certificate.Leaf
+	return leaf.NotBefore.Before(c.NotBefore) || leaf.NotBefore.Equal(c.NotBefore) && !leaf.NotAfter.After(c.NotAfter)
+}
+
 // ends is when the certificate in use expires.
 func (k *keyPair) ends() time.Time { return k.current.Load().certificate.Leaf.NotAfter }
 
-// readCertificate reads the first certificate of a PEM file.
-func readCertificate(path string) (*x509.Certificate, error) {
+func parseCertificates(ders [][]byte) (all []*x509.Certificate, err error) {
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", armor.ErrInvalid, err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func sameCertificates(a, b []*x509.Certificate) bool {
+	return slices.EqualFunc(a, b, (*x509.Certificate).Equal)
+}
+
+// readCertificates reads the certificates of a PEM file, of which there is at least one.
+func readCertificates(path string) ([]*x509.Certificate, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
@@ -197,7 +219,7 @@ func readCertificate(path string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return all[0], nil
+	return all, nil
 }
 
 // isMissing reports whether a file is not there, and nothing else is wrong with it.

@@ -26,6 +26,19 @@ import (
 type membership struct {
 	ClusterID string                  `yaml:"clusterId"`
 	Seeds     map[armor.NodeID]string `yaml:"seeds,omitempty"` // peer addresses of voters at the time of joining
+	// Pins are the members' keys, as this node has known them last.
+	Pins map[armor.NodeID]string `yaml:"pins,omitempty"`
+}
+
+// keys are the pins.
+func (m membership) keys() map[armor.NodeID]armor.Digest {
+	keys := map[armor.NodeID]armor.Digest{}
+	for node, text := range m.Pins {
+		if key, err := armor.ParseDigest(text); err == nil { // a damaged one pins nobody
+			keys[node] = key
+		}
+	}
+	return keys
 }
 
 // home is where a node lives: its configuration, and the files that it finds by it.
@@ -63,19 +76,18 @@ func (c home) readMembership() (membership, error) {
 type admission struct {
 	membership
 	chain     [][]byte // DER, leaf first
-	peerCA    []byte   // DER
+	peerCAs   []*x509.Certificate
 	gossipKey []byte
 }
 
 // writeAdmission checks that the admission is for this node and its key, and writes it
 // down.
 func (c home) writeAdmission(a admission) error {
-	ca, chain, err := c.checkAdmission(a)
+	chain, err := c.checkAdmission(a)
 	if err != nil {
 		return err
 	}
-	text, err := yaml.Marshal(a.membership)
-	if err != nil {
+	if err := c.writeMembership(a.membership); err != nil {
 		return err
 	}
 	gossip := base64.StdEncoding.EncodeToString(a.gossipKey) + "\n"
@@ -83,8 +95,7 @@ func (c home) writeAdmission(a admission) error {
 		path    string
 		content []byte
 	}{
-		{c.membershipFile(), text},
-		{c.Peer.CAFile, pki.EncodeCertificatesPEM(ca)},
+		{c.Peer.CAFile, pki.EncodeCertificatesPEM(a.peerCAs...)},
 		{c.Gossip.KeyFile, []byte(gossip)},
 		{c.Peer.CertFile, pki.EncodeCertificatesPEM(chain...)},
 	} {
@@ -95,32 +106,33 @@ func (c home) writeAdmission(a admission) error {
 	return nil
 }
 
-func (c home) checkAdmission(a admission) (ca *x509.Certificate, chain []*x509.Certificate, err error) {
-	if len(a.gossipKey) != gossipKeySize {
-		return nil, nil, fmt.Errorf("%w: a gossip key of %d bytes, not %d", armor.ErrInvalid, len(a.gossipKey), gossipKeySize)
+// writeMembership replaces what is written down of the cluster.
+func (c home) writeMembership(m membership) error {
+	text, err := yaml.Marshal(m)
+	if err != nil {
+		return err
 	}
-	if ca, err = x509.ParseCertificate(a.peerCA); err != nil {
-		return nil, nil, fmt.Errorf("%w: peer CA: %w", armor.ErrInvalid, err)
+	return file.Replace(c.membershipFile(), text, 0o600)
+}
+
+func (c home) checkAdmission(a admission) ([]*x509.Certificate, error) {
+	if len(a.gossipKey) != gossipKeySize {
+		return nil, fmt.Errorf("%w: a gossip key of %d bytes, not %d", armor.ErrInvalid, len(a.gossipKey), gossipKeySize)
 	}
 	key, err := c.nodeKey()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	chain, err = c.ownChain(ca, a.chain, key)
-	return ca, chain, err
+	return c.ownChain(a.peerCAs, a.chain, key)
 }
 
 // ownChain reads this node's certificate and its issuers, DER, and refuses what is not for the node
 // and its key.
-func (c home) ownChain(ca *x509.Certificate, ders [][]byte, key crypto.Signer) (chain []*x509.Certificate, err error) {
-	for _, der := range ders {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("%w: certificate of this node: %w", armor.ErrInvalid, err)
-		}
-		chain = append(chain, cert)
+func (c home) ownChain(cas []*x509.Certificate, ders [][]byte, key crypto.Signer) (chain []*x509.Certificate, err error) {
+	if chain, err = parseCertificates(ders); err != nil {
+		return nil, fmt.Errorf("certificate of this node: %w", err)
 	}
-	kind, name, leaf, err := pki.VerifyPeer(ca, c.Cluster, chain, time.Now())
+	own, err := pki.VerifyPeer(cas, c.Cluster, chain, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("certificate of this node: %w", err)
 	}
@@ -128,7 +140,7 @@ func (c home) ownChain(ca *x509.Certificate, ders [][]byte, key crypto.Signer) (
 	if err != nil {
 		return nil, fmt.Errorf("key of this node: %w", err)
 	}
-	if kind != pki.Node || name != c.Node || leaf.Key != sha256.Sum256(public) {
+	if own.Kind != pki.Node || own.Name != c.Node || own.Leaf.Key != sha256.Sum256(public) {
 		return nil, fmt.Errorf("%w: the certificate is not for node %s and its key", armor.ErrInvalid, c.Node)
 	}
 	return chain, nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +66,7 @@ type node struct {
 
 	server  *keyPair // what clients see
 	own     *keyPair // what other nodes and operators see
+	filed   atomic.Pointer[filedTrust]
 	link    *link.Link
 	machine *fsm.Machine
 	cluster *cluster.Node
@@ -130,14 +130,16 @@ func (n *node) listenForPeers(trust armor.Trust, own membership) (*link.Link, er
 	if n.own, err = openKeyPair(n.cfg.Peer.CertFile, n.cfg.Peer.KeyFile, n.log); err != nil {
 		return nil, fmt.Errorf("what other nodes shall see: %w", err)
 	}
-	ca, err := readCertificate(n.cfg.Peer.CAFile)
+	cas, err := readCertificates(n.cfg.Peer.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("peer CA: %w", err)
 	}
+	n.filed.Store(&filedTrust{cas, own.keys()})
 	return link.Listen(link.Config{
 		Cluster: n.cfg.Cluster, Node: armor.NodeID(n.cfg.Node), Address: n.cfg.Peer.Listen, Trust: trust,
 		Certificate: n.own.get,
-		PeerCA:      func() (*x509.Certificate, error) { return ca, nil },
+		PeerCAs:     n.peerCAs,
+		Pins:        n.pins,
 		Seeds:       func() map[armor.NodeID]string { return own.Seeds },
 		Hint:        n.hint, Now: n.now, MaySpeak: n.maySpeak, Logger: n.log,
 	})
@@ -199,7 +201,7 @@ func (n *node) run(ctx context.Context, f *founding) error {
 	stages := []stage{
 		{"link", n.link.Run},
 		{"cluster", n.runCluster},
-		{"certificate", n.followCertificate},
+		{"own trust", n.followOwnTrust},
 		{"api", n.serveAPI},
 		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(link.Join)) }},
 		{"saved states", n.saving.run},

@@ -190,7 +190,7 @@ func (s *site) initialise(c home, log *syncBuffer) {
 
 func (s *site) client(c home) *rpc.Client {
 	s.t.Helper()
-	client, err := rpc.Open(rpc.ClientConfig{Addresses: []string{c.Peer.Advertise}, Cluster: "acme", Certificate: s.operator, PeerCA: s.ca})
+	client, err := rpc.Open(rpc.ClientConfig{Addresses: []string{c.Peer.Advertise}, Cluster: "acme", Certificate: s.operator, PeerCAs: []*x509.Certificate{s.ca}})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package saved
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -127,8 +128,7 @@ func (m Manifest) differs(is Manifest) error {
 		same       bool
 		says, have any
 	}{
-		{"cluster", m.Cluster.ID == is.Cluster.ID && m.Cluster.Name == is.Cluster.Name &&
-			slices.Equal(m.Cluster.PeerCA, is.Cluster.PeerCA) && m.Cluster.CreatedAt.Equal(is.Cluster.CreatedAt), m.Cluster.ID, is.Cluster.ID},
+		{"cluster", bytes.Equal(armor.Canonical(m.Cluster), armor.Canonical(is.Cluster)), m.Cluster.ID, is.Cluster.ID},
 		{"revision", m.Revision == is.Revision, m.Revision, is.Revision},
 		{"log time", m.Time.Equal(is.Time), m.Time, is.Time},
 		{"history", m.Chain == is.Chain, m.Chain, is.Chain},

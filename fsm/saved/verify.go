@@ -21,8 +21,8 @@ var ErrNewer = fsm.ErrCannotApply
 // key, and one of them is the node's that the manifest names. Nothing is decoded that is not
 // signed. It cannot tell whether the cluster agreed to the state: for that the nodes must
 // be asked for their marks at the revision.
-func (f *File) Verify(ca *x509.Certificate) (*armor.State, error) {
-	signers, err := f.signers(ca)
+func (f *File) Verify(cas []*x509.Certificate) (*armor.State, error) {
+	signers, err := f.signers(cas)
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +35,8 @@ func (f *File) Verify(ca *x509.Certificate) (*armor.State, error) {
 
 // VerifySigned is what is left of Verify once Read has returned the state: for who wants to
 // see a state whose signatures do not hold.
-func (f *File) VerifySigned(ca *x509.Certificate, state *armor.State) error {
-	signers, err := f.signers(ca)
+func (f *File) VerifySigned(cas []*x509.Certificate, state *armor.State) error {
+	signers, err := f.signers(cas)
 	if err != nil {
 		return err
 	}
@@ -44,15 +44,15 @@ func (f *File) VerifySigned(ca *x509.Certificate, state *armor.State) error {
 }
 
 // signers are those whose signatures hold, which is all of them.
-func (f *File) signers(ca *x509.Certificate) ([]armor.Certificate, error) {
-	if ca == nil {
-		return nil, fmt.Errorf("%w: a saved state is verified with the cluster's peer CA certificate", armor.ErrInvalid)
+func (f *File) signers(cas []*x509.Certificate) ([]armor.Certificate, error) {
+	if len(cas) == 0 {
+		return nil, fmt.Errorf("%w: a saved state is verified with the certificate of the cluster's peer CA", armor.ErrInvalid)
 	}
 	signers := make([]armor.Certificate, len(f.signatures))
 	saver := false
 	for i, s := range f.signatures {
 		var err error
-		if signers[i], err = s.verify(f, ca); err != nil {
+		if signers[i], err = s.verify(f, cas); err != nil {
 			return nil, err
 		}
 		saver = saver || s.Kind == pki.Node && s.Name == string(f.Manifest.Node)

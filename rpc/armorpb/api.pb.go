@@ -1199,6 +1199,8 @@ func (x *AwaitRequest) GetPatience() int64 {
 type Introduction struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PeerCa        []byte                 `protobuf:"bytes,1,opt,name=peer_ca,json=peerCa,proto3" json:"peer_ca,omitempty"`
+	NextPeerCa    []byte                 `protobuf:"bytes,2,opt,name=next_peer_ca,json=nextPeerCa,proto3" json:"next_peer_ca,omitempty"` // while there are two
+	Endorsement   []byte                 `protobuf:"bytes,3,opt,name=endorsement,proto3" json:"endorsement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1236,6 +1238,20 @@ func (*Introduction) Descriptor() ([]byte, []int) {
 func (x *Introduction) GetPeerCa() []byte {
 	if x != nil {
 		return x.PeerCa
+	}
+	return nil
+}
+
+func (x *Introduction) GetNextPeerCa() []byte {
+	if x != nil {
+		return x.NextPeerCa
+	}
+	return nil
+}
+
+func (x *Introduction) GetEndorsement() []byte {
+	if x != nil {
+		return x.Endorsement
 	}
 	return nil
 }
@@ -1438,6 +1454,8 @@ type JoinAnswer struct {
 	PeerCa        []byte                 `protobuf:"bytes,5,opt,name=peer_ca,json=peerCa,proto3" json:"peer_ca,omitempty"`
 	GossipKey     []byte                 `protobuf:"bytes,6,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
 	Voters        []*Voter               `protobuf:"bytes,7,rep,name=voters,proto3" json:"voters,omitempty"`
+	NextPeerCa    []byte                 `protobuf:"bytes,8,opt,name=next_peer_ca,json=nextPeerCa,proto3" json:"next_peer_ca,omitempty"` // while there are two
+	Endorsement   []byte                 `protobuf:"bytes,9,opt,name=endorsement,proto3" json:"endorsement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1517,6 +1535,20 @@ func (x *JoinAnswer) GetGossipKey() []byte {
 func (x *JoinAnswer) GetVoters() []*Voter {
 	if x != nil {
 		return x.Voters
+	}
+	return nil
+}
+
+func (x *JoinAnswer) GetNextPeerCa() []byte {
+	if x != nil {
+		return x.NextPeerCa
+	}
+	return nil
+}
+
+func (x *JoinAnswer) GetEndorsement() []byte {
+	if x != nil {
+		return x.Endorsement
 	}
 	return nil
 }
@@ -1740,9 +1772,12 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"begin_only\x18\x02 \x01(\bR\tbeginOnly\"X\n" +
 	"\fAwaitRequest\x12,\n" +
 	"\x06result\x18\x01 \x01(\v2\x14.armor.rpc.v1.ResultR\x06result\x12\x1a\n" +
-	"\bpatience\x18\x02 \x01(\x03R\bpatience\"'\n" +
+	"\bpatience\x18\x02 \x01(\x03R\bpatience\"k\n" +
 	"\fIntroduction\x12\x17\n" +
-	"\apeer_ca\x18\x01 \x01(\fR\x06peerCa\"\xb5\x01\n" +
+	"\apeer_ca\x18\x01 \x01(\fR\x06peerCa\x12 \n" +
+	"\fnext_peer_ca\x18\x02 \x01(\fR\n" +
+	"nextPeerCa\x12 \n" +
+	"\vendorsement\x18\x03 \x01(\fR\vendorsement\"\xb5\x01\n" +
 	"\n" +
 	"JoinFiling\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\x12\x12\n" +
@@ -1757,7 +1792,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05proof\x18\x02 \x01(\fR\x05proof\":\n" +
 	"\x05Voter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
-	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\"\xe5\x01\n" +
+	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\"\xa9\x02\n" +
 	"\n" +
 	"JoinAnswer\x12\x1a\n" +
 	"\bapproved\x18\x01 \x01(\bR\bapproved\x12\x14\n" +
@@ -1768,7 +1803,10 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\apeer_ca\x18\x05 \x01(\fR\x06peerCa\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x06 \x01(\fR\tgossipKey\x12+\n" +
-	"\x06voters\x18\a \x03(\v2\x13.armor.rpc.v1.VoterR\x06voters\"\xb9\x01\n" +
+	"\x06voters\x18\a \x03(\v2\x13.armor.rpc.v1.VoterR\x06voters\x12 \n" +
+	"\fnext_peer_ca\x18\b \x01(\fR\n" +
+	"nextPeerCa\x12 \n" +
+	"\vendorsement\x18\t \x01(\fR\vendorsement\"\xb9\x01\n" +
 	"\fInitIdentity\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12!\n" +

@@ -3,6 +3,8 @@ package issue
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -184,6 +186,20 @@ func checkKind(cert *x509.Certificate, kind pki.CAKind) error {
 func samePublicKey(x, y crypto.PublicKey) bool {
 	key, ok := x.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && key.Equal(y)
+}
+
+// RequestKey is the CA's key, to sign a request of the peer CA's.
+func (ca CA) RequestKey() (*ecdsa.PrivateKey, error) {
+	key, ok := ca.key.(*ecdsa.PrivateKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("%w: the key of CA %q is not an ECDSA P-256 key, and signs no request", armor.ErrInvalid, ca.Cert.Subject.CommonName)
+	}
+	return key, nil
+}
+
+// Endorse signs that another CA shall take the place of this one.
+func (ca CA) Endorse(cluster string, next CA) ([]byte, error) {
+	return pki.Endorse(ca.key, cluster, next.Cert)
 }
 
 // anchor finds the trust anchor that the CA's certificate is.

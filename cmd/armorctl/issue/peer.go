@@ -43,13 +43,14 @@ const (
 	PeerCAFile       = "peer-ca.crt"
 )
 
-// WriteOperator hands out an operator's files; key is nil when it stays elsewhere.
-func (ca CA) WriteOperator(dir string, cert *x509.Certificate, key crypto.Signer) error {
+// WriteOperator hands out an operator's files; key is nil when it stays elsewhere, and beside are the
+// other peer CAs of the cluster.
+func (ca CA) WriteOperator(dir string, cert *x509.Certificate, key crypto.Signer, beside ...*x509.Certificate) error {
 	if err := MakeFolder(dir); err != nil {
 		return err
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
-	if err := file.Replace(in(PeerCAFile), pki.EncodeCertificatesPEM(ca.Cert), Public); err != nil {
+	if err := file.Replace(in(PeerCAFile), pki.EncodeCertificatesPEM(append([]*x509.Certificate{ca.Cert}, beside...)...), Public); err != nil {
 		return err
 	}
 	if key == nil {
