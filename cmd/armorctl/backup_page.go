@@ -46,8 +46,8 @@ var restoring = []string{
 	"  1. armorctl snapshot verify " + backupState + " --peer-ca " + backupPeerCA,
 	"  2. armorctl snapshot inspect " + backupState + ": is it what you mean, and how old is it?",
 	"  3. Each node that kept its disk has newer states in DATA/saved. Take the newest that verifies.",
-	"  4. Put armord.yaml, the secrets and the server's certificate back on a new first node, and start it.",
-	"  5. armorctl snapshot restore " + backupState + ", with the peer CA's key.",
+	"  4. Put armord.yaml, the secrets and the server's certificate back on the machine of a new first node.",
+	"  5. Go on as docs/operate.md says under Backups.",
 	"  6. Revoke what was revoked since: armorctl revocation import, of the newest revocation export that you have.",
 	"  7. Let the other nodes join (docs/operate.md, More nodes).",
 }
