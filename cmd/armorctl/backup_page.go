@@ -45,7 +45,7 @@ var restoring = []string{
 	"Nothing is left:",
 	"  1. armorctl snapshot verify " + backupState + " --peer-ca " + backupPeerCA,
 	"  2. armorctl snapshot inspect " + backupState + ": is it what you mean, and how old is it?",
-	"  3. Each node that kept its disk has newer states in DATA/saved. Take the newest that verifies.",
+	"  3. A node that kept its disk has states in DATA/saved, which may be newer. Take the newest that verifies.",
 	"  4. Put armord.yaml, the secrets and the server's certificate back on the machine of a new first node.",
 	"  5. Go on as docs/operate.md says under Backups.",
 	"  6. Revoke what was revoked since: armorctl revocation import, of the newest revocation export that you have.",
@@ -74,7 +74,6 @@ func notOfNode(p *page, m armor.Member, secrets []string) {
 	p.item("its configuration", "/etc/armor/armord.yaml")
 	p.item("its key and certificate", "DATA/peer/node.key, DATA/peer/node.crt: made anew when it joins anew")
 	p.item("what clients see", "DATA/server.key, DATA/server.crt (client.keyFile, client.certFile)")
-	p.item("keys for cancel requests and decoys", "DATA: made anew by themselves")
 	for _, name := range secrets {
 		p.item("secret", "DATA/secrets/"+name)
 	}

@@ -48,6 +48,8 @@ type Count struct {
 	Rows  uint64
 }
 
+func (c Count) wrong() bool { return c.Rows == 0 || armor.CheckName("table", c.Table) != nil }
+
 // Mark is where the state stands in its cluster's history.
 func (m Manifest) Mark() armor.Mark {
 	return armor.Mark{Revision: m.Revision, Chain: m.Chain, State: m.State}
@@ -115,7 +117,7 @@ func (m Manifest) check() error {
 		return bad("what build has saved it is no text")
 	case m.At.IsZero() || m.Length == 0 || m.Digest.IsZero() || m.Chain.IsZero() || m.State.IsZero():
 		return bad("it lacks when the state was saved, or a digest")
-	case len(m.Rows) > maxTables || slices.ContainsFunc(m.Rows, func(c Count) bool { return c.Rows == 0 || armor.CheckName("table", c.Table) != nil }):
+	case len(m.Rows) > maxTables || slices.ContainsFunc(m.Rows, Count.wrong):
 		return bad("it counts what no state has")
 	}
 	return nil
