@@ -189,7 +189,7 @@ func (c *Client) Operator() string { return c.operator }
 // Certificate is the operator's, with its key.
 func (c *Client) Certificate() tls.Certificate { return c.cfg.Certificate }
 
-// PeerCAs are the CAs that sign the cluster's nodes and operators.
+// PeerCAs are those that vouch for the cluster's nodes and operators.
 func (c *Client) PeerCAs() []*x509.Certificate { return c.cfg.PeerCAs }
 
 // dial connects to one address and proves both ends.
@@ -230,8 +230,20 @@ func (c *Client) nodeAt(conn net.Conn) (armor.NodeID, error) {
 	return c.nodeIn(conn.(*tls.Conn).ConnectionState().PeerCertificates)
 }
 
-// nodeIn is the node whose certificate a chain is; one whose certificate has ended is believed by its
-// key.
+// pin is the key that a node is known by: as an answer had it, or as the configuration has.
+func (c *Client) pin(node armor.NodeID) armor.Digest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pins[node]
+}
+
+func (c *Client) verifyNode(state tls.ConnectionState) error {
+	_, err := c.nodeIn(state.PeerCertificates)
+	return err
+}
+
+// nodeIn is the node whose certificate a chain is. It believes a node by its certificate, and one
+// whose certificate has ended by its key.
 func (c *Client) nodeIn(chain []*x509.Certificate) (armor.NodeID, error) {
 	met, err := pki.VerifyPeer(c.cfg.PeerCAs, c.cfg.Cluster, chain, c.cfg.Now())
 	if err != nil {
@@ -245,17 +257,4 @@ func (c *Client) nodeIn(chain []*x509.Certificate) (armor.NodeID, error) {
 		return "", fmt.Errorf("%w: met %s %q instead of a node", armor.ErrDenied, met.Kind, met.Name)
 	}
 	return armor.NodeID(met.Name), nil
-}
-
-// pin is the key that a node is known by: as an answer had it, or as the configuration has.
-func (c *Client) pin(node armor.NodeID) armor.Digest {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pins[node]
-}
-
-// verifyNode lets a connection go on that leads to a node.
-func (c *Client) verifyNode(state tls.ConnectionState) error {
-	_, err := c.nodeIn(state.PeerCertificates)
-	return err
 }

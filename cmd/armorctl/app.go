@@ -82,7 +82,7 @@ func (a *app) command() *cobra.Command {
 		a.initCommand(), a.contextCommand(), a.caCommand(), a.certCommand(), a.identityCommand(),
 		a.applyCommand(), a.planCommand(), a.exportCommand(), a.importCommand(),
 		a.nodeCommand(), a.joinTokenCommand(), a.operatorCommand(), a.peerCACommand(), a.poolCommand(), a.sessionCommand(), a.revocationCommand(),
-		a.clusterCommand(), a.snapshotCommand(),
+		a.clusterCommand(), a.snapshotCommand(), a.backupCommand(),
 		a.versionCommand(), a.completionCommand(root),
 	)
 	a.completeValues(root, g)

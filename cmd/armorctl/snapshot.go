@@ -121,7 +121,7 @@ func (a *app) fetchState(ctx context.Context, client *rpc.Client, access cluster
 	if err != nil {
 		return v, fmt.Errorf("what the node sent: %w", err)
 	}
-	state, err := f.Verify(client.PeerCAs()...)
+	state, err := f.Verify(client.PeerCAs())
 	if err != nil {
 		return v, fmt.Errorf("what the node sent: %w", err)
 	}

@@ -75,8 +75,8 @@ func foundIn(err error) error {
 	return err
 }
 
-// peerCAOf are the certificates that a file's signatures are held against; none when none is known.
-func (a *app) peerCAOf(path string, m saved.Manifest) (cas []*x509.Certificate, from string, err error) {
+// peerCAsOf are the certificates that a file's signatures are held against; none when none is known.
+func (a *app) peerCAsOf(path string, m saved.Manifest) (cas []*x509.Certificate, from string, err error) {
 	if path != "" {
 		cas, err = issue.Certificates(path)
 		return cas, path, err
@@ -98,7 +98,7 @@ func (a *app) peerCAOf(path string, m saved.Manifest) (cas []*x509.Certificate, 
 
 // verified verifies a saved state, and returns which peer CA certificates that was done with.
 func (a *app) verified(path, peerCA string, f *saved.File) (state *armor.State, from string, err error) {
-	cas, from, err := a.peerCAOf(peerCA, f.Manifest)
+	cas, from, err := a.peerCAsOf(peerCA, f.Manifest)
 	if err != nil {
 		return nil, "", err
 	}
@@ -106,7 +106,7 @@ func (a *app) verified(path, peerCA string, f *saved.File) (state *armor.State, 
 		return nil, "", fault.Hinted(&fault.Usage{Err: fmt.Errorf("%s is of cluster %s, of which no context is known here", path,
 			f.Manifest.Cluster.Name)}, "--peer-ca FILE, the peer CA's certificate")
 	}
-	state, err = f.Verify(cas...)
+	state, err = f.Verify(cas)
 	if err != nil {
 		return nil, "", foundIn(fmt.Errorf("%s: %w", path, err))
 	}
@@ -147,13 +147,13 @@ func (a *app) snapshotInspect(path, peerCA string) error {
 		return err
 	}
 	defer f.Close()
-	cas, from, err := a.peerCAOf(peerCA, f.Manifest)
+	cas, from, err := a.peerCAsOf(peerCA, f.Manifest)
 	if err != nil {
 		return err
 	}
 	state, wrong := f.Read()
 	if wrong == nil && len(cas) > 0 {
-		wrong = f.VerifySigned(state, cas...)
+		wrong = f.VerifySigned(cas, state)
 	}
 	v := a.viewOfState(path, f, state)
 	if v.PeerCA, v.Verified = from, wrong == nil && len(cas) > 0; wrong != nil {

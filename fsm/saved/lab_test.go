@@ -159,5 +159,5 @@ func verify(b []byte, ca *x509.Certificate) (*armor.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.Verify(ca)
+	return f.Verify([]*x509.Certificate{ca})
 }

@@ -1,6 +1,7 @@
 package saved
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,6 +47,8 @@ type Count struct {
 	Table string
 	Rows  uint64
 }
+
+func (c Count) wrong() bool { return c.Rows == 0 || armor.CheckName("table", c.Table) != nil }
 
 // Mark is where the state stands in its cluster's history.
 func (m Manifest) Mark() armor.Mark {
@@ -114,7 +117,7 @@ func (m Manifest) check() error {
 		return bad("what build has saved it is no text")
 	case m.At.IsZero() || m.Length == 0 || m.Digest.IsZero() || m.Chain.IsZero() || m.State.IsZero():
 		return bad("it lacks when the state was saved, or a digest")
-	case len(m.Rows) > maxTables || slices.ContainsFunc(m.Rows, func(c Count) bool { return c.Rows == 0 || armor.CheckName("table", c.Table) != nil }):
+	case len(m.Rows) > maxTables || slices.ContainsFunc(m.Rows, Count.wrong):
 		return bad("it counts what no state has")
 	}
 	return nil
@@ -127,8 +130,7 @@ func (m Manifest) differs(is Manifest) error {
 		same       bool
 		says, have any
 	}{
-		{"cluster", m.Cluster.ID == is.Cluster.ID && m.Cluster.Name == is.Cluster.Name &&
-			slices.Equal(m.Cluster.PeerCA, is.Cluster.PeerCA) && m.Cluster.CreatedAt.Equal(is.Cluster.CreatedAt), m.Cluster.ID, is.Cluster.ID},
+		{"cluster", bytes.Equal(armor.Canonical(m.Cluster), armor.Canonical(is.Cluster)), m.Cluster.ID, is.Cluster.ID},
 		{"revision", m.Revision == is.Revision, m.Revision, is.Revision},
 		{"log time", m.Time.Equal(is.Time), m.Time, is.Time},
 		{"history", m.Chain == is.Chain, m.Chain, is.Chain},

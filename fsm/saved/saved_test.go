@@ -3,6 +3,7 @@ package saved_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"io"
 	"os"
@@ -31,7 +32,7 @@ func TestAFileHoldsTheWholeState(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	s, err := f.Verify(l.ca)
+	s, err := f.Verify([]*x509.Certificate{l.ca})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +246,7 @@ func FuzzFile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := file.Verify(l.ca); err == nil && !bytes.HasPrefix(b, good[:len(good)-200]) {
+		if _, err := file.Verify([]*x509.Certificate{l.ca}); err == nil && !bytes.HasPrefix(b, good[:len(good)-200]) {
 			t.Error("a file that nobody has saved is verified")
 		}
 		_, _ = file.Read()

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
-	"time"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/pki"
@@ -96,42 +95,24 @@ func (s Signature) certificates() (chain []*x509.Certificate, err error) {
 	return chain, nil
 }
 
-// verify says who has signed: the facts of the certificate with whose key it was. A
-// certificate is held against the peer CAs as of when the state was saved, or of its own end, if
-// that came before: the end of a certificate says nothing about what its key has signed, and a
-// node may serve beyond it.
+// verify says who has signed: the facts of the certificate with whose key it was. The end of a
+// certificate says nothing about what its key has signed, and a node may serve beyond it.
 func (s Signature) verify(f *File, cas []*x509.Certificate) (armor.Certificate, error) {
 	chain, err := s.certificates()
 	if err != nil {
 		return armor.Certificate{}, err
 	}
-	at := f.Manifest.At
-	if end := chain[0].NotAfter; at.After(end) {
-		at = end
-	}
-	if begin := chain[0].NotBefore; at.Before(begin) {
-		at = begin
-	}
-	facts, err := s.vouched(f.Manifest.Cluster.Name, chain, cas, at)
+	p, err := pki.VerifyKnownPeer(cas, f.Manifest.Cluster.Name, chain, f.Manifest.At)
 	if err != nil {
-		return facts, err
+		return p.Leaf, fmt.Errorf("%w: signature of %s %s: %w", armor.ErrDenied, s.Kind, s.Name, err)
+	}
+	if p.Kind != s.Kind || p.Name != s.Name {
+		return p.Leaf, fmt.Errorf("%w: the signature of %s %s has the certificate of %s %s", armor.ErrDenied, s.Kind, s.Name, p.Kind, p.Name)
 	}
 	key, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
 	digest := s.digest(f.manifest)
 	if !ok || !ecdsa.VerifyASN1(key, digest[:], s.Signature) {
-		return facts, fmt.Errorf("%w: the signature of %s %s does not hold: the file is not what was signed", armor.ErrDenied, s.Kind, s.Name)
+		return p.Leaf, fmt.Errorf("%w: the signature of %s %s does not hold: the file is not what was signed", armor.ErrDenied, s.Kind, s.Name)
 	}
-	return facts, nil
-}
-
-// vouched holds the signer's certificate against the peer CAs.
-func (s Signature) vouched(cluster string, chain, cas []*x509.Certificate, at time.Time) (armor.Certificate, error) {
-	who, err := pki.VerifyPeer(cas, cluster, chain, at)
-	if err != nil {
-		return armor.Certificate{}, fmt.Errorf("%w: signature of %s %s: %w", armor.ErrDenied, s.Kind, s.Name, err)
-	}
-	if who.Kind != s.Kind || who.Name != s.Name {
-		return who.Leaf, fmt.Errorf("%w: the signature of %s %s has the certificate of %s %s", armor.ErrDenied, s.Kind, s.Name, who.Kind, who.Name)
-	}
-	return who.Leaf, nil
+	return p.Leaf, nil
 }

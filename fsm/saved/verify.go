@@ -21,7 +21,7 @@ var ErrNewer = fsm.ErrCannotApply
 // key, and one of them is the node's that the manifest names. Nothing is decoded that is not
 // signed. It cannot tell whether the cluster agreed to the state: for that the nodes must
 // be asked for their marks at the revision.
-func (f *File) Verify(cas ...*x509.Certificate) (*armor.State, error) {
+func (f *File) Verify(cas []*x509.Certificate) (*armor.State, error) {
 	signers, err := f.signers(cas)
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func (f *File) Verify(cas ...*x509.Certificate) (*armor.State, error) {
 
 // VerifySigned is what is left of Verify once Read has returned the state: for who wants to
 // see a state whose signatures do not hold.
-func (f *File) VerifySigned(state *armor.State, cas ...*x509.Certificate) error {
+func (f *File) VerifySigned(cas []*x509.Certificate, state *armor.State) error {
 	signers, err := f.signers(cas)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (f *File) VerifySigned(state *armor.State, cas ...*x509.Certificate) error 
 // signers are those whose signatures hold, which is all of them.
 func (f *File) signers(cas []*x509.Certificate) ([]armor.Certificate, error) {
 	if len(cas) == 0 {
-		return nil, fmt.Errorf("%w: a saved state is verified with the cluster's peer CA certificate", armor.ErrInvalid)
+		return nil, fmt.Errorf("%w: a saved state is verified with the certificate of the cluster's peer CA", armor.ErrInvalid)
 	}
 	signers := make([]armor.Certificate, len(f.signatures))
 	saver := false
