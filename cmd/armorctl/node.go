@@ -66,6 +66,9 @@ type poolView struct {
 // unreachable stands where a silent node's role would be.
 const unreachable = "unreachable"
 
+// nonVoter is the role of a node that does not vote, or not yet.
+const nonVoter = "non-voter"
+
 func viewOfNode(n armor.NodeStatus) nodeView {
 	v := nodeView{
 		Node: n.Node, Role: n.Role, Leader: n.Leader, Version: n.Version, Term: n.Term, Revision: n.Revision, Enforced: n.Enforced,

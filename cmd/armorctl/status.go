@@ -47,6 +47,9 @@ type statusView struct {
 	MoreExpiring    bool              `json:"moreExpiring,omitempty"`
 	ExpiringOwn     []ownCertView     `json:"expiringOwn"` // of nodes and operators
 	Joining         []armor.NodeID    `json:"joining"`     // nodes that wait for node approve
+	// NotYetVoting are nodes that shall vote, once they have served for a while; until then the
+	// cluster survives the loss of fewer.
+	NotYetVoting []armor.NodeID `json:"notYetVoting"`
 }
 
 // clusterPoolView is a pool over all nodes that answered.
@@ -115,12 +118,16 @@ func (a *app) viewOfStatus(s *armor.State, nodes []nodeView) statusView {
 		Cluster: s.Cluster.Name, ClusterID: s.Cluster.ID, Revision: s.Revision, Nodes: nodes,
 		LogTime: stamp(s.Time), LogTimeAhead: s.Time.After(a.now().Add(armor.RequestWindow)),
 		Pools: clusterPools(s, nodes), Expiring: expiring(s, a.now()), ExpiringOwn: endingOwn(s, a.now()), Joining: []armor.NodeID{},
+		NotYetVoting: []armor.NodeID{},
 	}
 	v.Era, v.EraSince = max(s.Cluster.Era.Number, 1), stamp(s.Cluster.Era.Since)
 	for _, n := range nodes {
 		v.Revision = max(v.Revision, n.Revision)
 		if n.Role == "leader" && n.Term >= v.Term {
 			v.Leader, v.Term = n.Node, n.Term
+		}
+		if m, _ := s.Members.Get(string(n.Node)); m.Voter && n.Role == nonVoter {
+			v.NotYetVoting = append(v.NotYetVoting, n.Node)
 		}
 	}
 	for j := range s.Joins.Values() {
@@ -198,6 +205,9 @@ func (a *app) statusTables(v statusView) []table {
 	}
 	for _, c := range v.ExpiringOwn {
 		head.row(c.Kind+" certificate:", c.advice())
+	}
+	for _, n := range v.NotYetVoting {
+		head.row("does not vote yet:", string(n)+", until it has served for a few seconds: the cluster survives the loss of fewer nodes until then")
 	}
 	for _, n := range v.Joining {
 		head.row("waits to join:", fmt.Sprintf("%s (armorctl node approve %s --peer-ca DIR)", n, n))

@@ -27,3 +27,14 @@ func TestCertificateIsDueByTheShareOfItsLifeThatIsLeft(t *testing.T) {
 		}
 	}
 }
+
+func TestStatusSaysWhoDoesNotVoteYet(t *testing.T) {
+	s := &armor.State{}
+	for _, m := range []armor.Member{{ID: "n1", Voter: true}, {ID: "n2", Voter: true}, {ID: "n3"}} {
+		s.Members = s.Members.With(m)
+	}
+	v := (&app{now: time.Now}).viewOfStatus(s, []nodeView{{Node: "n1", Role: "leader"}, {Node: "n2", Role: nonVoter}, {Node: "n3", Role: nonVoter}})
+	if len(v.NotYetVoting) != 1 || v.NotYetVoting[0] != "n2" {
+		t.Errorf("%v", v.NotYetVoting)
+	}
+}
