@@ -146,6 +146,8 @@ func standardHint(f failure, command string) string {
 		return command + " --help"
 	case f.Code == "unavailable" || f.Code == "no_quorum" || f.Code == "timeout":
 		return "armorctl status; a longer --timeout waits for an election"
+	case f.Code == "expired":
+		return "armorctl status: log time in the future is taken back by armorctl cluster mend-time; else compare this machine's clock"
 	}
 	return ""
 }
