@@ -48,6 +48,7 @@ var rooms = []room{
 	{"armor/process", []string{}, []string{"net"}},
 	{"armor/wire", []string{"armor"}, slices.Concat([]string{"net", "os"}, chance, clock)},
 	{"fsm", []string{"armor", "armor/wire"}, slices.Concat([]string{"net", "os", "crypto/x509", "regexp"}, chance, clock)},
+	{"fsm/saved", []string{"armor", "armor/pki", "armor/wire", "fsm", "fsm/fsmpb"}, slices.Concat([]string{"net", "os/exec"}, clock)},
 	{"cluster", []string{"armor", "armor/door", "fsm"}, []string{"crypto/tls", "crypto/x509"}},
 	{"cluster/link", []string{"armor", "armor/door", "armor/pki"}, []string{"os"}},
 	{"tlsedge", []string{"armor", "armor/door", "armor/pki"}, []string{"os/exec", "net/http"}},
@@ -64,7 +65,7 @@ var rooms = []room{
 	{"chaos/hostile", []string{"armor/wire", "rpc/armorpb"}, []string{"os", "os/exec"}},
 	{"cmd", nil, nil},
 	{"cmd/armor-chaos", []string{"armor", "chaos", "chaos/bench", "chaos/site", "rpc"}, nil},
-	{"cmd/armorctl", []string{"armor", "armor/file", "armor/pki", "rpc", "rpc/manifest"}, nil},
+	{"cmd/armorctl", []string{"armor", "armor/file", "armor/pki", "fsm/saved", "rpc", "rpc/manifest"}, nil},
 	{"cmd/armord/config", []string{"armor", "armor/file", "armor/pki"}, nil},
 	{"cmd/armord/dev", []string{"armor", "armor/file", "armor/pki", "armor/process", "cmd/armord/config", "rpc", "rpc/manifest"}, nil},
 }
@@ -92,7 +93,7 @@ var homes = map[string][]string{
 	"golang.org/x/term":                  {"cmd/armorctl", "cmd/armord"},
 	"golang.org/x/time":                  {"cluster", "cluster/link", "pooler", "rpc", "tlsedge"},
 	"google.golang.org/grpc":             {"chaos/hostile", "rpc", "rpc/armorpb"},
-	"google.golang.org/protobuf":         {"armor/wire", "fsm", "fsm/fsmpb", "rpc", "rpc/armorpb"},
+	"google.golang.org/protobuf":         {"armor/wire", "fsm", "fsm/fsmpb", "fsm/saved", "rpc", "rpc/armorpb"},
 	"software.sslmate.com/src/go-pkcs12": {"cmd/armorctl", "cmd/armorctl/issue"},
 }
 

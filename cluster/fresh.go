@@ -118,6 +118,33 @@ func (n *Node) KeepLiveAt(environment string, m armor.Moment) error {
 	return n.stale(environment, live)
 }
 
+const (
+	// catchUpPatience is how long CatchUp waits: some renewals, and an election.
+	catchUpPatience = 5 * time.Second
+	catchUpPoll     = 10 * time.Millisecond
+)
+
+// CatchUp returns once this node has published all that was committed when it was called, as
+// a proof of freshness says that was asked for since. ErrNoQuorum when none comes in time.
+func (n *Node) CatchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUpPatience)
+	defer cancel()
+	since := n.cfg.Clock.Boot()
+	n.askSoon()
+	tick := time.NewTicker(catchUpPoll)
+	defer tick.Stop()
+	for {
+		if g := n.lease.admit.Load(); g != nil && g.asked >= since && n.failed.cause() == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: node %s has no proof that it knows all that is committed", armor.ErrNoQuorum, n.cfg.Node)
+		}
+	}
+}
+
 func (n *Node) serves() bool { return n.failed.cause() == nil && !n.retired.Load() }
 
 // Moment reads the clocks.

@@ -451,3 +451,28 @@ func TestRenewalOutOfBoundsIsRefused(t *testing.T) {
 		}
 	})
 }
+
+// What is saved must have all that was acknowledged: a proof from before the question says
+// nothing about what came since.
+func TestCatchUpTakesAProofThatWasAskedForSince(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
+		n := l.follower()
+		result := l.do(l.revocation("a"))
+		if err := n.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s, _ := n.Current(); s.Revision < result.Revision {
+			t.Errorf("caught up at revision %d, and %d was acknowledged before", s.Revision, result.Revision)
+		}
+		if err := l.leader().CatchUp(t.Context()); err != nil {
+			t.Errorf("the leader: %v", err)
+		}
+		l.net.Isolate(n.cfg.Node)
+		if err := n.AdmitNew("prod"); err != nil {
+			t.Fatal("the proof that it had before is over too soon for this test", err)
+		}
+		if err := n.CatchUp(t.Context()); !errors.Is(err, armor.ErrNoQuorum) {
+			t.Errorf("a node that is cut off has caught up: %v", err)
+		}
+	})
+}

@@ -66,6 +66,12 @@ func (m *Machine) Snapshot() Snapshot { return Snapshot{m.current.Load()} }
 // Revision is the index of the last entry that the snapshot covers.
 func (s Snapshot) Revision() uint64 { return s.version.world.state.Revision }
 
+// State is the state that the snapshot holds.
+func (s Snapshot) State() *armor.State { return s.version.world.state }
+
+// Mark is where that state stands.
+func (s Snapshot) Mark() armor.Mark { return s.version.mark() }
+
 // WriteTo writes the snapshot (io.WriterTo). It may run beside Apply, which does not wait
 // for it. The bytes depend only on the entries applied.
 func (s Snapshot) WriteTo(w io.Writer) (int64, error) {

@@ -97,7 +97,7 @@ func TestNodeThatKnowsNothingYetAnswersBallotsOnly(t *testing.T) {
 
 func TestEachCertificateReachesItsOwnCallsOnly(t *testing.T) {
 	operators := []string{
-		"OperatorAPI/Denial", "OperatorAPI/Nodes", "OperatorAPI/Preview", "OperatorAPI/Sessions",
+		"OperatorAPI/Attest", "OperatorAPI/Denial", "OperatorAPI/Nodes", "OperatorAPI/Preview", "OperatorAPI/Save", "OperatorAPI/Sessions",
 		"OperatorAPI/Submit", "OperatorAPI/Tables", "OperatorAPI/Validate", "OperatorAPI/Verify",
 	}
 	// Submit and Validate are judged by the leader and by the signature.

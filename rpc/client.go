@@ -158,6 +158,12 @@ func (c *Client) Close() error {
 // Operator is the name in the client's certificate: the principal of its requests.
 func (c *Client) Operator() string { return c.operator }
 
+// Certificate is the operator's, with its key.
+func (c *Client) Certificate() tls.Certificate { return c.cfg.Certificate }
+
+// PeerCA is the CA that signs the cluster's nodes and operators.
+func (c *Client) PeerCA() *x509.Certificate { return c.cfg.PeerCA }
+
 // dial connects to one address and proves both ends.
 func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
 	dialer := tls.Dialer{Config: &tls.Config{
@@ -181,21 +187,31 @@ func (c *Client) NodeCertificate(ctx context.Context, node armor.NodeID, address
 		return nil, fmt.Errorf("%w: node %s at %s: %w", armor.ErrUnavailable, node, address, err)
 	}
 	defer conn.Close()
-	cert := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
-	id, err := pki.URIIdentity(cert)
-	if err != nil || id != pki.NodeIdentity(c.cfg.Cluster, node) {
-		return nil, fmt.Errorf("%w: at %s is %s, and not node %s", armor.ErrDenied, address, id, node)
+	is, err := c.nodeAt(conn)
+	if err == nil && is != node {
+		err = fmt.Errorf("%w: at %s is node %s, and not %s", armor.ErrDenied, address, is, node)
 	}
-	return cert, nil
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+}
+
+// nodeAt is which node a connection leads to, as its certificate has proved.
+func (c *Client) nodeAt(conn net.Conn) (armor.NodeID, error) {
+	return c.nodeIn(conn.(*tls.Conn).ConnectionState().PeerCertificates)
+}
+
+// nodeIn is the node whose certificate a chain is.
+func (c *Client) nodeIn(chain []*x509.Certificate) (armor.NodeID, error) {
+	kind, name, _, err := pki.VerifyPeer(c.cfg.PeerCA, c.cfg.Cluster, chain, c.cfg.Now())
+	if err == nil && kind != pki.Node {
+		err = fmt.Errorf("%w: met %s %q instead of a node", armor.ErrDenied, kind, name)
+	}
+	return armor.NodeID(name), err
 }
 
 func (c *Client) verifyNode(state tls.ConnectionState) error {
-	kind, name, _, err := pki.VerifyPeer(c.cfg.PeerCA, c.cfg.Cluster, state.PeerCertificates, c.cfg.Now())
-	if err != nil {
-		return err
-	}
-	if kind != pki.Node {
-		return fmt.Errorf("%w: met %s %q instead of a node", armor.ErrDenied, kind, name)
-	}
-	return nil
+	_, err := c.nodeIn(state.PeerCertificates)
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -33,6 +34,7 @@ type labNode struct {
 	behind   *armor.State // what it has applied, when that is not everything
 	catchUp  func() bool  // whether it catches up once it was asked for its state
 	asked    []armor.Renewal
+	save     func(ctx context.Context, by string, w io.Writer) error
 	// clockAhead is set before the node listens.
 	clockAhead time.Duration
 	answer     func(ctx context.Context, q armor.Renewal) (armor.Freshness, error)
@@ -212,6 +214,17 @@ func (n *labNode) Answer(ctx context.Context, q armor.Renewal) (armor.Freshness,
 
 func (n *labNode) Verify(_ context.Context, revision uint64) (armor.Verification, error) {
 	return armor.Verification{Node: n.id, Mark: armor.Mark{Revision: revision, Chain: armor.Digest{1}}, Entries: 3}, nil
+}
+
+// Save writes what the test lets it say.
+func (n *labNode) Save(ctx context.Context, by string, w io.Writer) error {
+	n.mu.Lock()
+	save := n.save
+	n.mu.Unlock()
+	if save == nil {
+		return nil
+	}
+	return save(ctx, by, w)
 }
 
 func (n *labNode) Ballot(term uint64) armor.Ballot { return armor.Ballot{Term: term, Leader: "n1"} }

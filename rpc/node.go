@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"io"
 	"net"
 	"time"
 
@@ -48,9 +49,12 @@ type Proposer interface {
 	WallClock() time.Time
 }
 
-// Witness is what a node knows that no other does. Calls must not block, but Cancel and
-// Verify.
+// Witness is what a node knows that no other does. Calls must not block, but Cancel, Save
+// and Verify.
 type Witness interface {
+	// Save writes this node's state as a file that it has signed, with all in it that was
+	// committed when it was called. by is the operator who asked.
+	Save(ctx context.Context, by string, w io.Writer) error
 	// Verify recomputes all that the node keeps of the cluster.
 	Verify(ctx context.Context, revision uint64) (armor.Verification, error)
 	// Status is what this node says of itself.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -43,6 +44,7 @@ type Server struct {
 	cancels *cancelLimits
 	// warrants are those that this node has acted on.
 	warrants *warrants
+	saving   atomic.Bool // a state is being sent
 }
 
 // NewServer checks the configuration and starts nothing.

@@ -11,4 +11,4 @@ done
 PATH="$plugins:$PATH" protoc \
 	--go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative \
-	armor/wire/words.proto fsm/fsmpb/fsm.proto rpc/armorpb/reports.proto rpc/armorpb/api.proto
+	armor/wire/words.proto fsm/fsmpb/fsm.proto fsm/fsmpb/saved.proto rpc/armorpb/reports.proto rpc/armorpb/api.proto

@@ -82,7 +82,7 @@ func (a *app) command() *cobra.Command {
 		a.initCommand(), a.contextCommand(), a.caCommand(), a.certCommand(), a.identityCommand(),
 		a.applyCommand(), a.planCommand(), a.exportCommand(), a.importCommand(),
 		a.nodeCommand(), a.joinTokenCommand(), a.operatorCommand(), a.poolCommand(), a.sessionCommand(), a.revocationCommand(),
-		a.clusterCommand(),
+		a.clusterCommand(), a.snapshotCommand(),
 		a.versionCommand(), a.completionCommand(root),
 	)
 	return root

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/armordb/armordb/armor/pki"
 	"github.com/armordb/armordb/cmd/armorctl/issue"
 	"github.com/armordb/armordb/fsm"
+	"github.com/armordb/armordb/fsm/saved"
 	"github.com/armordb/armordb/rpc"
 )
 
@@ -55,6 +57,7 @@ type mishaps struct {
 	silent    bool // a second node neither enforces nor can be known to have fenced itself
 	fenced    bool // a second node has fenced itself
 	damaged   bool // a verification finds damage
+	differs   bool // it attests to another state than it sends
 	hung      bool // proposals are never answered
 	// clockAhead is how far the node's clock is.
 	clockAhead time.Duration
@@ -343,7 +346,19 @@ func (n *fakeNode) cutRevoked() int {
 	return before - len(n.sessions)
 }
 
-func (n *fakeNode) Attest(uint64) (armor.Attestation, error) { return armor.Attestation{}, nil }
+func (n *fakeNode) Attest(revision uint64) (armor.Attestation, error) {
+	mark, _ := n.machine.MarkAt(revision)
+	if n.mishap().differs {
+		mark.State[0] ^= 1
+	}
+	return armor.Attestation{Mark: mark}, nil
+}
+
+// Save sends the state as a node does.
+func (n *fakeNode) Save(_ context.Context, by string, w io.Writer) error {
+	o := saved.Origin{Node: n.ID(), Build: "test", Term: 3, At: time.Now(), By: by}
+	return saved.Write(w, n.machine.Snapshot(), o, saved.Signer{Kind: pki.Node, Name: string(n.ID()), Chain: n.chain.Certificate, Key: n.key})
+}
 
 func (n *fakeNode) Answer(context.Context, armor.Renewal) (armor.Freshness, error) {
 	return armor.Freshness{}, &armor.NotLeaderError{}

@@ -169,6 +169,8 @@ func nodeCommand(ts *testscript.TestScript, neg bool, args []string) {
 			m.hung = on
 		case "damaged":
 			m.damaged = on
+		case "differs":
+			m.differs = on
 		case "clock-ahead":
 			m.clockAhead = map[bool]time.Duration{true: 3 * time.Second}[on]
 		default:

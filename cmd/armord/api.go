@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/armordb/armordb/armor"
@@ -20,6 +21,14 @@ func (a *api) Validate(r armor.Request) error           { return a.cluster.Valid
 // Verify recomputes all that this node keeps of the cluster.
 func (a *api) Verify(ctx context.Context, revision uint64) (armor.Verification, error) {
 	return a.cluster.Verify(ctx, revision)
+}
+
+// Save writes the state with all in it that is committed now.
+func (a *api) Save(ctx context.Context, by string, w io.Writer) error {
+	if err := a.cluster.CatchUp(ctx); err != nil {
+		return err
+	}
+	return (*node)(a).save(w, a.machine.Snapshot(), by)
 }
 
 // Ballot is this node's word on who leads in a term.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/armordb/armordb/cluster/link"
 	"github.com/armordb/armordb/cmd/armord/config"
 	"github.com/armordb/armordb/fsm"
+	"github.com/armordb/armordb/fsm/saved"
 	"github.com/armordb/armordb/pooler"
 	"github.com/armordb/armordb/pooler/backend"
 	"github.com/armordb/armordb/pooler/console"
@@ -66,11 +68,13 @@ type node struct {
 	server  *keyPair // what clients see
 	own     *keyPair // what other nodes and operators see
 	link    *link.Link
+	machine *fsm.Machine
 	cluster *cluster.Node
 	known   chan struct{} // closed once this node knows what the cluster knows, or that has been waited for long enough
 	peers   *rpc.Peers
 	api     *rpc.Server
 	holder  *holder
+	saving  *schedule
 	clients atomic.Pointer[clients] // nil until this node knows its own number
 
 	cancelSigner []byte // proves cancel keys of protocol 3.2; the same on all nodes
@@ -87,7 +91,7 @@ type clients struct {
 // newNode makes the rooms of an enrolled node, and starts nothing but the peer
 // listener's socket.
 func newNode(cfg home, m *metrics, leaving *leaving, serving func(), log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, metrics: m, leaving: leaving, serving: serving, holder: &holder{}, known: make(chan struct{})}
+	n := &node{cfg: cfg, log: log, metrics: m, leaving: leaving, serving: serving, holder: &holder{}, known: make(chan struct{}), machine: fsm.New()}
 	own, err := cfg.readMembership()
 	if err != nil {
 		return nil, err
@@ -98,13 +102,12 @@ func newNode(cfg home, m *metrics, leaving *leaving, serving func(), log *slog.L
 	if n.cancelSigner, err = cfg.sharedKey(cancelKeys); err != nil {
 		return nil, err
 	}
-	machine := fsm.New()
-	if n.link, err = n.listenForPeers(machine, own); err != nil {
+	if n.link, err = n.listenForPeers(n.machine, own); err != nil {
 		return nil, err
 	}
 	m.watchCertificates(map[string]func() time.Time{"server": n.server.ends, "node": n.own.ends})
 	n.peers = rpc.NewPeers(n.link)
-	if n.cluster, err = n.newMember(machine, own); err != nil {
+	if n.cluster, err = n.newMember(own); err != nil {
 		return nil, errors.Join(err, n.peers.Close())
 	}
 	// The member has locked the data directory.
@@ -112,6 +115,12 @@ func newNode(cfg home, m *metrics, leaving *leaving, serving func(), log *slog.L
 		return nil, errors.Join(err, n.peers.Close())
 	}
 	m.watchSuspicions(n.cluster.Suspicions)
+	n.saving = &schedule{
+		cfg: cfg.Snapshots, folder: saved.Folder{Dir: cfg.Snapshots.Directory, Cluster: own.ClusterID, Node: armor.NodeID(cfg.Node)},
+		current: n.machine.Snapshot, free: freeSpace, log: log,
+		write: func(w io.Writer, s fsm.Snapshot) error { return n.save(w, s, "") },
+	}
+	m.watchSchedule(n.saving)
 	n.api, err = rpc.NewServer(rpc.ServerConfig{Node: (*api)(n), Peers: n.peers, Known: n.known, GossipKey: cfg.gossipKey, Logger: log})
 	return n, err
 }
@@ -151,14 +160,14 @@ func (n *node) now() time.Time {
 	return n.cluster.Now()
 }
 
-func (n *node) newMember(machine *fsm.Machine, own membership) (*cluster.Node, error) {
+func (n *node) newMember(own membership) (*cluster.Node, error) {
 	key, err := n.cfg.gossipKey()
 	if err != nil {
 		return nil, err
 	}
 	return cluster.New(cluster.Config{
 		Node: armor.NodeID(n.cfg.Node), Cluster: own.ClusterID, DataDir: n.cfg.DataDir,
-		Machine: machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
+		Machine: n.machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
 		Gossip:  &cluster.GossipConfig{Listen: n.cfg.Gossip.Listen, Advertise: n.cfg.Gossip.Advertise, Keys: [][]byte{key}, Join: n.gossipers},
 		Version: version, PeerAddress: n.cfg.Peer.Advertise, ClientAddress: n.cfg.Client.Advertise, OpsAddress: n.cfg.Ops.Advertise,
 		ClockSkew: n.cfg.ClockSkew, Draining: n.leaving.begun, Serving: func() bool { return n.clients.Load() != nil }, Logger: n.log,
@@ -193,6 +202,7 @@ func (n *node) run(ctx context.Context, f *founding) error {
 		{"certificate", n.followCertificate},
 		{"api", n.serveAPI},
 		{"joining nodes", func(ctx context.Context) error { return n.api.ServeJoin(ctx, n.link.Route(link.Join)) }},
+		{"saved states", n.saving.run},
 		{"office", n.retireAtEnd},
 		{"clients", func(ctx context.Context) error { return n.serveClients(ctx) }},
 	}

@@ -1,9 +1,9 @@
-// Package fsmpb is what frames the entries of the Raft log and the parts of a snapshot,
-// generated from fsm.proto.
+// Package fsmpb is what frames the entries of the Raft log, the parts of a snapshot and a saved state,
+// generated from fsm.proto and saved.proto.
 //
-// It knows nothing of what they carry: that is armor/wire's. Nothing but package fsm uses
+// It knows nothing of what they carry: that is armor/wire's. Nothing but fsm and fsm/saved uses
 // it.
 //
-// Invariant: a field keeps its number and its meaning for as long as a log or a snapshot
+// Invariant: a field keeps its number and its meaning for as long as a log, a snapshot or a saved state
 // may hold it.
 package fsmpb

@@ -61,6 +61,59 @@ func (*Empty) Descriptor() ([]byte, []int) {
 	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{0}
 }
 
+// FileChunk is a part of a file; a stream that ends without the last one was cut.
+type FileChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Last          bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileChunk) Reset() {
+	*x = FileChunk{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileChunk) ProtoMessage() {}
+
+func (x *FileChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileChunk.ProtoReflect.Descriptor instead.
+func (*FileChunk) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *FileChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *FileChunk) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
 type DrainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -71,7 +124,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -83,7 +136,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[1]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -96,7 +149,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{1}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DrainRequest) GetNode() string {
@@ -122,7 +175,7 @@ type OrderReply struct {
 
 func (x *OrderReply) Reset() {
 	*x = OrderReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -134,7 +187,7 @@ func (x *OrderReply) String() string {
 func (*OrderReply) ProtoMessage() {}
 
 func (x *OrderReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[2]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -147,7 +200,7 @@ func (x *OrderReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderReply.ProtoReflect.Descriptor instead.
 func (*OrderReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{2}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *OrderReply) GetNodes() []*OrderResult {
@@ -168,7 +221,7 @@ type OrderResult struct {
 
 func (x *OrderResult) Reset() {
 	*x = OrderResult{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -180,7 +233,7 @@ func (x *OrderResult) String() string {
 func (*OrderResult) ProtoMessage() {}
 
 func (x *OrderResult) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[3]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -193,7 +246,7 @@ func (x *OrderResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderResult.ProtoReflect.Descriptor instead.
 func (*OrderResult) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{3}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OrderResult) GetNode() string {
@@ -228,7 +281,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +293,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[4]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +306,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{4}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SubmitRequest) GetRequest() *Request {
@@ -287,7 +340,7 @@ type SubmitReply struct {
 
 func (x *SubmitReply) Reset() {
 	*x = SubmitReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +352,7 @@ func (x *SubmitReply) String() string {
 func (*SubmitReply) ProtoMessage() {}
 
 func (x *SubmitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[5]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +365,7 @@ func (x *SubmitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReply.ProtoReflect.Descriptor instead.
 func (*SubmitReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{5}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SubmitReply) GetResult() *Result {
@@ -338,7 +391,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +403,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[6]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +416,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{6}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ValidateRequest) GetRequest() *Request {
@@ -386,7 +439,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +451,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[7]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +464,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{7}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StateRequest) GetTables() []string {
@@ -449,7 +502,7 @@ type StateChunk struct {
 
 func (x *StateChunk) Reset() {
 	*x = StateChunk{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +514,7 @@ func (x *StateChunk) String() string {
 func (*StateChunk) ProtoMessage() {}
 
 func (x *StateChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[8]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +527,7 @@ func (x *StateChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateChunk.ProtoReflect.Descriptor instead.
 func (*StateChunk) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{8}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StateChunk) GetHead() *StateHead {
@@ -516,7 +569,7 @@ type TableRows struct {
 
 func (x *TableRows) Reset() {
 	*x = TableRows{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +581,7 @@ func (x *TableRows) String() string {
 func (*TableRows) ProtoMessage() {}
 
 func (x *TableRows) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[9]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +594,7 @@ func (x *TableRows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableRows.ProtoReflect.Descriptor instead.
 func (*TableRows) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{9}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TableRows) GetTable() string {
@@ -570,7 +623,7 @@ type StateHead struct {
 
 func (x *StateHead) Reset() {
 	*x = StateHead{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +635,7 @@ func (x *StateHead) String() string {
 func (*StateHead) ProtoMessage() {}
 
 func (x *StateHead) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[10]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +648,7 @@ func (x *StateHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHead.ProtoReflect.Descriptor instead.
 func (*StateHead) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{10}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StateHead) GetRevision() uint64 {
@@ -635,7 +688,7 @@ type NodesReply struct {
 
 func (x *NodesReply) Reset() {
 	*x = NodesReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +700,7 @@ func (x *NodesReply) String() string {
 func (*NodesReply) ProtoMessage() {}
 
 func (x *NodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[11]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +713,7 @@ func (x *NodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
 func (*NodesReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{11}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodesReply) GetNodes() []*NodeStatus {
@@ -680,7 +733,7 @@ type SilentNode struct {
 
 func (x *SilentNode) Reset() {
 	*x = SilentNode{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +745,7 @@ func (x *SilentNode) String() string {
 func (*SilentNode) ProtoMessage() {}
 
 func (x *SilentNode) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[12]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +758,7 @@ func (x *SilentNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SilentNode.ProtoReflect.Descriptor instead.
 func (*SilentNode) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{12}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SilentNode) GetNode() string {
@@ -733,7 +786,7 @@ type SessionChunk struct {
 
 func (x *SessionChunk) Reset() {
 	*x = SessionChunk{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +798,7 @@ func (x *SessionChunk) String() string {
 func (*SessionChunk) ProtoMessage() {}
 
 func (x *SessionChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[13]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +811,7 @@ func (x *SessionChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChunk.ProtoReflect.Descriptor instead.
 func (*SessionChunk) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{13}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SessionChunk) GetSessions() []*SessionInfo {
@@ -784,7 +837,7 @@ type PreviewRequest struct {
 
 func (x *PreviewRequest) Reset() {
 	*x = PreviewRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +849,7 @@ func (x *PreviewRequest) String() string {
 func (*PreviewRequest) ProtoMessage() {}
 
 func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[14]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +862,7 @@ func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{14}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PreviewRequest) GetSelectors() []*wire.Selector {
@@ -828,7 +881,7 @@ type DenialRequest struct {
 
 func (x *DenialRequest) Reset() {
 	*x = DenialRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +893,7 @@ func (x *DenialRequest) String() string {
 func (*DenialRequest) ProtoMessage() {}
 
 func (x *DenialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[15]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +906,7 @@ func (x *DenialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenialRequest.ProtoReflect.Descriptor instead.
 func (*DenialRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{15}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DenialRequest) GetId() string {
@@ -872,7 +925,7 @@ type ClockReading struct {
 
 func (x *ClockReading) Reset() {
 	*x = ClockReading{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +937,7 @@ func (x *ClockReading) String() string {
 func (*ClockReading) ProtoMessage() {}
 
 func (x *ClockReading) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[16]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +950,7 @@ func (x *ClockReading) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReading.ProtoReflect.Descriptor instead.
 func (*ClockReading) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{16}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClockReading) GetTime() *wire.Time {
@@ -916,7 +969,7 @@ type VerifyReply struct {
 
 func (x *VerifyReply) Reset() {
 	*x = VerifyReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +981,7 @@ func (x *VerifyReply) String() string {
 func (*VerifyReply) ProtoMessage() {}
 
 func (x *VerifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[17]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +994,7 @@ func (x *VerifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReply.ProtoReflect.Descriptor instead.
 func (*VerifyReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{17}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VerifyReply) GetNodes() []*Verification {
@@ -960,7 +1013,7 @@ type AttestRequest struct {
 
 func (x *AttestRequest) Reset() {
 	*x = AttestRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1025,7 @@ func (x *AttestRequest) String() string {
 func (*AttestRequest) ProtoMessage() {}
 
 func (x *AttestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[18]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1038,7 @@ func (x *AttestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestRequest.ProtoReflect.Descriptor instead.
 func (*AttestRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{18}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AttestRequest) GetRevision() uint64 {
@@ -1004,7 +1057,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1069,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[19]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1082,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{19}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CancelReply) GetFound() bool {
@@ -1049,7 +1102,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1114,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[20]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1127,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{20}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ProposeRequest) GetRequest() *Request {
@@ -1101,7 +1154,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1166,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[21]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1179,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{21}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AwaitRequest) GetResult() *Result {
@@ -1152,7 +1205,7 @@ type Introduction struct {
 
 func (x *Introduction) Reset() {
 	*x = Introduction{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1217,7 @@ func (x *Introduction) String() string {
 func (*Introduction) ProtoMessage() {}
 
 func (x *Introduction) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[22]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1230,7 @@ func (x *Introduction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Introduction.ProtoReflect.Descriptor instead.
 func (*Introduction) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{22}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Introduction) GetPeerCa() []byte {
@@ -1201,7 +1254,7 @@ type JoinFiling struct {
 
 func (x *JoinFiling) Reset() {
 	*x = JoinFiling{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1266,7 @@ func (x *JoinFiling) String() string {
 func (*JoinFiling) ProtoMessage() {}
 
 func (x *JoinFiling) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[23]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1279,7 @@ func (x *JoinFiling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinFiling.ProtoReflect.Descriptor instead.
 func (*JoinFiling) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{23}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinFiling) GetSecret() []byte {
@@ -1282,7 +1335,7 @@ type JoinQuestion struct {
 
 func (x *JoinQuestion) Reset() {
 	*x = JoinQuestion{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1347,7 @@ func (x *JoinQuestion) String() string {
 func (*JoinQuestion) ProtoMessage() {}
 
 func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[24]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1360,7 @@ func (x *JoinQuestion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinQuestion.ProtoReflect.Descriptor instead.
 func (*JoinQuestion) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{24}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JoinQuestion) GetNode() string {
@@ -1334,7 +1387,7 @@ type Voter struct {
 
 func (x *Voter) Reset() {
 	*x = Voter{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1399,7 @@ func (x *Voter) String() string {
 func (*Voter) ProtoMessage() {}
 
 func (x *Voter) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[25]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1412,7 @@ func (x *Voter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voter.ProtoReflect.Descriptor instead.
 func (*Voter) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{25}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Voter) GetId() string {
@@ -1391,7 +1444,7 @@ type JoinAnswer struct {
 
 func (x *JoinAnswer) Reset() {
 	*x = JoinAnswer{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1456,7 @@ func (x *JoinAnswer) String() string {
 func (*JoinAnswer) ProtoMessage() {}
 
 func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[26]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1469,7 @@ func (x *JoinAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinAnswer.ProtoReflect.Descriptor instead.
 func (*JoinAnswer) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{26}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinAnswer) GetApproved() bool {
@@ -1482,7 +1535,7 @@ type InitIdentity struct {
 
 func (x *InitIdentity) Reset() {
 	*x = InitIdentity{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1547,7 @@ func (x *InitIdentity) String() string {
 func (*InitIdentity) ProtoMessage() {}
 
 func (x *InitIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[27]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1560,7 @@ func (x *InitIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitIdentity.ProtoReflect.Descriptor instead.
 func (*InitIdentity) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{27}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InitIdentity) GetNode() string {
@@ -1563,7 +1616,7 @@ type InitData struct {
 
 func (x *InitData) Reset() {
 	*x = InitData{}
-	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1628,7 @@ func (x *InitData) String() string {
 func (*InitData) ProtoMessage() {}
 
 func (x *InitData) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_armorpb_api_proto_msgTypes[28]
+	mi := &file_rpc_armorpb_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1641,7 @@ func (x *InitData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitData.ProtoReflect.Descriptor instead.
 func (*InitData) Descriptor() ([]byte, []int) {
-	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{28}
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InitData) GetChain() [][]byte {
@@ -1617,7 +1670,10 @@ var File_rpc_armorpb_api_proto protoreflect.FileDescriptor
 const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\n" +
 	"\x15rpc/armorpb/api.proto\x12\farmor.rpc.v1\x1a\x16armor/wire/words.proto\x1a\x19rpc/armorpb/reports.proto\"\a\n" +
-	"\x05Empty\"S\n" +
+	"\x05Empty\"3\n" +
+	"\tFileChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"S\n" +
 	"\fDrainRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12/\n" +
 	"\awarrant\x18\x02 \x01(\v2\x15.armor.rpc.v1.WarrantR\awarrant\"=\n" +
@@ -1725,7 +1781,7 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x126\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\x82\x05\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xfc\x05\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12@\n" +
@@ -1736,7 +1792,9 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x06Denial\x12\x1b.armor.rpc.v1.DenialRequest\x1a\x1a.armor.rpc.v1.DenialRecord\x12:\n" +
 	"\x05Order\x12\x17.armor.rpc.v1.PoolOrder\x1a\x18.armor.rpc.v1.OrderReply\x128\n" +
 	"\x06Verify\x12\x13.armor.rpc.v1.Empty\x1a\x19.armor.rpc.v1.VerifyReply\x128\n" +
-	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty2\xf9\a\n" +
+	"\x05Drain\x12\x1a.armor.rpc.v1.DrainRequest\x1a\x13.armor.rpc.v1.Empty\x126\n" +
+	"\x04Save\x12\x13.armor.rpc.v1.Empty\x1a\x17.armor.rpc.v1.FileChunk0\x01\x12@\n" +
+	"\x06Attest\x12\x1b.armor.rpc.v1.AttestRequest\x1a\x19.armor.rpc.v1.Attestation2\xf9\a\n" +
 	"\aPeerAPI\x127\n" +
 	"\x05Renew\x12\x15.armor.rpc.v1.Renewal\x1a\x17.armor.rpc.v1.Freshness\x12:\n" +
 	"\x04Poll\x12\x1c.armor.rpc.v1.BallotQuestion\x1a\x14.armor.rpc.v1.Ballot\x128\n" +
@@ -1775,146 +1833,151 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
-	(*DrainRequest)(nil),    // 1: armor.rpc.v1.DrainRequest
-	(*OrderReply)(nil),      // 2: armor.rpc.v1.OrderReply
-	(*OrderResult)(nil),     // 3: armor.rpc.v1.OrderResult
-	(*SubmitRequest)(nil),   // 4: armor.rpc.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 5: armor.rpc.v1.SubmitReply
-	(*ValidateRequest)(nil), // 6: armor.rpc.v1.ValidateRequest
-	(*StateRequest)(nil),    // 7: armor.rpc.v1.StateRequest
-	(*StateChunk)(nil),      // 8: armor.rpc.v1.StateChunk
-	(*TableRows)(nil),       // 9: armor.rpc.v1.TableRows
-	(*StateHead)(nil),       // 10: armor.rpc.v1.StateHead
-	(*NodesReply)(nil),      // 11: armor.rpc.v1.NodesReply
-	(*SilentNode)(nil),      // 12: armor.rpc.v1.SilentNode
-	(*SessionChunk)(nil),    // 13: armor.rpc.v1.SessionChunk
-	(*PreviewRequest)(nil),  // 14: armor.rpc.v1.PreviewRequest
-	(*DenialRequest)(nil),   // 15: armor.rpc.v1.DenialRequest
-	(*ClockReading)(nil),    // 16: armor.rpc.v1.ClockReading
-	(*VerifyReply)(nil),     // 17: armor.rpc.v1.VerifyReply
-	(*AttestRequest)(nil),   // 18: armor.rpc.v1.AttestRequest
-	(*CancelReply)(nil),     // 19: armor.rpc.v1.CancelReply
-	(*ProposeRequest)(nil),  // 20: armor.rpc.v1.ProposeRequest
-	(*AwaitRequest)(nil),    // 21: armor.rpc.v1.AwaitRequest
-	(*Introduction)(nil),    // 22: armor.rpc.v1.Introduction
-	(*JoinFiling)(nil),      // 23: armor.rpc.v1.JoinFiling
-	(*JoinQuestion)(nil),    // 24: armor.rpc.v1.JoinQuestion
-	(*Voter)(nil),           // 25: armor.rpc.v1.Voter
-	(*JoinAnswer)(nil),      // 26: armor.rpc.v1.JoinAnswer
-	(*InitIdentity)(nil),    // 27: armor.rpc.v1.InitIdentity
-	(*InitData)(nil),        // 28: armor.rpc.v1.InitData
-	(*Warrant)(nil),         // 29: armor.rpc.v1.Warrant
-	(*PoolStatus)(nil),      // 30: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 31: armor.rpc.v1.Request
-	(*Result)(nil),          // 32: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 33: armor.rpc.v1.Enforcement
-	(*Question)(nil),        // 34: armor.rpc.v1.Question
-	(*wire.Time)(nil),       // 35: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 36: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 37: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 38: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 39: armor.wire.v1.Selector
-	(*Verification)(nil),    // 40: armor.rpc.v1.Verification
-	(*wire.Bootstrap)(nil),  // 41: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 42: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 43: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 44: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 45: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 46: armor.rpc.v1.DenialRecord
-	(*Freshness)(nil),       // 47: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 48: armor.rpc.v1.Ballot
-	(*Attestation)(nil),     // 49: armor.rpc.v1.Attestation
+	(*FileChunk)(nil),       // 1: armor.rpc.v1.FileChunk
+	(*DrainRequest)(nil),    // 2: armor.rpc.v1.DrainRequest
+	(*OrderReply)(nil),      // 3: armor.rpc.v1.OrderReply
+	(*OrderResult)(nil),     // 4: armor.rpc.v1.OrderResult
+	(*SubmitRequest)(nil),   // 5: armor.rpc.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 6: armor.rpc.v1.SubmitReply
+	(*ValidateRequest)(nil), // 7: armor.rpc.v1.ValidateRequest
+	(*StateRequest)(nil),    // 8: armor.rpc.v1.StateRequest
+	(*StateChunk)(nil),      // 9: armor.rpc.v1.StateChunk
+	(*TableRows)(nil),       // 10: armor.rpc.v1.TableRows
+	(*StateHead)(nil),       // 11: armor.rpc.v1.StateHead
+	(*NodesReply)(nil),      // 12: armor.rpc.v1.NodesReply
+	(*SilentNode)(nil),      // 13: armor.rpc.v1.SilentNode
+	(*SessionChunk)(nil),    // 14: armor.rpc.v1.SessionChunk
+	(*PreviewRequest)(nil),  // 15: armor.rpc.v1.PreviewRequest
+	(*DenialRequest)(nil),   // 16: armor.rpc.v1.DenialRequest
+	(*ClockReading)(nil),    // 17: armor.rpc.v1.ClockReading
+	(*VerifyReply)(nil),     // 18: armor.rpc.v1.VerifyReply
+	(*AttestRequest)(nil),   // 19: armor.rpc.v1.AttestRequest
+	(*CancelReply)(nil),     // 20: armor.rpc.v1.CancelReply
+	(*ProposeRequest)(nil),  // 21: armor.rpc.v1.ProposeRequest
+	(*AwaitRequest)(nil),    // 22: armor.rpc.v1.AwaitRequest
+	(*Introduction)(nil),    // 23: armor.rpc.v1.Introduction
+	(*JoinFiling)(nil),      // 24: armor.rpc.v1.JoinFiling
+	(*JoinQuestion)(nil),    // 25: armor.rpc.v1.JoinQuestion
+	(*Voter)(nil),           // 26: armor.rpc.v1.Voter
+	(*JoinAnswer)(nil),      // 27: armor.rpc.v1.JoinAnswer
+	(*InitIdentity)(nil),    // 28: armor.rpc.v1.InitIdentity
+	(*InitData)(nil),        // 29: armor.rpc.v1.InitData
+	(*Warrant)(nil),         // 30: armor.rpc.v1.Warrant
+	(*PoolStatus)(nil),      // 31: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 32: armor.rpc.v1.Request
+	(*Result)(nil),          // 33: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 34: armor.rpc.v1.Enforcement
+	(*Question)(nil),        // 35: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 36: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 37: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 38: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 39: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 40: armor.wire.v1.Selector
+	(*Verification)(nil),    // 41: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 42: armor.wire.v1.Bootstrap
+	(*PoolOrder)(nil),       // 43: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 44: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 45: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 46: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 47: armor.rpc.v1.DenialRecord
+	(*Attestation)(nil),     // 48: armor.rpc.v1.Attestation
+	(*Freshness)(nil),       // 49: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 50: armor.rpc.v1.Ballot
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	29, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
-	3,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	30, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	31, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	32, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	33, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	31, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	34, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
-	10, // 8: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
-	9,  // 9: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	35, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	36, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	37, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	38, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
-	12, // 14: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	39, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	35, // 16: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	40, // 17: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
-	31, // 18: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	32, // 19: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
-	25, // 20: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	41, // 21: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	4,  // 22: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	6,  // 23: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	7,  // 24: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	30, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
+	4,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
+	31, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	32, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	33, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	34, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	32, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	35, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	11, // 8: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
+	10, // 9: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
+	36, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	37, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	38, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	39, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	13, // 14: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
+	40, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	36, // 16: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	41, // 17: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	32, // 18: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	33, // 19: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	26, // 20: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
+	42, // 21: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	5,  // 22: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	7,  // 23: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	8,  // 24: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
 	0,  // 25: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
 	0,  // 26: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 27: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 28: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	42, // 29: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	15, // 27: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 28: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	43, // 29: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
 	0,  // 30: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
-	1,  // 31: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	43, // 32: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	44, // 33: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 34: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	18, // 35: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	18, // 36: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
-	45, // 37: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 38: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 39: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	14, // 40: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	15, // 41: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	42, // 42: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	1,  // 43: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	20, // 44: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	6,  // 45: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	21, // 46: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	23, // 47: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 48: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	23, // 49: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	24, // 50: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 51: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	28, // 52: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	5,  // 53: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 54: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	8,  // 55: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	11, // 56: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	13, // 57: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 58: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	46, // 59: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	2,  // 60: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	17, // 61: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
-	0,  // 62: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	47, // 63: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	48, // 64: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	16, // 65: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	49, // 66: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	40, // 67: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
-	19, // 68: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	37, // 69: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	13, // 70: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	13, // 71: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	46, // 72: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	30, // 73: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 74: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	32, // 75: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 76: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	33, // 77: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 78: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	22, // 79: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 80: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	26, // 81: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	27, // 82: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 83: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	53, // [53:84] is the sub-list for method output_type
-	22, // [22:53] is the sub-list for method input_type
+	2,  // 31: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	0,  // 32: armor.rpc.v1.OperatorAPI.Save:input_type -> armor.rpc.v1.Empty
+	19, // 33: armor.rpc.v1.OperatorAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	44, // 34: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	45, // 35: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 36: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	19, // 37: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	19, // 38: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	46, // 39: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 40: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 41: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	15, // 42: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 43: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	43, // 44: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	2,  // 45: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	21, // 46: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	7,  // 47: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	22, // 48: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	24, // 49: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 50: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	24, // 51: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	25, // 52: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 53: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	29, // 54: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	6,  // 55: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 56: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	9,  // 57: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	12, // 58: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	14, // 59: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 60: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	47, // 61: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	3,  // 62: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	18, // 63: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 64: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	1,  // 65: armor.rpc.v1.OperatorAPI.Save:output_type -> armor.rpc.v1.FileChunk
+	48, // 66: armor.rpc.v1.OperatorAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	49, // 67: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	50, // 68: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	17, // 69: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	48, // 70: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	41, // 71: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	20, // 72: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	38, // 73: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	14, // 74: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 75: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	47, // 76: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	31, // 77: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 78: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	33, // 79: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 80: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	34, // 81: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 82: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	23, // 83: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 84: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	27, // 85: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	28, // 86: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 87: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	55, // [55:88] is the sub-list for method output_type
+	22, // [22:55] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
 	22, // [22:22] is the sub-list for extension extendee
 	0,  // [0:22] is the sub-list for field type_name
@@ -1932,7 +1995,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -32,6 +32,8 @@ const (
 	OperatorAPI_Order_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Order"
 	OperatorAPI_Verify_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Verify"
 	OperatorAPI_Drain_FullMethodName    = "/armor.rpc.v1.OperatorAPI/Drain"
+	OperatorAPI_Save_FullMethodName     = "/armor.rpc.v1.OperatorAPI/Save"
+	OperatorAPI_Attest_FullMethodName   = "/armor.rpc.v1.OperatorAPI/Attest"
 )
 
 // OperatorAPIClient is the client API for OperatorAPI service.
@@ -54,6 +56,11 @@ type OperatorAPIClient interface {
 	Verify(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*VerifyReply, error)
 	// Drain has one node send its clients away, and end.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*Empty, error)
+	// Save sends the node's state as a file that the node has signed, with all in it that was
+	// committed when it was asked.
+	Save(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error)
+	// Attest says what this node alone knows of a revision: operators ask each node for itself.
+	Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Attestation, error)
 }
 
 type operatorAPIClient struct {
@@ -191,6 +198,35 @@ func (c *operatorAPIClient) Drain(ctx context.Context, in *DrainRequest, opts ..
 	return out, nil
 }
 
+func (c *operatorAPIClient) Save(ctx context.Context, in *Empty, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FileChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &OperatorAPI_ServiceDesc.Streams[3], OperatorAPI_Save_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Empty, FileChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperatorAPI_SaveClient = grpc.ServerStreamingClient[FileChunk]
+
+func (c *operatorAPIClient) Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*Attestation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attestation)
+	err := c.cc.Invoke(ctx, OperatorAPI_Attest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorAPIServer is the server API for OperatorAPI service.
 // All implementations must embed UnimplementedOperatorAPIServer
 // for forward compatibility.
@@ -211,6 +247,11 @@ type OperatorAPIServer interface {
 	Verify(context.Context, *Empty) (*VerifyReply, error)
 	// Drain has one node send its clients away, and end.
 	Drain(context.Context, *DrainRequest) (*Empty, error)
+	// Save sends the node's state as a file that the node has signed, with all in it that was
+	// committed when it was asked.
+	Save(*Empty, grpc.ServerStreamingServer[FileChunk]) error
+	// Attest says what this node alone knows of a revision: operators ask each node for itself.
+	Attest(context.Context, *AttestRequest) (*Attestation, error)
 	mustEmbedUnimplementedOperatorAPIServer()
 }
 
@@ -250,6 +291,12 @@ func (UnimplementedOperatorAPIServer) Verify(context.Context, *Empty) (*VerifyRe
 }
 func (UnimplementedOperatorAPIServer) Drain(context.Context, *DrainRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
+}
+func (UnimplementedOperatorAPIServer) Save(*Empty, grpc.ServerStreamingServer[FileChunk]) error {
+	return status.Error(codes.Unimplemented, "method Save not implemented")
+}
+func (UnimplementedOperatorAPIServer) Attest(context.Context, *AttestRequest) (*Attestation, error) {
+	return nil, status.Error(codes.Unimplemented, "method Attest not implemented")
 }
 func (UnimplementedOperatorAPIServer) mustEmbedUnimplementedOperatorAPIServer() {}
 func (UnimplementedOperatorAPIServer) testEmbeddedByValue()                     {}
@@ -431,6 +478,35 @@ func _OperatorAPI_Drain_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorAPI_Save_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(Empty)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OperatorAPIServer).Save(m, &grpc.GenericServerStream[Empty, FileChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type OperatorAPI_SaveServer = grpc.ServerStreamingServer[FileChunk]
+
+func _OperatorAPI_Attest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorAPIServer).Attest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorAPI_Attest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorAPIServer).Attest(ctx, req.(*AttestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorAPI_ServiceDesc is the grpc.ServiceDesc for OperatorAPI service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -466,6 +542,10 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Drain",
 			Handler:    _OperatorAPI_Drain_Handler,
 		},
+		{
+			MethodName: "Attest",
+			Handler:    _OperatorAPI_Attest_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -481,6 +561,11 @@ var OperatorAPI_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Preview",
 			Handler:       _OperatorAPI_Preview_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Save",
+			Handler:       _OperatorAPI_Save_Handler,
 			ServerStreams: true,
 		},
 	},

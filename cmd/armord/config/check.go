@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,6 +61,9 @@ func (c *Config) check() *fieldError {
 		{"$.clockSkew", checkClockSkew(c.ClockSkew)},
 		{"$.join.addresses", c.Join.check()},
 		{"$.drain.delay", checkDelay(c.Drain.Delay)},
+		{"$.snapshots.directory", c.Snapshots.checkDirectory(c.DataDir)},
+		{"$.snapshots.every", checkEvery(c.Snapshots.Every)},
+		{"$.snapshots.keep", checkRange(c.Snapshots.Keep, 1, 10_000)},
 		{"$.log.level", checkLevel(c.Log.Level)},
 		{"$.log.format", checkOneOf(c.Log.Format, "auto", "json", "text")},
 		{"$.limits.maxClients", checkRange(c.Limits.MaxClients, 1, 1_000_000)},
@@ -94,6 +98,24 @@ func checkClockSkew(d time.Duration) error {
 func checkDelay(d time.Duration) error {
 	if d < 0 || d > 10*time.Minute {
 		return fmt.Errorf("%w: %s is not 0s to 10m", armor.ErrInvalid, d)
+	}
+	return nil
+}
+
+func checkEvery(d time.Duration) error {
+	if d != 0 && (d < time.Minute || d > 720*time.Hour) {
+		return fmt.Errorf("%w: %s is not 1m to 720h, nor 0s", armor.ErrInvalid, d)
+	}
+	return nil
+}
+
+// checkDirectory keeps saved states away from what the node itself keeps there.
+func (s Snapshots) checkDirectory(dataDir string) error {
+	for _, taken := range []string{dataDir, filepath.Join(dataDir, "snapshots")} {
+		if filepath.Clean(s.Directory) == filepath.Clean(taken) {
+			return fmt.Errorf("%w: the node keeps files of its own in %s: name a folder of its own, such as %s", armor.ErrInvalid, taken,
+				filepath.Join(dataDir, "saved"))
+		}
 	}
 	return nil
 }

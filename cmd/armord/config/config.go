@@ -51,10 +51,11 @@ type Config struct {
 	// shows while it leads, 1s to 1m. Default: 5s.
 	ClockSkew time.Duration `yaml:"clockSkew"`
 
-	Join   Join   `yaml:"join"`
-	Drain  Drain  `yaml:"drain"`
-	Log    Log    `yaml:"log"`
-	Limits Limits `yaml:"limits"`
+	Join      Join      `yaml:"join"`
+	Drain     Drain     `yaml:"drain"`
+	Snapshots Snapshots `yaml:"snapshots"`
+	Log       Log       `yaml:"log"`
+	Limits    Limits    `yaml:"limits"`
 }
 
 // Client is the listener that PostgreSQL clients connect to.
@@ -164,6 +165,23 @@ type Drain struct {
 // second, or two that come every two.
 const drainDelay = 5 * time.Second
 
+// Snapshots is when this node saves the cluster's state as a file of its own, for the day on
+// which the cluster cannot be asked for it.
+type Snapshots struct {
+	// Directory is where the files are kept; made with mode 0700 when it is not there. On
+	// another disk than dataDir they outlive that. Default: dataDir/saved.
+	Directory string `yaml:"directory"`
+	// Every is how often the state is saved, if it has changed in more than the pools' shares:
+	// 1m to 720h, or 0s for never. Default: 6h.
+	Every time.Duration `yaml:"every"`
+	// Keep is how many files are kept, 1 to 10000; older ones are removed once a newer one is
+	// known to be whole. Default: 28.
+	Keep int `yaml:"keep"`
+}
+
+// saveEvery is the default of Snapshots.Every, and with that of Keep a week of a busy cluster.
+const saveEvery = 6 * time.Hour
+
 // Log is how the node logs, to stderr.
 type Log struct {
 	// Level is debug, info, warn or error. Default: info.
@@ -205,7 +223,7 @@ const maxConfig = 1 << 20
 
 // Parse reads a configuration whose relative paths lie in folder.
 func Parse(source []byte, folder string) (Config, error) {
-	c := Config{Drain: Drain{Delay: drainDelay}} // since 0s means something else than nothing
+	c := Config{Drain: Drain{Delay: drainDelay}, Snapshots: Snapshots{Every: saveEvery}} // since 0s means something else than nothing
 	if len(source) > maxConfig {
 		return c, fmt.Errorf("%w: larger than %d bytes", armor.ErrInvalid, maxConfig)
 	}
@@ -242,6 +260,8 @@ func (c *Config) setDefaults(folder string) {
 	c.Ops.Listen = cmp.Or(c.Ops.Listen, "127.0.0.1:6435")
 	c.Ops.ReadyPools = cmp.Or(c.Ops.ReadyPools, NoPool)
 	c.Join.TokenFile = absolute(c.Join.TokenFile, folder, "")
+	c.Snapshots.Directory = absolute(c.Snapshots.Directory, folder, in("saved"))
+	c.Snapshots.Keep = cmp.Or(c.Snapshots.Keep, 28)
 	c.ClockSkew = cmp.Or(c.ClockSkew, 5*time.Second)
 	c.Log.Level = cmp.Or(c.Log.Level, "info")
 	c.Log.Format = cmp.Or(c.Log.Format, "auto")

@@ -70,6 +70,9 @@ func TestWrongConfigurationSaysWhatAndWhere(t *testing.T) {
 		{"join without token", minimal + "join:\n  addresses: [\"n1:6433\"]\n", []string{"join.addresses:", "tokenFile"}},
 		{"bad level", minimal + "log:\n  level: loud\n", []string{"log.level:", "loud"}},
 		{"negative delay", minimal + "drain:\n  delay: -1s\n", []string{"drain.delay:", "0s to 10m", ">  5 |"}},
+		{"states saved all the time", minimal + "snapshots: {every: 30s}\n", []string{"snapshots.every:", "1m to 720h, nor 0s"}},
+		{"no state kept", minimal + "snapshots: {keep: -1}\n", []string{"snapshots.keep:", "-1"}},
+		{"states among Raft's", minimal + "snapshots: {directory: data/snapshots}\n", []string{"snapshots.directory:", "files of its own"}},
 		{"bad limit", minimal + "limits:\n  maxClients: -1\n", []string{"limits.maxClients:", "-1"}},
 		{"long socket", minimal + "adminSocket: /" + strings.Repeat("x", 120) + "\n", []string{"adminSocket:", "107"}},
 	} {
@@ -93,6 +96,21 @@ func TestDrainDelayOfZeroIsNotTheDefault(t *testing.T) {
 		c, err := Parse([]byte(minimal+more), "/etc/armord")
 		if err != nil || c.Drain.Delay != want {
 			t.Errorf("%q: %v, %v, want %v", more, c.Drain.Delay, err, want)
+		}
+	}
+}
+
+func TestAScheduleIsOnUnlessItIsTurnedOff(t *testing.T) {
+	for more, want := range map[string]Snapshots{
+		"":                                       {"/etc/armord/data/saved", saveEvery, 28},
+		"snapshots:\n":                           {"/etc/armord/data/saved", saveEvery, 28},
+		"snapshots: {every: 0s}\n":               {"/etc/armord/data/saved", 0, 28},
+		"snapshots: {directory: /b, keep: 3}\n":  {"/b", saveEvery, 3},
+		"snapshots: {directory: b, every: 1h}\n": {"/etc/armord/b", time.Hour, 28},
+	} {
+		c, err := Parse([]byte(minimal+more), "/etc/armord")
+		if err != nil || c.Snapshots != want {
+			t.Errorf("%q: %v, %v, want %v", more, c.Snapshots, err, want)
 		}
 	}
 }
