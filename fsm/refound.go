@@ -46,9 +46,6 @@ func (s Snapshot) Refound(r Refounding) (Snapshot, error) {
 	return Snapshot{&version{world: next, chain: link(s.version.chain, r.Revision, r.Term, name)}}, nil
 }
 
-// State is the state that the snapshot holds.
-func (s Snapshot) State() *armor.State { return s.version.world.state }
-
 func (w *world) refound(r Refounding) (*world, error) {
 	d := w.edit()
 	if err := d.mayBeRefounded(r); err != nil {

@@ -1665,6 +1665,134 @@ func (x *InitData) GetBootstrap() *wire.Bootstrap {
 	return nil
 }
 
+type RestorePart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          *RestoreData           `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // of the first part alone
+	Revocations   []*wire.Revocation     `protobuf:"bytes,2,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	File          *FileChunk             `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestorePart) Reset() {
+	*x = RestorePart{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestorePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestorePart) ProtoMessage() {}
+
+func (x *RestorePart) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestorePart.ProtoReflect.Descriptor instead.
+func (*RestorePart) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RestorePart) GetData() *RestoreData {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RestorePart) GetRevocations() []*wire.Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+func (x *RestorePart) GetFile() *FileChunk {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type RestoreData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	GossipKey     []byte                 `protobuf:"bytes,2,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
+	PeerCa        []byte                 `protobuf:"bytes,3,opt,name=peer_ca,json=peerCa,proto3" json:"peer_ca,omitempty"`
+	MendTime      bool                   `protobuf:"varint,4,opt,name=mend_time,json=mendTime,proto3" json:"mend_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreData) Reset() {
+	*x = RestoreData{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreData) ProtoMessage() {}
+
+func (x *RestoreData) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreData.ProtoReflect.Descriptor instead.
+func (*RestoreData) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RestoreData) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *RestoreData) GetGossipKey() []byte {
+	if x != nil {
+		return x.GossipKey
+	}
+	return nil
+}
+
+func (x *RestoreData) GetPeerCa() []byte {
+	if x != nil {
+		return x.PeerCa
+	}
+	return nil
+}
+
+func (x *RestoreData) GetMendTime() bool {
+	if x != nil {
+		return x.MendTime
+	}
+	return false
+}
+
 var File_rpc_armorpb_api_proto protoreflect.FileDescriptor
 
 const file_rpc_armorpb_api_proto_rawDesc = "" +
@@ -1781,7 +1909,17 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x126\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xfc\x05\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap\"\xa6\x01\n" +
+	"\vRestorePart\x12-\n" +
+	"\x04data\x18\x01 \x01(\v2\x19.armor.rpc.v1.RestoreDataR\x04data\x12;\n" +
+	"\vrevocations\x18\x02 \x03(\v2\x19.armor.wire.v1.RevocationR\vrevocations\x12+\n" +
+	"\x04file\x18\x03 \x01(\v2\x17.armor.rpc.v1.FileChunkR\x04file\"x\n" +
+	"\vRestoreData\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
+	"\n" +
+	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x12\x17\n" +
+	"\apeer_ca\x18\x03 \x01(\fR\x06peerCa\x12\x1b\n" +
+	"\tmend_time\x18\x04 \x01(\bR\bmendTime2\xfc\x05\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12@\n" +
@@ -1815,11 +1953,12 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\aJoinAPI\x12<\n" +
 	"\tIntroduce\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.Introduction\x125\n" +
 	"\x04File\x12\x18.armor.rpc.v1.JoinFiling\x1a\x13.armor.rpc.v1.Empty\x12>\n" +
-	"\x06Result\x12\x1a.armor.rpc.v1.JoinQuestion\x1a\x18.armor.rpc.v1.JoinAnswer2\x81\x01\n" +
+	"\x06Result\x12\x1a.armor.rpc.v1.JoinQuestion\x1a\x18.armor.rpc.v1.JoinAnswer2\xbe\x01\n" +
 	"\aInitAPI\x12;\n" +
 	"\bIdentify\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.InitIdentity\x129\n" +
 	"\n" +
-	"Initialize\x12\x16.armor.rpc.v1.InitData\x1a\x13.armor.rpc.v1.EmptyB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
+	"Initialize\x12\x16.armor.rpc.v1.InitData\x1a\x13.armor.rpc.v1.Empty\x12;\n" +
+	"\aRestore\x12\x19.armor.rpc.v1.RestorePart\x1a\x13.armor.rpc.v1.Empty(\x01B(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
 
 var (
 	file_rpc_armorpb_api_proto_rawDescOnce sync.Once
@@ -1833,7 +1972,7 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
 	(*FileChunk)(nil),       // 1: armor.rpc.v1.FileChunk
@@ -1865,122 +2004,130 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*JoinAnswer)(nil),      // 27: armor.rpc.v1.JoinAnswer
 	(*InitIdentity)(nil),    // 28: armor.rpc.v1.InitIdentity
 	(*InitData)(nil),        // 29: armor.rpc.v1.InitData
-	(*Warrant)(nil),         // 30: armor.rpc.v1.Warrant
-	(*PoolStatus)(nil),      // 31: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 32: armor.rpc.v1.Request
-	(*Result)(nil),          // 33: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 34: armor.rpc.v1.Enforcement
-	(*Question)(nil),        // 35: armor.rpc.v1.Question
-	(*wire.Time)(nil),       // 36: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 37: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 38: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 39: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 40: armor.wire.v1.Selector
-	(*Verification)(nil),    // 41: armor.rpc.v1.Verification
-	(*wire.Bootstrap)(nil),  // 42: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 43: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 44: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 45: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 46: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 47: armor.rpc.v1.DenialRecord
-	(*Attestation)(nil),     // 48: armor.rpc.v1.Attestation
-	(*Freshness)(nil),       // 49: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 50: armor.rpc.v1.Ballot
+	(*RestorePart)(nil),     // 30: armor.rpc.v1.RestorePart
+	(*RestoreData)(nil),     // 31: armor.rpc.v1.RestoreData
+	(*Warrant)(nil),         // 32: armor.rpc.v1.Warrant
+	(*PoolStatus)(nil),      // 33: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 34: armor.rpc.v1.Request
+	(*Result)(nil),          // 35: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 36: armor.rpc.v1.Enforcement
+	(*Question)(nil),        // 37: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 38: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 39: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 40: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 41: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 42: armor.wire.v1.Selector
+	(*Verification)(nil),    // 43: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 44: armor.wire.v1.Bootstrap
+	(*wire.Revocation)(nil), // 45: armor.wire.v1.Revocation
+	(*PoolOrder)(nil),       // 46: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 47: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 48: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 49: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 50: armor.rpc.v1.DenialRecord
+	(*Attestation)(nil),     // 51: armor.rpc.v1.Attestation
+	(*Freshness)(nil),       // 52: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 53: armor.rpc.v1.Ballot
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	30, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
+	32, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
 	4,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	31, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	32, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	33, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	34, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	32, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	35, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	33, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	34, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	35, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	36, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	34, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	37, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
 	11, // 8: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
 	10, // 9: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	36, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	37, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	38, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	39, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	38, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	39, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	40, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	41, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
 	13, // 14: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	40, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	36, // 16: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	41, // 17: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
-	32, // 18: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	33, // 19: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	42, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	38, // 16: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	43, // 17: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	34, // 18: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	35, // 19: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
 	26, // 20: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	42, // 21: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	5,  // 22: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	7,  // 23: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	8,  // 24: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 25: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 26: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	15, // 27: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	16, // 28: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	43, // 29: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 30: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
-	2,  // 31: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	0,  // 32: armor.rpc.v1.OperatorAPI.Save:input_type -> armor.rpc.v1.Empty
-	19, // 33: armor.rpc.v1.OperatorAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	44, // 34: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	45, // 35: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 36: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	19, // 37: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	19, // 38: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
-	46, // 39: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 40: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 41: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	15, // 42: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	16, // 43: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	43, // 44: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	2,  // 45: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	21, // 46: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	7,  // 47: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	22, // 48: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	24, // 49: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 50: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	24, // 51: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	25, // 52: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 53: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	29, // 54: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	6,  // 55: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 56: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	9,  // 57: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	12, // 58: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	14, // 59: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	14, // 60: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	47, // 61: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	3,  // 62: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	18, // 63: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
-	0,  // 64: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	1,  // 65: armor.rpc.v1.OperatorAPI.Save:output_type -> armor.rpc.v1.FileChunk
-	48, // 66: armor.rpc.v1.OperatorAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	49, // 67: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	50, // 68: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	17, // 69: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	48, // 70: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	41, // 71: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
-	20, // 72: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	38, // 73: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	14, // 74: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	14, // 75: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	47, // 76: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	31, // 77: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 78: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	33, // 79: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 80: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	34, // 81: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 82: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	23, // 83: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 84: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	27, // 85: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	28, // 86: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 87: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	55, // [55:88] is the sub-list for method output_type
-	22, // [22:55] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	44, // 21: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	31, // 22: armor.rpc.v1.RestorePart.data:type_name -> armor.rpc.v1.RestoreData
+	45, // 23: armor.rpc.v1.RestorePart.revocations:type_name -> armor.wire.v1.Revocation
+	1,  // 24: armor.rpc.v1.RestorePart.file:type_name -> armor.rpc.v1.FileChunk
+	5,  // 25: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	7,  // 26: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	8,  // 27: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 28: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 29: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	15, // 30: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 31: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	46, // 32: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 33: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
+	2,  // 34: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	0,  // 35: armor.rpc.v1.OperatorAPI.Save:input_type -> armor.rpc.v1.Empty
+	19, // 36: armor.rpc.v1.OperatorAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	47, // 37: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	48, // 38: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 39: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	19, // 40: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	19, // 41: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	49, // 42: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 43: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 44: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	15, // 45: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 46: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	46, // 47: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	2,  // 48: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	21, // 49: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	7,  // 50: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	22, // 51: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	24, // 52: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 53: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	24, // 54: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	25, // 55: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 56: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	29, // 57: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	30, // 58: armor.rpc.v1.InitAPI.Restore:input_type -> armor.rpc.v1.RestorePart
+	6,  // 59: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 60: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	9,  // 61: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	12, // 62: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	14, // 63: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 64: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	50, // 65: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	3,  // 66: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	18, // 67: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 68: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	1,  // 69: armor.rpc.v1.OperatorAPI.Save:output_type -> armor.rpc.v1.FileChunk
+	51, // 70: armor.rpc.v1.OperatorAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	52, // 71: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	53, // 72: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	17, // 73: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	51, // 74: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	43, // 75: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	20, // 76: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	40, // 77: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	14, // 78: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 79: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	50, // 80: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	33, // 81: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 82: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	35, // 83: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 84: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	36, // 85: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 86: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	23, // 87: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 88: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	27, // 89: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	28, // 90: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 91: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	0,  // 92: armor.rpc.v1.InitAPI.Restore:output_type -> armor.rpc.v1.Empty
+	59, // [59:93] is the sub-list for method output_type
+	25, // [25:59] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }
@@ -1995,7 +2142,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   4,
 		},
