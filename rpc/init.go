@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -47,6 +48,9 @@ type Initializer interface {
 	Identify(ctx context.Context) (InitIdentity, error)
 	// Initialize makes the node the first of a new cluster.
 	Initialize(ctx context.Context, d InitData) error
+	// Restore makes the node the first of a new era of the cluster whose saved state is read
+	// from file, and unites the revocations with those in it.
+	Restore(ctx context.Context, d RestoreData, revoked []armor.Revocation, file io.Reader) error
 }
 
 // ListenInit makes the admin socket: whoever may open the file, its owner alone, may

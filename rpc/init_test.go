@@ -17,6 +17,8 @@ type virgin struct {
 	who  InitIdentity
 	mu   sync.Mutex
 	data []InitData
+
+	restored *restored
 }
 
 func (v *virgin) Identify(context.Context) (InitIdentity, error) { return v.who, nil }

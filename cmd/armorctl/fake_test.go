@@ -231,6 +231,11 @@ func (n *fakeNode) Initialize(ctx context.Context, d rpc.InitData) error {
 	return nil
 }
 
+// Restore is refused: what a node does with a saved state is for real nodes to show.
+func (n *fakeNode) Restore(context.Context, rpc.RestoreData, []armor.Revocation, io.Reader) error {
+	return fmt.Errorf("%w: node %s restores nothing", armor.ErrUnavailable, n.ID())
+}
+
 // --- rpc.Node
 
 func (n *fakeNode) Current() (*armor.State, <-chan struct{}) { return n.machine.Current() }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -188,10 +187,8 @@ func firstOperator(f *contextFile, c clusterAccess, ca issue.CA, lifetime time.D
 }
 
 func initData(node rpc.InitIdentity, ca issue.CA, cert *x509.Certificate, operator armor.Operator) rpc.InitData {
-	gossip := make([]byte, 32)
-	rand.Read(gossip)
 	return rpc.InitData{
-		Chain: [][]byte{cert.Raw, ca.Cert.Raw}, GossipKey: gossip,
+		Chain: [][]byte{cert.Raw, ca.Cert.Raw}, GossipKey: newGossipKey(),
 		Bootstrap: armor.Bootstrap{
 			Cluster: armor.Cluster{ID: string(rpc.NewRequestID()), Name: node.Cluster, PeerCA: ca.Cert.Raw},
 			Member: armor.Member{

@@ -19,7 +19,8 @@ import (
 )
 
 func (a *app) snapshotCommand() *cobra.Command {
-	return group("snapshot", "the cluster's state in a file", a.snapshotSaveCommand(), a.snapshotInspectCommand(), a.snapshotVerifyCommand())
+	return group("snapshot", "the cluster's state in a file", a.snapshotSaveCommand(), a.snapshotInspectCommand(), a.snapshotVerifyCommand(),
+		a.snapshotRestoreCommand())
 }
 
 // savePatience is how long saving a state may take without --timeout.

@@ -19,6 +19,8 @@ import (
 // next start.
 type founding struct {
 	data rpc.InitData
+	// restored says that the node has a state already, one that was saved: nothing is to be made.
+	restored bool
 	// conclude tells whoever asked how it went, and ends the admin socket.
 	conclude func(error)
 }
@@ -77,13 +79,14 @@ func (c home) awaitInit(ctx context.Context, waiting func(), log *slog.Logger) (
 	log.Info("waiting to be initialised", armor.KeyAddress, c.AdminSocket)
 	waiting()
 	select {
-	case d := <-i.asked:
-		return &founding{data: d, conclude: func(err error) {
+	case f := <-i.asked:
+		f.conclude = func(err error) {
 			i.answer <- err
 			if err := end(); err != nil {
 				log.Warn("the admin socket did not end well", armor.KeyErr, err)
 			}
-		}}, nil
+		}
+		return f, nil
 	case err := <-ended:
 		stop()
 		return nil, err
@@ -97,7 +100,7 @@ type initializer struct {
 	cfg    home
 	csr    []byte
 	turn   chan struct{} // one caller at a time; never given back after a success
-	asked  chan rpc.InitData
+	asked  chan *founding
 	answer chan error
 }
 
@@ -113,7 +116,7 @@ func newInitializer(c home) (*initializer, error) {
 		return nil, err
 	}
 	return &initializer{
-		cfg: c, csr: csr, turn: make(chan struct{}, 1), asked: make(chan rpc.InitData), answer: make(chan error, 1),
+		cfg: c, csr: csr, turn: make(chan struct{}, 1), asked: make(chan *founding), answer: make(chan error, 1),
 	}, nil
 }
 
@@ -129,17 +132,23 @@ func (i *initializer) Identify(context.Context) (rpc.InitIdentity, error) {
 // Initialize makes the node the first of a cluster and returns once that cluster has
 // its first state.
 func (i *initializer) Initialize(ctx context.Context, d rpc.InitData) error {
+	return i.begin(ctx, &founding{data: d}, func() error { return i.write(d) })
+}
+
+// begin has the node go on with a founding once it has been prepared so that the next start would
+// finish it, and waits until it is done.
+func (i *initializer) begin(ctx context.Context, f *founding, prepare func() error) error {
 	select {
 	case i.turn <- struct{}{}:
 	default:
 		return fmt.Errorf("%w: this node is being initialised", armor.ErrConflict)
 	}
-	if err := i.write(d); err != nil {
+	if err := prepare(); err != nil {
 		<-i.turn
 		return err
 	}
 	select {
-	case i.asked <- d:
+	case i.asked <- f:
 	case <-ctx.Done():
 		return fmt.Errorf("%w: the node is ending, and finishes at its next start: %w", armor.ErrUncertain, context.Cause(ctx))
 	}
@@ -165,6 +174,11 @@ func (i *initializer) write(d rpc.InitData) error {
 
 // found carries a founding out. It may be repeated.
 func (n *node) found(ctx context.Context, f *founding) error {
+	if f.restored {
+		err := n.awaitState(ctx)
+		f.conclude(err)
+		return err
+	}
 	err := n.cluster.Bootstrap(ctx, f.data.Bootstrap)
 	if state, _ := n.cluster.Current(); err != nil && state.Cluster.ID == f.data.Bootstrap.Cluster.ID {
 		err = nil // an earlier start had come this far

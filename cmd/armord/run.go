@@ -15,6 +15,7 @@ import (
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/armor/door"
+	"github.com/armordb/armordb/cluster"
 	"github.com/armordb/armordb/cmd/armord/config"
 )
 
@@ -161,6 +162,9 @@ func (p *process) enrol(ctx context.Context) (*founding, error) {
 		return f, err
 	case p.cfg.enrolled():
 		return nil, p.cfg.preflight(p.log)
+	}
+	if err := cluster.DropRestore(p.cfg.DataDir); err != nil {
+		return nil, err
 	}
 	waiting := func() { p.ready("\nSTATUS=waiting to become a member") }
 	if len(p.cfg.Join.Addresses) > 0 {

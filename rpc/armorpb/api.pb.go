@@ -1793,6 +1793,134 @@ func (x *InitData) GetBootstrap() *wire.Bootstrap {
 	return nil
 }
 
+type RestorePart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          *RestoreData           `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // of the first part alone
+	Revocations   []*wire.Revocation     `protobuf:"bytes,2,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	File          *FileChunk             `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestorePart) Reset() {
+	*x = RestorePart{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestorePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestorePart) ProtoMessage() {}
+
+func (x *RestorePart) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestorePart.ProtoReflect.Descriptor instead.
+func (*RestorePart) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RestorePart) GetData() *RestoreData {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RestorePart) GetRevocations() []*wire.Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+func (x *RestorePart) GetFile() *FileChunk {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type RestoreData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	GossipKey     []byte                 `protobuf:"bytes,2,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
+	PeerCas       [][]byte               `protobuf:"bytes,3,rep,name=peer_cas,json=peerCas,proto3" json:"peer_cas,omitempty"`
+	MendTime      bool                   `protobuf:"varint,4,opt,name=mend_time,json=mendTime,proto3" json:"mend_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreData) Reset() {
+	*x = RestoreData{}
+	mi := &file_rpc_armorpb_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreData) ProtoMessage() {}
+
+func (x *RestoreData) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_armorpb_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreData.ProtoReflect.Descriptor instead.
+func (*RestoreData) Descriptor() ([]byte, []int) {
+	return file_rpc_armorpb_api_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RestoreData) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *RestoreData) GetGossipKey() []byte {
+	if x != nil {
+		return x.GossipKey
+	}
+	return nil
+}
+
+func (x *RestoreData) GetPeerCas() [][]byte {
+	if x != nil {
+		return x.PeerCas
+	}
+	return nil
+}
+
+func (x *RestoreData) GetMendTime() bool {
+	if x != nil {
+		return x.MendTime
+	}
+	return false
+}
+
 var File_rpc_armorpb_api_proto protoreflect.FileDescriptor
 
 const file_rpc_armorpb_api_proto_rawDesc = "" +
@@ -1920,7 +2048,17 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x126\n" +
-	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap2\xc4\x06\n" +
+	"\tbootstrap\x18\x03 \x01(\v2\x18.armor.wire.v1.BootstrapR\tbootstrap\"\xa6\x01\n" +
+	"\vRestorePart\x12-\n" +
+	"\x04data\x18\x01 \x01(\v2\x19.armor.rpc.v1.RestoreDataR\x04data\x12;\n" +
+	"\vrevocations\x18\x02 \x03(\v2\x19.armor.wire.v1.RevocationR\vrevocations\x12+\n" +
+	"\x04file\x18\x03 \x01(\v2\x17.armor.rpc.v1.FileChunkR\x04file\"z\n" +
+	"\vRestoreData\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1d\n" +
+	"\n" +
+	"gossip_key\x18\x02 \x01(\fR\tgossipKey\x12\x19\n" +
+	"\bpeer_cas\x18\x03 \x03(\fR\apeerCas\x12\x1b\n" +
+	"\tmend_time\x18\x04 \x01(\bR\bmendTime2\xc4\x06\n" +
 	"\vOperatorAPI\x12@\n" +
 	"\x06Submit\x12\x1b.armor.rpc.v1.SubmitRequest\x1a\x19.armor.rpc.v1.SubmitReply\x12>\n" +
 	"\bValidate\x12\x1d.armor.rpc.v1.ValidateRequest\x1a\x13.armor.rpc.v1.Empty\x12@\n" +
@@ -1956,11 +2094,12 @@ const file_rpc_armorpb_api_proto_rawDesc = "" +
 	"\aJoinAPI\x12<\n" +
 	"\tIntroduce\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.Introduction\x125\n" +
 	"\x04File\x12\x18.armor.rpc.v1.JoinFiling\x1a\x13.armor.rpc.v1.Empty\x12>\n" +
-	"\x06Result\x12\x1a.armor.rpc.v1.JoinQuestion\x1a\x18.armor.rpc.v1.JoinAnswer2\x81\x01\n" +
+	"\x06Result\x12\x1a.armor.rpc.v1.JoinQuestion\x1a\x18.armor.rpc.v1.JoinAnswer2\xbe\x01\n" +
 	"\aInitAPI\x12;\n" +
 	"\bIdentify\x12\x13.armor.rpc.v1.Empty\x1a\x1a.armor.rpc.v1.InitIdentity\x129\n" +
 	"\n" +
-	"Initialize\x12\x16.armor.rpc.v1.InitData\x1a\x13.armor.rpc.v1.EmptyB(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
+	"Initialize\x12\x16.armor.rpc.v1.InitData\x1a\x13.armor.rpc.v1.Empty\x12;\n" +
+	"\aRestore\x12\x19.armor.rpc.v1.RestorePart\x1a\x13.armor.rpc.v1.Empty(\x01B(Z&github.com/armordb/armordb/rpc/armorpbb\x06proto3"
 
 var (
 	file_rpc_armorpb_api_proto_rawDescOnce sync.Once
@@ -1974,7 +2113,7 @@ func file_rpc_armorpb_api_proto_rawDescGZIP() []byte {
 	return file_rpc_armorpb_api_proto_rawDescData
 }
 
-var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_rpc_armorpb_api_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*Empty)(nil),           // 0: armor.rpc.v1.Empty
 	(*FileChunk)(nil),       // 1: armor.rpc.v1.FileChunk
@@ -2008,128 +2147,136 @@ var file_rpc_armorpb_api_proto_goTypes = []any{
 	(*JoinAnswer)(nil),      // 29: armor.rpc.v1.JoinAnswer
 	(*InitIdentity)(nil),    // 30: armor.rpc.v1.InitIdentity
 	(*InitData)(nil),        // 31: armor.rpc.v1.InitData
-	(*Warrant)(nil),         // 32: armor.rpc.v1.Warrant
-	(*PoolStatus)(nil),      // 33: armor.rpc.v1.PoolStatus
-	(*Request)(nil),         // 34: armor.rpc.v1.Request
-	(*Result)(nil),          // 35: armor.rpc.v1.Result
-	(*Enforcement)(nil),     // 36: armor.rpc.v1.Enforcement
-	(*Question)(nil),        // 37: armor.rpc.v1.Question
-	(*wire.Time)(nil),       // 38: armor.wire.v1.Time
-	(*wire.Cluster)(nil),    // 39: armor.wire.v1.Cluster
-	(*NodeStatus)(nil),      // 40: armor.rpc.v1.NodeStatus
-	(*SessionInfo)(nil),     // 41: armor.rpc.v1.SessionInfo
-	(*wire.Selector)(nil),   // 42: armor.wire.v1.Selector
-	(*SourceRefusals)(nil),  // 43: armor.rpc.v1.SourceRefusals
-	(*Verification)(nil),    // 44: armor.rpc.v1.Verification
-	(*wire.Bootstrap)(nil),  // 45: armor.wire.v1.Bootstrap
-	(*PoolOrder)(nil),       // 46: armor.rpc.v1.PoolOrder
-	(*Renewal)(nil),         // 47: armor.rpc.v1.Renewal
-	(*BallotQuestion)(nil),  // 48: armor.rpc.v1.BallotQuestion
-	(*CancelRequest)(nil),   // 49: armor.rpc.v1.CancelRequest
-	(*DenialRecord)(nil),    // 50: armor.rpc.v1.DenialRecord
-	(*Attestation)(nil),     // 51: armor.rpc.v1.Attestation
-	(*Freshness)(nil),       // 52: armor.rpc.v1.Freshness
-	(*Ballot)(nil),          // 53: armor.rpc.v1.Ballot
+	(*RestorePart)(nil),     // 32: armor.rpc.v1.RestorePart
+	(*RestoreData)(nil),     // 33: armor.rpc.v1.RestoreData
+	(*Warrant)(nil),         // 34: armor.rpc.v1.Warrant
+	(*PoolStatus)(nil),      // 35: armor.rpc.v1.PoolStatus
+	(*Request)(nil),         // 36: armor.rpc.v1.Request
+	(*Result)(nil),          // 37: armor.rpc.v1.Result
+	(*Enforcement)(nil),     // 38: armor.rpc.v1.Enforcement
+	(*Question)(nil),        // 39: armor.rpc.v1.Question
+	(*wire.Time)(nil),       // 40: armor.wire.v1.Time
+	(*wire.Cluster)(nil),    // 41: armor.wire.v1.Cluster
+	(*NodeStatus)(nil),      // 42: armor.rpc.v1.NodeStatus
+	(*SessionInfo)(nil),     // 43: armor.rpc.v1.SessionInfo
+	(*wire.Selector)(nil),   // 44: armor.wire.v1.Selector
+	(*SourceRefusals)(nil),  // 45: armor.rpc.v1.SourceRefusals
+	(*Verification)(nil),    // 46: armor.rpc.v1.Verification
+	(*wire.Bootstrap)(nil),  // 47: armor.wire.v1.Bootstrap
+	(*wire.Revocation)(nil), // 48: armor.wire.v1.Revocation
+	(*PoolOrder)(nil),       // 49: armor.rpc.v1.PoolOrder
+	(*Renewal)(nil),         // 50: armor.rpc.v1.Renewal
+	(*BallotQuestion)(nil),  // 51: armor.rpc.v1.BallotQuestion
+	(*CancelRequest)(nil),   // 52: armor.rpc.v1.CancelRequest
+	(*DenialRecord)(nil),    // 53: armor.rpc.v1.DenialRecord
+	(*Attestation)(nil),     // 54: armor.rpc.v1.Attestation
+	(*Freshness)(nil),       // 55: armor.rpc.v1.Freshness
+	(*Ballot)(nil),          // 56: armor.rpc.v1.Ballot
 }
 var file_rpc_armorpb_api_proto_depIdxs = []int32{
-	32, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
+	34, // 0: armor.rpc.v1.DrainRequest.warrant:type_name -> armor.rpc.v1.Warrant
 	4,  // 1: armor.rpc.v1.OrderReply.nodes:type_name -> armor.rpc.v1.OrderResult
-	33, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
-	34, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
-	35, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
-	36, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
-	34, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
-	37, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
+	35, // 2: armor.rpc.v1.OrderResult.pool:type_name -> armor.rpc.v1.PoolStatus
+	36, // 3: armor.rpc.v1.SubmitRequest.request:type_name -> armor.rpc.v1.Request
+	37, // 4: armor.rpc.v1.SubmitReply.result:type_name -> armor.rpc.v1.Result
+	38, // 5: armor.rpc.v1.SubmitReply.enforcement:type_name -> armor.rpc.v1.Enforcement
+	36, // 6: armor.rpc.v1.ValidateRequest.request:type_name -> armor.rpc.v1.Request
+	39, // 7: armor.rpc.v1.StateRequest.about:type_name -> armor.rpc.v1.Question
 	11, // 8: armor.rpc.v1.StateChunk.head:type_name -> armor.rpc.v1.StateHead
 	10, // 9: armor.rpc.v1.StateChunk.tables:type_name -> armor.rpc.v1.TableRows
-	38, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
-	39, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
-	40, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
-	41, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
+	40, // 10: armor.rpc.v1.StateHead.time:type_name -> armor.wire.v1.Time
+	41, // 11: armor.rpc.v1.StateHead.cluster:type_name -> armor.wire.v1.Cluster
+	42, // 12: armor.rpc.v1.NodesReply.nodes:type_name -> armor.rpc.v1.NodeStatus
+	43, // 13: armor.rpc.v1.SessionChunk.sessions:type_name -> armor.rpc.v1.SessionInfo
 	13, // 14: armor.rpc.v1.SessionChunk.silent:type_name -> armor.rpc.v1.SilentNode
-	42, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
-	43, // 16: armor.rpc.v1.RefusalsReply.nodes:type_name -> armor.rpc.v1.SourceRefusals
-	38, // 17: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
-	44, // 18: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
-	34, // 19: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
-	35, // 20: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
+	44, // 15: armor.rpc.v1.PreviewRequest.selectors:type_name -> armor.wire.v1.Selector
+	45, // 16: armor.rpc.v1.RefusalsReply.nodes:type_name -> armor.rpc.v1.SourceRefusals
+	40, // 17: armor.rpc.v1.ClockReading.time:type_name -> armor.wire.v1.Time
+	46, // 18: armor.rpc.v1.VerifyReply.nodes:type_name -> armor.rpc.v1.Verification
+	36, // 19: armor.rpc.v1.ProposeRequest.request:type_name -> armor.rpc.v1.Request
+	37, // 20: armor.rpc.v1.AwaitRequest.result:type_name -> armor.rpc.v1.Result
 	28, // 21: armor.rpc.v1.JoinAnswer.voters:type_name -> armor.rpc.v1.Voter
-	45, // 22: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	5,  // 23: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
-	7,  // 24: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	8,  // 25: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
-	0,  // 26: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
-	0,  // 27: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	15, // 28: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	16, // 29: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	17, // 30: armor.rpc.v1.OperatorAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
-	46, // 31: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	0,  // 32: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
-	2,  // 33: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	0,  // 34: armor.rpc.v1.OperatorAPI.Save:input_type -> armor.rpc.v1.Empty
-	21, // 35: armor.rpc.v1.OperatorAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	47, // 36: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
-	48, // 37: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
-	0,  // 38: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
-	21, // 39: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
-	21, // 40: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
-	49, // 41: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
-	0,  // 42: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
-	0,  // 43: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
-	15, // 44: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
-	16, // 45: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
-	17, // 46: armor.rpc.v1.PeerAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
-	46, // 47: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
-	2,  // 48: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
-	23, // 49: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
-	7,  // 50: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
-	24, // 51: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
-	26, // 52: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
-	0,  // 53: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
-	26, // 54: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
-	27, // 55: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
-	0,  // 56: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
-	31, // 57: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
-	6,  // 58: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
-	0,  // 59: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
-	9,  // 60: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
-	12, // 61: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
-	14, // 62: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	14, // 63: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	50, // 64: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	18, // 65: armor.rpc.v1.OperatorAPI.Refusals:output_type -> armor.rpc.v1.RefusalsReply
-	3,  // 66: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
-	20, // 67: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
-	0,  // 68: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
-	1,  // 69: armor.rpc.v1.OperatorAPI.Save:output_type -> armor.rpc.v1.FileChunk
-	51, // 70: armor.rpc.v1.OperatorAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	52, // 71: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
-	53, // 72: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
-	19, // 73: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
-	51, // 74: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
-	44, // 75: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
-	22, // 76: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
-	40, // 77: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
-	14, // 78: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
-	14, // 79: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
-	50, // 80: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
-	43, // 81: armor.rpc.v1.PeerAPI.Refusals:output_type -> armor.rpc.v1.SourceRefusals
-	33, // 82: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
-	0,  // 83: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
-	35, // 84: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
-	0,  // 85: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
-	36, // 86: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
-	0,  // 87: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
-	25, // 88: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
-	0,  // 89: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
-	29, // 90: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
-	30, // 91: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
-	0,  // 92: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
-	58, // [58:93] is the sub-list for method output_type
-	23, // [23:58] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	47, // 22: armor.rpc.v1.InitData.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	33, // 23: armor.rpc.v1.RestorePart.data:type_name -> armor.rpc.v1.RestoreData
+	48, // 24: armor.rpc.v1.RestorePart.revocations:type_name -> armor.wire.v1.Revocation
+	1,  // 25: armor.rpc.v1.RestorePart.file:type_name -> armor.rpc.v1.FileChunk
+	5,  // 26: armor.rpc.v1.OperatorAPI.Submit:input_type -> armor.rpc.v1.SubmitRequest
+	7,  // 27: armor.rpc.v1.OperatorAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	8,  // 28: armor.rpc.v1.OperatorAPI.Tables:input_type -> armor.rpc.v1.StateRequest
+	0,  // 29: armor.rpc.v1.OperatorAPI.Nodes:input_type -> armor.rpc.v1.Empty
+	0,  // 30: armor.rpc.v1.OperatorAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	15, // 31: armor.rpc.v1.OperatorAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 32: armor.rpc.v1.OperatorAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	17, // 33: armor.rpc.v1.OperatorAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
+	49, // 34: armor.rpc.v1.OperatorAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	0,  // 35: armor.rpc.v1.OperatorAPI.Verify:input_type -> armor.rpc.v1.Empty
+	2,  // 36: armor.rpc.v1.OperatorAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	0,  // 37: armor.rpc.v1.OperatorAPI.Save:input_type -> armor.rpc.v1.Empty
+	21, // 38: armor.rpc.v1.OperatorAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	50, // 39: armor.rpc.v1.PeerAPI.Renew:input_type -> armor.rpc.v1.Renewal
+	51, // 40: armor.rpc.v1.PeerAPI.Poll:input_type -> armor.rpc.v1.BallotQuestion
+	0,  // 41: armor.rpc.v1.PeerAPI.Clock:input_type -> armor.rpc.v1.Empty
+	21, // 42: armor.rpc.v1.PeerAPI.Attest:input_type -> armor.rpc.v1.AttestRequest
+	21, // 43: armor.rpc.v1.PeerAPI.Verify:input_type -> armor.rpc.v1.AttestRequest
+	52, // 44: armor.rpc.v1.PeerAPI.Cancel:input_type -> armor.rpc.v1.CancelRequest
+	0,  // 45: armor.rpc.v1.PeerAPI.Status:input_type -> armor.rpc.v1.Empty
+	0,  // 46: armor.rpc.v1.PeerAPI.Sessions:input_type -> armor.rpc.v1.Empty
+	15, // 47: armor.rpc.v1.PeerAPI.Preview:input_type -> armor.rpc.v1.PreviewRequest
+	16, // 48: armor.rpc.v1.PeerAPI.Denial:input_type -> armor.rpc.v1.DenialRequest
+	17, // 49: armor.rpc.v1.PeerAPI.Refusals:input_type -> armor.rpc.v1.RefusalsRequest
+	49, // 50: armor.rpc.v1.PeerAPI.Order:input_type -> armor.rpc.v1.PoolOrder
+	2,  // 51: armor.rpc.v1.PeerAPI.Drain:input_type -> armor.rpc.v1.DrainRequest
+	23, // 52: armor.rpc.v1.PeerAPI.Propose:input_type -> armor.rpc.v1.ProposeRequest
+	7,  // 53: armor.rpc.v1.PeerAPI.Validate:input_type -> armor.rpc.v1.ValidateRequest
+	24, // 54: armor.rpc.v1.PeerAPI.AwaitEnforced:input_type -> armor.rpc.v1.AwaitRequest
+	26, // 55: armor.rpc.v1.PeerAPI.FileJoin:input_type -> armor.rpc.v1.JoinFiling
+	0,  // 56: armor.rpc.v1.JoinAPI.Introduce:input_type -> armor.rpc.v1.Empty
+	26, // 57: armor.rpc.v1.JoinAPI.File:input_type -> armor.rpc.v1.JoinFiling
+	27, // 58: armor.rpc.v1.JoinAPI.Result:input_type -> armor.rpc.v1.JoinQuestion
+	0,  // 59: armor.rpc.v1.InitAPI.Identify:input_type -> armor.rpc.v1.Empty
+	31, // 60: armor.rpc.v1.InitAPI.Initialize:input_type -> armor.rpc.v1.InitData
+	32, // 61: armor.rpc.v1.InitAPI.Restore:input_type -> armor.rpc.v1.RestorePart
+	6,  // 62: armor.rpc.v1.OperatorAPI.Submit:output_type -> armor.rpc.v1.SubmitReply
+	0,  // 63: armor.rpc.v1.OperatorAPI.Validate:output_type -> armor.rpc.v1.Empty
+	9,  // 64: armor.rpc.v1.OperatorAPI.Tables:output_type -> armor.rpc.v1.StateChunk
+	12, // 65: armor.rpc.v1.OperatorAPI.Nodes:output_type -> armor.rpc.v1.NodesReply
+	14, // 66: armor.rpc.v1.OperatorAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 67: armor.rpc.v1.OperatorAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	53, // 68: armor.rpc.v1.OperatorAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	18, // 69: armor.rpc.v1.OperatorAPI.Refusals:output_type -> armor.rpc.v1.RefusalsReply
+	3,  // 70: armor.rpc.v1.OperatorAPI.Order:output_type -> armor.rpc.v1.OrderReply
+	20, // 71: armor.rpc.v1.OperatorAPI.Verify:output_type -> armor.rpc.v1.VerifyReply
+	0,  // 72: armor.rpc.v1.OperatorAPI.Drain:output_type -> armor.rpc.v1.Empty
+	1,  // 73: armor.rpc.v1.OperatorAPI.Save:output_type -> armor.rpc.v1.FileChunk
+	54, // 74: armor.rpc.v1.OperatorAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	55, // 75: armor.rpc.v1.PeerAPI.Renew:output_type -> armor.rpc.v1.Freshness
+	56, // 76: armor.rpc.v1.PeerAPI.Poll:output_type -> armor.rpc.v1.Ballot
+	19, // 77: armor.rpc.v1.PeerAPI.Clock:output_type -> armor.rpc.v1.ClockReading
+	54, // 78: armor.rpc.v1.PeerAPI.Attest:output_type -> armor.rpc.v1.Attestation
+	46, // 79: armor.rpc.v1.PeerAPI.Verify:output_type -> armor.rpc.v1.Verification
+	22, // 80: armor.rpc.v1.PeerAPI.Cancel:output_type -> armor.rpc.v1.CancelReply
+	42, // 81: armor.rpc.v1.PeerAPI.Status:output_type -> armor.rpc.v1.NodeStatus
+	14, // 82: armor.rpc.v1.PeerAPI.Sessions:output_type -> armor.rpc.v1.SessionChunk
+	14, // 83: armor.rpc.v1.PeerAPI.Preview:output_type -> armor.rpc.v1.SessionChunk
+	53, // 84: armor.rpc.v1.PeerAPI.Denial:output_type -> armor.rpc.v1.DenialRecord
+	45, // 85: armor.rpc.v1.PeerAPI.Refusals:output_type -> armor.rpc.v1.SourceRefusals
+	35, // 86: armor.rpc.v1.PeerAPI.Order:output_type -> armor.rpc.v1.PoolStatus
+	0,  // 87: armor.rpc.v1.PeerAPI.Drain:output_type -> armor.rpc.v1.Empty
+	37, // 88: armor.rpc.v1.PeerAPI.Propose:output_type -> armor.rpc.v1.Result
+	0,  // 89: armor.rpc.v1.PeerAPI.Validate:output_type -> armor.rpc.v1.Empty
+	38, // 90: armor.rpc.v1.PeerAPI.AwaitEnforced:output_type -> armor.rpc.v1.Enforcement
+	0,  // 91: armor.rpc.v1.PeerAPI.FileJoin:output_type -> armor.rpc.v1.Empty
+	25, // 92: armor.rpc.v1.JoinAPI.Introduce:output_type -> armor.rpc.v1.Introduction
+	0,  // 93: armor.rpc.v1.JoinAPI.File:output_type -> armor.rpc.v1.Empty
+	29, // 94: armor.rpc.v1.JoinAPI.Result:output_type -> armor.rpc.v1.JoinAnswer
+	30, // 95: armor.rpc.v1.InitAPI.Identify:output_type -> armor.rpc.v1.InitIdentity
+	0,  // 96: armor.rpc.v1.InitAPI.Initialize:output_type -> armor.rpc.v1.Empty
+	0,  // 97: armor.rpc.v1.InitAPI.Restore:output_type -> armor.rpc.v1.Empty
+	62, // [62:98] is the sub-list for method output_type
+	26, // [26:62] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_api_proto_init() }
@@ -2144,7 +2291,7 @@ func file_rpc_armorpb_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_armorpb_api_proto_rawDesc), len(file_rpc_armorpb_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -1532,6 +1532,7 @@ var JoinAPI_ServiceDesc = grpc.ServiceDesc{
 const (
 	InitAPI_Identify_FullMethodName   = "/armor.rpc.v1.InitAPI/Identify"
 	InitAPI_Initialize_FullMethodName = "/armor.rpc.v1.InitAPI/Initialize"
+	InitAPI_Restore_FullMethodName    = "/armor.rpc.v1.InitAPI/Restore"
 )
 
 // InitAPIClient is the client API for InitAPI service.
@@ -1542,6 +1543,9 @@ const (
 type InitAPIClient interface {
 	Identify(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*InitIdentity, error)
 	Initialize(ctx context.Context, in *InitData, opts ...grpc.CallOption) (*Empty, error)
+	// Restore has the node go on from a saved state: first the data, then revocations that are
+	// known from elsewhere, then the file.
+	Restore(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestorePart, Empty], error)
 }
 
 type initAPIClient struct {
@@ -1572,6 +1576,19 @@ func (c *initAPIClient) Initialize(ctx context.Context, in *InitData, opts ...gr
 	return out, nil
 }
 
+func (c *initAPIClient) Restore(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[RestorePart, Empty], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &InitAPI_ServiceDesc.Streams[0], InitAPI_Restore_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestorePart, Empty]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InitAPI_RestoreClient = grpc.ClientStreamingClient[RestorePart, Empty]
+
 // InitAPIServer is the server API for InitAPI service.
 // All implementations must embed UnimplementedInitAPIServer
 // for forward compatibility.
@@ -1580,6 +1597,9 @@ func (c *initAPIClient) Initialize(ctx context.Context, in *InitData, opts ...gr
 type InitAPIServer interface {
 	Identify(context.Context, *Empty) (*InitIdentity, error)
 	Initialize(context.Context, *InitData) (*Empty, error)
+	// Restore has the node go on from a saved state: first the data, then revocations that are
+	// known from elsewhere, then the file.
+	Restore(grpc.ClientStreamingServer[RestorePart, Empty]) error
 	mustEmbedUnimplementedInitAPIServer()
 }
 
@@ -1595,6 +1615,9 @@ func (UnimplementedInitAPIServer) Identify(context.Context, *Empty) (*InitIdenti
 }
 func (UnimplementedInitAPIServer) Initialize(context.Context, *InitData) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Initialize not implemented")
+}
+func (UnimplementedInitAPIServer) Restore(grpc.ClientStreamingServer[RestorePart, Empty]) error {
+	return status.Error(codes.Unimplemented, "method Restore not implemented")
 }
 func (UnimplementedInitAPIServer) mustEmbedUnimplementedInitAPIServer() {}
 func (UnimplementedInitAPIServer) testEmbeddedByValue()                 {}
@@ -1653,6 +1676,13 @@ func _InitAPI_Initialize_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InitAPI_Restore_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(InitAPIServer).Restore(&grpc.GenericServerStream[RestorePart, Empty]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InitAPI_RestoreServer = grpc.ClientStreamingServer[RestorePart, Empty]
+
 // InitAPI_ServiceDesc is the grpc.ServiceDesc for InitAPI service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1669,6 +1699,12 @@ var InitAPI_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _InitAPI_Initialize_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Restore",
+			Handler:       _InitAPI_Restore_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "rpc/armorpb/api.proto",
 }
