@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,11 +34,42 @@ type calendar struct {
 	machine *fsm.Machine
 	key     crypto.Signer
 	index   uint64
-	said    bytes.Buffer
-	broken  error  // what writing comes to
-	left    uint64 // on the disk
 	stop    func()
+
+	mu     sync.Mutex   // guards below, between the test and the schedule
+	said   bytes.Buffer // the schedule's log
+	broken error        // what writing comes to
+	left   uint64       // on the disk
 }
+
+// set changes what the schedule meets.
+func (c *calendar) set(broken error, left uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken, c.left = broken, left
+}
+
+func (c *calendar) meets() (broken error, left uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken, c.left
+}
+
+// Write takes a line of the schedule's log (io.Writer).
+func (c *calendar) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.said.Write(b)
+}
+
+// lines are what the schedule has logged.
+func (c *calendar) lines() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.said.String()
+}
+
+const plenty = 1 << 40 // bytes
 
 const calendarCluster = "0123456789abcdef0123456789abcdef"
 
@@ -47,7 +79,7 @@ func startCalendar(t *testing.T, cfg config.Snapshots) *calendar {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &calendar{t: t, machine: fsm.New(), key: key, left: 1 << 40}
+	c := &calendar{t: t, machine: fsm.New(), key: key, left: plenty}
 	c.found()
 	c.restart(cfg)
 	return c
@@ -60,11 +92,15 @@ func (c *calendar) restart(cfg config.Snapshots) {
 	}
 	c.schedule = &schedule{
 		cfg: cfg, folder: saved.Folder{Dir: cfg.Directory, Cluster: calendarCluster, Node: "n1"}, current: c.machine.Snapshot,
-		free: func(string) (uint64, bool) { return c.left, true },
-		log:  slog.New(slog.NewTextHandler(&c.said, nil)),
+		free: func(string) (uint64, bool) {
+			_, left := c.meets()
+			return left, true
+		},
+		log: slog.New(slog.NewTextHandler(c, nil)),
 		write: func(w io.Writer, s fsm.Snapshot) error {
 			by := saved.Signer{Kind: pki.Node, Name: "n1", Chain: [][]byte{[]byte("DER")}, Key: c.key}
-			return errors.Join(saved.Write(w, s, saved.Origin{Node: "n1", Build: "test", Term: 1, At: time.Now()}, by), c.broken)
+			broken, _ := c.meets()
+			return errors.Join(saved.Write(w, s, saved.Origin{Node: "n1", Build: "test", Term: 1, At: time.Now()}, by), broken)
 		},
 	}
 	ctx, cancel := context.WithCancel(c.t.Context())
@@ -159,7 +195,7 @@ func (c *calendar) revisions() (all []uint64) {
 func (c *calendar) want(what string, revisions ...uint64) {
 	c.t.Helper()
 	if got := c.revisions(); fmt.Sprint(got) != fmt.Sprint(revisions) {
-		c.t.Errorf("%s: files of revisions %v, want %v\n%s", what, got, revisions, c.said.String())
+		c.t.Errorf("%s: files of revisions %v, want %v\n%s", what, got, revisions, c.lines())
 	}
 }
 
@@ -235,7 +271,7 @@ func TestOlderFilesGoOnceANewerOneIsWhole(t *testing.T) {
 			time.Sleep(6 * time.Hour)
 		}
 		c.want("two are kept", 3, 4)
-		c.broken = errors.New("no space left on device")
+		c.set(errors.New("no space left on device"), plenty)
 		c.change("e9")
 		time.Sleep(24 * time.Hour)
 		c.want("one that cannot be written displaces none", 3, 4)
@@ -247,7 +283,7 @@ func TestOlderFilesGoOnceANewerOneIsWhole(t *testing.T) {
 		if age, _ := c.age(time.Now()); age < 24*time.Hour || c.failed.Load() < 100 {
 			t.Errorf("after a day of failures the age is %s, and %d failures are counted", age, c.failed.Load())
 		}
-		c.broken = nil
+		c.set(nil, plenty)
 		time.Sleep(saveAgain)
 		c.want("it is tried again before the next is due", 4, 5)
 	})
@@ -270,22 +306,22 @@ func TestANewestFileThatIsDamagedIsMadeAnew(t *testing.T) {
 		}
 		time.Sleep(6 * time.Hour)
 		c.want("made anew, and the damaged one gone", 1)
-		if !strings.Contains(c.said.String(), "of no use") {
-			t.Errorf("nobody was told: %s", c.said.String())
+		if !strings.Contains(c.lines(), "of no use") {
+			t.Errorf("nobody was told: %s", c.lines())
 		}
 	})
 }
 
 func TestTheLogsDiskIsNotFilled(t *testing.T) {
 	inCalendar(t, 1, func(c *calendar, _ config.Snapshots) {
-		c.left = spareSpace
+		c.set(nil, spareSpace)
 		time.Sleep(firstSave + time.Second)
 		c.change("dev")
 		c.want("there is room", 1)
 		time.Sleep(6 * time.Hour)
 		c.want("there is none for a second", 1)
-		if !strings.Contains(c.said.String(), "256 MB left") {
-			t.Errorf("nobody was told: %s", c.said.String())
+		if !strings.Contains(c.lines(), "256 MB left") {
+			t.Errorf("nobody was told: %s", c.lines())
 		}
 	})
 }
