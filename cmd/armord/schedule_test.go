@@ -49,10 +49,10 @@ func (c *calendar) set(broken error, left uint64) {
 	c.broken, c.left = broken, left
 }
 
-func (c *calendar) meets() (broken error, left uint64) {
+func (c *calendar) meets() (left uint64, broken error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.broken, c.left
+	return c.left, c.broken
 }
 
 // Write takes a line of the schedule's log (io.Writer).
@@ -93,13 +93,13 @@ func (c *calendar) restart(cfg config.Snapshots) {
 	c.schedule = &schedule{
 		cfg: cfg, folder: saved.Folder{Dir: cfg.Directory, Cluster: calendarCluster, Node: "n1"}, current: c.machine.Snapshot,
 		free: func(string) (uint64, bool) {
-			_, left := c.meets()
+			left, _ := c.meets()
 			return left, true
 		},
 		log: slog.New(slog.NewTextHandler(c, nil)),
 		write: func(w io.Writer, s fsm.Snapshot) error {
 			by := saved.Signer{Kind: pki.Node, Name: "n1", Chain: [][]byte{[]byte("DER")}, Key: c.key}
-			broken, _ := c.meets()
+			_, broken := c.meets()
 			return errors.Join(saved.Write(w, s, saved.Origin{Node: "n1", Build: "test", Term: 1, At: time.Now()}, by), broken)
 		},
 	}
