@@ -46,13 +46,11 @@ var restoring = []string{
 	"  1. armorctl snapshot verify " + backupState + " --peer-ca " + backupPeerCA,
 	"  2. armorctl snapshot inspect " + backupState + ": is it what you mean, and how old is it?",
 	"  3. A node that kept its disk has states in DATA/saved, which may be newer. Take the newest that verifies.",
-	"  4. Put armord.yaml, the secrets and the server's certificate back on the machine of a new first node, and make a",
-	"     cluster of it: armorctl init with the peer CA's folder. A cluster cannot be started from the saved state itself.",
-	"  5. armorctl ca init (with the folders of the CAs) or ca import, then armorctl apply of the configuration here; where an",
-	"     environment's inventory is required, armorctl cert register of the certificates that are in use.",
-	"  6. Revoke what was revoked: armorctl revocation export FILE --from " + backupState + ", then revocation import FILE",
-	"     --force, since it is of another cluster; and the newest revocation export that you have.",
-	"  7. Let the other nodes join (docs/operate.md, More nodes).",
+	"  4. Put armord.yaml, the secrets and the server's certificate back on the machine of a new first node, and start it.",
+	"  5. armorctl snapshot restore " + backupState + " --socket PATH --peer-ca DIR --revocations FILE, of the newest",
+	"     armorctl revocation export that you have: what was revoked after the state was saved is not revoked in it.",
+	"  6. armorctl context set NAME --addr ADDRESS, for each operator's context.",
+	"  7. Let the other nodes join (docs/recover.md).",
 }
 
 func notOfNodes(p *page, access clusterAccess, s *armor.State) {
