@@ -15,9 +15,9 @@ import (
 const unsaidLevel = 3
 
 // understood refuses an entry at which some member would have to stop: one of a level
-// that not every member has said to this leader that it applies. A leader that is new
-// gives the nodes time to ask it, and so does any to a node that it has never met: the
-// node may have been admitted just now.
+// later than all that was applied, and that not every member has said to this leader
+// that it applies. A leader that is new gives the nodes time to ask it, and so does any
+// to a node that it has never met: the node may have been admitted just now.
 func (n *Node) understood(ctx context.Context, t *tenure, entry []byte, c armor.Command) error {
 	asked := n.cfg.Clock.Boot()
 	for {
@@ -50,7 +50,7 @@ func (n *Node) understood(ctx context.Context, t *tenure, entry []byte, c armor.
 // that are gone: one of an older release that comes back stops at it, and says so.
 func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) (strangers bool, err error) {
 	kind, level := fsm.LevelOf(entry)
-	if level <= unsaidLevel {
+	if level <= max(unsaidLevel, n.machine.Level()) {
 		return false, nil
 	}
 	var behind []string
@@ -69,11 +69,11 @@ func (n *Node) applicable(t *tenure, entry []byte, c armor.Command, late bool) (
 	case 0:
 		return false, nil
 	case 1:
-		return strangers, fmt.Errorf("%w: node %s runs an older release that cannot apply %s, or has not reported to this leader yet",
-			armor.ErrConflict, behind[0], kind)
+		return strangers, fmt.Errorf("%w: node %s runs an older release that cannot apply this %s, or has not reported to this leader yet: "+
+			"upgrade it, start it, or remove it", armor.ErrConflict, behind[0], kind)
 	default:
-		return strangers, fmt.Errorf("%w: nodes %s run an older release that cannot apply %s, or have not reported to this leader yet",
-			armor.ErrConflict, strings.Join(behind, ", "), kind)
+		return strangers, fmt.Errorf("%w: nodes %s run an older release that cannot apply this %s, or have not reported to this leader yet: "+
+			"upgrade them, start them, or remove them", armor.ErrConflict, strings.Join(behind, ", "), kind)
 	}
 }
 

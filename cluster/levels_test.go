@@ -34,7 +34,6 @@ func (l *lab) restart(id armor.NodeID, change func(*Config)) *labNode {
 
 func TestCommandThatAMemberCannotApplyIsNotProposed(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, l *lab) {
-		l.do(l.staging()) // everybody is of this release
 		leader := l.leader()
 		id := l.follower().cfg.Node
 		l.restart(id, func(c *Config) { c.Courier = olderCourier{labCourier{l, id}} })
@@ -59,6 +58,8 @@ func TestCommandThatAMemberCannotApplyIsNotProposed(t *testing.T) {
 			_, err := leader.Propose(t.Context(), request)
 			return err == nil
 		})
+		l.restart(id, func(c *Config) { c.Courier = olderCourier{labCourier{l, id}} })
+		l.do(l.staging()) // the log has one already, at which the older node stops or does not
 	})
 }
 
@@ -89,11 +90,14 @@ func TestNewLeaderWaitsForReportsBeforeItRefuses(t *testing.T) {
 		began := time.Now()
 		next := l.leader()
 		elected := time.Since(began)
-		if err := l.proposeSoon(l.request(l.staging())); !errors.Is(err, armor.ErrConflict) {
+		if err := l.proposeSoon(l.request(armor.Apply{})); !errors.Is(err, armor.ErrConflict) {
 			t.Error("nobody knows what the node that is down applies:", err)
 		}
 		if took := time.Since(began); took > elected+next.cfg.Timings.Renew+next.cfg.Timings.RenewTimeout {
 			t.Errorf("refused after %s, of which the election took %s", took, elected)
+		}
+		if err := l.proposeSoon(l.request(l.staging())); err != nil {
+			t.Error("what everybody applied while the node was up waits for its return:", err)
 		}
 	})
 }
@@ -116,7 +120,7 @@ func TestNodeThatWasJustAdmittedIsWaitedFor(t *testing.T) {
 		}
 		l.invite("n10", false)
 		began := time.Now()
-		if _, err := l.leader().Propose(t.Context(), l.request(l.staging())); !errors.Is(err, armor.ErrConflict) {
+		if _, err := l.leader().Propose(t.Context(), l.request(armor.Apply{})); !errors.Is(err, armor.ErrConflict) {
 			t.Error("nobody knows what a node that never came applies:", err)
 		}
 		if took := time.Since(began); took > 2*(leader.cfg.Timings.Renew+leader.cfg.Timings.RenewTimeout) {
@@ -137,7 +141,7 @@ func TestPartsThatNobodyRevokedArePruned(t *testing.T) {
 }
 
 // TestDeadNodesAreRemovedOneAfterTheOther: a new leader has heard of none of them what it
-// applies. One that does report counts.
+// applies.
 func TestDeadNodesAreRemovedOneAfterTheOther(t *testing.T) {
 	inBubble(t, 5, func(t *testing.T, l *lab) {
 		dead := []*labNode{l.follower(), l.leader()}
@@ -151,6 +155,12 @@ func TestDeadNodesAreRemovedOneAfterTheOther(t *testing.T) {
 				t.Errorf("remove %s: %v", n.cfg.Node, err)
 			}
 		}
+	})
+}
+
+// TestRemovalMindsAnOlderNodeThatReports: only of those that are gone it asks nothing.
+func TestRemovalMindsAnOlderNodeThatReports(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, l *lab) {
 		older := l.follower().cfg.Node
 		l.restart(older, func(c *Config) { c.Courier = olderCourier{labCourier{l, older}} })
 		l.settle()

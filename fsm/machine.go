@@ -51,6 +51,9 @@ func (m *Machine) Current() (*armor.State, <-chan struct{}) {
 // before the first. Whoever reads it and then Current gets at least that state.
 func (m *Machine) LastCommand() uint64 { return m.current.Load().world.state.Revision }
 
+// Level is the latest level of an entry that was applied: no node goes on without it.
+func (m *Machine) Level() uint32 { return m.current.Load().world.level }
+
 // Mark returns where the state in force stands: equal revisions must have equal marks on
 // all nodes.
 func (m *Machine) Mark() armor.Mark { return m.current.Load().mark() }

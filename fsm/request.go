@@ -48,7 +48,7 @@ func (w *world) step(index, term uint64, e entry) (*world, armor.Result) {
 // open moves the world to the entry's revision and time and forgets what is over.
 func (w *world) open(index, term uint64, e entry) *draft {
 	d := w.edit()
-	d.Revision, d.term, d.by = index, term, e.request.Principal
+	d.Revision, d.term, d.by, d.latest = index, term, e.request.Principal, max(d.latest, e.level)
 	if e.proposedAt.After(d.Time) {
 		d.Time = e.proposedAt
 	}

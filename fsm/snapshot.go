@@ -316,9 +316,9 @@ type header struct {
 
 func (w *world) header() header {
 	s := w.state
-	reader := uint32(MinLevel)
+	reader := max(w.level, MinLevel)
 	if !s.Cluster.Era.IsFirst() || len(s.Cluster.NextPeerCA) > 0 {
-		reader = eraLevel
+		reader = max(reader, eraLevel)
 	}
 	return header{Level, reader, s.Revision, s.Time, s.Cluster, s.NextIndex, w.configured}
 }
@@ -338,7 +338,7 @@ func (r *reader) header(payload []byte) error {
 	}
 	d := r.draft
 	d.Revision, d.Time, d.Cluster, d.NextIndex, d.configured = h.Revision, h.Time, h.Cluster, h.NextIndex, h.Configured
-	d.Changed = armor.Everything(h.Revision)
+	d.latest, d.Changed = h.MinReaderLevel, armor.Everything(h.Revision)
 	return nil
 }
 

@@ -14,6 +14,9 @@ type world struct {
 	// configured is the last revision that changed environments, databases, pools
 	// or identities: what Apply.IfRevision is held against.
 	configured uint64
+	// level is the latest of an entry that was applied, accepted or refused: a build that
+	// applies only earlier ones has to stop there.
+	level uint32
 	// entries covers every table but the derived ones.
 	entries sum
 	// extra are the optional sections of a snapshot that this build does not know;
@@ -34,6 +37,7 @@ type draft struct {
 
 	memory
 	configured uint64
+	latest     uint32 // the world's level
 	entries    sum
 	extra      []section
 }
@@ -41,12 +45,12 @@ type draft struct {
 // edit opens a draft of the world. Tables are immutable values, so the copy is small.
 func (w *world) edit() *draft {
 	next := *w.state
-	return &draft{State: &next, memory: w.memory, configured: w.configured, entries: w.entries, extra: w.extra}
+	return &draft{State: &next, memory: w.memory, configured: w.configured, latest: w.level, entries: w.entries, extra: w.extra}
 }
 
 // finish closes the draft.
 func (d *draft) finish() *world {
-	return &world{state: d.State, memory: d.memory, configured: d.configured, entries: d.entries, extra: d.extra}
+	return &world{state: d.State, memory: d.memory, configured: d.configured, level: d.latest, entries: d.entries, extra: d.extra}
 }
 
 // put puts rows into a table of the draft, and into the state's digest.

@@ -159,11 +159,11 @@ func (c *Cluster) Without(gone *Node) *Cluster {
 	return rest
 }
 
-// Crashed names the nodes that ended without our doing.
+// Crashed names the nodes that were started and have ended without our doing.
 func (c *Cluster) Crashed() []string {
 	var names []string
 	for _, n := range c.Nodes {
-		if p := n.running(); p == nil || !p.Alive() {
+		if p := n.running(); p != nil && !p.Alive() {
 			names = append(names, n.Name)
 		}
 	}
