@@ -14,6 +14,7 @@ const (
 	Joining                 // members, and those on their way in or out
 	Operating               // operators
 	Staging                 // parts of revocations that are not in force yet
+	Rotating                // rotations of CAs, and the uses that they wait for
 	aspects
 )
 

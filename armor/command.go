@@ -32,6 +32,7 @@ func Commands() []Command {
 		BuryTombstones{}, PruneExpired{}, StageRevocations{}, RevokeStaged{}, MendTime{},
 		PruneCertificates{}, ReplaceMember{}, RenewMember{}, RetireAnchor{},
 		PutPeerCA{}, RetirePeerCA{}, RescueOperator{},
+		StartRotation{}, MoveRotation{}, RecordUses{},
 	}
 }
 
@@ -54,6 +55,32 @@ type RetireAnchor struct {
 	Anchor Digest // fingerprint of its certificate
 	Undo   bool
 }
+
+// StartRotation begins to take an environment's clients from one trust anchor to another: see
+// Rotation, whose fields of the same names are what is said here.
+type StartRotation struct {
+	Environment string
+	Old, New    Digest // fingerprints
+	Watch       time.Duration
+	Spared      []Pattern
+	// Compromised begins where others end: Old lets nobody in from now on, and never again.
+	Compromised bool
+	Drill       bool
+}
+
+// MoveRotation brings a rotation into another phase, forwards or back.
+type MoveRotation struct {
+	Environment string
+	Revision    uint64 // that began the phase which it is in, as whoever moves it saw it
+	To          RotationPhase
+	Spared      []Pattern // beside those that are spared already
+	// Force asks neither what depends on the old anchor nor whether every node answers.
+	Force bool
+}
+
+// RecordUses remembers by which trust anchors identities were let in. The leader proposes it, of
+// what nodes report.
+type RecordUses struct{ Uses []Use }
 
 // RegisterCertificate records an issued certificate in the inventory and binds its
 // key to the environment. Replaces, when set, is the fingerprint it succeeds.
@@ -263,6 +290,9 @@ func (RevokeStaged) Kind() string        { return "revoke-staged" }
 func (MendTime) Kind() string            { return "mend-time" }
 func (PruneCertificates) Kind() string   { return "prune-certificates" }
 func (RetireAnchor) Kind() string        { return "retire-anchor" }
+func (StartRotation) Kind() string       { return "start-rotation" }
+func (MoveRotation) Kind() string        { return "move-rotation" }
+func (RecordUses) Kind() string          { return "record-uses" }
 
 // Needs is the role that each asks of an operator: see Command.
 func (Bootstrap) Needs() OperatorRole           { return "" }
@@ -290,6 +320,9 @@ func (RevokeStaged) Needs() OperatorRole        { return Revoker }
 func (MendTime) Needs() OperatorRole            { return CAAdmin }
 func (PruneCertificates) Needs() OperatorRole   { return CAAdmin }
 func (RetireAnchor) Needs() OperatorRole        { return CAAdmin }
+func (StartRotation) Needs() OperatorRole       { return CAAdmin }
+func (MoveRotation) Needs() OperatorRole        { return CAAdmin }
+func (RecordUses) Needs() OperatorRole          { return "" }
 
 // RequestWindow is the longest life of a request. Within it a retry with the same
 // id returns the first outcome; after it the request is refused, never run again.

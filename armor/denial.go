@@ -16,6 +16,7 @@ const (
 	ReasonNotYetValid  Reason = "not_yet_valid" // the certificate is before its beginning
 	ReasonLifetime     Reason = "lifetime"      // the certificate lives longer than its environment allows
 	ReasonUntrusted    Reason = "untrusted"     // the issuer is not trusted any more
+	ReasonDistrusted   Reason = "distrusted"    // the issuer's place was taken by another in a rotation
 	ReasonBinding      Reason = "binding"       // the issuer may not vouch for this identity
 	ReasonKeyReuse     Reason = "key_reuse"     // the key belongs to another environment
 	ReasonUnregistered Reason = "unregistered"  // not in the inventory of an environment that requires it
@@ -122,6 +123,15 @@ func revokedDenial(leaf Certificate, r Revocation) *Denial {
 func unconfirmedDenial(leaf Certificate, r Revocation) *Denial {
 	return deny(ReasonRevoked, fmt.Sprintf("identity %q was revoked for key compromise at %s, and this certificate was not registered since",
 		leaf.Identity, r.At.UTC().Format(time.RFC3339)), leaf)
+}
+
+// distrustedDenial refuses a certificate of a CA whose place another has taken.
+func distrustedDenial(leaf Certificate, old, successor string) *Denial {
+	d := deny(ReasonDistrusted, fmt.Sprintf("the issuer of the client certificate, CA %q, is not trusted any more", old), leaf)
+	if successor != "" {
+		d.Detail += fmt.Sprintf(" CA %q has taken its place: get a certificate of it.", successor)
+	}
+	return d
 }
 
 func leafDetail(leaf Certificate) string {

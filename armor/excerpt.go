@@ -1,6 +1,7 @@
 package armor
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,6 +37,7 @@ func (s *State) excerpt(q Question, wrong mistakes) (*State, string, error) {
 	x.namesBegun()
 	x.leaves()
 	x.authorities()
+	x.dependents()
 	return x.state(), next, nil
 }
 
@@ -310,6 +312,20 @@ func (x *excerpt) leaves() {
 
 // maxLeaves is how many leaves may leave out their issuers.
 const maxLeaves = 100
+
+// dependents takes the certificates that a rotation waits for, and those whose successors nobody has seen.
+func (x *excerpt) dependents() {
+	old, found := x.of.Anchors.Get(x.q.DependsOn.String())
+	if !found {
+		return
+	}
+	r := x.of.rotationFrom(old)
+	waited, _ := x.of.Dependents(r, x.of.Time, MaxDependents+1) // one more, so that it is seen when there are more
+	unseen, _ := x.of.Unseen(r, x.of.Time, MaxDependents+1)
+	for _, row := range slices.Concat(waited, unseen) {
+		x.take(&row)
+	}
+}
 
 // authorities takes what revokes trust anchors, members and operators.
 func (x *excerpt) authorities() {

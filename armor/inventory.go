@@ -25,6 +25,7 @@ var orderings = [...]ordering{
 	byHolder: holderThenEnd,
 	bySerial: func(a, b *CertRecord) int { return strings.Compare(a.Certificate.ID.Serial, b.Certificate.ID.Serial) },
 	byKey:    func(a, b *CertRecord) int { return slices.Compare(a.Certificate.Key[:], b.Certificate.Key[:]) },
+	byIssuer: issuerThenEnd,
 }
 
 const (
@@ -32,11 +33,27 @@ const (
 	byHolder        // its identity, then when it ends
 	bySerial        // its serial number
 	byKey           // its key
+	byIssuer        // its issuer's key, whether another has replaced it, then when it ends
 )
 
 func holderThenEnd(a, b *CertRecord) int {
 	return cmp.Or(strings.Compare(string(a.Certificate.Identity), string(b.Certificate.Identity)),
 		a.Certificate.NotAfter.Compare(b.Certificate.NotAfter))
+}
+
+// issuerThenEnd has those in front that none has replaced, so that who waits for the others to be
+// replaced need not look at them.
+func issuerThenEnd(a, b *CertRecord) int {
+	return cmp.Or(slices.Compare(a.Certificate.ID.Issuer[:], b.Certificate.ID.Issuer[:]), cmp.Compare(a.place(), b.place()),
+		a.Certificate.NotAfter.Compare(b.Certificate.NotAfter))
+}
+
+// place is 0 while the certificate is current, and 1 once another has replaced it.
+func (r *CertRecord) place() int {
+	if r.ReplacedBy.IsZero() {
+		return 0
+	}
+	return 1
 }
 
 func (o ordering) less(a, b *CertRecord) bool {
@@ -109,6 +126,58 @@ func (o CertOrders) hasKey(key Digest) bool {
 		return row.Certificate.Key == key
 	}
 	return false
+}
+
+// issuers walks the keys that have issued registered certificates.
+func (o CertOrders) issuers() iter.Seq[Digest] {
+	return func(yield func(Digest) bool) {
+		next, found := o.issuerFrom(Digest{})
+		for found {
+			if !yield(next) {
+				return
+			}
+			// The next one stands behind all that this one has issued.
+			next, found = o.issuerAfter(next)
+		}
+	}
+}
+
+// issuerFrom is the first issuer that is not before a digest.
+func (o CertOrders) issuerFrom(from Digest) (Digest, bool) {
+	for row := range o.in[byIssuer].from(&CertRecord{Certificate: Certificate{ID: CertID{Issuer: from}, NotAfter: earliest}}) {
+		return row.Certificate.ID.Issuer, true
+	}
+	return Digest{}, false
+}
+
+func (o CertOrders) issuerAfter(d Digest) (Digest, bool) {
+	for i := len(d) - 1; i >= 0; i-- {
+		if d[i]++; d[i] != 0 {
+			return o.issuerFrom(d)
+		}
+	}
+	return Digest{}, false // the last digest that there is
+}
+
+// pending walks the certificates of an issuer that have not ended at a time and that none has
+// replaced, those that end first first; replaced those that another has.
+func (o CertOrders) pending(issuer Digest, at time.Time) iter.Seq[*CertRecord] {
+	return o.issued(&CertRecord{Certificate: Certificate{ID: CertID{Issuer: issuer}, NotAfter: at}})
+}
+
+func (o CertOrders) replaced(issuer Digest, at time.Time) iter.Seq[*CertRecord] {
+	return o.issued(&CertRecord{Certificate: Certificate{ID: CertID{Issuer: issuer}, NotAfter: at}, ReplacedBy: Digest{1}})
+}
+
+// issued walks the certificates of one issuer in one place from a row on.
+func (o CertOrders) issued(from *CertRecord) iter.Seq[*CertRecord] {
+	return func(yield func(*CertRecord) bool) {
+		for row := range o.in[byIssuer].from(from) {
+			if row.Certificate.ID.Issuer != from.Certificate.ID.Issuer || row.place() != from.place() || !yield(row) {
+				return
+			}
+		}
+	}
 }
 
 // Ended walks the registered certificates that ended before a time, those that ended first

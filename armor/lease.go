@@ -80,6 +80,9 @@ type Renewal struct {
 	// Backends are the server connections that the node has, told while a removed node's
 	// share is withheld: whatever else PostgreSQL has may be that node's.
 	Backends []HostBackends
+	// Uses are those by which trust anchors have let clients in here that the state does not know
+	// of yet, at most MaxUsesAtOnce.
+	Uses []Use
 	// Where the node can be reached now; the leader records what has changed.
 	PeerAddress, ClientAddress, OpsAddress string
 }

@@ -34,6 +34,12 @@ func objects(c Command) []string {
 		return []string{fmt.Sprintf("trust anchor %s of environment %s", c.Anchor.Name, c.Anchor.Environment)}
 	case RetireAnchor:
 		return retired(c)
+	case StartRotation:
+		return []string{"environment " + c.Environment, "from trust anchor " + c.Old.String(), "to " + c.New.String()}
+	case MoveRotation:
+		return []string{"environment " + c.Environment, "to phase " + string(c.To)}
+	case RecordUses:
+		return []string{fmt.Sprintf("%d uses of trust anchors", len(c.Uses))}
 	case RegisterCertificate:
 		return []string{fmt.Sprintf("certificate %s of %s", c.Record.Certificate.ID.Serial, c.Record.Certificate.Identity)}
 	case Revoke:

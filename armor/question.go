@@ -32,7 +32,13 @@ type Question struct {
 	RevocationPage  RevocationPage
 	// Names brings Identity objects whose names begin so.
 	Names NamesBegun
+	// DependsOn is the fingerprint of a trust anchor, and brings certificates that a rotation away
+	// from it waits for (State.Dependents, State.Unseen): of each MaxDependents, and one where there are more.
+	DependsOn Digest
 }
+
+// MaxDependents is how many certificates a question about a rotation brings.
+const MaxDependents = 1000
 
 // NamesBegun are the first objects of each environment whose names begin with Prefix.
 type NamesBegun struct {

@@ -33,11 +33,14 @@ type State struct {
 	Joins        Table[JoinRequest]       // by node id
 	Operators    Table[Operator]          // by name
 	Staged       Table[StagedRevocations] // by batch and part
+	Rotations    Table[Rotation]          // by environment
+	Uses         Table[Use]               // by anchor and identity
 
 	// What follows from the tables above and is kept with them.
 	KeyEnvironments Index      // SPKI → environment it is bound to
 	Orders          CertOrders // the inventory by end, identity, serial number and key
 	Grants          Index      // ObjectKey(environment, pattern) → identity name
+	DistrustedKeys  Index      // SPKI → fingerprint of the distrusted trust anchor that has it
 
 	// NextIndex is the Index that the next member gets.
 	NextIndex uint16

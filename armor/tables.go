@@ -9,8 +9,9 @@ import (
 // a new one comes last, with a new level of the log.
 var (
 	Environments = table("environments", Trusting, func(s *State) *Table[Environment] { return &s.Environments })
-	Anchors      = table("anchors", Trusting, func(s *State) *Table[TrustAnchor] { return &s.Anchors })
-	Inventory    = table("inventory", Listing, func(s *State) *Table[CertRecord] { return &s.Inventory }).
+	Anchors      = table("anchors", Trusting, func(s *State) *Table[TrustAnchor] { return &s.Anchors }).
+			index(TrustAnchor.index, TrustAnchor.unindex)
+	Inventory = table("inventory", Listing, func(s *State) *Table[CertRecord] { return &s.Inventory }).
 			index(CertRecord.index, CertRecord.unindex).atOnce(indexInventory).about(CertRecord.holders)
 	Revoked    = revocations("revocations", Revoking)
 	Identities = table("identities", Granting, func(s *State) *Table[IdentityConfig] { return &s.Identities }).
@@ -24,6 +25,8 @@ var (
 	Joins      = table("joins", Joining, func(s *State) *Table[JoinRequest] { return &s.Joins })
 	Operators  = table("operators", Operating, func(s *State) *Table[Operator] { return &s.Operators })
 	Staged     = table("staged", Staging, func(s *State) *Table[StagedRevocations] { return &s.Staged })
+	Rotations  = table("rotations", Rotating, func(s *State) *Table[Rotation] { return &s.Rotations })
+	Uses       = table("uses", Rotating, func(s *State) *Table[Use] { return &s.Uses })
 )
 
 // AnyTable is a table of whatever rows.
@@ -150,11 +153,11 @@ func (t *TableOf[V]) Put(s *State, rows ...V) {
 	t.changed(s, rows)
 }
 
-// Remove removes a row from s, of which the conditions of Put hold. What follows from the
+// Remove removes the row that has the key of another from s, of which the conditions of Put hold. What follows from the
 // row goes with it.
 func (t *TableOf[V]) Remove(s *State, row V) {
-	if t.forget != nil {
-		t.forget(row, s)
+	if old, had := t.store.find(s, row); had && t.forget != nil {
+		t.forget(old, s)
 	}
 	t.store.without(s, row)
 	t.changed(s, []V{row})

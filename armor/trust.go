@@ -69,6 +69,8 @@ type TrustAnchor struct {
 	// Retired: nobody is to get a certificate of it any more, and clients are not told that one
 	// would do. Who has one gets in until it ends.
 	Retired bool
+	// Distrusted: a rotation has ended it. Nobody gets in by it, and who tries is told so.
+	Distrusted bool
 }
 
 // Key is the anchor's key in State.Anchors.
@@ -111,6 +113,7 @@ type Facts struct {
 type Access struct {
 	Environment string
 	Anchor      string // name of the trust anchor that vouched
+	Vouched     Digest // its fingerprint
 	Name        string // name of the Identity object that granted it
 	Owner       string
 	Database    Database
@@ -131,7 +134,7 @@ func (s *State) Decide(f Facts, now time.Time) (Access, *Denial) {
 	if denial != nil {
 		return Access{}, denial
 	}
-	access := Access{Environment: env.Name, Anchor: anchor.Name, Revision: s.Revision}
+	access := Access{Environment: env.Name, Anchor: anchor.Name, Vouched: anchor.Certificate.Fingerprint, Revision: s.Revision}
 	if f.Database == "" {
 		return access, nil
 	}
@@ -194,39 +197,65 @@ func (s *State) trusts(p Peer, now time.Time) (Environment, TrustAnchor, *Denial
 	return env, anchor, nil
 }
 
-// vouchingAnchor returns the anchor of the first chain that still holds.
+// vouchingAnchor returns the anchor of a chain that still holds: of several one that no rotation
+// leads away from.
 func (s *State) vouchingAnchor(p Peer, now time.Time) (TrustAnchor, *Denial) {
 	var denial *Denial
+	var outgoing TrustAnchor
+	held := false
 	for _, chain := range p.Chains {
 		if len(chain) == 0 {
 			continue
 		}
-		if r, found := s.revokesChain(chain); found {
-			denial = revokedDenial(p.Leaf, r)
+		if fault := s.chainEnded(p.Leaf, chain); fault != nil {
+			denial = fault
 			continue
 		}
 		anchor, ok := s.Anchors.Get(chain[len(chain)-1].Fingerprint.String())
 		if !ok {
 			continue
 		}
-		if !anchor.Prefix.Matches(p.Leaf.Identity) {
-			denial = deny(ReasonBinding, fmt.Sprintf("the issuer of the client certificate may not vouch for identity %q", p.Leaf.Identity), p.Leaf)
+		if fault := anchor.cannotVouch(p, chain, now); fault != nil {
+			denial = fault
 			continue
 		}
-		if p.ServerAuth && !anchor.SVID {
-			denial = deny(ReasonProfile, "client certificate has the extended key usage serverAuth, which its issuer is not marked for", p.Leaf)
-			continue
+		if !s.outgoing(anchor) {
+			return anchor, nil
 		}
-		if until, over := chainOver(chain, now); over {
-			denial = deny(ReasonExpired, fmt.Sprintf("the issuer of the client certificate expired at %s", until.UTC().Format(time.RFC3339)), p.Leaf)
-			continue
-		}
-		return anchor, nil
+		outgoing, held = anchor, true
+	}
+	if held {
+		return outgoing, nil
 	}
 	if denial == nil {
 		denial = deny(ReasonUntrusted, "the issuer of the client certificate is not trusted", p.Leaf)
 	}
 	return TrustAnchor{}, denial
+}
+
+// chainEnded says why a chain lets nobody in any more, whatever it ends in; nil: it may.
+func (s *State) chainEnded(leaf Certificate, chain []Certificate) *Denial {
+	if old, found := s.distrusts(chain); found {
+		return distrustedDenial(leaf, old.Name, s.successor(old))
+	}
+	if r, found := s.revokesChain(chain); found {
+		return revokedDenial(leaf, r)
+	}
+	return nil
+}
+
+// cannotVouch says why the anchor does not let the peer in by a chain that ends in it; nil: it does.
+func (a TrustAnchor) cannotVouch(p Peer, chain []Certificate, now time.Time) *Denial {
+	if !a.Prefix.Matches(p.Leaf.Identity) {
+		return deny(ReasonBinding, fmt.Sprintf("the issuer of the client certificate may not vouch for identity %q", p.Leaf.Identity), p.Leaf)
+	}
+	if p.ServerAuth && !a.SVID {
+		return deny(ReasonProfile, "client certificate has the extended key usage serverAuth, which its issuer is not marked for", p.Leaf)
+	}
+	if until, over := chainOver(chain, now); over {
+		return deny(ReasonExpired, fmt.Sprintf("the issuer of the client certificate expired at %s", until.UTC().Format(time.RFC3339)), p.Leaf)
+	}
+	return nil
 }
 
 // chainOver reports whether an issuer has expired, and when.

@@ -13,7 +13,7 @@ import (
 // make an old build compute another state takes a new one.
 const (
 	MinLevel = 1
-	MaxLevel = 8
+	MaxLevel = 9
 )
 
 // Level is what this build writes.
@@ -80,6 +80,9 @@ var kinds = byName(
 	means(8, (*draft).rescueOperator),
 	means(8, (*draft).putPeerCA),
 	means(8, (*draft).retirePeerCA),
+	means(9, (*draft).startRotation),
+	means(9, (*draft).moveRotation),
+	means(9, (*draft).recordUses),
 )
 
 // LevelOf returns the kind of command in an entry that Check or Encode made, and the level

@@ -162,6 +162,7 @@ func everyCommand(t *testing.T) *lab {
 	keeping.ConnectQuery, keeping.LoginNotifyMessage, keeping.MaxPreparedStatements = "SELECT 1", "hello", 7
 	l.must(l.by("ada", armor.Apply{Pools: []armor.Pool{keeping}}))
 	l.must(l.by("ada", l.brief("short", time.Hour)))
+	l.rotated()
 	l.must(l.by("ada", armor.RetireAnchor{Anchor: l.anchor("dev-ca", "dev", "spiffe://dev.acme/*").Anchor.Certificate.Fingerprint}))
 	l.now = l.now.Add(2 * time.Hour)
 	l.must(l.node("n1", armor.PruneExpired{At: l.now}))
@@ -174,6 +175,28 @@ func everyCommand(t *testing.T) *lab {
 	l.must(l.by("ada", armor.Revoke{Selectors: everySelector()[1:2], Reason: armor.Superseded}))
 	l.must(l.by("ada", armor.MendTime{From: l.state().Time}))
 	return l
+}
+
+// rotated leads environment dev from one CA to another and back half-way, and leads staging all the way.
+func (l *lab) rotated() {
+	l.must(l.by("ada", l.anchor("next-ca", "dev", "spiffe://dev.acme/*")))
+	start := devRotation()
+	start.Watch, start.Spared = time.Minute, []armor.Pattern{"spiffe://dev.acme/*"}
+	l.must(l.by("ada", start))
+	l.must(l.node("n1", armor.RecordUses{Uses: []armor.Use{
+		{Anchor: start.Old, Identity: "spiffe://dev.acme/web", Seen: l.now}, {Anchor: start.New, Identity: "spiffe://dev.acme/web", Seen: l.now},
+	}}))
+	for _, phase := range []armor.RotationPhase{armor.RotationIssuing, armor.RotationTaint, armor.RotationShadow, armor.RotationStandby} {
+		l.must(l.by("ada", l.to(phase)))
+	}
+	for _, name := range []string{"staging-ca", "staging-ca-2"} {
+		l.must(l.by("ada", l.anchor(name, "staging", "spiffe://staging.acme/*")))
+	}
+	l.must(l.by("ada", armor.StartRotation{
+		Environment: "staging", Old: fingerprint("staging-ca"), New: fingerprint("staging-ca-2"), Compromised: true, Drill: true,
+	}))
+	r, _ := l.state().Rotations.Get("staging")
+	l.must(l.by("ada", armor.MoveRotation{Environment: "staging", Revision: r.Revision, To: armor.RotationStandby, Force: true}))
 }
 
 func TestEveryLogLeadsToTheStateThatItLedTo(t *testing.T) {

@@ -96,7 +96,15 @@ func (d draw) own() armor.Command {
 
 func (d draw) trust() armor.Command {
 	name := d.from("name", "a", "b", "c")
-	switch d.number("trust", 0, 8) {
+	switch d.number("trust", 0, 10) {
+	case 10:
+		env := d.env()
+		r, _ := d.l.state().Rotations.Get(env)
+		return armor.MoveRotation{Environment: env, Revision: r.Revision, To: rapid.SampledFrom(armor.RotationPhases()).Draw(d.T, "phase"),
+			Force: d.number("force", 0, 1) == 1}
+	case 9:
+		return armor.StartRotation{Environment: d.env(), Old: fingerprint("ca-" + d.from("old", "1", "2")), New: fingerprint("ca-" + d.from("new", "1", "2")),
+			Compromised: d.number("compromised", 0, 3) == 0}
 	case 8:
 		c, _ := ca("ca-" + d.from("ca", "1", "2"))
 		return armor.RetireAnchor{Anchor: c.Fingerprint, Undo: d.number("undo", 0, 1) == 1}

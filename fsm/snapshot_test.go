@@ -49,7 +49,9 @@ func furnished(t rapid.TB) *lab {
 }
 
 func TestSnapshotHoldsEveryTable(t *testing.T) {
-	l := furnished(t)
+	l := rotation(t)
+	l.must(l.by("ada", devRotation()))
+	l.must(l.node("n1", armor.RecordUses{Uses: []armor.Use{{Anchor: fingerprint("dev-ca"), Identity: "spiffe://dev.acme/web", Seen: l.now}}}))
 	w := l.machine.current.Load().world
 	for _, table := range tables {
 		var rows bytes.Buffer

@@ -39,7 +39,7 @@ func (d *draft) putAnchor(a armor.TrustAnchor) error {
 	}
 	key := a.Certificate.Fingerprint.String()
 	if old, had := d.Anchors.Get(key); had {
-		a.Retired = old.Retired // it is there, and stays as it is
+		a.Retired, a.Distrusted = old.Retired, old.Distrusted // it is there, and stays as it is
 		if !same(old, a) {
 			return refuse(armor.ErrConflict,
 				"trust anchor %s is bound to environment %s as %s with prefix %s, and stays so",
@@ -66,7 +66,7 @@ func (d *draft) checkAnchor(a armor.TrustAnchor) error {
 	if d.level >= 7 && judged.ID.Issuer.IsZero() { // an intermediate, whose issuer nobody has shown
 		judged.ID.Issuer = judged.Key
 	}
-	if a.Retired {
+	if a.Retired || a.Distrusted {
 		return refuse(armor.ErrInvalid, "trust anchor %s: one that is to be used by nobody need not be registered", a.Name)
 	}
 	if err := firstError(
@@ -97,6 +97,10 @@ func (d *draft) retireAnchor(c armor.RetireAnchor) error {
 	a, found := d.Anchors.Get(c.Anchor.String())
 	if !found {
 		return refuse(armor.ErrNotFound, "there is no trust anchor %s", c.Anchor.Short())
+	}
+	if r, found := d.Rotations.Get(a.Environment); found && r.Active() && (c.Anchor == r.Old || c.Anchor == r.New) {
+		return refuse(armor.ErrConflict, "trust anchor %s is in a rotation of environment %s, which says who issues: "+
+			"armorctl ca rotate status --environment %s", a.Name, a.Environment, a.Environment)
 	}
 	if a.Retired = !c.Undo; a.Retired {
 		put(d, armor.Anchors, a)
@@ -178,6 +182,9 @@ func (d *draft) vouched(r armor.CertRecord) error {
 	}
 	if len(issuer) > 0 {
 		may = issuer
+	}
+	if err := d.issues(r.Environment, issuer); err != nil {
+		return err
 	}
 	switch {
 	case len(may) == 0:

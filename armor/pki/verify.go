@@ -19,7 +19,7 @@ const (
 // each revision of the trust state; it is immutable and safe for concurrent use.
 type Verifier struct {
 	roots   *x509.CertPool
-	hints   *x509.CertPool // those that are not retired
+	hints   *x509.CertPool // those that are neither retired nor distrusted
 	anchors []*x509.Certificate
 	trusted map[armor.Digest]armor.Certificate // by fingerprint
 }
@@ -37,7 +37,7 @@ func NewVerifier(anchors []armor.TrustAnchor) (*Verifier, error) {
 			continue
 		}
 		v.roots.AddCert(cert)
-		if !a.Retired {
+		if !a.Retired && !a.Distrusted {
 			v.hints.AddCert(cert)
 		}
 		v.anchors = append(v.anchors, cert)
@@ -50,7 +50,7 @@ func NewVerifier(anchors []armor.TrustAnchor) (*Verifier, error) {
 func (v *Verifier) Anchors() []*x509.Certificate { return v.anchors }
 
 // Hints returns the anchors of which clients are told, so that they know which of their
-// certificates would do: those that are not retired. The caller must not change them. Where there is
+// certificates would do: those that are neither retired nor distrusted. The caller must not change them. Where there is
 // none, no client is told anything, and each shows what it has.
 func (v *Verifier) Hints() *x509.CertPool { return v.hints }
 

@@ -882,6 +882,7 @@ type TrustAnchor struct {
 	Der           []byte                 `protobuf:"bytes,5,opt,name=der,proto3" json:"der,omitempty"`
 	Svid          bool                   `protobuf:"varint,6,opt,name=svid,proto3" json:"svid,omitempty"`
 	Retired       bool                   `protobuf:"varint,7,opt,name=retired,proto3" json:"retired,omitempty"`
+	Distrusted    bool                   `protobuf:"varint,8,opt,name=distrusted,proto3" json:"distrusted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -961,6 +962,13 @@ func (x *TrustAnchor) GetSvid() bool {
 func (x *TrustAnchor) GetRetired() bool {
 	if x != nil {
 		return x.Retired
+	}
+	return false
+}
+
+func (x *TrustAnchor) GetDistrusted() bool {
+	if x != nil {
+		return x.Distrusted
 	}
 	return false
 }
@@ -1301,6 +1309,206 @@ func (x *StagedRevocations) GetAt() *Time {
 	return nil
 }
 
+type Rotation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Old           []byte                 `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"`
+	New           []byte                 `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
+	Phase         string                 `protobuf:"bytes,4,opt,name=phase,proto3" json:"phase,omitempty"`
+	Revision      uint64                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Since         *Time                  `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	Issuing       *Time                  `protobuf:"bytes,7,opt,name=issuing,proto3" json:"issuing,omitempty"`
+	Watch         int64                  `protobuf:"varint,8,opt,name=watch,proto3" json:"watch,omitempty"`
+	Spared        []string               `protobuf:"bytes,9,rep,name=spared,proto3" json:"spared,omitempty"`
+	Compromised   bool                   `protobuf:"varint,10,opt,name=compromised,proto3" json:"compromised,omitempty"`
+	Drill         bool                   `protobuf:"varint,11,opt,name=drill,proto3" json:"drill,omitempty"`
+	RolledBack    bool                   `protobuf:"varint,12,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"`
+	Drilled       *Time                  `protobuf:"bytes,13,opt,name=drilled,proto3" json:"drilled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rotation) Reset() {
+	*x = Rotation{}
+	mi := &file_armor_wire_words_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rotation) ProtoMessage() {}
+
+func (x *Rotation) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rotation.ProtoReflect.Descriptor instead.
+func (*Rotation) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Rotation) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Rotation) GetOld() []byte {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+func (x *Rotation) GetNew() []byte {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *Rotation) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Rotation) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Rotation) GetSince() *Time {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Rotation) GetIssuing() *Time {
+	if x != nil {
+		return x.Issuing
+	}
+	return nil
+}
+
+func (x *Rotation) GetWatch() int64 {
+	if x != nil {
+		return x.Watch
+	}
+	return 0
+}
+
+func (x *Rotation) GetSpared() []string {
+	if x != nil {
+		return x.Spared
+	}
+	return nil
+}
+
+func (x *Rotation) GetCompromised() bool {
+	if x != nil {
+		return x.Compromised
+	}
+	return false
+}
+
+func (x *Rotation) GetDrill() bool {
+	if x != nil {
+		return x.Drill
+	}
+	return false
+}
+
+func (x *Rotation) GetRolledBack() bool {
+	if x != nil {
+		return x.RolledBack
+	}
+	return false
+}
+
+func (x *Rotation) GetDrilled() *Time {
+	if x != nil {
+		return x.Drilled
+	}
+	return nil
+}
+
+type Use struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Anchor        []byte                 `protobuf:"bytes,1,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	Identity      string                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	Seen          *Time                  `protobuf:"bytes,3,opt,name=seen,proto3" json:"seen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Use) Reset() {
+	*x = Use{}
+	mi := &file_armor_wire_words_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Use) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Use) ProtoMessage() {}
+
+func (x *Use) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Use.ProtoReflect.Descriptor instead.
+func (*Use) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Use) GetAnchor() []byte {
+	if x != nil {
+		return x.Anchor
+	}
+	return nil
+}
+
+func (x *Use) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *Use) GetSeen() *Time {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
 type RoleAuth struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
@@ -1313,7 +1521,7 @@ type RoleAuth struct {
 
 func (x *RoleAuth) Reset() {
 	*x = RoleAuth{}
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1533,7 @@ func (x *RoleAuth) String() string {
 func (*RoleAuth) ProtoMessage() {}
 
 func (x *RoleAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[16]
+	mi := &file_armor_wire_words_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1546,7 @@ func (x *RoleAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleAuth.ProtoReflect.Descriptor instead.
 func (*RoleAuth) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{16}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RoleAuth) GetRole() string {
@@ -1379,7 +1587,7 @@ type AuthQuery struct {
 
 func (x *AuthQuery) Reset() {
 	*x = AuthQuery{}
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1599,7 @@ func (x *AuthQuery) String() string {
 func (*AuthQuery) ProtoMessage() {}
 
 func (x *AuthQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[17]
+	mi := &file_armor_wire_words_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1612,7 @@ func (x *AuthQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthQuery.ProtoReflect.Descriptor instead.
 func (*AuthQuery) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{17}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AuthQuery) GetRole() string {
@@ -1442,7 +1650,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1662,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[18]
+	mi := &file_armor_wire_words_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1675,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{18}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Database) GetName() string {
@@ -1595,7 +1803,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1815,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[19]
+	mi := &file_armor_wire_words_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1828,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{19}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Pool) GetName() string {
@@ -1817,7 +2025,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2037,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[20]
+	mi := &file_armor_wire_words_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2050,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{20}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Share) GetPool() string {
@@ -1887,7 +2095,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2107,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[21]
+	mi := &file_armor_wire_words_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2120,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{21}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Grant) GetDatabase() string {
@@ -1972,7 +2180,7 @@ type IdentityConfig struct {
 
 func (x *IdentityConfig) Reset() {
 	*x = IdentityConfig{}
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2192,7 @@ func (x *IdentityConfig) String() string {
 func (*IdentityConfig) ProtoMessage() {}
 
 func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[22]
+	mi := &file_armor_wire_words_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2205,7 @@ func (x *IdentityConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityConfig.ProtoReflect.Descriptor instead.
 func (*IdentityConfig) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{22}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *IdentityConfig) GetName() string {
@@ -2060,7 +2268,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2280,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[23]
+	mi := &file_armor_wire_words_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2293,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{23}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Bootstrap) GetCluster() *Cluster {
@@ -2118,7 +2326,7 @@ type PutEnvironment struct {
 
 func (x *PutEnvironment) Reset() {
 	*x = PutEnvironment{}
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2130,7 +2338,7 @@ func (x *PutEnvironment) String() string {
 func (*PutEnvironment) ProtoMessage() {}
 
 func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[24]
+	mi := &file_armor_wire_words_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2143,7 +2351,7 @@ func (x *PutEnvironment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutEnvironment.ProtoReflect.Descriptor instead.
 func (*PutEnvironment) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{24}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PutEnvironment) GetEnvironment() *Environment {
@@ -2162,7 +2370,7 @@ type PutAnchor struct {
 
 func (x *PutAnchor) Reset() {
 	*x = PutAnchor{}
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2382,7 @@ func (x *PutAnchor) String() string {
 func (*PutAnchor) ProtoMessage() {}
 
 func (x *PutAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[25]
+	mi := &file_armor_wire_words_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2395,7 @@ func (x *PutAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAnchor.ProtoReflect.Descriptor instead.
 func (*PutAnchor) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{25}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PutAnchor) GetAnchor() *TrustAnchor {
@@ -2207,7 +2415,7 @@ type RegisterCertificate struct {
 
 func (x *RegisterCertificate) Reset() {
 	*x = RegisterCertificate{}
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2219,7 +2427,7 @@ func (x *RegisterCertificate) String() string {
 func (*RegisterCertificate) ProtoMessage() {}
 
 func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[26]
+	mi := &file_armor_wire_words_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +2440,7 @@ func (x *RegisterCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterCertificate.ProtoReflect.Descriptor instead.
 func (*RegisterCertificate) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{26}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RegisterCertificate) GetRecord() *CertRecord {
@@ -2260,7 +2468,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2480,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[27]
+	mi := &file_armor_wire_words_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2493,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{27}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Revoke) GetSelectors() []*Selector {
@@ -2320,7 +2528,7 @@ type ObjectRef struct {
 
 func (x *ObjectRef) Reset() {
 	*x = ObjectRef{}
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2540,7 @@ func (x *ObjectRef) String() string {
 func (*ObjectRef) ProtoMessage() {}
 
 func (x *ObjectRef) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[28]
+	mi := &file_armor_wire_words_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2553,7 @@ func (x *ObjectRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectRef.ProtoReflect.Descriptor instead.
 func (*ObjectRef) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{28}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ObjectRef) GetKind() string {
@@ -2384,7 +2592,7 @@ type Apply struct {
 
 func (x *Apply) Reset() {
 	*x = Apply{}
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2604,7 @@ func (x *Apply) String() string {
 func (*Apply) ProtoMessage() {}
 
 func (x *Apply) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[29]
+	mi := &file_armor_wire_words_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2617,7 @@ func (x *Apply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Apply.ProtoReflect.Descriptor instead.
 func (*Apply) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{29}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Apply) GetIfRevision() uint64 {
@@ -2470,7 +2678,7 @@ type PutOperator struct {
 
 func (x *PutOperator) Reset() {
 	*x = PutOperator{}
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2690,7 @@ func (x *PutOperator) String() string {
 func (*PutOperator) ProtoMessage() {}
 
 func (x *PutOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[30]
+	mi := &file_armor_wire_words_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2703,7 @@ func (x *PutOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutOperator.ProtoReflect.Descriptor instead.
 func (*PutOperator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{30}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PutOperator) GetOperator() *Operator {
@@ -2514,7 +2722,7 @@ type RescueOperator struct {
 
 func (x *RescueOperator) Reset() {
 	*x = RescueOperator{}
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +2734,7 @@ func (x *RescueOperator) String() string {
 func (*RescueOperator) ProtoMessage() {}
 
 func (x *RescueOperator) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[31]
+	mi := &file_armor_wire_words_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2747,7 @@ func (x *RescueOperator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RescueOperator.ProtoReflect.Descriptor instead.
 func (*RescueOperator) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{31}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RescueOperator) GetOperator() *Operator {
@@ -2560,7 +2768,7 @@ type PutPeerCA struct {
 
 func (x *PutPeerCA) Reset() {
 	*x = PutPeerCA{}
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2780,7 @@ func (x *PutPeerCA) String() string {
 func (*PutPeerCA) ProtoMessage() {}
 
 func (x *PutPeerCA) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[32]
+	mi := &file_armor_wire_words_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2793,7 @@ func (x *PutPeerCA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPeerCA.ProtoReflect.Descriptor instead.
 func (*PutPeerCA) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{32}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutPeerCA) GetCertificate() *Certificate {
@@ -2619,7 +2827,7 @@ type RetirePeerCA struct {
 
 func (x *RetirePeerCA) Reset() {
 	*x = RetirePeerCA{}
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2631,7 +2839,7 @@ func (x *RetirePeerCA) String() string {
 func (*RetirePeerCA) ProtoMessage() {}
 
 func (x *RetirePeerCA) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[33]
+	mi := &file_armor_wire_words_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +2852,7 @@ func (x *RetirePeerCA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetirePeerCA.ProtoReflect.Descriptor instead.
 func (*RetirePeerCA) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{33}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RetirePeerCA) GetFingerprint() []byte {
@@ -2670,7 +2878,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2682,7 +2890,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[34]
+	mi := &file_armor_wire_words_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2695,7 +2903,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{34}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CreateJoinToken) GetToken() *JoinToken {
@@ -2715,7 +2923,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2935,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[35]
+	mi := &file_armor_wire_words_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2948,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{35}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RequestJoin) GetToken() []byte {
@@ -2768,7 +2976,7 @@ type ApproveJoin struct {
 
 func (x *ApproveJoin) Reset() {
 	*x = ApproveJoin{}
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +2988,7 @@ func (x *ApproveJoin) String() string {
 func (*ApproveJoin) ProtoMessage() {}
 
 func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[36]
+	mi := &file_armor_wire_words_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +3001,7 @@ func (x *ApproveJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveJoin.ProtoReflect.Descriptor instead.
 func (*ApproveJoin) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{36}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ApproveJoin) GetNode() string {
@@ -2828,7 +3036,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +3048,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[37]
+	mi := &file_armor_wire_words_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2853,7 +3061,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{37}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveMember) GetNode() string {
@@ -2888,7 +3096,7 @@ type RenewMember struct {
 
 func (x *RenewMember) Reset() {
 	*x = RenewMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3108,7 @@ func (x *RenewMember) String() string {
 func (*RenewMember) ProtoMessage() {}
 
 func (x *RenewMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[38]
+	mi := &file_armor_wire_words_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3121,7 @@ func (x *RenewMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewMember.ProtoReflect.Descriptor instead.
 func (*RenewMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{38}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RenewMember) GetNode() string {
@@ -2949,7 +3157,7 @@ type ReplaceMember struct {
 
 func (x *ReplaceMember) Reset() {
 	*x = ReplaceMember{}
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3169,7 @@ func (x *ReplaceMember) String() string {
 func (*ReplaceMember) ProtoMessage() {}
 
 func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[39]
+	mi := &file_armor_wire_words_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3182,7 @@ func (x *ReplaceMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMember.ProtoReflect.Descriptor instead.
 func (*ReplaceMember) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{39}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReplaceMember) GetNode() string {
@@ -3017,7 +3225,7 @@ type SetMemberAddresses struct {
 
 func (x *SetMemberAddresses) Reset() {
 	*x = SetMemberAddresses{}
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3029,7 +3237,7 @@ func (x *SetMemberAddresses) String() string {
 func (*SetMemberAddresses) ProtoMessage() {}
 
 func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[40]
+	mi := &file_armor_wire_words_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3042,7 +3250,7 @@ func (x *SetMemberAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberAddresses.ProtoReflect.Descriptor instead.
 func (*SetMemberAddresses) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{40}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetMemberAddresses) GetNode() string {
@@ -3083,7 +3291,7 @@ type SetShares struct {
 
 func (x *SetShares) Reset() {
 	*x = SetShares{}
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3095,7 +3303,7 @@ func (x *SetShares) String() string {
 func (*SetShares) ProtoMessage() {}
 
 func (x *SetShares) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[41]
+	mi := &file_armor_wire_words_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3108,7 +3316,7 @@ func (x *SetShares) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetShares.ProtoReflect.Descriptor instead.
 func (*SetShares) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{41}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetShares) GetPool() string {
@@ -3134,7 +3342,7 @@ type BuryTombstones struct {
 
 func (x *BuryTombstones) Reset() {
 	*x = BuryTombstones{}
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3354,7 @@ func (x *BuryTombstones) String() string {
 func (*BuryTombstones) ProtoMessage() {}
 
 func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[42]
+	mi := &file_armor_wire_words_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3367,7 @@ func (x *BuryTombstones) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryTombstones.ProtoReflect.Descriptor instead.
 func (*BuryTombstones) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{42}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *BuryTombstones) GetNodes() []string {
@@ -3178,7 +3386,7 @@ type PruneExpired struct {
 
 func (x *PruneExpired) Reset() {
 	*x = PruneExpired{}
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +3398,7 @@ func (x *PruneExpired) String() string {
 func (*PruneExpired) ProtoMessage() {}
 
 func (x *PruneExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[43]
+	mi := &file_armor_wire_words_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +3411,7 @@ func (x *PruneExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneExpired.ProtoReflect.Descriptor instead.
 func (*PruneExpired) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{43}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PruneExpired) GetAt() *Time {
@@ -3224,7 +3432,7 @@ type StageRevocations struct {
 
 func (x *StageRevocations) Reset() {
 	*x = StageRevocations{}
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3444,7 @@ func (x *StageRevocations) String() string {
 func (*StageRevocations) ProtoMessage() {}
 
 func (x *StageRevocations) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[44]
+	mi := &file_armor_wire_words_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3457,7 @@ func (x *StageRevocations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRevocations.ProtoReflect.Descriptor instead.
 func (*StageRevocations) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{44}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StageRevocations) GetBatch() string {
@@ -3286,7 +3494,7 @@ type RevokeStaged struct {
 
 func (x *RevokeStaged) Reset() {
 	*x = RevokeStaged{}
-	mi := &file_armor_wire_words_proto_msgTypes[45]
+	mi := &file_armor_wire_words_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3298,7 +3506,7 @@ func (x *RevokeStaged) String() string {
 func (*RevokeStaged) ProtoMessage() {}
 
 func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[45]
+	mi := &file_armor_wire_words_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3311,7 +3519,7 @@ func (x *RevokeStaged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeStaged.ProtoReflect.Descriptor instead.
 func (*RevokeStaged) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{45}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RevokeStaged) GetBatch() string {
@@ -3358,7 +3566,7 @@ type MendTime struct {
 
 func (x *MendTime) Reset() {
 	*x = MendTime{}
-	mi := &file_armor_wire_words_proto_msgTypes[46]
+	mi := &file_armor_wire_words_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3370,7 +3578,7 @@ func (x *MendTime) String() string {
 func (*MendTime) ProtoMessage() {}
 
 func (x *MendTime) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[46]
+	mi := &file_armor_wire_words_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3383,7 +3591,7 @@ func (x *MendTime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MendTime.ProtoReflect.Descriptor instead.
 func (*MendTime) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{46}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *MendTime) GetFrom() *Time {
@@ -3402,7 +3610,7 @@ type PruneCertificates struct {
 
 func (x *PruneCertificates) Reset() {
 	*x = PruneCertificates{}
-	mi := &file_armor_wire_words_proto_msgTypes[47]
+	mi := &file_armor_wire_words_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3622,7 @@ func (x *PruneCertificates) String() string {
 func (*PruneCertificates) ProtoMessage() {}
 
 func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[47]
+	mi := &file_armor_wire_words_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3635,7 @@ func (x *PruneCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneCertificates.ProtoReflect.Descriptor instead.
 func (*PruneCertificates) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{47}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PruneCertificates) GetEndedBefore() *Time {
@@ -3447,7 +3655,7 @@ type RetireAnchor struct {
 
 func (x *RetireAnchor) Reset() {
 	*x = RetireAnchor{}
-	mi := &file_armor_wire_words_proto_msgTypes[48]
+	mi := &file_armor_wire_words_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3459,7 +3667,7 @@ func (x *RetireAnchor) String() string {
 func (*RetireAnchor) ProtoMessage() {}
 
 func (x *RetireAnchor) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[48]
+	mi := &file_armor_wire_words_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3472,7 +3680,7 @@ func (x *RetireAnchor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireAnchor.ProtoReflect.Descriptor instead.
 func (*RetireAnchor) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{48}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RetireAnchor) GetAnchor() []byte {
@@ -3487,6 +3695,218 @@ func (x *RetireAnchor) GetUndo() bool {
 		return x.Undo
 	}
 	return false
+}
+
+type StartRotation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Old           []byte                 `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"`
+	New           []byte                 `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
+	Watch         int64                  `protobuf:"varint,4,opt,name=watch,proto3" json:"watch,omitempty"`
+	Spared        []string               `protobuf:"bytes,5,rep,name=spared,proto3" json:"spared,omitempty"`
+	Compromised   bool                   `protobuf:"varint,6,opt,name=compromised,proto3" json:"compromised,omitempty"`
+	Drill         bool                   `protobuf:"varint,7,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRotation) Reset() {
+	*x = StartRotation{}
+	mi := &file_armor_wire_words_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRotation) ProtoMessage() {}
+
+func (x *StartRotation) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRotation.ProtoReflect.Descriptor instead.
+func (*StartRotation) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *StartRotation) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *StartRotation) GetOld() []byte {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+func (x *StartRotation) GetNew() []byte {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *StartRotation) GetWatch() int64 {
+	if x != nil {
+		return x.Watch
+	}
+	return 0
+}
+
+func (x *StartRotation) GetSpared() []string {
+	if x != nil {
+		return x.Spared
+	}
+	return nil
+}
+
+func (x *StartRotation) GetCompromised() bool {
+	if x != nil {
+		return x.Compromised
+	}
+	return false
+}
+
+func (x *StartRotation) GetDrill() bool {
+	if x != nil {
+		return x.Drill
+	}
+	return false
+}
+
+type MoveRotation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Revision      uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	Spared        []string               `protobuf:"bytes,4,rep,name=spared,proto3" json:"spared,omitempty"`
+	Force         bool                   `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveRotation) Reset() {
+	*x = MoveRotation{}
+	mi := &file_armor_wire_words_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveRotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveRotation) ProtoMessage() {}
+
+func (x *MoveRotation) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveRotation.ProtoReflect.Descriptor instead.
+func (*MoveRotation) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *MoveRotation) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *MoveRotation) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *MoveRotation) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *MoveRotation) GetSpared() []string {
+	if x != nil {
+		return x.Spared
+	}
+	return nil
+}
+
+func (x *MoveRotation) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RecordUses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uses          []*Use                 `protobuf:"bytes,1,rep,name=uses,proto3" json:"uses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordUses) Reset() {
+	*x = RecordUses{}
+	mi := &file_armor_wire_words_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordUses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordUses) ProtoMessage() {}
+
+func (x *RecordUses) ProtoReflect() protoreflect.Message {
+	mi := &file_armor_wire_words_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordUses.ProtoReflect.Descriptor instead.
+func (*RecordUses) Descriptor() ([]byte, []int) {
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *RecordUses) GetUses() []*Use {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
 }
 
 // Command is one of the above; the field's name is armor.Command.Kind.
@@ -3519,6 +3939,9 @@ type Command struct {
 	//	*Command_RescueOperator
 	//	*Command_PutPeerCa
 	//	*Command_RetirePeerCa
+	//	*Command_StartRotation
+	//	*Command_MoveRotation
+	//	*Command_RecordUses
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3526,7 +3949,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_armor_wire_words_proto_msgTypes[49]
+	mi := &file_armor_wire_words_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3961,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_armor_wire_words_proto_msgTypes[49]
+	mi := &file_armor_wire_words_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3974,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_armor_wire_words_proto_rawDescGZIP(), []int{49}
+	return file_armor_wire_words_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Command) GetKind() isCommand_Kind {
@@ -3786,6 +4209,33 @@ func (x *Command) GetRetirePeerCa() *RetirePeerCA {
 	return nil
 }
 
+func (x *Command) GetStartRotation() *StartRotation {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_StartRotation); ok {
+			return x.StartRotation
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetMoveRotation() *MoveRotation {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_MoveRotation); ok {
+			return x.MoveRotation
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordUses() *RecordUses {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RecordUses); ok {
+			return x.RecordUses
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -3890,6 +4340,18 @@ type Command_RetirePeerCa struct {
 	RetirePeerCa *RetirePeerCA `protobuf:"bytes,25,opt,name=retire_peer_ca,json=retirePeerCa,proto3,oneof"`
 }
 
+type Command_StartRotation struct {
+	StartRotation *StartRotation `protobuf:"bytes,26,opt,name=start_rotation,json=startRotation,proto3,oneof"`
+}
+
+type Command_MoveRotation struct {
+	MoveRotation *MoveRotation `protobuf:"bytes,27,opt,name=move_rotation,json=moveRotation,proto3,oneof"`
+}
+
+type Command_RecordUses struct {
+	RecordUses *RecordUses `protobuf:"bytes,28,opt,name=record_uses,json=recordUses,proto3,oneof"`
+}
+
 func (*Command_Bootstrap) isCommand_Kind() {}
 
 func (*Command_PutEnvironment) isCommand_Kind() {}
@@ -3939,6 +4401,12 @@ func (*Command_RescueOperator) isCommand_Kind() {}
 func (*Command_PutPeerCa) isCommand_Kind() {}
 
 func (*Command_RetirePeerCa) isCommand_Kind() {}
+
+func (*Command_StartRotation) isCommand_Kind() {}
+
+func (*Command_MoveRotation) isCommand_Kind() {}
+
+func (*Command_RecordUses) isCommand_Kind() {}
 
 var File_armor_wire_words_proto protoreflect.FileDescriptor
 
@@ -4021,7 +4489,7 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\tfresh_new\x18\x04 \x01(\x03R\bfreshNew\x12\x1d\n" +
 	"\n" +
 	"fresh_live\x18\x05 \x01(\x03R\tfreshLive\x12\x16\n" +
-	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xd9\x01\n" +
+	"\x06cancel\x18\x06 \x01(\tR\x06cancel\"\xf9\x01\n" +
 	"\vTrustAnchor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x16\n" +
@@ -4029,7 +4497,10 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\vcertificate\x18\x04 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03der\x18\x05 \x01(\fR\x03der\x12\x12\n" +
 	"\x04svid\x18\x06 \x01(\bR\x04svid\x12\x18\n" +
-	"\aretired\x18\a \x01(\bR\aretired\"\x8c\x02\n" +
+	"\aretired\x18\a \x01(\bR\aretired\x12\x1e\n" +
+	"\n" +
+	"distrusted\x18\b \x01(\bR\n" +
+	"distrusted\"\x8c\x02\n" +
 	"\n" +
 	"CertRecord\x12<\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x1a.armor.wire.v1.CertificateR\vcertificate\x12 \n" +
@@ -4060,7 +4531,27 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\x04part\x18\x02 \x01(\x03R\x04part\x125\n" +
 	"\tselectors\x18\x03 \x03(\v2\x17.armor.wire.v1.SelectorR\tselectors\x12\x0e\n" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x12#\n" +
-	"\x02at\x18\x05 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\"j\n" +
+	"\x02at\x18\x05 \x01(\v2\x13.armor.wire.v1.TimeR\x02at\"\x92\x03\n" +
+	"\bRotation\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03old\x18\x02 \x01(\fR\x03old\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\fR\x03new\x12\x14\n" +
+	"\x05phase\x18\x04 \x01(\tR\x05phase\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\x12)\n" +
+	"\x05since\x18\x06 \x01(\v2\x13.armor.wire.v1.TimeR\x05since\x12-\n" +
+	"\aissuing\x18\a \x01(\v2\x13.armor.wire.v1.TimeR\aissuing\x12\x14\n" +
+	"\x05watch\x18\b \x01(\x03R\x05watch\x12\x16\n" +
+	"\x06spared\x18\t \x03(\tR\x06spared\x12 \n" +
+	"\vcompromised\x18\n" +
+	" \x01(\bR\vcompromised\x12\x14\n" +
+	"\x05drill\x18\v \x01(\bR\x05drill\x12\x1f\n" +
+	"\vrolled_back\x18\f \x01(\bR\n" +
+	"rolledBack\x12-\n" +
+	"\adrilled\x18\r \x01(\v2\x13.armor.wire.v1.TimeR\adrilled\"b\n" +
+	"\x03Use\x12\x16\n" +
+	"\x06anchor\x18\x01 \x01(\fR\x06anchor\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\x12'\n" +
+	"\x04seen\x18\x03 \x01(\v2\x13.armor.wire.v1.TimeR\x04seen\"j\n" +
 	"\bRoleAuth\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
@@ -4230,7 +4721,24 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\fended_before\x18\x01 \x01(\v2\x13.armor.wire.v1.TimeR\vendedBefore\":\n" +
 	"\fRetireAnchor\x12\x16\n" +
 	"\x06anchor\x18\x01 \x01(\fR\x06anchor\x12\x12\n" +
-	"\x04undo\x18\x02 \x01(\bR\x04undo\"\xb3\r\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"\xbb\x01\n" +
+	"\rStartRotation\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
+	"\x03old\x18\x02 \x01(\fR\x03old\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\fR\x03new\x12\x14\n" +
+	"\x05watch\x18\x04 \x01(\x03R\x05watch\x12\x16\n" +
+	"\x06spared\x18\x05 \x03(\tR\x06spared\x12 \n" +
+	"\vcompromised\x18\x06 \x01(\bR\vcompromised\x12\x14\n" +
+	"\x05drill\x18\a \x01(\bR\x05drill\"\x8a\x01\n" +
+	"\fMoveRotation\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x16\n" +
+	"\x06spared\x18\x04 \x03(\tR\x06spared\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\"4\n" +
+	"\n" +
+	"RecordUses\x12&\n" +
+	"\x04uses\x18\x01 \x03(\v2\x12.armor.wire.v1.UseR\x04uses\"\xfc\x0e\n" +
 	"\aCommand\x128\n" +
 	"\tbootstrap\x18\x01 \x01(\v2\x18.armor.wire.v1.BootstrapH\x00R\tbootstrap\x12H\n" +
 	"\x0fput_environment\x18\x02 \x01(\v2\x1d.armor.wire.v1.PutEnvironmentH\x00R\x0eputEnvironment\x129\n" +
@@ -4259,7 +4767,11 @@ const file_armor_wire_words_proto_rawDesc = "" +
 	"\rretire_anchor\x18\x16 \x01(\v2\x1b.armor.wire.v1.RetireAnchorH\x00R\fretireAnchor\x12H\n" +
 	"\x0frescue_operator\x18\x17 \x01(\v2\x1d.armor.wire.v1.RescueOperatorH\x00R\x0erescueOperator\x12:\n" +
 	"\vput_peer_ca\x18\x18 \x01(\v2\x18.armor.wire.v1.PutPeerCAH\x00R\tputPeerCa\x12C\n" +
-	"\x0eretire_peer_ca\x18\x19 \x01(\v2\x1b.armor.wire.v1.RetirePeerCAH\x00R\fretirePeerCaB\x06\n" +
+	"\x0eretire_peer_ca\x18\x19 \x01(\v2\x1b.armor.wire.v1.RetirePeerCAH\x00R\fretirePeerCa\x12E\n" +
+	"\x0estart_rotation\x18\x1a \x01(\v2\x1c.armor.wire.v1.StartRotationH\x00R\rstartRotation\x12B\n" +
+	"\rmove_rotation\x18\x1b \x01(\v2\x1b.armor.wire.v1.MoveRotationH\x00R\fmoveRotation\x12<\n" +
+	"\vrecord_uses\x18\x1c \x01(\v2\x19.armor.wire.v1.RecordUsesH\x00R\n" +
+	"recordUsesB\x06\n" +
 	"\x04kindB'Z%github.com/armordb/armordb/armor/wireb\x06proto3"
 
 var (
@@ -4274,7 +4786,7 @@ func file_armor_wire_words_proto_rawDescGZIP() []byte {
 	return file_armor_wire_words_proto_rawDescData
 }
 
-var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_armor_wire_words_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_armor_wire_words_proto_goTypes = []any{
 	(*Time)(nil),                // 0: armor.wire.v1.Time
 	(*CertID)(nil),              // 1: armor.wire.v1.CertID
@@ -4292,40 +4804,45 @@ var file_armor_wire_words_proto_goTypes = []any{
 	(*Selector)(nil),            // 13: armor.wire.v1.Selector
 	(*Revocation)(nil),          // 14: armor.wire.v1.Revocation
 	(*StagedRevocations)(nil),   // 15: armor.wire.v1.StagedRevocations
-	(*RoleAuth)(nil),            // 16: armor.wire.v1.RoleAuth
-	(*AuthQuery)(nil),           // 17: armor.wire.v1.AuthQuery
-	(*Database)(nil),            // 18: armor.wire.v1.Database
-	(*Pool)(nil),                // 19: armor.wire.v1.Pool
-	(*Share)(nil),               // 20: armor.wire.v1.Share
-	(*Grant)(nil),               // 21: armor.wire.v1.Grant
-	(*IdentityConfig)(nil),      // 22: armor.wire.v1.IdentityConfig
-	(*Bootstrap)(nil),           // 23: armor.wire.v1.Bootstrap
-	(*PutEnvironment)(nil),      // 24: armor.wire.v1.PutEnvironment
-	(*PutAnchor)(nil),           // 25: armor.wire.v1.PutAnchor
-	(*RegisterCertificate)(nil), // 26: armor.wire.v1.RegisterCertificate
-	(*Revoke)(nil),              // 27: armor.wire.v1.Revoke
-	(*ObjectRef)(nil),           // 28: armor.wire.v1.ObjectRef
-	(*Apply)(nil),               // 29: armor.wire.v1.Apply
-	(*PutOperator)(nil),         // 30: armor.wire.v1.PutOperator
-	(*RescueOperator)(nil),      // 31: armor.wire.v1.RescueOperator
-	(*PutPeerCA)(nil),           // 32: armor.wire.v1.PutPeerCA
-	(*RetirePeerCA)(nil),        // 33: armor.wire.v1.RetirePeerCA
-	(*CreateJoinToken)(nil),     // 34: armor.wire.v1.CreateJoinToken
-	(*RequestJoin)(nil),         // 35: armor.wire.v1.RequestJoin
-	(*ApproveJoin)(nil),         // 36: armor.wire.v1.ApproveJoin
-	(*RemoveMember)(nil),        // 37: armor.wire.v1.RemoveMember
-	(*RenewMember)(nil),         // 38: armor.wire.v1.RenewMember
-	(*ReplaceMember)(nil),       // 39: armor.wire.v1.ReplaceMember
-	(*SetMemberAddresses)(nil),  // 40: armor.wire.v1.SetMemberAddresses
-	(*SetShares)(nil),           // 41: armor.wire.v1.SetShares
-	(*BuryTombstones)(nil),      // 42: armor.wire.v1.BuryTombstones
-	(*PruneExpired)(nil),        // 43: armor.wire.v1.PruneExpired
-	(*StageRevocations)(nil),    // 44: armor.wire.v1.StageRevocations
-	(*RevokeStaged)(nil),        // 45: armor.wire.v1.RevokeStaged
-	(*MendTime)(nil),            // 46: armor.wire.v1.MendTime
-	(*PruneCertificates)(nil),   // 47: armor.wire.v1.PruneCertificates
-	(*RetireAnchor)(nil),        // 48: armor.wire.v1.RetireAnchor
-	(*Command)(nil),             // 49: armor.wire.v1.Command
+	(*Rotation)(nil),            // 16: armor.wire.v1.Rotation
+	(*Use)(nil),                 // 17: armor.wire.v1.Use
+	(*RoleAuth)(nil),            // 18: armor.wire.v1.RoleAuth
+	(*AuthQuery)(nil),           // 19: armor.wire.v1.AuthQuery
+	(*Database)(nil),            // 20: armor.wire.v1.Database
+	(*Pool)(nil),                // 21: armor.wire.v1.Pool
+	(*Share)(nil),               // 22: armor.wire.v1.Share
+	(*Grant)(nil),               // 23: armor.wire.v1.Grant
+	(*IdentityConfig)(nil),      // 24: armor.wire.v1.IdentityConfig
+	(*Bootstrap)(nil),           // 25: armor.wire.v1.Bootstrap
+	(*PutEnvironment)(nil),      // 26: armor.wire.v1.PutEnvironment
+	(*PutAnchor)(nil),           // 27: armor.wire.v1.PutAnchor
+	(*RegisterCertificate)(nil), // 28: armor.wire.v1.RegisterCertificate
+	(*Revoke)(nil),              // 29: armor.wire.v1.Revoke
+	(*ObjectRef)(nil),           // 30: armor.wire.v1.ObjectRef
+	(*Apply)(nil),               // 31: armor.wire.v1.Apply
+	(*PutOperator)(nil),         // 32: armor.wire.v1.PutOperator
+	(*RescueOperator)(nil),      // 33: armor.wire.v1.RescueOperator
+	(*PutPeerCA)(nil),           // 34: armor.wire.v1.PutPeerCA
+	(*RetirePeerCA)(nil),        // 35: armor.wire.v1.RetirePeerCA
+	(*CreateJoinToken)(nil),     // 36: armor.wire.v1.CreateJoinToken
+	(*RequestJoin)(nil),         // 37: armor.wire.v1.RequestJoin
+	(*ApproveJoin)(nil),         // 38: armor.wire.v1.ApproveJoin
+	(*RemoveMember)(nil),        // 39: armor.wire.v1.RemoveMember
+	(*RenewMember)(nil),         // 40: armor.wire.v1.RenewMember
+	(*ReplaceMember)(nil),       // 41: armor.wire.v1.ReplaceMember
+	(*SetMemberAddresses)(nil),  // 42: armor.wire.v1.SetMemberAddresses
+	(*SetShares)(nil),           // 43: armor.wire.v1.SetShares
+	(*BuryTombstones)(nil),      // 44: armor.wire.v1.BuryTombstones
+	(*PruneExpired)(nil),        // 45: armor.wire.v1.PruneExpired
+	(*StageRevocations)(nil),    // 46: armor.wire.v1.StageRevocations
+	(*RevokeStaged)(nil),        // 47: armor.wire.v1.RevokeStaged
+	(*MendTime)(nil),            // 48: armor.wire.v1.MendTime
+	(*PruneCertificates)(nil),   // 49: armor.wire.v1.PruneCertificates
+	(*RetireAnchor)(nil),        // 50: armor.wire.v1.RetireAnchor
+	(*StartRotation)(nil),       // 51: armor.wire.v1.StartRotation
+	(*MoveRotation)(nil),        // 52: armor.wire.v1.MoveRotation
+	(*RecordUses)(nil),          // 53: armor.wire.v1.RecordUses
+	(*Command)(nil),             // 54: armor.wire.v1.Command
 }
 var file_armor_wire_words_proto_depIdxs = []int32{
 	1,  // 0: armor.wire.v1.Certificate.id:type_name -> armor.wire.v1.CertID
@@ -4349,64 +4866,72 @@ var file_armor_wire_words_proto_depIdxs = []int32{
 	0,  // 18: armor.wire.v1.Revocation.at:type_name -> armor.wire.v1.Time
 	13, // 19: armor.wire.v1.StagedRevocations.selectors:type_name -> armor.wire.v1.Selector
 	0,  // 20: armor.wire.v1.StagedRevocations.at:type_name -> armor.wire.v1.Time
-	16, // 21: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
-	17, // 22: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
-	21, // 23: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
-	3,  // 24: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
-	5,  // 25: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
-	9,  // 26: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
-	10, // 27: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
-	11, // 28: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
-	12, // 29: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
-	13, // 30: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
-	10, // 31: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
-	18, // 32: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
-	19, // 33: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
-	22, // 34: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
-	28, // 35: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
-	9,  // 36: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
-	9,  // 37: armor.wire.v1.RescueOperator.operator:type_name -> armor.wire.v1.Operator
-	2,  // 38: armor.wire.v1.PutPeerCA.certificate:type_name -> armor.wire.v1.Certificate
-	7,  // 39: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
-	8,  // 40: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
-	2,  // 41: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
-	2,  // 42: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
-	7,  // 43: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
-	20, // 44: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
-	0,  // 45: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
-	13, // 46: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
-	0,  // 47: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
-	0,  // 48: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
-	23, // 49: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
-	24, // 50: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
-	25, // 51: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
-	26, // 52: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
-	27, // 53: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
-	29, // 54: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
-	30, // 55: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
-	34, // 56: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
-	35, // 57: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
-	36, // 58: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
-	37, // 59: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
-	40, // 60: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
-	41, // 61: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
-	42, // 62: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
-	43, // 63: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
-	44, // 64: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
-	45, // 65: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
-	46, // 66: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
-	47, // 67: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
-	39, // 68: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
-	38, // 69: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
-	48, // 70: armor.wire.v1.Command.retire_anchor:type_name -> armor.wire.v1.RetireAnchor
-	31, // 71: armor.wire.v1.Command.rescue_operator:type_name -> armor.wire.v1.RescueOperator
-	32, // 72: armor.wire.v1.Command.put_peer_ca:type_name -> armor.wire.v1.PutPeerCA
-	33, // 73: armor.wire.v1.Command.retire_peer_ca:type_name -> armor.wire.v1.RetirePeerCA
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	0,  // 21: armor.wire.v1.Rotation.since:type_name -> armor.wire.v1.Time
+	0,  // 22: armor.wire.v1.Rotation.issuing:type_name -> armor.wire.v1.Time
+	0,  // 23: armor.wire.v1.Rotation.drilled:type_name -> armor.wire.v1.Time
+	0,  // 24: armor.wire.v1.Use.seen:type_name -> armor.wire.v1.Time
+	18, // 25: armor.wire.v1.Database.roles:type_name -> armor.wire.v1.RoleAuth
+	19, // 26: armor.wire.v1.Database.query:type_name -> armor.wire.v1.AuthQuery
+	23, // 27: armor.wire.v1.IdentityConfig.grants:type_name -> armor.wire.v1.Grant
+	3,  // 28: armor.wire.v1.Bootstrap.cluster:type_name -> armor.wire.v1.Cluster
+	5,  // 29: armor.wire.v1.Bootstrap.member:type_name -> armor.wire.v1.Member
+	9,  // 30: armor.wire.v1.Bootstrap.operator:type_name -> armor.wire.v1.Operator
+	10, // 31: armor.wire.v1.PutEnvironment.environment:type_name -> armor.wire.v1.Environment
+	11, // 32: armor.wire.v1.PutAnchor.anchor:type_name -> armor.wire.v1.TrustAnchor
+	12, // 33: armor.wire.v1.RegisterCertificate.record:type_name -> armor.wire.v1.CertRecord
+	13, // 34: armor.wire.v1.Revoke.selectors:type_name -> armor.wire.v1.Selector
+	10, // 35: armor.wire.v1.Apply.environments:type_name -> armor.wire.v1.Environment
+	20, // 36: armor.wire.v1.Apply.databases:type_name -> armor.wire.v1.Database
+	21, // 37: armor.wire.v1.Apply.pools:type_name -> armor.wire.v1.Pool
+	24, // 38: armor.wire.v1.Apply.identities:type_name -> armor.wire.v1.IdentityConfig
+	30, // 39: armor.wire.v1.Apply.delete:type_name -> armor.wire.v1.ObjectRef
+	9,  // 40: armor.wire.v1.PutOperator.operator:type_name -> armor.wire.v1.Operator
+	9,  // 41: armor.wire.v1.RescueOperator.operator:type_name -> armor.wire.v1.Operator
+	2,  // 42: armor.wire.v1.PutPeerCA.certificate:type_name -> armor.wire.v1.Certificate
+	7,  // 43: armor.wire.v1.CreateJoinToken.token:type_name -> armor.wire.v1.JoinToken
+	8,  // 44: armor.wire.v1.RequestJoin.request:type_name -> armor.wire.v1.JoinRequest
+	2,  // 45: armor.wire.v1.ApproveJoin.certificate:type_name -> armor.wire.v1.Certificate
+	2,  // 46: armor.wire.v1.RenewMember.certificate:type_name -> armor.wire.v1.Certificate
+	7,  // 47: armor.wire.v1.ReplaceMember.token:type_name -> armor.wire.v1.JoinToken
+	22, // 48: armor.wire.v1.SetShares.shares:type_name -> armor.wire.v1.Share
+	0,  // 49: armor.wire.v1.PruneExpired.at:type_name -> armor.wire.v1.Time
+	13, // 50: armor.wire.v1.StageRevocations.selectors:type_name -> armor.wire.v1.Selector
+	0,  // 51: armor.wire.v1.MendTime.from:type_name -> armor.wire.v1.Time
+	0,  // 52: armor.wire.v1.PruneCertificates.ended_before:type_name -> armor.wire.v1.Time
+	17, // 53: armor.wire.v1.RecordUses.uses:type_name -> armor.wire.v1.Use
+	25, // 54: armor.wire.v1.Command.bootstrap:type_name -> armor.wire.v1.Bootstrap
+	26, // 55: armor.wire.v1.Command.put_environment:type_name -> armor.wire.v1.PutEnvironment
+	27, // 56: armor.wire.v1.Command.put_anchor:type_name -> armor.wire.v1.PutAnchor
+	28, // 57: armor.wire.v1.Command.register_certificate:type_name -> armor.wire.v1.RegisterCertificate
+	29, // 58: armor.wire.v1.Command.revoke:type_name -> armor.wire.v1.Revoke
+	31, // 59: armor.wire.v1.Command.apply:type_name -> armor.wire.v1.Apply
+	32, // 60: armor.wire.v1.Command.put_operator:type_name -> armor.wire.v1.PutOperator
+	36, // 61: armor.wire.v1.Command.create_join_token:type_name -> armor.wire.v1.CreateJoinToken
+	37, // 62: armor.wire.v1.Command.request_join:type_name -> armor.wire.v1.RequestJoin
+	38, // 63: armor.wire.v1.Command.approve_join:type_name -> armor.wire.v1.ApproveJoin
+	39, // 64: armor.wire.v1.Command.remove_member:type_name -> armor.wire.v1.RemoveMember
+	42, // 65: armor.wire.v1.Command.set_member_addresses:type_name -> armor.wire.v1.SetMemberAddresses
+	43, // 66: armor.wire.v1.Command.set_shares:type_name -> armor.wire.v1.SetShares
+	44, // 67: armor.wire.v1.Command.bury_tombstones:type_name -> armor.wire.v1.BuryTombstones
+	45, // 68: armor.wire.v1.Command.prune_expired:type_name -> armor.wire.v1.PruneExpired
+	46, // 69: armor.wire.v1.Command.stage_revocations:type_name -> armor.wire.v1.StageRevocations
+	47, // 70: armor.wire.v1.Command.revoke_staged:type_name -> armor.wire.v1.RevokeStaged
+	48, // 71: armor.wire.v1.Command.mend_time:type_name -> armor.wire.v1.MendTime
+	49, // 72: armor.wire.v1.Command.prune_certificates:type_name -> armor.wire.v1.PruneCertificates
+	41, // 73: armor.wire.v1.Command.replace_member:type_name -> armor.wire.v1.ReplaceMember
+	40, // 74: armor.wire.v1.Command.renew_member:type_name -> armor.wire.v1.RenewMember
+	50, // 75: armor.wire.v1.Command.retire_anchor:type_name -> armor.wire.v1.RetireAnchor
+	33, // 76: armor.wire.v1.Command.rescue_operator:type_name -> armor.wire.v1.RescueOperator
+	34, // 77: armor.wire.v1.Command.put_peer_ca:type_name -> armor.wire.v1.PutPeerCA
+	35, // 78: armor.wire.v1.Command.retire_peer_ca:type_name -> armor.wire.v1.RetirePeerCA
+	51, // 79: armor.wire.v1.Command.start_rotation:type_name -> armor.wire.v1.StartRotation
+	52, // 80: armor.wire.v1.Command.move_rotation:type_name -> armor.wire.v1.MoveRotation
+	53, // 81: armor.wire.v1.Command.record_uses:type_name -> armor.wire.v1.RecordUses
+	82, // [82:82] is the sub-list for method output_type
+	82, // [82:82] is the sub-list for method input_type
+	82, // [82:82] is the sub-list for extension type_name
+	82, // [82:82] is the sub-list for extension extendee
+	0,  // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_armor_wire_words_proto_init() }
@@ -4414,7 +4939,7 @@ func file_armor_wire_words_proto_init() {
 	if File_armor_wire_words_proto != nil {
 		return
 	}
-	file_armor_wire_words_proto_msgTypes[49].OneofWrappers = []any{
+	file_armor_wire_words_proto_msgTypes[54].OneofWrappers = []any{
 		(*Command_Bootstrap)(nil),
 		(*Command_PutEnvironment)(nil),
 		(*Command_PutAnchor)(nil),
@@ -4440,6 +4965,9 @@ func file_armor_wire_words_proto_init() {
 		(*Command_RescueOperator)(nil),
 		(*Command_PutPeerCa)(nil),
 		(*Command_RetirePeerCa)(nil),
+		(*Command_StartRotation)(nil),
+		(*Command_MoveRotation)(nil),
+		(*Command_RecordUses)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4447,7 +4975,7 @@ func file_armor_wire_words_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_armor_wire_words_proto_rawDesc), len(file_armor_wire_words_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1713,6 +1713,7 @@ type Renewal struct {
 	Ended         bool                   `protobuf:"varint,20,opt,name=ended,proto3" json:"ended,omitempty"`
 	Backends      []*HostBackends        `protobuf:"bytes,21,rep,name=backends,proto3" json:"backends,omitempty"`
 	Serving       bool                   `protobuf:"varint,22,opt,name=serving,proto3" json:"serving,omitempty"`
+	Uses          []*wire.Use            `protobuf:"bytes,23,rep,name=uses,proto3" json:"uses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1871,6 +1872,13 @@ func (x *Renewal) GetServing() bool {
 		return x.Serving
 	}
 	return false
+}
+
+func (x *Renewal) GetUses() []*wire.Use {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
 }
 
 // HostBackends are server processes of PostgreSQL on one host.
@@ -2424,6 +2432,7 @@ type Question struct {
 	CertificatePage *CertificatePage       `protobuf:"bytes,8,opt,name=certificate_page,json=certificatePage,proto3" json:"certificate_page,omitempty"`
 	RevocationPage  *RevocationPage        `protobuf:"bytes,9,opt,name=revocation_page,json=revocationPage,proto3" json:"revocation_page,omitempty"`
 	Names           *NamesBegun            `protobuf:"bytes,10,opt,name=names,proto3" json:"names,omitempty"`
+	DependsOn       []byte                 `protobuf:"bytes,11,opt,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2524,6 +2533,13 @@ func (x *Question) GetRevocationPage() *RevocationPage {
 func (x *Question) GetNames() *NamesBegun {
 	if x != nil {
 		return x.Names
+	}
+	return nil
+}
+
+func (x *Question) GetDependsOn() []byte {
+	if x != nil {
+		return x.DependsOn
 	}
 	return nil
 }
@@ -2912,7 +2928,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\rR\x06secret\x12\x12\n" +
 	"\x04long\x18\x03 \x01(\fR\x04long\x12\x1c\n" +
-	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\xe9\x04\n" +
+	"\tplaintext\x18\x04 \x01(\bR\tplaintext\"\x91\x05\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -2933,7 +2949,8 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04mark\x18\x0f \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x14\n" +
 	"\x05ended\x18\x14 \x01(\bR\x05ended\x126\n" +
 	"\bbackends\x18\x15 \x03(\v2\x1a.armor.rpc.v1.HostBackendsR\bbackends\x12\x18\n" +
-	"\aserving\x18\x16 \x01(\bR\aserving\x1a7\n" +
+	"\aserving\x18\x16 \x01(\bR\aserving\x12&\n" +
+	"\x04uses\x18\x17 \x03(\v2\x12.armor.wire.v1.UseR\x04uses\x1a7\n" +
 	"\tHeldEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"6\n" +
@@ -2976,7 +2993,7 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x04mark\x18\x01 \x01(\v2\x12.armor.rpc.v1.MarkR\x04mark\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12\x1b\n" +
-	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\"\xda\x03\n" +
+	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\"\xf9\x03\n" +
 	"\bQuestion\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\tR\fcertificates\x12\x1e\n" +
 	"\n" +
@@ -2990,7 +3007,9 @@ const file_rpc_armorpb_reports_proto_rawDesc = "" +
 	"\x10certificate_page\x18\b \x01(\v2\x1d.armor.rpc.v1.CertificatePageR\x0fcertificatePage\x12E\n" +
 	"\x0frevocation_page\x18\t \x01(\v2\x1c.armor.rpc.v1.RevocationPageR\x0erevocationPage\x12.\n" +
 	"\x05names\x18\n" +
-	" \x01(\v2\x18.armor.rpc.v1.NamesBegunR\x05names\":\n" +
+	" \x01(\v2\x18.armor.rpc.v1.NamesBegunR\x05names\x12\x1d\n" +
+	"\n" +
+	"depends_on\x18\v \x01(\fR\tdependsOn\":\n" +
 	"\n" +
 	"NamesBegun\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
@@ -3061,7 +3080,8 @@ var file_rpc_armorpb_reports_proto_goTypes = []any{
 	(*wire.Time)(nil),        // 33: armor.wire.v1.Time
 	(*wire.Command)(nil),     // 34: armor.wire.v1.Command
 	(*wire.Certificate)(nil), // 35: armor.wire.v1.Certificate
-	(*wire.Selector)(nil),    // 36: armor.wire.v1.Selector
+	(*wire.Use)(nil),         // 36: armor.wire.v1.Use
+	(*wire.Selector)(nil),    // 37: armor.wire.v1.Selector
 }
 var file_rpc_armorpb_reports_proto_depIdxs = []int32{
 	33, // 0: armor.rpc.v1.Request.expires:type_name -> armor.wire.v1.Time
@@ -3095,24 +3115,25 @@ var file_rpc_armorpb_reports_proto_depIdxs = []int32{
 	32, // 28: armor.rpc.v1.Renewal.held:type_name -> armor.rpc.v1.Renewal.HeldEntry
 	25, // 29: armor.rpc.v1.Renewal.mark:type_name -> armor.rpc.v1.Mark
 	20, // 30: armor.rpc.v1.Renewal.backends:type_name -> armor.rpc.v1.HostBackends
-	33, // 31: armor.rpc.v1.Withheld.until:type_name -> armor.wire.v1.Time
-	33, // 32: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
-	25, // 33: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
-	25, // 34: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
-	25, // 35: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
-	35, // 36: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
-	36, // 37: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
-	33, // 38: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
-	30, // 39: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
-	31, // 40: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
-	29, // 41: armor.rpc.v1.Question.names:type_name -> armor.rpc.v1.NamesBegun
-	33, // 42: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
-	33, // 43: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	36, // 31: armor.rpc.v1.Renewal.uses:type_name -> armor.wire.v1.Use
+	33, // 32: armor.rpc.v1.Withheld.until:type_name -> armor.wire.v1.Time
+	33, // 33: armor.rpc.v1.Freshness.time:type_name -> armor.wire.v1.Time
+	25, // 34: armor.rpc.v1.Freshness.mark:type_name -> armor.rpc.v1.Mark
+	25, // 35: armor.rpc.v1.Verification.mark:type_name -> armor.rpc.v1.Mark
+	25, // 36: armor.rpc.v1.Attestation.mark:type_name -> armor.rpc.v1.Mark
+	35, // 37: armor.rpc.v1.Question.leaves:type_name -> armor.wire.v1.Certificate
+	37, // 38: armor.rpc.v1.Question.selectors:type_name -> armor.wire.v1.Selector
+	33, // 39: armor.rpc.v1.Question.valid_at:type_name -> armor.wire.v1.Time
+	30, // 40: armor.rpc.v1.Question.certificate_page:type_name -> armor.rpc.v1.CertificatePage
+	31, // 41: armor.rpc.v1.Question.revocation_page:type_name -> armor.rpc.v1.RevocationPage
+	29, // 42: armor.rpc.v1.Question.names:type_name -> armor.rpc.v1.NamesBegun
+	33, // 43: armor.rpc.v1.CertificatePage.until:type_name -> armor.wire.v1.Time
+	33, // 44: armor.rpc.v1.CertificatePage.valid_at:type_name -> armor.wire.v1.Time
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_rpc_armorpb_reports_proto_init() }
