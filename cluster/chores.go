@@ -24,7 +24,7 @@ type housekeeper struct {
 type chore func(ctx context.Context, state *armor.State)
 
 func (h *housekeeper) chores() []chore {
-	return []chore{h.servers, h.addresses, newPlanner(h).plan, h.tombstones, newPruner(h).prune}
+	return []chore{h.servers, h.addresses, newPlanner(h).plan, h.tombstones, newPruner(h).prune, newRecorder(h).record}
 }
 
 // keepHouse does the chores until ctx ends: with each new state, with each report, and

@@ -55,6 +55,13 @@ type Holder interface {
 	Look(ctx context.Context, pool string) ([]armor.HostBackends, error)
 }
 
+// Doorkeeper is whoever lets clients in. It may not block.
+type Doorkeeper interface {
+	// Uses are those by which trust anchors let clients in here that a state wants to know of,
+	// at most armor.MaxUsesAtOnce.
+	Uses(s *armor.State) []armor.Use
+}
+
 // Timings are the node's periods. The zero value of a field means its default.
 type Timings struct {
 	Heartbeat, Election, LeaderLease time.Duration // Raft's; 500, 500 and 250 ms
@@ -68,6 +75,7 @@ type Timings struct {
 	Steady                           time.Duration // 3 s without a gap in its lease, serving, before a new node votes
 	Chores                           time.Duration // 1 s between the leader's rounds of chores
 	Clocks                           time.Duration // 2 s between the questions what time it is
+	Uses                             time.Duration // 5 s between two looks at who came by which CA
 	DiskStall                        time.Duration // 10 s: a write that takes longer ends the process
 }
 
@@ -81,7 +89,7 @@ func (t Timings) withDefaults() Timings {
 		{&t.Transport, time.Second}, {&t.SnapshotInterval, 30 * time.Second},
 		{&t.Renew, 500 * time.Millisecond}, {&t.RenewTimeout, time.Second},
 		{&t.Chores, time.Second}, {&t.DiskStall, 10 * time.Second},
-		{&t.Clocks, 2 * time.Second}, {&t.Steady, 3 * time.Second},
+		{&t.Clocks, 2 * time.Second}, {&t.Steady, 3 * time.Second}, {&t.Uses, 5 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.standard
@@ -110,6 +118,8 @@ type Config struct {
 	Network Network
 	Courier Courier
 	Holder  Holder // nil: this node opens no server connections
+	// Doorkeeper is nil where no clients come.
+	Doorkeeper Doorkeeper
 	// Seeds are the nodes that a joiner was told of. Until it has received the
 	// cluster's configuration, it takes Raft's word from them only.
 	Seeds []armor.NodeID
@@ -170,6 +180,7 @@ type mistakes struct {
 	ignoreLeases      bool // a removed node's share is looked for, and given away, before its lease is over
 	explainAll        bool // whatever PostgreSQL has is taken for a member's
 	replayAll         bool // snapshots are neither paced nor written at an orderly end
+	rotateAhead       bool // a rotation moves on whoever has its phase in force
 }
 
 func (c Config) validate() (Config, error) {

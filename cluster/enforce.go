@@ -77,7 +77,7 @@ func checkRenewal(q armor.Renewal) error {
 	if len(q.Held) > maxHeld || countBackends(q.Backends) > maxBackends || q.Closed < 0 || !q.Mark.IsZero() && q.Mark.Revision != q.Applied {
 		return fmt.Errorf("%w: the renewal of node %q is out of bounds", armor.ErrInvalid, q.Node)
 	}
-	return nil
+	return checkUses(q)
 }
 
 // takeReport notes what the node says of itself. A removed node is still listened to,
@@ -91,6 +91,9 @@ func (n *Node) takeReport(t *tenure, q armor.Renewal) error {
 	}
 	if member || removed {
 		t.lives.report(q)
+	}
+	if member {
+		t.uses.hear(q.Uses)
 	}
 	if !member {
 		return fmt.Errorf("%w: node %q is not a member", armor.ErrDenied, q.Node)

@@ -356,5 +356,6 @@ func (n *Node) renewal() armor.Renewal {
 	}
 	q.Held, q.HeldAt = n.held()
 	q.Backends = n.backends()
+	q.Uses = n.witness.uses(n)
 	return q
 }

@@ -47,6 +47,7 @@ type Node struct {
 	recall     recall
 	suspicions suspicions
 	clocks     clocks
+	witness    usesWitness
 	divergence divergence
 	refreshed  atomic.Int64 // boot clock of the last snapshot that was made because others doubted one
 	gossip     atomic.Pointer[gossip]

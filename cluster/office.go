@@ -20,6 +20,7 @@ type tenure struct {
 	lives *lives
 	// searches are for what removed nodes have left in PostgreSQL.
 	searches *searches
+	uses     *usesHeard
 	ended    <-chan struct{}
 }
 
@@ -80,6 +81,7 @@ func (n *Node) takeOffice(ctx context.Context) (*tenure, error) {
 	t.pulse = newPulse(n, t)
 	t.lives = n.newLives(t.began)
 	t.searches = newSearches(n, t.lives)
+	t.uses = newUsesHeard()
 	return t, nil
 }
 

@@ -88,7 +88,10 @@ func (n *Node) checked(ctx context.Context, r armor.Request) (*tenure, []byte, e
 	if err := n.understood(ctx, t, entry, r.Command); err != nil {
 		return nil, nil, err
 	}
-	return t, entry, n.leavesQuorum(t, r.Command)
+	if err := n.leavesQuorum(t, r.Command); err != nil {
+		return nil, nil, err
+	}
+	return t, entry, n.awaitInForce(ctx, t, r.Command)
 }
 
 // ProposeOwn proposes a command of the cluster's own, in this node's name. What is
@@ -114,7 +117,10 @@ func (n *Node) Validate(r armor.Request) error {
 	if _, err := n.applicable(t, entry, r.Command, true); err != nil {
 		return err
 	}
-	return n.leavesQuorum(t, r.Command)
+	if err := n.leavesQuorum(t, r.Command); err != nil {
+		return err
+	}
+	return n.inForce(t, r.Command)
 }
 
 // commit replicates an entry and waits until it is applied here.

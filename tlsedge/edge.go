@@ -141,6 +141,7 @@ type Edge struct {
 	cancels  *cancels
 	registry *registry
 	denials  *denials
+	uses     *uses
 	unproven *unproven
 	failures *rate.Limiter // of log lines about strangers
 
@@ -180,6 +181,7 @@ func New(cfg Config) (*Edge, error) {
 		cancels:   newCancels(cfg.CancelsPerSecond),
 		registry:  newRegistry(),
 		denials:   newDenials(cfg.Node),
+		uses:      newUses(),
 		unproven:  newUnproven(),
 		failures:  rate.NewLimiter(10, 100),
 		beforeCut: mutantBeforeCut,

@@ -65,6 +65,7 @@ type granted struct {
 	environment, pool string // the pool's
 	factor            armor.SecondFactor
 	verifiers         string
+	use               *use // by which anchor it was let in
 }
 
 // demands is what must be proved beside the key.
@@ -200,6 +201,7 @@ func (s *Session) Admit(database, role string, replication armor.Replication) (a
 	s.granted = &granted{
 		environment: access.Pool.Environment, pool: access.Pool.Name,
 		factor: access.SecondFactor, verifiers: access.Database.VerifiedBy(),
+		use: s.edge.uses.note(access.Vouched, s.peer.Leaf.Identity, s.edge.cfg.Lease.Now()),
 	}
 	s.mu.Unlock()
 	// A revision published meanwhile has judged what was asked for, but could not

@@ -127,3 +127,34 @@ func TestDoorsHaveTheirMetricsFromTheStart(t *testing.T) {
 		}
 	}
 }
+
+func TestMetricsTellHowFarRotationsAre(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	s := &armor.State{}
+	for _, r := range []armor.Rotation{
+		{Environment: "dev", Phase: armor.RotationStandby, Since: now.Add(-time.Hour), Drilled: now.Add(-time.Minute)},
+		{Environment: "prod", Phase: armor.RotationTaint, Since: now.Add(-time.Second), Old: armor.Digest{7}},
+	} {
+		armor.Rotations.Put(s, r)
+	}
+	m := newMetrics(func() armor.NodeStatus { return armor.NodeStatus{} })
+	m.registry.MustRegister(rotationsCollector{
+		state: func() *armor.State { return s }, now: func() time.Time { return now },
+		sessions: func(anchor armor.Digest) int { return int(anchor[0]) },
+	})
+	scrape := httptest.NewRecorder()
+	m.handler().ServeHTTP(scrape, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{
+		`armor_rotation_phase{environment="dev"} 0`, `armor_rotation_phase{environment="prod"} 3`,
+		`armor_rotation_phase_seconds{environment="dev"} 3600`, `armor_rotation_phase_seconds{environment="prod"} 1`,
+		`armor_rotation_drill_age_seconds{environment="dev"} 60`, `armor_rotation_drill_age_seconds{environment="prod"} -1`,
+		`armor_rotation_old_ca_sessions{environment="prod"} 7`,
+	} {
+		if !strings.Contains(scrape.Body.String(), want) {
+			t.Errorf("%q is not in the metrics", want)
+		}
+	}
+	if strings.Contains(scrape.Body.String(), `armor_rotation_old_ca_sessions{environment="dev"}`) {
+		t.Error("a rotation that is over has an old CA")
+	}
+}

@@ -31,18 +31,19 @@ import (
 
 // What each room asks for is supplied by another, and fits.
 var (
-	_ cluster.Network  = (*link.Link)(nil)
-	_ cluster.Courier  = (*rpc.Peers)(nil)
-	_ cluster.Holder   = (*holder)(nil)
-	_ rpc.Dialer       = (*link.Link)(nil)
-	_ rpc.Node         = (*api)(nil)
-	_ armor.Trust      = (*cluster.Node)(nil)
-	_ tlsedge.Lease    = (*cluster.Node)(nil)
-	_ tlsedge.Reporter = (*cluster.Node)(nil)
-	_ tlsedge.Canceler = (*node)(nil)
-	_ tlsedge.Handler  = handler{}
-	_ pooler.Guest     = (*tlsedge.Session)(nil)
-	_ pooler.Secrets   = secrets{}
+	_ cluster.Network    = (*link.Link)(nil)
+	_ cluster.Courier    = (*rpc.Peers)(nil)
+	_ cluster.Holder     = (*holder)(nil)
+	_ cluster.Doorkeeper = doorkeeper{}
+	_ rpc.Dialer         = (*link.Link)(nil)
+	_ rpc.Node           = (*api)(nil)
+	_ armor.Trust        = (*cluster.Node)(nil)
+	_ tlsedge.Lease      = (*cluster.Node)(nil)
+	_ tlsedge.Reporter   = (*cluster.Node)(nil)
+	_ tlsedge.Canceler   = (*node)(nil)
+	_ tlsedge.Handler    = handler{}
+	_ pooler.Guest       = (*tlsedge.Session)(nil)
+	_ pooler.Secrets     = secrets{}
 )
 
 const (
@@ -170,7 +171,7 @@ func (n *node) newMember(own membership) (*cluster.Node, error) {
 	}
 	return cluster.New(cluster.Config{
 		Node: armor.NodeID(n.cfg.Node), Cluster: own.ClusterID, DataDir: n.cfg.DataDir,
-		Machine: n.machine, Network: n.link, Courier: n.peers, Holder: n.holder, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
+		Machine: n.machine, Network: n.link, Courier: n.peers, Holder: n.holder, Doorkeeper: doorkeeper{n}, Seeds: slices.Sorted(maps.Keys(own.Seeds)),
 		Gossip:  &cluster.GossipConfig{Listen: n.cfg.Gossip.Listen, Advertise: n.cfg.Gossip.Advertise, Keys: [][]byte{key}, Join: n.gossipers},
 		Version: version, PeerAddress: n.cfg.Peer.Advertise, ClientAddress: n.cfg.Client.Advertise, OpsAddress: n.cfg.Ops.Advertise,
 		ClockSkew: n.cfg.ClockSkew, Draining: n.leaving.begun, Serving: func() bool { return n.clients.Load() != nil }, Logger: n.log,
@@ -392,8 +393,19 @@ func (n *node) newClients(member armor.Member) (*clients, error) {
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	n.metrics.registry.MustRegister(pgbouncerCollector{p.Tally, n.cfg.Limits.MaxClients})
+	n.metrics.registry.MustRegister(pgbouncerCollector{p.Tally, n.cfg.Limits.MaxClients}, n.rotations())
 	return &clients{edge, p, engine, n.log}, nil
+}
+
+// doorkeeper is the edge as the cluster sees it (cluster.Doorkeeper): it comes later than the cluster.
+type doorkeeper struct{ node *node }
+
+// Uses are those that the edge has seen.
+func (d doorkeeper) Uses(s *armor.State) []armor.Use {
+	if c := d.node.clients.Load(); c != nil {
+		return c.edge.Uses(s)
+	}
+	return nil
 }
 
 // handler lets the pooler serve the edge's sessions.

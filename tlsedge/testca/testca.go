@@ -117,6 +117,14 @@ func (ca *CA) Below(cert tls.Certificate) tls.Certificate {
 	return cert
 }
 
+// Cross returns a certificate that ca has made for the key of another CA, under that CA's name.
+func (ca *CA) Cross(t testing.TB, other *CA) *x509.Certificate {
+	t.Helper()
+	template := *other.Cert
+	template.SerialNumber = serial(t)
+	return create(t, &template, ca.Cert, other.Key.Public(), ca.Key)
+}
+
 // Facts are what the edge makes of a leaf of this CA.
 func (ca *CA) Facts(cert tls.Certificate) armor.Certificate {
 	return pki.Facts(cert.Leaf, pki.SPKI(ca.Cert))
@@ -223,6 +231,23 @@ func Environment(name string) func(*armor.State) {
 // Anchored adds or replaces a trust anchor.
 func Anchored(a armor.TrustAnchor) func(*armor.State) {
 	return func(s *armor.State) { armor.Anchors.Put(s, a) }
+}
+
+// Rotating puts a rotation in its phase, with what that means for its anchors.
+func Rotating(r armor.Rotation) func(*armor.State) {
+	return func(s *armor.State) {
+		old, _ := s.Anchors.Get(r.Old.String())
+		finished := r.Phase == armor.RotationStandby && !r.RolledBack
+		if distrusted := finished || r.Phase == armor.RotationDistrusted; distrusted != old.Distrusted {
+			old.Distrusted = distrusted
+			armor.Anchors.Put(s, old)
+		}
+		if finished {
+			Revoked(armor.Selector{Kind: armor.SelectIssuer, Issuer: old.Certificate.Key})(s)
+		}
+		r.Revision = s.Revision
+		armor.Rotations.Put(s, r)
+	}
 }
 
 // Granted lets an identity of an environment reach a database through a pool, both
