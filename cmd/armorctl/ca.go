@@ -20,7 +20,7 @@ import (
 
 func (a *app) caCommand() *cobra.Command {
 	return group("ca", "the CAs that may vouch for clients", a.caInitCommand(), a.caImportCommand(), a.caListCommand(), a.caShowCommand(),
-		a.caRetireCommand())
+		a.caRetireCommand(), a.caRotateCommand())
 }
 
 // caOptions are the flags of ca init.
@@ -204,6 +204,7 @@ type anchorView struct {
 	SVID        bool   `json:"svid"`
 	Revoked     bool   `json:"revoked"`
 	Retired     bool   `json:"retired"`
+	Distrusted  bool   `json:"distrusted,omitempty"`
 	Unusable    string `json:"unusable,omitempty"` // why it vouches for nobody
 	PEM         string `json:"pem,omitempty"`
 	Revision    uint64 `json:"revision,omitempty"`
@@ -213,7 +214,7 @@ func viewOfAnchor(t armor.TrustAnchor) anchorView {
 	return anchorView{
 		Name: t.Name, Environment: t.Environment, Prefix: string(t.Prefix),
 		Fingerprint: t.Certificate.Fingerprint.String(), Key: t.Certificate.Key.String(), Serial: t.Certificate.ID.Serial,
-		NotBefore: stamp(t.Certificate.NotBefore), NotAfter: stamp(t.Certificate.NotAfter), SVID: t.SVID, Retired: t.Retired,
+		NotBefore: stamp(t.Certificate.NotBefore), NotAfter: stamp(t.Certificate.NotAfter), SVID: t.SVID, Retired: t.Retired, Distrusted: t.Distrusted,
 	}
 }
 
@@ -256,7 +257,13 @@ func (v anchorView) state(t armor.TrustAnchor, now time.Time) string {
 	if word == "valid" && v.Unusable != "" {
 		return "unusable: " + v.Unusable
 	}
-	if word == "valid" && v.Retired {
+	if word != "valid" {
+		return word
+	}
+	switch {
+	case t.Distrusted:
+		return "distrusted"
+	case v.Retired:
 		return "retired"
 	}
 	return word

@@ -86,15 +86,16 @@ func lastWithRole(s *armor.State, o armor.Operator) (bool, armor.OperatorRole) {
 	return false, ""
 }
 
-// anchors are the CAs of clients. One that is retired or revoked is missed by nobody, and so is one
+// anchors are the CAs of clients. One that is retired, distrusted or revoked is missed by nobody, and so is one
 // whose key has a certificate that lasts longer.
 func (h horizon) anchors(s *armor.State) (found []finding) {
 	for _, a := range sortedAnchors(s) {
-		if a.Retired || anchorRevoked(s, a) || outlived(s, a) {
+		if a.Retired || a.Distrusted || anchorRevoked(s, a) || outlived(s, a) {
 			continue
 		}
 		f := finding{Kind: kindAnchor, Name: a.Name, Environment: a.Environment, Stops: "clients with certificates of it are refused",
-			Mend: fmt.Sprintf("armorctl ca init --environment %s --out DIR, cert issue from it, then armorctl ca retire %s", a.Environment, a.Name)}
+			Mend: fmt.Sprintf("armorctl ca init --environment %s --out DIR, then armorctl ca rotate start --environment %s --from %s --to NEW",
+				a.Environment, a.Environment, a.Name)}
 		fault := anchorFault(a, h.now)
 		f, news := h.ending(f, a.Certificate.NotBefore, a.Certificate.NotAfter)
 		switch {

@@ -15,7 +15,7 @@ var rules = []struct {
 	reasons []armor.Reason
 }{
 	{"neither certificate, key, identity nor issuer is revoked", []armor.Reason{armor.ReasonRevoked}},
-	{"a trust anchor vouches for the identity", []armor.Reason{armor.ReasonUntrusted, armor.ReasonBinding, armor.ReasonProfile}},
+	{"a trust anchor vouches for the identity", []armor.Reason{armor.ReasonUntrusted, armor.ReasonDistrusted, armor.ReasonBinding, armor.ReasonProfile}},
 	{"the certificate has begun and not expired", []armor.Reason{armor.ReasonNotYetValid, armor.ReasonExpired}},
 	{"it lives no longer than its environment allows", []armor.Reason{armor.ReasonLifetime}},
 	{"its key belongs to no other environment", []armor.Reason{armor.ReasonKeyReuse}},
