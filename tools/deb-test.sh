@@ -45,6 +45,11 @@ if command -v systemd-analyze >/dev/null; then
 	sed "s#/usr/bin/armord#$root/bin/armord#" "$root/deploy/debian/armord.service" >"$work/armord.service"
 	said=$(systemd-analyze verify --man=no "$work/armord.service" 2>&1) || fail "systemd-analyze verify: $said"
 	[ -z "$said" ] || fail "systemd-analyze verify: $said"
+	for unit in service timer; do
+		sed "s#/usr/bin/armorctl#$root/bin/armorctl#" "$root/deploy/debian/armor-renew@.$unit" >"$work/armor-renew@one.$unit"
+	done
+	said=$(systemd-analyze verify --man=no "$work/armor-renew@one.service" "$work/armor-renew@one.timer" 2>&1) || fail "systemd-analyze verify: $said"
+	[ -z "$said" ] || fail "systemd-analyze verify: $said"
 	systemd-analyze security --offline=yes --threshold=20 "$work/armord.service" >"$work/security.log" ||
 		fail "the unit is exposed more than 2.0"
 	tail -n 1 "$work/security.log"
@@ -74,7 +79,7 @@ for program in armord armorctl; do
 	inside "$program" version >/dev/null || fail "$program does not run"
 	inside bash -n "/usr/share/bash-completion/completions/$program" || fail "the completion of $program"
 done
-for page in man1/armorctl-cert-issue.1 man8/armord-run.8; do
+for page in man1/armorctl-cert-issue.1 man1/armorctl-cert-renew.1 man8/armord-run.8; do
 	gzip --test "$chroot/usr/share/man/$page.gz" || fail "the manual page $page"
 done
 inside armord config validate || fail "the configuration that is shipped"

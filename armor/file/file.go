@@ -71,6 +71,27 @@ func (p *Pending) Commit() error {
 // Discard takes the file away.
 func (p *Pending) Discard() error { return errors.Join(p.Close(), Remove(p.Name())) }
 
+// Link puts a symbolic link to target at path, whatever was there before, and returns once the
+// disk has it.
+func Link(path, target string) error {
+	dir := filepath.Dir(path)
+	beside, err := os.MkdirTemp(dir, PendingPrefix(path)+"*")
+	if err != nil {
+		return fmt.Errorf("link %s: %w", path, err)
+	}
+	link := filepath.Join(beside, filepath.Base(path))
+	if err = os.Symlink(target, link); err == nil {
+		err = os.Rename(link, path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err = errors.Join(err, os.RemoveAll(beside)); err != nil {
+		return fmt.Errorf("link %s: %w", path, err)
+	}
+	return nil
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 func (a *app) certCommand() *cobra.Command {
 	return group("cert", "client certificates: issue them, find them, look into them",
-		a.certIssueCommand(), a.certRegisterCommand(), a.certListCommand(), a.certShowCommand(), a.certInspectCommand(),
+		a.certIssueCommand(), a.certRenewCommand(), a.certRegisterCommand(), a.certListCommand(), a.certShowCommand(), a.certInspectCommand(),
 		a.certPruneCommand())
 }
 

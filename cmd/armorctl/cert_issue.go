@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -67,6 +68,18 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 	if err := a.completeIssue(&o, name); err != nil {
 		return err
 	}
+	if !file.Exist(o.out) {
+		return a.issueInto(ctx, name, lifetime, o)
+	}
+	unlock, err := issue.Lock(o.out)
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.issueInto(ctx, name, lifetime, o), unlock())
+}
+
+// issueInto makes the certificate and writes it to a folder that nobody else writes to meanwhile.
+func (a *app) issueInto(ctx context.Context, name string, lifetime time.Duration, o issueOptions) error {
 	ca, err := a.openCA(ctx, o.ca, pki.ClientCA, o.passphraseFile)
 	if err != nil {
 		return err
@@ -86,6 +99,7 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 	issued, err := issue.Client(ctx, registrar{client, a}, issue.Request{
 		CA: ca, CADir: o.ca, Identity: name, Environment: o.environment, Lifetime: lifetime, CSRFile: o.csr,
 		Owner: o.owner, Contact: o.contact, Replaces: o.replaces, Out: o.out, ServerCA: o.serverCA, Now: a.now(),
+		Formats: []issue.Format{issue.PEM, issue.PKCS8},
 	})
 	if err != nil {
 		return err

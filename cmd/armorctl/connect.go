@@ -188,6 +188,13 @@ func (t target) withFiles(dir, flagCA, contextCA string) (target, error) {
 		"--server-ca FILE, or %s in %s", issue.ServerCAFile, dir)
 }
 
+// pinned reads the certificate and the key together, whoever renews them meanwhile.
+func (t target) pinned() target {
+	current := issue.Current(filepath.Dir(t.Cert))
+	t.Cert, t.Key = filepath.Join(current, issue.CertFile), filepath.Join(current, issue.KeyFile)
+	return t
+}
+
 // runPSQL becomes psql. It returns only when that is not possible.
 func (a *app) runPSQL(t target, args []string) error {
 	path, err := exec.LookPath("psql")
@@ -195,7 +202,7 @@ func (a *app) runPSQL(t target, args []string) error {
 		return fault.Hinted(fmt.Errorf("find psql: %w", err), "install postgresql-client, or use --print")
 	}
 	environ := os.Environ()
-	for _, v := range t.variables() {
+	for _, v := range t.pinned().variables() {
 		environ = append(environ, v[0]+"="+v[1])
 	}
 	if err := syscall.Exec(path, append([]string{"psql"}, args...), environ); err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type Request struct {
 	Contact     string
 	Replaces    string // fingerprint of its predecessor, or empty
 	Out         string // folder for the files
+	Formats     []Format
 	ServerCA    string // file with the CA that clients verify nodes with, or empty
 	Now         time.Time
 }
@@ -69,7 +71,7 @@ func Client(ctx context.Context, c Cluster, r Request) (Issued, error) {
 	if err := c.Register(ctx, armor.RegisterCertificate{Record: made.record, Replaces: w.replaces}); err != nil {
 		return Issued{}, fmt.Errorf("register the certificate of %s: %w", w.identity, err)
 	}
-	return Issued{state, made.record}, made.write(r.Out, r.ServerCA)
+	return Issued{state, made.record}, made.write(r)
 }
 
 // wish is what a certificate shall say, and who answers for it.
@@ -206,41 +208,40 @@ func DatedFrom(s *armor.State, id armor.Identity, now time.Time) time.Time {
 	return now
 }
 
-// The files of a client's folder.
-const (
-	CertFile     = "client.crt"
-	KeyFile      = "client.key"
-	PKCS8File    = "client.pk8"
-	ServerCAFile = "ca.crt"
-)
-
 // write hands the files out: the key first, so that no certificate is without one.
-func (m made) write(dir, serverCAFile string) error {
-	if err := os.MkdirAll(dir, Folder); err != nil {
+func (m made) write(r Request) error {
+	if err := os.MkdirAll(r.Out, Folder); err != nil {
 		return fmt.Errorf("make the folder of the certificate: %w", err)
 	}
-	in := func(name string) string { return filepath.Join(dir, name) }
-	if m.key != nil {
-		der, err := x509.MarshalPKCS8PrivateKey(m.key)
-		if err != nil {
-			return fmt.Errorf("encode private key: %w", err)
-		}
-		if err := file.Replace(in(PKCS8File), der, Secret); err != nil {
-			return err
-		}
-		if err := WritePair(in(CertFile), in(KeyFile), m.key, append([]*x509.Certificate{m.cert}, m.chain...)...); err != nil {
-			return err
-		}
-	} else if err := file.Replace(in(CertFile), pki.EncodeCertificatesPEM(append([]*x509.Certificate{m.cert},
-		m.chain...)...), Public); err != nil {
+	if err := m.writePair(r); err != nil {
 		return err
 	}
-	if serverCAFile == "" {
+	if r.ServerCA == "" {
 		return nil
 	}
-	certs, err := Certificates(serverCAFile)
+	certs, err := Certificates(r.ServerCA)
 	if err != nil {
 		return err
 	}
-	return file.Replace(in(ServerCAFile), pki.EncodeCertificatesPEM(certs...), Public)
+	return file.Replace(filepath.Join(r.Out, ServerCAFile), pki.EncodeCertificatesPEM(certs...), Public)
+}
+
+// writePair writes the certificate, and its key unless that is elsewhere.
+func (m made) writePair(r Request) error {
+	cert := pki.EncodeCertificatesPEM(m.leafAndAbove()...)
+	if m.key == nil {
+		return file.Replace(filepath.Join(r.Out, CertFile), cert, Public)
+	}
+	var files []written
+	for _, e := range encodings {
+		if !slices.Contains(r.Formats, e.format) {
+			continue
+		}
+		content, err := e.encode(m)
+		if err != nil {
+			return err
+		}
+		files = append(files, written{e.file, content, Secret})
+	}
+	return handOut(r.Out, append(files, written{CertFile, cert, Public}))
 }
