@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +22,7 @@ type issueOptions struct {
 	environment, ca, lifetime, csr, owner, contact string
 	out, replaces, serverCA, passphraseFile        string
 	overwrite                                      bool
+	format                                         formatOptions
 }
 
 func (a *app) certIssueCommand() *cobra.Command {
@@ -31,13 +31,21 @@ func (a *app) certIssueCommand() *cobra.Command {
 		Use:   "issue IDENTITY --ca DIR",
 		Short: "make a client certificate, register it and write it to a folder",
 		Long: `Makes a key on this machine, signs a certificate for it with the CA in --ca and
-registers it in the inventory; only then are the files written: client.crt and
-client.key (libpq), client.pk8 (JDBC) and, when known, ca.crt, by which the client
-verifies the nodes. With --csr the key stays where the request was made.
+registers it in the inventory; only then are the files written: client.crt, the key as
+--format says and, when known, ca.crt, by which the client verifies the nodes. With --csr
+the key stays where the request was made.
+
+  pem         client.key, with client.crt for libpq and most drivers
+  pk8         client.pk8, the key for pgjdbc
+  p12         client.p12, key and certificate in one file for pgjdbc and other Java
+  env         client.env, which a shell reads: PGHOST, PGSSLCERT and the like
+  pg_service  pg_service.conf, a section of it for PGSERVICEFILE
+  k8s         client-secret.yaml, a Secret of type kubernetes.io/tls for kubectl apply
 
 IDENTITY is a SPIFFE id, or the name of an Identity object that names exactly one.
 Without --out the files go where armorctl connect finds them.`,
 		Example: `  armorctl cert issue checkout --environment production --ca ./ca/production --owner payments --out ./checkout
+  armorctl cert issue checkout --ca ./ca/production --out ./checkout --format pem,p12,pg_service
   armorctl cert issue spiffe://production.acme.internal/app/checkout/host/web-3 --ca ./ca/production --csr web-3.csr --out .`,
 		Args: exactly("IDENTITY"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.issue(cmd.Context(), args[0], o) },
@@ -50,9 +58,11 @@ Without --out the files go where armorctl connect finds them.`,
 	f.StringVar(&o.owner, "owner", "", "the `team` that answers for it (default: the Identity object's)")
 	f.StringVar(&o.contact, "contact", "", "how to reach the owner (default: the Identity object's)")
 	f.StringVar(&o.out, "out", "", "`folder` for the files")
-	f.StringVar(&o.replaces, "replaces", "", "the certificate that this one succeeds: first digits of its `fingerprint` or serial, as in cert list")
+	f.StringVar(&o.replaces, "replaces", "",
+		"the certificate that this one succeeds: first digits of its `fingerprint` or serial, as in cert list")
 	f.StringVar(&o.serverCA, "server-ca", "", "the CA that clients verify the nodes with, a PEM `FILE` (default: the context's)")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace files of an earlier certificate in --out")
+	formatFlags(cmd, &o.format)
 	passphraseFlag(cmd, &o.passphraseFile)
 	return cmd
 }
@@ -65,46 +75,64 @@ func (a *app) issue(ctx context.Context, name string, o issueOptions) error {
 	if o.ca == "" {
 		return &fault.Usage{Err: errors.New("cert issue needs --ca, the folder of the client CA")}
 	}
+	f, err := o.format.parse(o.csr != "")
+	if err != nil {
+		return err
+	}
 	if err := a.completeIssue(&o, name); err != nil {
 		return err
 	}
+	place, err := f.place(ctx, a, name, o)
+	if err != nil {
+		return err
+	}
+	r := issue.Request{
+		CADir: o.ca, Identity: name, Environment: o.environment, Lifetime: lifetime, CSRFile: o.csr,
+		Owner: o.owner, Contact: o.contact, Out: o.out, ServerCA: o.serverCA, Now: a.now(), Formats: f.keys,
+	}
+	if err := o.format.sealed(ctx, a, &r); err != nil {
+		return err
+	}
+	issued, err := a.issueAlone(ctx, r, o)
+	if err == nil {
+		err = f.writeConnections(place, o.out, o.serverCA)
+	}
+	if err != nil {
+		return err
+	}
+	return a.showIssued(issued, o.out)
+}
+
+// issueAlone makes the certificate while nobody else writes to its folder.
+func (a *app) issueAlone(ctx context.Context, r issue.Request, o issueOptions) (issue.Issued, error) {
 	if !file.Exist(o.out) {
-		return a.issueInto(ctx, name, lifetime, o)
+		return a.issueInto(ctx, r, o)
 	}
 	unlock, err := issue.Lock(o.out)
 	if err != nil {
-		return err
+		return issue.Issued{}, err
 	}
-	return errors.Join(a.issueInto(ctx, name, lifetime, o), unlock())
+	issued, err := a.issueInto(ctx, r, o)
+	return issued, errors.Join(err, unlock())
 }
 
-// issueInto makes the certificate and writes it to a folder that nobody else writes to meanwhile.
-func (a *app) issueInto(ctx context.Context, name string, lifetime time.Duration, o issueOptions) error {
-	ca, err := a.openCA(ctx, o.ca, pki.ClientCA, o.passphraseFile)
-	if err != nil {
-		return err
+func (a *app) issueInto(ctx context.Context, r issue.Request, o issueOptions) (issued issue.Issued, err error) {
+	if r.CA, err = a.openCA(ctx, o.ca, pki.ClientCA, o.passphraseFile); err != nil {
+		return issued, err
 	}
 	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
-		return err
+		return issued, err
 	}
 	defer done()
 	if o.replaces != "" {
 		_, former, err := recordNamed(ctx, client, o.replaces)
 		if err != nil {
-			return fmt.Errorf("--replaces: %w", err)
+			return issued, fmt.Errorf("--replaces: %w", err)
 		}
-		o.replaces = former.Certificate.Fingerprint.String()
+		r.Replaces = former.Certificate.Fingerprint.String()
 	}
-	issued, err := issue.Client(ctx, registrar{client, a}, issue.Request{
-		CA: ca, CADir: o.ca, Identity: name, Environment: o.environment, Lifetime: lifetime, CSRFile: o.csr,
-		Owner: o.owner, Contact: o.contact, Replaces: o.replaces, Out: o.out, ServerCA: o.serverCA, Now: a.now(),
-		Formats: []issue.Format{issue.PEM, issue.PKCS8},
-	})
-	if err != nil {
-		return err
-	}
-	return a.showIssued(issued, o.out)
+	return issue.Client(ctx, registrar{client, a}, r)
 }
 
 // registrar is the cluster as issuing needs it.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,8 +25,8 @@ import (
 
 // certRenewOptions are the flags of cert renew.
 type certRenewOptions struct {
-	ca, at, lifetime, owner, hook, passphraseFile string
-	ifExpiring                                    bool
+	ca, at, lifetime, owner, hook, passphraseFile, passwordFile string
+	ifExpiring                                                  bool
 }
 
 // renewAt is the share of a certificate's life after which it is renewed: before status warns of it.
@@ -56,6 +57,7 @@ the CA is asked. A hook that failed is run again.`,
 	f.StringVar(&o.owner, "owner", "", "the `team` that answers for it (default: the former one's)")
 	f.StringVar(&o.hook, "hook", "", "a shell `command` to run afterwards, such as one that has the application read the files again")
 	passphraseFlag(cmd, &o.passphraseFile)
+	passwordFlag(cmd, &o.passwordFile)
 	return cmd
 }
 
@@ -131,7 +133,7 @@ func (a *app) finishRenewal(ctx context.Context, hook string, l lapse, v renewal
 	return errors.Join(failed, a.showRenewal(v))
 }
 
-// renewNow asks the cluster what it has of the former certificate, and makes another like it.
+// renewNow makes another certificate like the former one.
 func (a *app) renewNow(ctx context.Context, l lapse, o certRenewOptions) (issue.Issued, error) {
 	lifetime := l.cert.NotAfter.Sub(l.cert.NotBefore)
 	if o.lifetime != "" {
@@ -145,20 +147,40 @@ func (a *app) renewNow(ctx context.Context, l lapse, o certRenewOptions) (issue.
 		return issue.Issued{}, fault.Hinted(fmt.Errorf("%w: %s has a certificate and no key of it: that is elsewhere", armor.ErrNotFound, l.dir),
 			"armorctl cert issue %s --csr FILE signs for a key that is elsewhere", l.id)
 	}
-	ca, err := a.openCA(ctx, o.ca, pki.ClientCA, o.passphraseFile)
-	if err != nil {
+	r := issue.Request{
+		CADir: o.ca, Identity: string(l.id), Lifetime: lifetime, Owner: o.owner, Out: l.dir, Formats: formats, Now: a.now(),
+	}
+	if server := filepath.Join(l.dir, issue.ServerCAFile); file.Exist(server) {
+		r.ServerCA = server
+	}
+	if err := a.sealAgain(ctx, &r, o.passwordFile); err != nil {
 		return issue.Issued{}, err
+	}
+	return a.renewLike(ctx, l, o, r)
+}
+
+// sealAgain sets the password of the PKCS #12 file to what it was.
+func (a *app) sealAgain(ctx context.Context, r *issue.Request, passwordFile string) (err error) {
+	if passwordFile != "" || !slices.Contains(r.Formats, issue.PKCS12) {
+		return formatOptions{passwordFile: passwordFile}.sealed(ctx, a, r)
+	}
+	r.Password, err = issue.PasswordOf(r.Out)
+	r.KeepPassword = true
+	return err
+}
+
+// renewLike asks the cluster what it has of the former certificate.
+func (a *app) renewLike(ctx context.Context, l lapse, o certRenewOptions, r issue.Request) (issued issue.Issued, err error) {
+	if r.CA, err = a.openCA(ctx, o.ca, pki.ClientCA, o.passphraseFile); err != nil {
+		return issued, err
 	}
 	client, ctx, done, err := a.reach(ctx)
 	if err != nil {
-		return issue.Issued{}, err
+		return issued, err
 	}
 	defer done()
-	r := issue.Request{
-		CA: ca, CADir: o.ca, Identity: string(l.id), Lifetime: lifetime, Owner: o.owner, Out: l.dir, Formats: formats, Now: a.now(),
-	}
 	if err := l.inherit(ctx, client, &r); err != nil {
-		return issue.Issued{}, err
+		return issued, err
 	}
 	return l.markHook(o.hook, func() (issue.Issued, error) { return issue.Client(ctx, registrar{client, a}, r) })
 }
@@ -241,6 +263,7 @@ func (a *app) showRenewal(v renewalView) error {
 	if !v.Renewed {
 		renewed = "not due before " + v.DueAt
 	}
-	t := facts("", [2]string{"identity", v.Identity}, [2]string{"renewed", renewed}, [2]string{"expires", v.NotAfter}, [2]string{"serial", v.Serial}, [2]string{"fingerprint", v.Fingerprint}, [2]string{"files", v.Folder})
+	t := facts("", [2]string{"identity", v.Identity}, [2]string{"renewed", renewed}, [2]string{"expires", v.NotAfter},
+		[2]string{"serial", v.Serial}, [2]string{"fingerprint", v.Fingerprint}, [2]string{"files", v.Folder})
 	return a.show(answer{data: v, tables: []table{t}})
 }

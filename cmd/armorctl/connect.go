@@ -78,15 +78,8 @@ func (a *app) target(ctx context.Context, name string, o connectOptions) (target
 	if err != nil {
 		return target{}, err
 	}
-	state, err := a.fetch(ctx, armor.Members, armor.Identities, armor.Databases)
+	t, err := a.place(ctx, name, o)
 	if err != nil {
-		return target{}, err
-	}
-	t := target{Hosts: clientAddresses(state)}
-	if len(t.Hosts) == 0 {
-		return t, fmt.Errorf("%w: no node says where clients connect", armor.ErrNotFound)
-	}
-	if t.Database, t.Role, err = o.grantOf(state, name); err != nil {
 		return t, err
 	}
 	dir := o.cert
@@ -94,6 +87,19 @@ func (a *app) target(ctx context.Context, name string, o connectOptions) (target
 		dir = certStore(contexts, chosen.Name, name)
 	}
 	return t.withFiles(dir, o.serverCA, chosen.ServerCAFile)
+}
+
+// place is where an identity connects, without the files that it needs for it.
+func (a *app) place(ctx context.Context, name string, o connectOptions) (t target, err error) {
+	state, err := a.fetch(ctx, armor.Members, armor.Identities, armor.Databases)
+	if err != nil {
+		return t, err
+	}
+	if t.Hosts = clientAddresses(state); len(t.Hosts) == 0 {
+		return t, fmt.Errorf("%w: no node says where clients connect", armor.ErrNotFound)
+	}
+	t.Database, t.Role, err = o.grantOf(state, name)
+	return t, err
 }
 
 func clientAddresses(s *armor.State) []string {

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/armordb/armordb/armor"
@@ -54,7 +56,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "has": has, "node": nodeCommand, "client": clientCommand, "stranger": strangerCommand, "holds": holdsCommand, "joins": joinsCommand,
 			"mode": modeIs, "getvalue": getValue, "hangs": hangsCommand, "knocks": knocksCommand,
-			"selectors": selectorsCommand, "ended": endedCommand, "othercluster": otherClusterCommand,
+			"secret": secretCommand, "selectors": selectorsCommand, "ended": endedCommand, "othercluster": otherClusterCommand,
 		},
 	})
 }
@@ -272,6 +274,30 @@ func selectorsCommand(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintf(&b, "certificate %064x/%x\n", 0xca, 1<<40+i)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o600))
+}
+
+// secret FILE NAME DIR reads a Secret of Kubernetes as kubectl does, and puts what is in it into a folder.
+func secretCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: secret FILE NAME DIR")
+	}
+	var s struct {
+		APIVersion string                `yaml:"apiVersion"`
+		Kind       string                `yaml:"kind"`
+		Metadata   struct{ Name string } `yaml:"metadata"`
+		Type       string                `yaml:"type"`
+		Data       map[string]string     `yaml:"data"`
+	}
+	ts.Check(yaml.UnmarshalWithOptions([]byte(ts.ReadFile(args[0])), &s, yaml.Strict()))
+	if s.APIVersion != "v1" || s.Kind != "Secret" || s.Metadata.Name != args[1] || s.Type != "kubernetes.io/tls" || len(s.Data) != 3 {
+		ts.Fatalf("not the Secret that was meant: %s %s %q of type %s", s.APIVersion, s.Kind, s.Metadata.Name, s.Type)
+	}
+	ts.Check(os.MkdirAll(ts.MkAbs(args[2]), 0o700))
+	for name, text := range s.Data {
+		content, err := base64.StdEncoding.DecodeString(text)
+		ts.Check(err)
+		ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(args[2]), name), content, 0o600))
+	}
 }
 
 // ended DURATION CA FILE signs a certificate of app/one that ended so long ago.

@@ -1,6 +1,7 @@
 package issue
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
@@ -9,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,8 +33,11 @@ type Request struct {
 	Replaces    string // fingerprint of its predecessor, or empty
 	Out         string // folder for the files
 	Formats     []Format
-	ServerCA    string // file with the CA that clients verify nodes with, or empty
-	Now         time.Time
+	// Password is of the PKCS #12 file, if there is to be one. KeepPassword writes it beside that.
+	Password     string
+	KeepPassword bool
+	ServerCA     string // file with the CA that clients verify nodes with, or empty
+	Now          time.Time
 }
 
 // Cluster is what issuing needs of it.
@@ -68,10 +71,14 @@ func Client(ctx context.Context, c Cluster, r Request) (Issued, error) {
 	if err != nil {
 		return Issued{}, err
 	}
+	files, err := made.files(r)
+	if err != nil {
+		return Issued{}, err
+	}
 	if err := c.Register(ctx, armor.RegisterCertificate{Record: made.record, Replaces: w.replaces}); err != nil {
 		return Issued{}, fmt.Errorf("register the certificate of %s: %w", w.identity, err)
 	}
-	return Issued{state, made.record}, made.write(r)
+	return Issued{state, made.record}, made.write(r.Out, files)
 }
 
 // wish is what a certificate shall say, and who answers for it.
@@ -143,6 +150,7 @@ type made struct {
 	cert   *x509.Certificate
 	chain  []*x509.Certificate // issuers that a client presents: none that is self-signed
 	key    crypto.Signer
+	server []*x509.Certificate // who vouches for the nodes, if that is known
 }
 
 func (r Request) sign(s *armor.State, w wish) (made, error) {
@@ -163,6 +171,11 @@ func (r Request) sign(s *armor.State, w wish) (made, error) {
 	for _, c := range append([]*x509.Certificate{r.CA.Cert}, r.CA.above...) {
 		if c.CheckSignatureFrom(c) != nil {
 			m.chain = append(m.chain, c)
+		}
+	}
+	if r.ServerCA != "" {
+		if m.server, err = Certificates(r.ServerCA); err != nil {
+			return m, err
 		}
 	}
 	m.record = armor.CertRecord{
@@ -208,40 +221,34 @@ func DatedFrom(s *armor.State, id armor.Identity, now time.Time) time.Time {
 	return now
 }
 
-// write hands the files out: the key first, so that no certificate is without one.
-func (m made) write(r Request) error {
-	if err := os.MkdirAll(r.Out, Folder); err != nil {
-		return fmt.Errorf("make the folder of the certificate: %w", err)
+// files are what is to be written, the key before the certificate, so that no certificate is
+// without one.
+func (m made) files(r Request) (files []written, err error) {
+	if m.key != nil {
+		if files, err = m.encode(r); err != nil {
+			return nil, err
+		}
 	}
-	if err := m.writePair(r); err != nil {
-		return err
-	}
-	if r.ServerCA == "" {
-		return nil
-	}
-	certs, err := Certificates(r.ServerCA)
-	if err != nil {
-		return err
-	}
-	return file.Replace(filepath.Join(r.Out, ServerCAFile), pki.EncodeCertificatesPEM(certs...), Public)
+	return append(files, written{CertFile, pki.EncodeCertificatesPEM(m.leafAndAbove()...), Public}), nil
 }
 
-// writePair writes the certificate, and its key unless that is elsewhere.
-func (m made) writePair(r Request) error {
-	cert := pki.EncodeCertificatesPEM(m.leafAndAbove()...)
-	if m.key == nil {
-		return file.Replace(filepath.Join(r.Out, CertFile), cert, Public)
+// write hands the files out.
+func (m made) write(dir string, files []written) error {
+	if err := os.MkdirAll(dir, Folder); err != nil {
+		return fmt.Errorf("make the folder of the certificate: %w", err)
 	}
-	var files []written
-	for _, e := range encodings {
-		if !slices.Contains(r.Formats, e.format) {
-			continue
-		}
-		content, err := e.encode(m)
-		if err != nil {
-			return err
-		}
-		files = append(files, written{e.file, content, Secret})
+	var err error
+	if m.key != nil {
+		err = handOut(dir, files)
+	} else { // a key that is elsewhere, or that somebody has put there, stays where it is
+		err = file.Replace(filepath.Join(dir, CertFile), files[0].content, files[0].mode)
 	}
-	return handOut(r.Out, append(files, written{CertFile, cert, Public}))
+	if err != nil || len(m.server) == 0 {
+		return err
+	}
+	path, content := filepath.Join(dir, ServerCAFile), pki.EncodeCertificatesPEM(m.server...)
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return nil // it keeps its owner
+	}
+	return file.Replace(path, content, Public)
 }

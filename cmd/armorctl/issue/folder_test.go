@@ -44,7 +44,11 @@ func testMade(t *testing.T) made {
 func handOutTest(t *testing.T, dir string, formats ...Format) made {
 	t.Helper()
 	m := testMade(t)
-	if err := m.write(Request{Out: dir, Formats: formats}); err != nil {
+	files, err := m.files(Request{Formats: formats})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.write(dir, files); err != nil {
 		t.Fatal(err)
 	}
 	return m
