@@ -94,7 +94,7 @@ var homes = map[string][]string{
 	"golang.org/x/time":                  {"cluster", "cluster/link", "pooler", "rpc", "tlsedge"},
 	"google.golang.org/grpc":             {"chaos/hostile", "rpc", "rpc/armorpb"},
 	"google.golang.org/protobuf":         {"armor/wire", "fsm", "fsm/fsmpb", "fsm/saved", "rpc", "rpc/armorpb"},
-	"software.sslmate.com/src/go-pkcs12": {"cmd/armorctl", "cmd/armorctl/issue"},
+	"software.sslmate.com/src/go-pkcs12": {"cmd/armorctl", "cmd/armorctl/issue", "cmd/armorctl/leak"},
 }
 
 // sources are the folders that hold no code of the house.

@@ -78,7 +78,7 @@ func (a *app) command() *cobra.Command {
 		return nil
 	}
 	root.AddCommand(
-		a.statusCommand(), a.doctorCommand(), a.explainCommand(), a.whoCanCommand(), a.revokeCommand(), a.connectCommand(),
+		a.statusCommand(), a.doctorCommand(), a.explainCommand(), a.whoCanCommand(), a.revokeCommand(), a.scanCommand(), a.connectCommand(),
 		a.initCommand(), a.contextCommand(), a.caCommand(), a.certCommand(), a.identityCommand(),
 		a.applyCommand(), a.planCommand(), a.exportCommand(), a.importCommand(),
 		a.nodeCommand(), a.joinTokenCommand(), a.operatorCommand(), a.peerCACommand(), a.poolCommand(), a.sessionCommand(), a.revocationCommand(),
