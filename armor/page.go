@@ -31,8 +31,13 @@ func (s *State) valid(c Certificate, at time.Time) bool {
 	if at.After(c.NotAfter) || at.Before(c.NotBefore.Add(-ClockSkew)) {
 		return false
 	}
-	_, revoked := s.RevocationOf(c)
-	return !revoked
+	return !s.revoked(c)
+}
+
+// revoked reports whether anything revokes a registered certificate.
+func (s *State) revoked(c Certificate) bool {
+	_, found := s.RevocationOf(c)
+	return found
 }
 
 // WholeIdentityRevoked reports whether all that a pattern stands for is revoked, of

@@ -166,6 +166,11 @@ func (s *State) Revokes(leaf Certificate, chain []Certificate) (Revocation, bool
 	return s.revokesChain(chain)
 }
 
+// RevokesCA is Revokes for the certificate of a CA, which is its own chain.
+func (s *State) RevokesCA(c Certificate) (Revocation, bool) {
+	return s.Revokes(c, []Certificate{c})
+}
+
 // RevokesOwn is Revokes for a certificate of a node or an operator: of its issuer, the peer CA,
 // the key is known.
 func (s *State) RevokesOwn(c Certificate) (Revocation, bool) {

@@ -193,7 +193,7 @@ func (s *State) AnchorUnusable(fingerprint Digest, at time.Time) string {
 	if !found {
 		return "it is no trust anchor"
 	}
-	if r, revoked := s.Revokes(a.Certificate, []Certificate{a.Certificate}); revoked {
+	if r, revoked := s.RevokesCA(a.Certificate); revoked {
 		return fmt.Sprintf("%s is revoked", r.Selector)
 	}
 	switch {
@@ -219,7 +219,7 @@ func (s *State) Dependents(r Rotation, at time.Time, most int) (found []CertReco
 			if looked++; looked > maxLooked {
 				return found, true
 			}
-			if row.Environment != r.Environment || r.Spares(row.Certificate.Identity) || !s.onlyBy(old, r, row) || s.endsBeforeItsTime(row.Certificate) {
+			if row.Environment != r.Environment || r.Spares(row.Certificate.Identity) || !s.onlyBy(old, r, row) || s.revoked(row.Certificate) {
 				continue
 			}
 			if len(found) == most {
@@ -242,7 +242,7 @@ func (s *State) Unseen(r Rotation, at time.Time, most int) (found []CertRecord, 
 			return found, true
 		}
 		seen := s.Uses.Has(Use{Anchor: r.New, Identity: row.Certificate.Identity}.Key())
-		if row.Environment == r.Environment && !seen && !r.Spares(row.Certificate.Identity) && !s.endsBeforeItsTime(row.Certificate) {
+		if row.Environment == r.Environment && !seen && !r.Spares(row.Certificate.Identity) && !s.revoked(row.Certificate) {
 			found = append(found, *row)
 		}
 	}
@@ -270,11 +270,6 @@ func (s *State) onlyBy(old TrustAnchor, r Rotation, row *CertRecord) bool {
 		return true
 	}
 	return old.Prefix.Matches(row.Certificate.Identity) && (r.Issuing.IsZero() || !row.IssuedAt.After(r.Issuing))
-}
-
-func (s *State) endsBeforeItsTime(c Certificate) bool {
-	_, revoked := s.RevocationOf(c)
-	return revoked
 }
 
 // distrusts returns the distrusted trust anchor whose key is in a chain. It counts wherever it

@@ -32,14 +32,14 @@ const pruneEvery = time.Hour
 // pruner drops join tokens, join requests and staged parts that have expired.
 type pruner struct {
 	*housekeeper
-	last time.Duration // when it last did, on the boot clock; zero: not yet
+	pace
 }
 
 func newPruner(h *housekeeper) *pruner { return &pruner{housekeeper: h} }
 
 func (p *pruner) prune(ctx context.Context, state *armor.State) {
 	now := p.node.cfg.Clock.Boot()
-	if state.Tokens.Len()+state.Joins.Len()+state.Staged.Len() == 0 || p.last != 0 && now-p.last < pruneEvery {
+	if state.Tokens.Len()+state.Joins.Len()+state.Staged.Len() == 0 || !p.over(now, pruneEvery) {
 		return
 	}
 	p.last = now

@@ -18,26 +18,29 @@ const usesLevel = 9
 
 // usesWitness asks the doorkeeper now and then, since a renewal is made more often than a use is news.
 type usesWitness struct {
-	mu    sync.Mutex
-	asked time.Duration // boot clock; zero: not yet
+	mu    sync.Mutex // guards asked
+	asked pace
 }
 
 func (w *usesWitness) uses(n *Node) []armor.Use {
 	if n.cfg.Doorkeeper == nil || n.machine.Level() < usesLevel {
 		return nil
 	}
-	now := n.cfg.Clock.Boot()
-	w.mu.Lock()
-	due := w.asked == 0 || now-w.asked >= n.cfg.Timings.Uses
-	if due {
-		w.asked = now
-	}
-	w.mu.Unlock()
-	if !due {
+	if !w.due(n.cfg.Clock.Boot(), n.cfg.Timings.Uses) {
 		return nil
 	}
 	state, _ := n.machine.Current()
 	return n.cfg.Doorkeeper.Uses(state)
+}
+
+func (w *usesWitness) due(now, every time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.asked.over(now, every) {
+		return false
+	}
+	w.asked.last = now
+	return true
 }
 
 // checkUses refuses what no doorkeeper says.
@@ -88,14 +91,14 @@ func (h *usesHeard) take(s *armor.State) []armor.Use {
 // recorder records uses, at most one entry for each time that nodes are asked.
 type recorder struct {
 	*housekeeper
-	last time.Duration // when it last did, on the boot clock; zero: not yet
+	pace
 }
 
 func newRecorder(h *housekeeper) *recorder { return &recorder{housekeeper: h} }
 
 func (r *recorder) record(ctx context.Context, state *armor.State) {
 	now := r.node.cfg.Clock.Boot()
-	if r.last != 0 && now-r.last < r.node.cfg.Timings.Uses || r.node.machine.Level() < usesLevel {
+	if r.node.machine.Level() < usesLevel || !r.over(now, r.node.cfg.Timings.Uses) {
 		return
 	}
 	uses := r.t.uses.take(state)

@@ -54,6 +54,12 @@ func (n *Node) keepHouse(ctx context.Context, t *tenure) {
 	}
 }
 
+// pace is for what is done now and then.
+type pace struct{ last time.Duration } // boot clock; zero: not yet
+
+// over reports whether it may be done again.
+func (p pace) over(now, every time.Duration) bool { return p.last == 0 || now-p.last >= every }
+
 // propose makes a change of the cluster's own.
 func (h *housekeeper) propose(ctx context.Context, c armor.Command) {
 	ctx, cancel := context.WithTimeout(ctx, h.node.cfg.Timings.RenewTimeout)

@@ -33,7 +33,7 @@ func (d *draft) putPeerCA(c armor.PutPeerCA) error {
 	case d.Time.After(c.Certificate.NotAfter):
 		return refuse(armor.ErrInvalid, "peer CA %s expired at %s", name.Short(), stamp(c.Certificate.NotAfter))
 	}
-	if r, found := d.State.Revokes(c.Certificate, []armor.Certificate{c.Certificate}); found {
+	if r, found := d.RevokesCA(c.Certificate); found {
 		return refuse(armor.ErrRevoked, "peer CA %s: %s is revoked", c.Certificate.Fingerprint.Short(), r.Selector)
 	}
 	d.SetPeerCAs(d.Cluster.PeerCA, c.DER, c.Endorsement)

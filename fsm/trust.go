@@ -85,7 +85,7 @@ func (d *draft) checkAnchor(a armor.TrustAnchor) error {
 	if slices.ContainsFunc(d.Cluster.PeerCAs(), isOwn) {
 		return refuse(armor.ErrInvalid, "trust anchor %s is the CA of nodes and operators, which must not vouch for clients", a.Name)
 	}
-	if r, found := d.State.Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {
+	if r, found := d.RevokesCA(a.Certificate); found {
 		return refuse(armor.ErrRevoked, "trust anchor %s: %s is revoked", a.Name, r.Selector)
 	}
 	return nil
@@ -106,7 +106,7 @@ func (d *draft) retireAnchor(c armor.RetireAnchor) error {
 		put(d, armor.Anchors, a)
 		return nil
 	}
-	if r, found := d.State.Revokes(a.Certificate, []armor.Certificate{a.Certificate}); found {
+	if r, found := d.RevokesCA(a.Certificate); found {
 		return refuse(armor.ErrRevoked, "trust anchor %s: %s is revoked, which is for good", a.Name, r.Selector)
 	}
 	put(d, armor.Anchors, a)

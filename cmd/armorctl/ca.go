@@ -254,19 +254,17 @@ func anchorsAnswer(s *armor.State, now time.Time) answer {
 // state is in a word whether the anchor vouches for anybody.
 func (v anchorView) state(t armor.TrustAnchor, now time.Time) string {
 	word := stateWord(v.Revoked, t.Certificate, now)
-	if word == "valid" && v.Unusable != "" {
-		return "unusable: " + v.Unusable
-	}
-	if word != "valid" {
-		return word
-	}
 	switch {
+	case word != valid:
+		return word
+	case v.Unusable != "":
+		return "unusable: " + v.Unusable
 	case t.Distrusted:
 		return "distrusted"
 	case v.Retired:
 		return "retired"
 	}
-	return word
+	return valid
 }
 
 // anchorFault says why nodes leave an anchor out, or build no chain to it.
@@ -285,7 +283,7 @@ func sortedAnchors(s *armor.State) []armor.TrustAnchor {
 }
 
 func anchorRevoked(s *armor.State, t armor.TrustAnchor) bool {
-	_, revoked := s.Revokes(t.Certificate, []armor.Certificate{t.Certificate})
+	_, revoked := s.RevokesCA(t.Certificate)
 	return revoked
 }
 
@@ -334,9 +332,13 @@ func (a *app) caShowCommand() *cobra.Command {
 }
 
 func findAnchor(s *armor.State, word string) (armor.TrustAnchor, error) {
+	return findAnchorAmong(sortedAnchors(s), word)
+}
+
+func findAnchorAmong(all []armor.TrustAnchor, word string) (armor.TrustAnchor, error) {
 	var found []armor.TrustAnchor
-	for fingerprint, anchor := range s.Anchors.All() {
-		if anchor.Name == word || len(word) >= minPrefix && strings.HasPrefix(fingerprint, strings.ToLower(word)) {
+	for _, anchor := range all {
+		if fingerprint := anchor.Key(); anchor.Name == word || len(word) >= minPrefix && strings.HasPrefix(fingerprint, strings.ToLower(word)) {
 			found = append(found, anchor)
 		}
 	}

@@ -124,9 +124,8 @@ func (a *app) ownHolders(s *armor.State) (map[armor.Digest][]keyHolderView, erro
 		own[c.Key] = append(own[c.Key], h)
 	}
 	for anchor := range s.Anchors.Values() {
-		_, revoked := s.Revokes(anchor.Certificate, []armor.Certificate{anchor.Certificate})
 		add(keyHolderView{Kind: "trust anchor", Name: "trust anchor " + anchor.Name, Environment: anchor.Environment,
-			revoke: "armorctl revoke --issuer KEY --reason ca-compromise"}, anchor.Certificate, revoked)
+			revoke: "armorctl revoke --issuer KEY --reason ca-compromise"}, anchor.Certificate, anchorRevoked(s, anchor))
 	}
 	for m := range s.Members.Values() {
 		_, revoked := s.RevokesOwn(m.Certificate)
