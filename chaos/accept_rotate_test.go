@@ -167,7 +167,7 @@ func (r *rotated) traffic(t *testing.T, c site.Client) *traffic {
 }
 
 func (w *traffic) work(ctx context.Context) error {
-	conn, err := w.client.Load().ConnectAs(ctx, w.r.balancer, "app", "app")
+	conn, err := w.client.Load().Connect(ctx, w.r.balancer)
 	if err != nil {
 		return err
 	}
@@ -293,12 +293,7 @@ func (r *rotated) ping(t *testing.T, folder string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := c.ConnectAs(t.Context(), r.balancer, "app", "app")
-	if err != nil {
-		return err
-	}
-	defer site.CloseConn(t.Context(), conn)
-	return site.Exec(t.Context(), conn, "select 1")
+	return c.Ping(t.Context(), r.balancer)
 }
 
 // TestARotationOutlivesItsLeaders: in each phase the leader is killed, and the rotation waits for it
@@ -359,7 +354,7 @@ func TestACompromisedCAIsCutAtOnce(t *testing.T) {
 	for app := range live {
 		old[app] = r.issue(t, app, "old", app, "")
 	}
-	safe, err := r.issue(t, "safe", "next", "safe", "").ConnectAs(t.Context(), r.balancer, "app", "app")
+	safe, err := r.issue(t, "safe", "next", "safe", "").Connect(t.Context(), r.balancer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +362,7 @@ func TestACompromisedCAIsCutAtOnce(t *testing.T) {
 	var doomed []func(context.Context) error
 	for app, n := range live {
 		for range n {
-			conn, err := old[app].ConnectAs(t.Context(), r.balancer, "app", "app")
+			conn, err := old[app].Connect(t.Context(), r.balancer)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 )
@@ -225,7 +226,8 @@ func tell(h armor.Hindrances) string {
 		all = append(all, fmt.Sprintf("%d uses are remembered, and no more can be, so that nobody knows who else comes by the old CA", armor.MaxUses))
 	}
 	if h.Wait > 0 {
-		all = append(all, fmt.Sprintf("the old CA has to be watched for %s more", h.Wait))
+		whole := (h.Wait + time.Minute - 1).Truncate(time.Minute) // whoever asks again reads no news each second
+		all = append(all, fmt.Sprintf("the old CA has to be watched for %s more", whole))
 	}
 	return strings.Join(all, ". ")
 }

@@ -105,7 +105,7 @@ func (a *app) dependents(ctx context.Context, client *rpc.Client, word string) (
 	if anchor, err = findAnchor(state, word); err != nil {
 		return v, anchor, err
 	}
-	v = retiredView{anchorView: viewOfAnchor(anchor), Dependents: []dependentView{}, Silent: []silentView{}}
+	v = retiredView{anchorView: viewOfAnchor(anchor), Dependents: []dependentView{}}
 	v.Last = !slices.ContainsFunc(sortedAnchors(state), func(t armor.TrustAnchor) bool {
 		return t.Environment == anchor.Environment && t.Name != anchor.Name && !t.Retired && !anchorRevoked(state, t)
 	})
@@ -119,9 +119,7 @@ func (a *app) dependents(ctx context.Context, client *rpc.Client, word string) (
 		return v, anchor, err
 	}
 	v.Dependents, v.MoreDependents = byIdentity(found.certs, survey.Sessions), found.more
-	for _, s := range survey.Silent {
-		v.Silent = append(v.Silent, silentView(s))
-	}
+	v.Silent = silentIn(survey)
 	return v, anchor, nil
 }
 
@@ -153,9 +151,7 @@ func byIdentity(certs []armor.CertRecord, sessions []armor.SessionInfo) []depend
 
 // announceRetirement says what hangs on the CA.
 func (a *app) announceRetirement(v retiredView) {
-	for _, s := range v.Silent {
-		a.say("node %s did not answer: %s", s.Node, s.Why)
-	}
+	a.reportSilent(v.Silent)
 	sessions := 0
 	for _, d := range v.Dependents {
 		sessions += d.Sessions

@@ -63,9 +63,7 @@ func (a *app) explainSource(ctx context.Context, word string) error {
 		return err
 	}
 	v := viewOfSource(source, nodes)
-	for _, s := range v.Silent {
-		a.say("node %s did not answer: %s", s.Node, s.Why)
-	}
+	a.reportSilent(v.Silent)
 	return a.show(answer{data: v, tables: v.tables(a.now())})
 }
 

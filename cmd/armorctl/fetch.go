@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/pem"
+	"time"
 
 	"github.com/armordb/armordb/armor"
 	"github.com/armordb/armordb/rpc"
@@ -38,8 +39,27 @@ func pemOf(der []byte) string {
 
 // reportSilent names the nodes that a survey could not ask. Their sessions are missing
 // from the answer, and whoever reads it must know.
-func (a *app) reportSilent(silent []rpc.SilentNode) {
+func (a *app) reportSilent(silent []silentView) {
 	for _, s := range silent {
 		a.say("node %s did not answer: %s", s.Node, s.Why)
+	}
+}
+
+// silentIn shows the nodes that a survey could not ask; a list also of none.
+func silentIn(s rpc.SessionSurvey) []silentView {
+	silent := []silentView{}
+	for _, n := range s.Silent {
+		silent = append(silent, silentView(n))
+	}
+	return silent
+}
+
+// pauseFor waits, and reports false if ctx ends before.
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

@@ -268,9 +268,7 @@ func (a *app) awaitRequest(ctx context.Context, client *rpc.Client, node armor.N
 		if !said {
 			a.say("waiting for node %s to ask", node)
 		}
-		select {
-		case <-time.After(askPause):
-		case <-limit.Done():
+		if !pauseFor(limit, askPause) {
 			return request, "", err
 		}
 	}
@@ -287,9 +285,7 @@ func (a *app) awaitFormer(ctx context.Context, client *rpc.Client, node armor.No
 		if !said {
 			a.say("waiting until nothing is left of the former node %s: %s", node, cmp.Or(withheldFor(state, node), "its lease"))
 		}
-		select {
-		case <-time.After(formerPause):
-		case <-ctx.Done():
+		if !pauseFor(ctx, formerPause) {
 			return fault.Hinted(fmt.Errorf("%w: the former node %s is not over yet: %s", armor.ErrConflict, node,
 				cmp.Or(withheldFor(state, node), "its lease")), "armorctl status says why; then armorctl node approve %s again", node)
 		}

@@ -97,9 +97,7 @@ func liveNode(ctx context.Context, client *rpc.Client, node armor.NodeID) (armor
 // over it may have started it anew. It reports false if ctx ends before.
 func awaitEnd(ctx context.Context, client *rpc.Client, before armor.NodeStatus) bool {
 	for {
-		select {
-		case <-time.After(settlePause):
-		case <-ctx.Done():
+		if !pauseFor(ctx, settlePause) {
 			return false
 		}
 		nodes, err := client.Nodes(ctx)

@@ -221,7 +221,7 @@ func (a *app) confirmKill(ctx context.Context, client *rpc.Client, order armor.P
 	if err != nil {
 		return err
 	}
-	a.reportSilent(survey.Silent)
+	a.reportSilent(silentIn(survey))
 	sessions := 0
 	for _, s := range survey.Sessions {
 		if s.Environment == order.Environment && s.Pool == order.Pool {
@@ -248,9 +248,7 @@ const settlePause = 200 * time.Millisecond
 // ctx ends. The view keeps what was seen last.
 func awaitClosed(ctx context.Context, client *rpc.Client, v *orderView) {
 	for v.open() > 0 {
-		select {
-		case <-time.After(settlePause):
-		case <-ctx.Done():
+		if !pauseFor(ctx, settlePause) {
 			return
 		}
 		nodes, err := client.Nodes(ctx)

@@ -160,7 +160,7 @@ func (a *app) foresee(ctx context.Context, client *rpc.Client, r revocation, dry
 	if err != nil {
 		return 0, fmt.Errorf("find out which sessions would be cut: %w", err)
 	}
-	a.reportSilent(survey.Silent)
+	a.reportSilent(silentIn(survey))
 	for i, s := range survey.Sessions {
 		if i == listed {
 			a.say("  … and %d more", len(survey.Sessions)-i)

@@ -152,8 +152,9 @@ func (a *app) dryRunRevoke(ctx context.Context, client *rpc.Client, r revocation
 	if err != nil {
 		return err
 	}
-	a.reportSilent(survey.Silent)
 	v := r.view()
+	v.Silent = silentIn(survey)
+	a.reportSilent(v.Silent)
 	a.sayEach("would be revoked:", v.Selectors)
 	if v.Certificates, err = a.registered(ctx, client, r.command.Selectors); err != nil {
 		return err
@@ -161,9 +162,6 @@ func (a *app) dryRunRevoke(ctx context.Context, client *rpc.Client, r revocation
 	a.sayCertificates(v.Certificates)
 	var t table
 	v.Sessions, t = sessionTable(survey.Sessions, a.now())
-	for _, s := range survey.Silent {
-		v.Silent = append(v.Silent, silentView(s))
-	}
 	t.empty = "no live session would be cut"
 	return a.show(answer{data: v, tables: []table{t}})
 }
@@ -203,7 +201,7 @@ func (a *app) announce(ctx context.Context, client *rpc.Client, r revocation) er
 		a.say("which sessions will be cut could not be found out in time")
 		return nil
 	}
-	a.reportSilent(survey.Silent)
+	a.reportSilent(silentIn(survey))
 	if !a.globals.yes {
 		certs, err := a.registered(ctx, client, r.command.Selectors)
 		if err != nil {

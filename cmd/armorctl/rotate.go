@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -83,7 +82,7 @@ func (a *app) startRotation(ctx context.Context, o rotateOptions) error {
 		return err
 	}
 	defer client.Close()
-	view, r, err := a.plannedRotation(ctx, client, o)
+	r, state, err := a.plannedRotation(ctx, client, o)
 	if err != nil {
 		return err
 	}
@@ -93,34 +92,42 @@ func (a *app) startRotation(ctx context.Context, o rotateOptions) error {
 	}
 	command := armor.StartRotation{Environment: r.Environment, Old: r.Old, New: r.New, Watch: watch, Spared: r.Spared, Compromised: o.compromised}
 	if o.compromised {
-		if err := a.confirmLoss(ctx, view); err != nil {
+		view, err := a.lookAtPlanned(ctx, client, r)
+		if err == nil {
+			err = a.confirmLoss(ctx, view)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return a.submitRotation(ctx, client, command, o.environment)
+	return a.submitRotation(ctx, client, command, state, r.Environment)
 }
 
-// plannedRotation finds the two anchors of a rotation that has not begun, and what hangs on the old one.
-func (a *app) plannedRotation(ctx context.Context, client *rpc.Client, o rotateOptions) (v rotationView, r armor.Rotation, err error) {
+// plannedRotation finds the two anchors of a rotation that has not begun, and the state that has them.
+func (a *app) plannedRotation(ctx context.Context, client *rpc.Client, o rotateOptions) (r armor.Rotation, s *armor.State, err error) {
 	if o.environment == "" || o.to == "" {
-		return v, r, &fault.Usage{Err: errors.New("this needs --environment and --to, the new trust anchor")}
+		return r, nil, &fault.Usage{Err: errors.New("this needs --environment and --to, the new trust anchor")}
 	}
 	ctx, cancel := a.within(ctx, patience)
 	defer cancel()
-	state, _, err := client.Ask(ctx, armor.Question{}, armor.Anchors, armor.Environments, armor.Revoked, armor.Rotations)
-	if err != nil {
-		return v, r, noRotations(err)
+	if s, _, err = client.Ask(ctx, armor.Question{}, armor.Anchors, armor.Environments, armor.Revoked, armor.Rotations); err != nil {
+		return r, nil, noRotations(err)
 	}
-	if r, err = o.anchorsIn(state); err != nil {
-		return v, r, err
+	if r, err = o.anchorsIn(s); err != nil {
+		return r, nil, err
 	}
-	if r.Spared, err = o.spared(); err != nil {
-		return v, r, err
-	}
+	r.Spared, err = o.spared()
+	return r, s, err
+}
+
+// lookAtPlanned asks what hangs on the old CA of a rotation that has not begun.
+func (a *app) lookAtPlanned(ctx context.Context, client *rpc.Client, r armor.Rotation) (rotationView, error) {
+	ctx, cancel := a.within(ctx, patience)
+	defer cancel()
 	r.Phase = armor.RotationTaint // from where it would have to be known who is left
-	v, err = a.lookAtRotation(ctx, client, r)
+	v, err := a.lookAtRotation(ctx, client, r)
 	v.Phase = string(armor.RotationStandby)
-	return v, r, err
+	return v, err
 }
 
 // noRotations explains why a node of an earlier release does not answer.
@@ -147,12 +154,9 @@ func (o rotateOptions) anchorsIn(s *armor.State) (r armor.Rotation, err error) {
 		r.Old = old.Certificate.Fingerprint
 		return r, err
 	}
-	var others []armor.TrustAnchor
-	for _, t := range sortedAnchors(s) {
-		if t.Environment == o.environment && t.Key() != successor.Key() && !t.Distrusted && !anchorRevoked(s, t) {
-			others = append(others, t)
-		}
-	}
+	others := kept(sortedAnchors(s), func(t armor.TrustAnchor) bool {
+		return t.Environment == o.environment && t.Key() != successor.Key() && !t.Distrusted && !anchorRevoked(s, t)
+	})
 	if len(others) == 0 {
 		return r, fault.Hinted(&fault.Usage{Err: fmt.Errorf("environment %s has no trust anchor in use beside %s", o.environment, successor.Name)},
 			"armorctl ca init --environment %s --out DIR, or ca import, brings the new one", o.environment)
@@ -167,14 +171,8 @@ func (o rotateOptions) anchorsIn(s *armor.State) (r armor.Rotation, err error) {
 
 // anchorOf finds a trust anchor of one environment: two environments may use one name.
 func anchorOf(s *armor.State, environment, word string) (armor.TrustAnchor, error) {
-	own := *s
-	own.Anchors = armor.Table[armor.TrustAnchor]{}
-	for t := range s.Anchors.Values() {
-		if t.Environment == environment {
-			own.Anchors = own.Anchors.With(t)
-		}
-	}
-	t, err := findAnchor(&own, word)
+	own := kept(sortedAnchors(s), func(t armor.TrustAnchor) bool { return t.Environment == environment })
+	t, err := findAnchorAmong(own, word)
 	if errors.Is(err, armor.ErrNotFound) {
 		return t, fault.Hinted(fmt.Errorf("%w: environment %s has no trust anchor %q", armor.ErrNotFound, environment, word),
 			"armorctl ca init --environment %s --out DIR, or ca import, makes it one; armorctl ca list shows what there is", environment)
@@ -182,12 +180,9 @@ func anchorOf(s *armor.State, environment, word string) (armor.TrustAnchor, erro
 	return t, err
 }
 
-// submitRotation commits a move, waits until it is in force, and shows where the rotation stands then.
-func (a *app) submitRotation(ctx context.Context, client *rpc.Client, command armor.Command, environment string) error {
-	state, err := a.rotationState(ctx, client, environment)
-	if err != nil {
-		return err
-	}
+// submitRotation commits a move that was worked out from a state, waits until it is in force, and shows where
+// the rotation stands then.
+func (a *app) submitRotation(ctx context.Context, client *rpc.Client, command armor.Command, state *armor.State, environment string) error {
 	outcome, err := a.submitEnforced(ctx, client, command, rpc.WaitAll, state)
 	if err != nil && !errors.Is(err, armor.ErrUnconfirmed) {
 		return err
@@ -222,21 +217,48 @@ func (a *app) rotationState(ctx context.Context, client *rpc.Client, environment
 	return state, nil
 }
 
-// activeRotation returns the environment's rotation, which must be under way.
-func (a *app) activeRotation(ctx context.Context, client *rpc.Client, environment string) (armor.Rotation, error) {
+// activeRotation returns the environment's rotation, which must be under way, and the state that has it.
+func (a *app) activeRotation(ctx context.Context, client *rpc.Client, environment string) (r armor.Rotation, s *armor.State, err error) {
 	if environment == "" {
-		return armor.Rotation{}, &fault.Usage{Err: errors.New("this needs --environment")}
+		return r, nil, &fault.Usage{Err: errors.New("this needs --environment")}
 	}
-	state, err := a.rotationState(ctx, client, environment)
-	if err != nil {
-		return armor.Rotation{}, err
+	if s, err = a.rotationState(ctx, client, environment); err != nil {
+		return r, nil, err
 	}
-	r, _ := state.Rotations.Get(environment)
+	r, _ = s.Rotations.Get(environment)
 	if !r.Active() {
-		return r, fault.Hinted(fmt.Errorf("%w: environment %s is not being rotated", armor.ErrNotFound, environment),
+		return r, nil, fault.Hinted(fmt.Errorf("%w: environment %s is not being rotated", armor.ErrNotFound, environment),
 			"armorctl ca rotate start --environment %s --to CA", environment)
 	}
-	return r, nil
+	return r, s, nil
+}
+
+// underWay is a rotation that is under way, and the state that it was seen in.
+type underWay struct {
+	*app
+	client *rpc.Client
+	armor.Rotation
+	state *armor.State
+}
+
+// withRotation finds the rotation of an environment, which must be under way, and does something about it.
+func (a *app) withRotation(ctx context.Context, environment string, do func(underWay) error) error {
+	client, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	r, state, err := a.activeRotation(ctx, client, environment)
+	if err != nil {
+		return err
+	}
+	return do(underWay{a, client, r, state})
+}
+
+// move commits a move of the rotation as it was seen.
+func (u underWay) move(ctx context.Context, m armor.MoveRotation) error {
+	m.Environment, m.Revision = u.Environment, u.Revision
+	return u.submitRotation(ctx, u.client, m, u.state, u.Environment)
 }
 
 // phaseNames are the phases that can be waited for.
@@ -244,5 +266,5 @@ func phaseNames() (names []string) {
 	for _, p := range armor.RotationPhases()[1:] {
 		names = append(names, string(p))
 	}
-	return slices.Clip(names)
+	return names
 }

@@ -55,59 +55,50 @@ func (a *app) advanceRotation(ctx context.Context, o rotateOptions) error {
 	if o.until != "" && o.force {
 		return &fault.Usage{Err: errors.New("--force goes to distrusted at once: leave --until out")}
 	}
-	client, err := a.connect()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	r, err := a.activeRotation(ctx, client, o.environment)
-	if err != nil {
-		return err
-	}
-	if o.until == "" {
-		return a.advanceOnce(ctx, client, r, o)
-	}
-	return a.advanceUntil(ctx, client, r, o)
-}
-
-// advanceOnce brings a rotation into its next phase, or to distrusted by force.
-func (a *app) advanceOnce(ctx context.Context, client *rpc.Client, r armor.Rotation, o rotateOptions) error {
 	spared, err := o.spared()
 	if err != nil {
 		return err
 	}
-	to := r.Phase.Next()
-	if o.force {
+	return a.withRotation(ctx, o.environment, func(u underWay) error {
+		if o.until == "" {
+			return u.advance(ctx, spared, o.force)
+		}
+		return u.advanceUntil(ctx, spared, armor.RotationPhase(o.until))
+	})
+}
+
+// advance brings a rotation into its next phase, or to distrusted by force.
+func (u underWay) advance(ctx context.Context, spared []armor.Pattern, force bool) error {
+	to := u.Phase.Next()
+	if force {
 		to = armor.RotationDistrusted
 	}
-	if to == armor.RotationStandby || o.force && r.Phase == armor.RotationDistrusted {
-		return fault.Hinted(fmt.Errorf("%w: environment %s is in phase %s", armor.ErrConflict, r.Environment, r.Phase),
-			"armorctl ca rotate finish --environment %s ends the rotation for good, and rollback lets the old CA in again", r.Environment)
+	if to == armor.RotationStandby || force && u.Phase == armor.RotationDistrusted {
+		return fault.Hinted(fmt.Errorf("%w: environment %s is in phase %s", armor.ErrConflict, u.Environment, u.Phase),
+			"armorctl ca rotate finish --environment %s ends the rotation for good, and rollback lets the old CA in again", u.Environment)
 	}
 	if to == armor.RotationDistrusted {
-		if err := a.confirmCut(ctx, client, r); err != nil {
+		if err := u.confirmCut(ctx); err != nil {
 			return err
 		}
 	}
-	return a.submitRotation(ctx, client, armor.MoveRotation{Environment: r.Environment, Revision: r.Revision, To: to, Spared: spared, Force: o.force}, r.Environment)
+	return u.move(ctx, armor.MoveRotation{To: to, Spared: spared, Force: force})
 }
 
 // confirmCut looks at who loses access, and asks.
-func (a *app) confirmCut(ctx context.Context, client *rpc.Client, r armor.Rotation) error {
-	looking, cancel := a.within(ctx, patience)
+func (u underWay) confirmCut(ctx context.Context) error {
+	looking, cancel := u.within(ctx, patience)
 	defer cancel()
-	view, err := a.lookAtRotation(looking, client, r)
+	view, err := u.lookAtRotation(looking, u.client, u.Rotation)
 	if err != nil {
 		return err
 	}
-	return a.confirmLoss(ctx, view)
+	return u.confirmLoss(ctx, view)
 }
 
 // confirmLoss lists who loses access, and asks.
 func (a *app) confirmLoss(ctx context.Context, v rotationView) error {
-	for _, s := range v.Silent {
-		a.say("node %s did not answer: %s", s.Node, s.Why)
-	}
+	a.reportSilent(v.Silent)
 	sessions := 0
 	for _, s := range v.Sessions {
 		a.say("connected by the old CA: %s, %d sessions", s.Identity, s.Sessions)
@@ -128,73 +119,58 @@ func (a *app) confirmLoss(ctx context.Context, v rotationView) error {
 const untilPatience = time.Hour
 
 // advanceUntil goes on phase by phase. What is in the way is waited for; what else the cluster
-// refuses leaves the rotation to its operator.
-func (a *app) advanceUntil(ctx context.Context, client *rpc.Client, r armor.Rotation, o rotateOptions) error {
-	waiting, cancel := a.within(ctx, untilPatience)
+// refuses leaves the rotation to its operator. Whether to distrust is asked once, before it is waited for.
+func (u underWay) advanceUntil(ctx context.Context, spared []armor.Pattern, phase armor.RotationPhase) error {
+	waiting, cancel := u.within(ctx, untilPatience)
 	defer cancel()
-	told := ""
-	for !reached(r, o.until) {
-		next := r.Phase.Next()
-		if next == armor.RotationDistrusted {
-			if err := a.confirmCut(ctx, client, r); err != nil {
+	told, confirmed := "", uint64(0)
+	for u.Phase.Number() < phase.Number() {
+		next := u.Phase.Next()
+		if next == armor.RotationDistrusted && confirmed != u.Revision {
+			if err := u.confirmCut(ctx); err != nil {
 				return err
 			}
+			confirmed = u.Revision
 		}
-		refusal := a.step(waiting, client, r, o)
+		refusal := u.step(waiting, armor.MoveRotation{Environment: u.Environment, Revision: u.Revision, To: next, Spared: spared})
 		switch {
 		case refusal == nil:
-			a.say("environment %s: phase %s", r.Environment, next)
+			u.say("environment %s: phase %s", u.Environment, next)
 		case !errors.Is(refusal, armor.ErrConflict) || waiting.Err() != nil:
-			return fault.Hinted(refusal, "environment %s stays in phase %s; go on with: armorctl ca rotate advance --environment %s",
-				r.Environment, r.Phase, r.Environment)
+			return fault.Hinted(refusal, "environment %s stays in phase %s; %s", u.Environment, u.Phase, u.goOn())
 		case refusal.Error() != told:
 			told = refusal.Error()
-			a.say("waiting: %s", told)
+			u.say("waiting: %s", told)
 		}
 		if refusal != nil && !pauseFor(waiting, rotationPoll) {
-			return fault.Hinted(&verdict{exitProblems, fmt.Sprintf("environment %s stays in phase %s: %s", r.Environment, r.Phase, told)},
-				"go on with: armorctl ca rotate advance --environment %s", r.Environment)
+			return fault.Hinted(&verdict{exitProblems, fmt.Sprintf("environment %s stays in phase %s: %s", u.Environment, u.Phase, told)},
+				"%s", u.goOn())
 		}
 		var err error
-		if r, err = a.activeRotation(ctx, client, o.environment); err != nil {
+		if u.Rotation, u.state, err = u.activeRotation(ctx, u.client, u.Environment); err != nil {
 			return err
 		}
 	}
-	looking, done := a.within(ctx, patience)
+	looking, done := u.within(ctx, patience)
 	defer done()
-	view, err := a.presentRotation(looking, client, r.Environment)
+	view, err := u.presentRotation(looking, u.client, u.Environment)
 	if err != nil {
 		return err
 	}
-	return a.showRotation(view)
+	return u.showRotation(view)
 }
 
-// reached reports whether a rotation is in a phase, or beyond it.
-func reached(r armor.Rotation, phase string) bool {
-	return r.Phase.Number() >= armor.RotationPhase(phase).Number()
+// goOn is for the operator to whom a rotation is left.
+func (u underWay) goOn() string {
+	return "go on with: armorctl ca rotate advance --environment " + u.Environment
 }
 
 // step makes one move and waits until every node enforces it.
-func (a *app) step(ctx context.Context, client *rpc.Client, r armor.Rotation, o rotateOptions) error {
-	spared, err := o.spared()
-	if err != nil {
-		return err
-	}
-	stepping, cancel := context.WithTimeout(ctx, patience)
+func (u underWay) step(ctx context.Context, m armor.MoveRotation) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err = client.Submit(stepping, armor.MoveRotation{Environment: r.Environment, Revision: r.Revision, To: r.Phase.Next(), Spared: spared},
-		rpc.SubmitOptions{RequestID: rpc.NewRequestID(), Wait: rpc.WaitAll, Patience: patience})
+	_, err := u.client.Submit(ctx, m, rpc.SubmitOptions{RequestID: rpc.NewRequestID(), Wait: rpc.WaitAll, Patience: patience})
 	return err
-}
-
-// pauseFor waits, and reports false if ctx ends before.
-func pauseFor(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func (a *app) rotateRollbackCommand() *cobra.Command {
@@ -207,13 +183,13 @@ issue. From distrusted it leads to shadow-distrust, so that the old CA lets in a
 rollback ends the rotation then. Certificates of the new CA stay good; to be rid of them, rotate the other way.`,
 		Example: "  armorctl ca rotate rollback --environment production", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			to := func(r armor.Rotation) armor.RotationPhase {
-				if r.Phase == armor.RotationDistrusted {
-					return armor.RotationShadow
+			return a.withRotation(cmd.Context(), o.environment, func(u underWay) error {
+				back := armor.RotationStandby
+				if u.Phase == armor.RotationDistrusted {
+					back = armor.RotationShadow
 				}
-				return armor.RotationStandby
-			}
-			return a.endRotation(cmd.Context(), o, "", to)
+				return u.move(cmd.Context(), armor.MoveRotation{To: back})
+			})
 		},
 	}
 	o.environmentFlag(cmd)
@@ -229,34 +205,22 @@ func (a *app) rotateFinishCommand() *cobra.Command {
 vouch for it either. There is no rollback from that.`,
 		Example: "  armorctl ca rotate finish --environment production", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.endRotation(cmd.Context(), o, "finish", func(r armor.Rotation) armor.RotationPhase { return armor.RotationStandby })
+			return a.withRotation(cmd.Context(), o.environment, func(u underWay) error { return u.finish(cmd.Context()) })
 		},
 	}
 	o.environmentFlag(cmd)
 	return cmd
 }
 
-// endRotation brings a rotation out of its phase; word is what must be typed to confirm, empty for nothing.
-func (a *app) endRotation(ctx context.Context, o rotateOptions, word string, to func(armor.Rotation) armor.RotationPhase) error {
-	client, err := a.connect()
-	if err != nil {
+// finish ends a rotation for good, once that is confirmed.
+func (u underWay) finish(ctx context.Context) error {
+	if u.Phase != armor.RotationDistrusted {
+		return fault.Hinted(fmt.Errorf("%w: environment %s is in phase %s, and only from distrusted is a rotation finished",
+			armor.ErrConflict, u.Environment, u.Phase), "armorctl ca rotate advance --environment %s", u.Environment)
+	}
+	u.say("the old CA's key is revoked for good")
+	if err := u.confirm(ctx, "finish"); err != nil {
 		return err
 	}
-	defer client.Close()
-	r, err := a.activeRotation(ctx, client, o.environment)
-	if err != nil {
-		return err
-	}
-	finishes := word != ""
-	if finishes && r.Phase != armor.RotationDistrusted {
-		return fault.Hinted(fmt.Errorf("%w: environment %s is in phase %s, and only from distrusted is a rotation finished", armor.ErrConflict, r.Environment, r.Phase),
-			"armorctl ca rotate advance --environment %s", r.Environment)
-	}
-	if finishes {
-		a.say("the old CA's key is revoked for good")
-		if err := a.confirm(ctx, word); err != nil {
-			return err
-		}
-	}
-	return a.submitRotation(ctx, client, armor.MoveRotation{Environment: r.Environment, Revision: r.Revision, To: to(r)}, r.Environment)
+	return u.move(ctx, armor.MoveRotation{To: armor.RotationStandby})
 }

@@ -69,7 +69,11 @@ replaced, with their owners and when each was last seen, and who is connected by
 				return err
 			}
 			defer client.Close()
-			view, _, err := a.plannedRotation(cmd.Context(), client, o)
+			r, _, err := a.plannedRotation(cmd.Context(), client, o)
+			if err != nil {
+				return err
+			}
+			view, err := a.lookAtPlanned(cmd.Context(), client, r)
 			if err != nil {
 				return err
 			}
@@ -183,10 +187,7 @@ func (a *app) lookAtRotation(ctx context.Context, client *rpc.Client, r armor.Ro
 	if err != nil {
 		return v, err
 	}
-	v.Sessions = byIdentity(nil, survey.Sessions)
-	for _, s := range survey.Silent {
-		v.Silent = append(v.Silent, silentView(s))
-	}
+	v.Sessions, v.Silent = byIdentity(nil, survey.Sessions), silentIn(survey)
 	return v.whole(), nil
 }
 
@@ -249,17 +250,9 @@ func (a *app) showRotation(v rotationView, more ...table) error {
 	for _, line := range v.Blocked {
 		head.row("in the way:", line)
 	}
-	for _, s := range v.Silent {
-		a.say("node %s did not answer: %s", s.Node, s.Why)
-	}
-	holders := table{title: "certificates of the old CA that none has replaced", columns: []string{"identity", "owner", "serial", "expires", "last seen"},
-		wide: []string{"contact"}}
-	unseen := table{title: "replaced, but not yet seen with the new CA", columns: holders.columns, wide: holders.wide}
-	for t, list := range map[*table][]holderView{&holders: v.Holders, &unseen: v.Unseen} {
-		for _, h := range firstPage(list) {
-			t.row(h.Identity, h.Owner, shortSerial(h.Serial), h.NotAfter, cmp.Or(h.LastSeen, "never"), h.Contact)
-		}
-	}
+	a.reportSilent(v.Silent)
+	holders := holderTable("certificates of the old CA that none has replaced", v.Holders)
+	unseen := holderTable("replaced, but not yet seen with the new CA", v.Unseen)
 	users := table{title: "came by the old CA since", columns: []string{"identity", "last seen"}}
 	for _, u := range firstPage(v.Users) {
 		users.row(u.Identity, u.Seen)
@@ -269,6 +262,14 @@ func (a *app) showRotation(v rotationView, more ...table) error {
 		sessions.row(s.Identity, fmt.Sprint(s.Sessions))
 	}
 	return a.show(answer{data: v, tables: append([]table{head, holders, unseen, users, sessions}, more...)})
+}
+
+func holderTable(title string, all []holderView) table {
+	t := table{title: title, columns: []string{"identity", "owner", "serial", "expires", "last seen"}, wide: []string{"contact"}}
+	for _, h := range firstPage(all) {
+		t.row(h.Identity, h.Owner, shortSerial(h.Serial), h.NotAfter, cmp.Or(h.LastSeen, "never"), h.Contact)
+	}
+	return t
 }
 
 // firstPage is as many rows as anybody reads; -o json has all.

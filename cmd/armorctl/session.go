@@ -90,12 +90,9 @@ func (a *app) sessionListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.reportSilent(survey.Silent)
 			views, t := sessionTable(kept(survey.Sessions, keep), a.now())
-			v := surveyView{Sessions: views, Silent: []silentView{}}
-			for _, s := range survey.Silent {
-				v.Silent = append(v.Silent, silentView(s))
-			}
+			v := surveyView{Sessions: views, Silent: silentIn(survey)}
+			a.reportSilent(v.Silent)
 			return a.show(answer{data: v, tables: []table{t}})
 		},
 	}

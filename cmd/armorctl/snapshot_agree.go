@@ -112,9 +112,7 @@ func (s attested) ask(ctx context.Context, client *rpc.Client, v *attestingView)
 		if err != nil || !a.Mark.IsZero() || v.Problem == "" {
 			return
 		}
-		select { // it may be a little behind
-		case <-time.After(attestPoll):
-		case <-ctx.Done():
+		if !pauseFor(ctx, attestPoll) { // it may be a little behind
 			return
 		}
 	}
